@@ -1,0 +1,115 @@
+//! What went wrong, why it probably did, and what to do about it.
+//!
+//! Each module has its own error type, with one variant per thing that a person can fix. All of them implement
+//! [`Explain`]; [`render`] is the only place that turns one into text for a person.
+
+use std::fmt::Write as _;
+
+/// The exit status of the process. The numbers are part of the interface: scripts branch on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// A mistake of ours.
+    Bug = 1,
+    /// A variable, a flag or a file that was given to us is wrong.
+    BadInput = 2,
+    /// There is no usable ID token.
+    NoIdToken = 3,
+    /// The cluster was reached and said no.
+    Refused = 4,
+    /// The cluster was not reached, or not in time.
+    Network = 5,
+    /// The credentials could not be written.
+    CannotWrite = 6,
+}
+
+/// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
+pub trait Explain: std::error::Error {
+    /// The likely cause, if there is more to say than what happened; whole sentences.
+    fn likely_cause(&self) -> Option<String> {
+        None
+    }
+
+    /// What to do; whole sentences, may have several lines (a rule to paste, for example).
+    fn what_to_do(&self) -> String;
+
+    /// The exit status that tells scripts what kind of failure this is.
+    fn exit(&self) -> Exit;
+
+    /// The heading in `docs/troubleshooting.md` that says more.
+    fn anchor(&self) -> &'static str;
+}
+
+impl<E: Explain + ?Sized> Explain for Box<E> {
+    fn likely_cause(&self) -> Option<String> {
+        (**self).likely_cause()
+    }
+
+    fn what_to_do(&self) -> String {
+        (**self).what_to_do()
+    }
+
+    fn exit(&self) -> Exit {
+        (**self).exit()
+    }
+
+    fn anchor(&self) -> &'static str {
+        (**self).anchor()
+    }
+}
+
+/// The error as a person reads it at the end of a step's log.
+pub fn render(error: &(dyn Explain + 'static)) -> String {
+    let mut text = format!("error: {error}\n");
+    if let Some(cause) = error.likely_cause() {
+        section(&mut text, "likely cause", &cause);
+    }
+    section(&mut text, "what to do", &error.what_to_do());
+    section(&mut text, "more", &format!("docs/troubleshooting.md#{}", error.anchor()));
+    text
+}
+
+/// `label: text`, further lines of the text below the first.
+fn section(out: &mut String, label: &str, text: &str) {
+    let mut lines = text.lines();
+    let _ = writeln!(out, "{label:>12}: {}", lines.next().unwrap_or_default());
+    for line in lines {
+        let _ = writeln!(out, "{:14}{line}", "");
+    }
+}
+
+/// Text that somebody else wrote (a server, a token), made fit for a log: control characters, line breaks and
+/// terminal escapes become spaces, and it ends after 300 characters.
+///
+/// An error message of a server is input like any other (security-checklist.md D3).
+pub fn foreign(text: &str) -> String {
+    const MOST: usize = 300;
+    let mut clean = String::new();
+    for word in text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()) {
+        if !clean.is_empty() {
+            clean.push(' ');
+        }
+        clean.push_str(word);
+    }
+    match clean.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &clean[..end]),
+        None => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_loses_escapes_and_line_breaks() {
+        assert_eq!(foreign("verifying\n\ttoken: \u{1b}[31mred\u{7}"), "verifying token: [31mred");
+    }
+
+    #[test]
+    fn foreign_text_is_cut() {
+        let cut = foreign(&"ä".repeat(1000));
+        assert_eq!(cut.chars().count(), 301);
+        assert!(cut.ends_with('…'));
+    }
+}
