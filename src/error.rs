@@ -40,26 +40,35 @@ pub trait Explain: std::error::Error {
     fn anchor(&self) -> &'static str;
 }
 
-impl<E: Explain + ?Sized> Explain for Box<E> {
-    fn likely_cause(&self) -> Option<String> {
-        (**self).likely_cause()
+/// Any error of a run, on its way to the person.
+#[derive(Debug)]
+pub struct Failure(Box<dyn Explain + Send + Sync>);
+
+impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// What to exit with.
+    pub fn exit(&self) -> Exit {
+        self.0.exit()
     }
 
-    fn what_to_do(&self) -> String {
-        (**self).what_to_do()
+    /// The text at the end of the log.
+    pub fn render(&self) -> String {
+        render(&*self.0)
     }
 
-    fn exit(&self) -> Exit {
-        (**self).exit()
-    }
-
-    fn anchor(&self) -> &'static str {
-        (**self).anchor()
+    /// The same in one line, for a ProxyCommand: whatever it says stands between the lines of ssh.
+    pub fn one_line(&self) -> String {
+        foreign(&format!("{}. {}", self.0, self.0.what_to_do()))
     }
 }
 
 /// The error as a person reads it at the end of a step's log.
-pub fn render(error: &(dyn Explain + 'static)) -> String {
+pub fn render(error: &dyn Explain) -> String {
     let mut text = format!("error: {error}\n");
     if let Some(cause) = error.likely_cause() {
         section(&mut text, "likely cause", &cause);

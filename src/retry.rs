@@ -1,6 +1,12 @@
-//! The one deadline of a run.
+//! The one deadline of a run, and the one policy for trying again.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+/// No single attempt takes longer than this, however late the deadline is.
+pub const ATTEMPT: Duration = Duration::from_secs(15);
 
 /// The moment at which a run gives up. Every call that can wait receives it.
 #[derive(Clone, Copy, Debug)]
@@ -20,5 +26,83 @@ impl Deadline {
     /// Whether it has passed.
     pub fn is_over(self) -> bool {
         self.left().is_zero()
+    }
+
+    /// The result of `future`, or `late()` if that has not come by the deadline or within [`ATTEMPT`].
+    ///
+    /// # Errors
+    /// Those of `future`, and `late()`.
+    pub async fn bound<T, E>(
+        self,
+        future: impl Future<Output = Result<T, E>>,
+        late: impl FnOnce() -> E,
+    ) -> Result<T, E> {
+        tokio::time::timeout(self.left().min(ATTEMPT), future).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// Errors that may be gone the next time.
+pub trait Transient: std::error::Error {
+    /// Whether trying again can help.
+    fn is_transient(&self) -> bool;
+}
+
+/// Tries up to five times, with exponentially growing and jittered pauses, as long as the error is transient and the
+/// deadline leaves time for a pause. `stage` names the line of the log.
+///
+/// # Errors
+/// The error of the last attempt.
+pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
+    stage: &'static str,
+    deadline: Deadline,
+    attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(300))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(4)
+        .with_total_delay(Some(deadline.left()))
+        .with_jitter();
+    attempt
+        .retry(pauses)
+        .when(|error| error.is_transient() && !deadline.is_over())
+        .notify(|error, pause| log::info!(target: stage, "{error}; trying again in {} ms", pause.as_millis()))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no")]
+    struct No {
+        transient: bool,
+    }
+
+    impl Transient for No {
+        fn is_transient(&self) -> bool {
+            self.transient
+        }
+    }
+
+    fn tries(transient: bool, timeout: Duration) -> u32 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let count = Cell::new(0);
+        let result: Result<(), No> = runtime.block_on(retry("test", Deadline::after(timeout), || async {
+            count.set(count.get() + 1);
+            Err(No { transient })
+        }));
+        assert!(result.is_err());
+        count.get()
+    }
+
+    #[test]
+    fn only_what_can_pass_is_tried_again_and_not_for_ever() {
+        assert_eq!(tries(false, Duration::from_secs(3600)), 1);
+        assert_eq!(tries(true, Duration::from_secs(3600)), 5);
+        assert_eq!(tries(true, Duration::ZERO), 1);
     }
 }

@@ -1,0 +1,223 @@
+//! The calls of a run to the Auth Service, with the bot's own certificate.
+//!
+//! Route A of teleport-issue-and-outputs.md 1.5: TLS through the proxy's web port, by ALPN, to Auth itself. Route B
+//! (`ProxyCluster`), for names over 109 characters and proxies with separate ports, will be another way to make the
+//! [`Channel`]; the calls stay as they are.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use teleport_api::proto::auth_service_client::AuthServiceClient;
+use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
+use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
+use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
+use teleport_api::types::CertAuthorityV2;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+
+use crate::error::{Exit, Explain, foreign};
+use crate::net::discovery::ClusterName;
+use crate::net::grpc::{Channel, broken, code_name, passes};
+use crate::net::tls::{self, Service, Trust};
+use crate::{keys, net};
+use crate::retry::{Deadline, Transient};
+use crate::settings::ProxyAddr;
+
+/// A connection to the Auth Service. Calls may run at the same time.
+#[derive(Clone)]
+pub struct Auth {
+    channel: Channel,
+    addr: String,
+    deadline: Deadline,
+}
+
+impl Auth {
+    /// Goes through an open connection to the proxy's web port to the Auth Service of `cluster`.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub async fn over(
+        tcp: TcpStream,
+        proxy: &ProxyAddr,
+        cluster: &ClusterName,
+        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let service = Service::Auth(cluster.clone());
+        let tls = tls::connect(tcp, &cluster.auth_sni(), &service, trust, deadline).await?;
+        let channel = Channel::over(tls, proxy).await?;
+        Ok(Self { channel, addr: format!("the Auth Service of {cluster}"), deadline })
+    }
+
+    /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name
+    /// (teleport-issue-and-outputs.md 3).
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn impersonated_roles(&self, own_role: &str) -> Result<Vec<String>, Error> {
+        let request = GetRoleRequest { name: own_role.to_owned() };
+        let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
+        let role = self.call("GetRole", client.get_role(request)).await?;
+        let impersonate = role.spec.and_then(|spec| spec.allow).and_then(|allow| allow.impersonate);
+        Ok(impersonate.map(|conditions| conditions.roles).unwrap_or_default())
+    }
+
+    /// The certificate authorities of a type (`host`, `user`): the root cluster's and those of trusted clusters.
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
+        let request = GetCertAuthoritiesRequest { r#type: kind.to_owned() };
+        let mut client = TrustServiceClient::with_origin(self.channel.clone(), self.channel.origin());
+        let answer = self.call("GetCertAuthorities", client.get_cert_authorities(request)).await?;
+        Ok(answer.cert_authorities_v2)
+    }
+
+    /// User certificates that hold `roles` by impersonation. The server cuts `expires` silently; what comes back says.
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
+        let request = UserCertsRequest {
+            username: request.user.to_owned(),
+            expires: Some(Timestamp { seconds: request.expires.as_secs().cast_signed(), nanos: 0 }),
+            route_to_cluster: request.cluster.to_string(),
+            role_requests: request.roles.to_vec(),
+            // Without it the request would renew the bot's own certificate, which has no access to anything.
+            use_role_requests: true,
+            ssh_public_key: request.ssh_public_key.into_bytes(),
+            tls_public_key: request.tls_public_key.into_bytes(),
+        };
+        let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
+        self.call("GenerateUserCerts", client.generate_user_certs(request)).await
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        let late = || net::Error::Late { addr: self.addr.clone(), waiting_for: method }.into();
+        let answer = async {
+            call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
+                Some(error) => Error::Net(error),
+                None => Error::Refused { method, code: status.code(), message: foreign(status.message()) },
+            })
+        };
+        self.deadline.bound(answer, late).await
+    }
+}
+
+/// What to ask certificates for.
+pub struct UserCerts<'a> {
+    /// The bot's user name.
+    pub user: &'a str,
+    /// The cluster that the certificates are routed to.
+    pub cluster: &'a ClusterName,
+    /// Roles to impersonate.
+    pub roles: &'a [String],
+    /// Since 1970.
+    pub expires: Duration,
+    /// authorized_keys line.
+    pub ssh_public_key: String,
+    /// PEM.
+    pub tls_public_key: String,
+}
+
+/// Why there are no certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Auth Service was not reached.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The key could not be encoded.
+    #[error(transparent)]
+    Key(#[from] keys::Error),
+    /// It said no.
+    #[error("the Auth Service refused {method}: {message} ({})", code_name(*code))]
+    Refused {
+        /// The call.
+        method: &'static str,
+        /// Its code.
+        code: Code,
+        /// Its words.
+        message: String,
+    },
+    /// The bot may impersonate nothing.
+    #[error("the bot {bot} has no roles")]
+    NoRoles {
+        /// The bot's user name.
+        bot: String,
+    },
+}
+
+impl Error {
+    fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains(text))
+    }
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Net(error) => error.is_transient(),
+            Self::Refused { code, .. } => passes(*code),
+            Self::NoRoles { .. } | Self::Key(_) => false,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn likely_cause(&self) -> Option<String> {
+        Some(
+            match self {
+                Self::Net(error) => return error.likely_cause(),
+                Self::Key(_) => return None,
+                Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
+                Self::Refused { code: Code::NotFound, .. } => "A role that the bot may impersonate does not exist.",
+                Self::Refused { .. } if self.says("lock") => "The bot, its instance or its role is locked.",
+                Self::Refused { .. } if self.says("ssh: no key found") => "The Auth Service is older than version 17.",
+                Self::Refused { .. } => return None,
+            }
+            .to_owned(),
+        )
+    }
+
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Net(error) => return error.what_to_do(),
+            Self::Key(error) => return error.what_to_do(),
+            Self::NoRoles { .. } => {
+                "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
+                 or `spec.roles` of its `kind: bot`."
+            }
+            Self::Refused { code: Code::NotFound, .. } => {
+                "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`."
+            }
+            Self::Refused { .. } if self.says("lock") => "See `tctl get locks`, and remove the lock if its reason is gone.",
+            Self::Refused { .. } if self.says("ssh: no key found") => "Update the cluster; `bitbucket` joining came with 17.0.2.",
+            Self::Refused { code, .. } if passes(*code) => "Run the step again; if it stays, look at the Auth Service.",
+            Self::Refused { .. } => "Ask who runs the cluster; its audit log has the request at this time.",
+        }
+        .to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Net(error) => error.exit(),
+            Self::Key(error) => error.exit(),
+            Self::Refused { code, .. } if passes(*code) => Exit::Network,
+            Self::Refused { .. } | Self::NoRoles { .. } => Exit::Refused,
+        }
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Net(error) => error.anchor(),
+            Self::Key(error) => error.anchor(),
+            Self::NoRoles { .. } => "the-bot-has-no-roles",
+            Self::Refused { code: Code::NotFound, .. } => "a-role-does-not-exist",
+            Self::Refused { .. } => "the-auth-service-refuses",
+        }
+    }
+}

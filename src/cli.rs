@@ -1,0 +1,268 @@
+//! The command line: tbot's flags under tbot's names (teleport-issue-and-outputs.md 7.3, teleport-ssh-proxy.md 1.1).
+//! The doc comments are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::destination::Foreign;
+use crate::environment::Environment;
+use crate::id_token::bitbucket;
+use crate::settings::{Error, Invalid, Settings, TokenName, default, timeout};
+
+/// Short-lived SSH credentials from Teleport, for a step of a CI system
+///
+/// Without a command it is a Bitbucket pipe and takes its settings from the environment: PROXY_SERVER, TOKEN, and
+/// DESTINATION, TTL, TIMEOUT, FILE_OWNER, DEBUG.
+#[derive(Debug, Parser)]
+#[command(name = "teleport-pipe", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Tell more
+    #[arg(short, long, global = true)]
+    pub debug: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join and write credentials
+    #[command(subcommand)]
+    Start(Start),
+    /// The ProxyCommand of the ssh_config that was written
+    SshProxyCommand(SshProxy),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum Start {
+    /// SSH credentials in a directory
+    #[command(visible_aliases = ["ssh", "id"])]
+    Identity(Identity),
+}
+
+/// What a person asked for.
+#[derive(Debug)]
+pub enum Face {
+    /// The pipe: everything is in the environment.
+    Pipe,
+    /// `start identity`.
+    Identity(Identity),
+    /// `ssh-proxy-command`.
+    SshProxy(SshProxy),
+    /// `version`.
+    Version,
+}
+
+impl Cli {
+    /// What was asked for.
+    pub fn face(self) -> Face {
+        match self.command {
+            None => Face::Pipe,
+            Some(Command::Start(Start::Identity(flags))) => Face::Identity(flags),
+            Some(Command::SshProxyCommand(flags)) => Face::SshProxy(flags),
+            Some(Command::Version) => Face::Version,
+        }
+    }
+}
+
+/// Flags of `start identity`.
+#[derive(Args, Debug)]
+pub struct Identity {
+    /// Directory for the credentials; file:///path is understood, too
+    #[arg(long)]
+    destination: Option<String>,
+    /// The cluster's proxy, host:port [env: TELEPORT_PROXY]
+    #[arg(long)]
+    proxy_server: Option<String>,
+    /// Name of the join token [env: TELEPORT_BOT_TOKEN]
+    #[arg(long)]
+    token: Option<String>,
+    /// How to join: bitbucket
+    #[arg(long)]
+    join_method: Option<String>,
+    /// Lifetime of the credentials, such as 1h30m
+    #[arg(long)]
+    certificate_ttl: Option<String>,
+    /// Where the bot's own state is kept: memory://
+    #[arg(long)]
+    storage: Option<String>,
+    /// Join once and end
+    #[arg(long)]
+    oneshot: bool,
+    /// Deadline of the whole run, such as 90s
+    #[arg(long)]
+    timeout: Option<String>,
+}
+
+impl Identity {
+    /// The settings of the run.
+    ///
+    /// # Errors
+    /// A flag is missing, cannot be understood, or asks for something that is not there yet.
+    pub fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
+        self.refuse_the_unsupported()?;
+        let given = |flag: &'_ Option<String>, variable| {
+            flag.as_deref().map(str::trim).or_else(|| env.get(variable)).map(str::to_owned)
+        };
+        let missing = |name, example| Error::Missing { name, example };
+        let proxy = given(&self.proxy_server, "TELEPORT_PROXY")
+            .ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
+        let token = given(&self.token, "TELEPORT_BOT_TOKEN").ok_or(missing("--token", "example-bot"))?;
+        let destination = self.destination.as_deref().ok_or(missing("--destination", "./tbot-user"))?;
+        let ttl = self.certificate_ttl.as_deref().unwrap_or(default::TTL);
+        let limit = self.timeout.as_deref().unwrap_or(default::TIMEOUT);
+        Ok(Settings {
+            proxy: proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", &proxy))?,
+            token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", &token))?,
+            destination: directory(destination)?,
+            foreign: Foreign::Leave,
+            ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
+            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
+            owner: None,
+            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+            discreet: bitbucket::log_is_public(env) && !debug,
+        })
+    }
+
+    fn refuse_the_unsupported(&self) -> Result<(), Error> {
+        let unsupported = |what: String, instead| Err(Error::Unsupported { what, instead });
+        if !self.oneshot {
+            return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
+        }
+        match self.join_method.as_deref() {
+            None | Some("bitbucket") => {}
+            Some(method) => {
+                let what = format!("the join method `{}`", crate::error::foreign(method));
+                return unsupported(what, "Use --join-method=bitbucket, in a step with `oidc: true`.");
+            }
+        }
+        match self.storage.as_deref() {
+            None | Some("memory://") => Ok(()),
+            Some(_) => unsupported(
+                "keeping the bot's state between runs".to_owned(),
+                "Leave --storage out, or say --storage=memory://: with `bitbucket` every step joins anew.",
+            ),
+        }
+    }
+}
+
+/// A destination as tbot takes it: a path, or `file:///path`.
+fn directory(text: &str) -> Result<PathBuf, Error> {
+    let (scheme, path) = match text.split_once("://") {
+        None => return Ok(PathBuf::from(text)),
+        Some(parts) => parts,
+    };
+    match scheme {
+        "file" if path.starts_with('/') => Ok(PathBuf::from(path)),
+        "file" => Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
+            .of("--destination", text)),
+        _ => Err(Error::Unsupported {
+            what: format!("a destination of the kind {}://", crate::error::foreign(scheme)),
+            instead: "Give a directory.",
+        }),
+    }
+}
+
+/// Flags of `ssh-proxy-command`, as tbot writes them into an `ssh_config`.
+#[derive(Args, Debug)]
+pub struct SshProxy {
+    /// Directory that holds the identity file
+    #[arg(long)]
+    pub destination_dir: PathBuf,
+    /// Address of the proxy, host:port
+    #[arg(long)]
+    pub proxy_server: String,
+    /// The node's cluster; otherwise that of the identity
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// The node, as given to ssh
+    #[arg(long)]
+    pub host: String,
+    /// The port, as given to ssh
+    #[arg(long)]
+    pub port: Option<String>,
+    /// Login on the node; not needed on this way
+    #[arg(long, hide = true)]
+    user: Option<String>,
+    #[arg(long, hide = true)]
+    tls_routing: bool,
+    #[arg(long, hide = true, overrides_with = "tls_routing")]
+    no_tls_routing: bool,
+    /// Go through a load balancer that ends TLS
+    #[arg(long)]
+    pub connection_upgrade: bool,
+    #[arg(long, hide = true, overrides_with = "connection_upgrade")]
+    no_connection_upgrade: bool,
+    /// Accepted; sessions are not resumed
+    #[arg(long, hide = true)]
+    resume: bool,
+    #[arg(long, hide = true, overrides_with = "resume")]
+    no_resume: bool,
+    #[arg(long, hide = true)]
+    proxy_templates: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn identity(line: &str) -> Result<Settings, Error> {
+        match parse(line).unwrap().face() {
+            Face::Identity(flags) => flags.settings(&Environment::default(), false),
+            face => panic!("{face:?}"),
+        }
+    }
+
+    #[test]
+    fn the_guides_line_word_for_word() {
+        let settings = identity(
+            "tbot start identity --destination=./tbot-user --join-method=bitbucket \
+             --proxy-server=example.teleport.sh:443 --token=example-bot --oneshot",
+        )
+        .unwrap();
+        assert_eq!(settings.proxy.to_string(), "example.teleport.sh:443");
+        assert_eq!(settings.token.as_str(), "example-bot");
+        assert_eq!(settings.destination, PathBuf::from("./tbot-user"));
+    }
+
+    #[test]
+    fn tbots_other_spellings() {
+        let line = "tbot -d start ssh --destination file:///opt/x --proxy-server p --token t --oneshot \
+                    --storage=memory:// --certificate-ttl=1h0m0s";
+        assert_eq!(identity(line).unwrap().destination, PathBuf::from("/opt/x"));
+        assert!(parse(line).unwrap().debug);
+        assert!(parse("tbot start id --debug --oneshot").unwrap().debug);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused() {
+        let line = "tbot start identity --destination=d --proxy-server=p --token=t";
+        for more in ["", "--oneshot --join-method=iam", "--oneshot --storage=/var/lib/teleport/bot"] {
+            let error = identity(&format!("{line} {more}")).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{more}");
+        }
+        let error = identity("tbot start identity --destination=memory:// --proxy-server=p --token=t --oneshot");
+        assert!(matches!(error, Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn no_command_is_the_pipe() {
+        assert!(matches!(parse("teleport-pipe").unwrap().face(), Face::Pipe));
+    }
+
+    #[test]
+    fn the_proxy_command_takes_tbots_line() {
+        let line = "tbot ssh-proxy-command --destination-dir=/d --proxy-server=p:443 --cluster=c --no-tls-routing \
+                    --no-connection-upgrade --resume --user=u --host=h --port=3022";
+        match parse(line).unwrap().face() {
+            Face::SshProxy(flags) => assert!(!flags.connection_upgrade && flags.host == "h"),
+            face => panic!("{face:?}"),
+        }
+    }
+}

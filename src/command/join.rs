@@ -1,0 +1,248 @@
+//! The run: token, discover, join, certificates, write, summary.
+
+use std::time::{Duration, SystemTime};
+
+use teleport_api::proto::Certs;
+use teleport_api::types::CertAuthorityV2;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::block_on;
+use crate::auth::{self, Auth, UserCerts};
+use crate::credentials::{self, Asked, Authority, Credentials};
+use crate::destination::{Destination, File};
+use crate::error::{Failure, foreign};
+use crate::id_token::{self, Detection, IdToken, bitbucket};
+use crate::join::{self, Joined, Outcome};
+use crate::keys::{self, KeyPair};
+use crate::net::dial;
+use crate::net::discovery::{ClusterInfo, ClusterName, discover};
+use crate::net::http::Http;
+use crate::net::tls::{ClientIdentity, Trust};
+use crate::output::{self, ssh_config};
+use crate::retry::{Deadline, retry};
+use crate::settings::Settings;
+use crate::surroundings::Surroundings;
+use crate::x509::X509;
+
+/// Joins once and writes credentials.
+///
+/// # Errors
+/// Anything on the way. Nothing is written before everything is there and checked.
+pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failure> {
+    let deadline = Deadline::after(settings.timeout);
+    // What can be known to fail is found out before the network is touched.
+    let id_token = id_token(settings, surroundings)?;
+    let Settings { destination, foreign, owner, .. } = settings;
+    let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
+    let place = ssh_config::nameable(destination.absolute())?;
+    let trust = Trust::web(settings.ca_file.as_deref())?;
+
+    let run = Run { settings, id_token: &id_token, trust: &trust, deadline, now: (surroundings.now)() };
+    let (cluster, credentials) = block_on(run.issue())??;
+
+    let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing);
+    let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
+    files.extend(output::files(&credentials, &paths)?);
+    let count = files.len();
+    destination.write(files, deadline)?;
+    log::info!(target: "write", "{count} files in {}", destination.absolute().display());
+    summary(settings, &credentials);
+    Ok(())
+}
+
+fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken, id_token::Error> {
+    let now = (surroundings.now)();
+    let token = match bitbucket::detect(&surroundings.env, now) {
+        Detection::Here(token) => token,
+        Detection::Unusable(error) => return Err(error),
+        Detection::NotHere => return Err(id_token::Error::NoCi),
+    };
+    let step = if settings.discreet { "of this step".to_owned() } else { bitbucket::summary(token.claims()) };
+    match token.claims().expires().and_then(|expires| expires.duration_since(now).ok()) {
+        Some(left) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
+        None => log::info!(target: "token", "Bitbucket, {step}"),
+    }
+    Ok(token)
+}
+
+/// One run, as far as it needs the network.
+struct Run<'a> {
+    settings: &'a Settings,
+    id_token: &'a IdToken,
+    trust: &'a Trust,
+    deadline: Deadline,
+    now: SystemTime,
+}
+
+impl Run<'_> {
+    async fn issue(&self) -> Result<(ClusterInfo, Credentials), Failure> {
+        let request = join::Request {
+            proxy: &self.settings.proxy,
+            trust: self.trust,
+            token: &self.settings.token,
+            id_token: self.id_token,
+            ttl: self.settings.ttl,
+            now: self.now,
+            deadline: self.deadline,
+        };
+        // Nobody waits for anybody: discovery, the join, and the connection that Auth will be reached by.
+        let ((cluster, http, key), outcome, tcp) =
+            tokio::try_join!(self.discover(), self.join(&request), self.dial_ahead())?;
+        let joined = match outcome {
+            Outcome::Joined(joined) => joined,
+            Outcome::NotThere(first) => {
+                log::debug!(target: "join", "the join service is not there ({first}); trying REST");
+                let joined = join::by_rest(&request, &cluster, http, first).await;
+                joined.map_err(|error| self.explained(error))?
+            }
+        };
+        // The key that was made meanwhile fits, but for a suite that was changed in between.
+        let key = if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await };
+        let credentials = self.certificates(joined, key?, tcp).await?;
+        Ok((cluster, credentials))
+    }
+
+    /// Discovery; with its answer begins the making of the key that the output will have.
+    async fn discover(&self) -> Result<(ClusterInfo, Http, impl Future<Output = Result<KeyPair, keys::Error>>), Failure> {
+        let (cluster, http) = discover(&self.settings.proxy, self.trust, self.deadline).await?;
+        log::info!(
+            target: "discover", "{}: cluster {}, Teleport {}, suite {}",
+            self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
+        );
+        let suite = cluster.suite;
+        let key = tokio::spawn(KeyPair::generate_aside(suite));
+        Ok((cluster, http, async move { key.await.unwrap_or_else(|_| Err(keys::Error::lost())) }))
+    }
+
+    async fn join(&self, request: &join::Request<'_>) -> Result<Outcome, Failure> {
+        Ok(join::by_service(request).await.map_err(|error| self.explained(error))?)
+    }
+
+    /// A refusal with what would admit the step, unless everybody can read the log.
+    fn explained(&self, error: join::Error) -> join::Error {
+        match self.settings.discreet {
+            true => error,
+            false => error.with_token_spec(bitbucket::token_spec(self.id_token.claims())),
+        }
+    }
+
+    /// The TCP connection to Auth goes to the same address; that it fails will be seen again when it is needed.
+    async fn dial_ahead(&self) -> Result<Option<TcpStream>, Failure> {
+        Ok(dial::connect(&self.settings.proxy, self.deadline).await.ok())
+    }
+
+    async fn certificates(&self, joined: Joined, key: KeyPair, tcp: Option<TcpStream>) -> Result<Credentials, Failure> {
+        let bot = Bot::of(joined)?;
+        let expires = self.now + self.settings.ttl.0;
+        let dialled = Mutex::new(tcp);
+        let (certs, host, user) = retry("certificates", self.deadline, || async {
+            let tcp = match dialled.lock().await.take() {
+                Some(tcp) => tcp,
+                None => dial::connect(&self.settings.proxy, self.deadline).await?,
+            };
+            let auth = Auth::over(tcp, &self.settings.proxy, &bot.cluster, &bot.trust, self.deadline).await?;
+            bot.ask(&auth, &key, expires).await
+        })
+        .await?;
+        let cluster = bot.cluster;
+        let host = Authority::read(host, &cluster);
+        let user = Authority::read(user, &cluster);
+        let asked = Asked { key, cluster, expires, now: self.now };
+        let credentials = credentials::check(asked, &certs, host, user)?;
+        self.tell(&credentials);
+        Ok(credentials)
+    }
+
+    fn tell(&self, credentials: &Credentials) {
+        let lives = credentials.expires.duration_since(self.now).unwrap_or_default();
+        let until = humantime::format_rfc3339_seconds(credentials.expires);
+        match self.settings.discreet {
+            true => log::info!(target: "certificates", "valid until {until} ({})", rough(lives)),
+            false => log::info!(
+                target: "certificates", "roles {}; logins {}; valid until {until} ({})",
+                listed(&credentials.roles), listed(&credentials.logins), rough(lives),
+            ),
+        }
+        // The server cuts silently, at 24 h and at `max_session_ttl` of the roles.
+        if lives + Duration::from_secs(60) < self.settings.ttl.0 {
+            log::warn!(
+                target: "certificates", "the cluster allows {} instead of the {} asked for: max_session_ttl of a role, or 24h",
+                rough(lives), humantime::format_duration(self.settings.ttl.0),
+            );
+        }
+        if credentials.logins.is_empty() {
+            log::warn!(target: "certificates", "no role of the bot allows a login: add `logins:` to one");
+        }
+    }
+}
+
+/// The bot's own identity, ready to be used.
+struct Bot {
+    user: String,
+    cluster: ClusterName,
+    trust: Trust,
+}
+
+impl Bot {
+    fn of(joined: Joined) -> Result<Self, Failure> {
+        let unusable = || credentials::Error::Unreadable("certificate of the bot");
+        let certificate = X509::from_der(&joined.certificate).map_err(|_| unusable())?;
+        if certificate.public_key_der() != joined.key.public_der()? {
+            return Err(credentials::Error::OtherKey("bot's").into());
+        }
+        let user = certificate.common_name().ok_or_else(unusable)?;
+        let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unusable)?;
+        log::info!(target: "join", "as {} by {}", foreign(&user), joined.service);
+        let client = ClientIdentity { certificate: joined.certificate, key: joined.key.private_der()? };
+        Ok(Self { user, cluster, trust: Trust::cluster(&joined.authorities, client) })
+    }
+
+    /// The Auth calls of a run: two round trips.
+    async fn ask(&self, auth: &Auth, key: &KeyPair, expires: SystemTime) -> Result<Issued, auth::Error> {
+        let (roles, host, user) = tokio::try_join!(
+            auth.impersonated_roles(&self.user),
+            auth.authorities("host"),
+            auth.authorities("user"),
+        )?;
+        if roles.is_empty() {
+            return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
+        }
+        let request = UserCerts {
+            user: &self.user,
+            cluster: &self.cluster,
+            roles: &roles,
+            expires: expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            ssh_public_key: key.authorized_key()?,
+            tls_public_key: key.public_pem()?,
+        };
+        Ok((auth.user_certs(request).await?, host, user))
+    }
+}
+
+/// Certificates, host CAs, user CAs.
+type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
+
+/// What came of it, and what to type next.
+fn summary(settings: &Settings, credentials: &Credentials) {
+    let login = match credentials.logins.first() {
+        Some(login) if !settings.discreet => foreign(login),
+        _ => "<login>".to_owned(),
+    };
+    let config = settings.destination.join("ssh_config");
+    log::info!(target: "done", "ssh -F {} {login}@<node>.{}", config.display(), credentials.cluster);
+}
+
+/// A duration in its two largest units.
+fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    humantime::format_duration(Duration::from_secs(whole)).to_string()
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        _ => foreign(&names.join(", ")),
+    }
+}

@@ -1,0 +1,243 @@
+//! `ssh-proxy-command`: bytes between ssh and a node, through the proxy's transport service.
+//!
+//! Facts: teleport-ssh-proxy.md 1 and 2. The file beside `ssh_config` is the only thing that is read. stdout carries
+//! SSH and nothing else.
+
+use std::time::Duration;
+
+use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
+use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
+use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
+use teleport_api::teleport::transport::v1::{Frame, ProxySshRequest, ProxySshResponse, TargetHost};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::block_on;
+use crate::cli::SshProxy;
+use crate::error::{Exit, Explain, Failure, foreign};
+use crate::net::grpc::{Channel, broken};
+use crate::net::tls::{self, ClientIdentity, Service, Trust};
+use crate::net::{self, dial};
+use crate::output::identity_file::{self, Identity};
+use crate::retry::Deadline;
+use crate::settings::{Invalid, ProxyAddr};
+use crate::x509::X509;
+
+/// How long the way to the node may take to open; the proxy dials the node meanwhile.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// The largest frame that Teleport itself sends (teleport-ssh-proxy.md 2.3).
+const FRAME: usize = 16 * 1024;
+
+/// Frames under way between reading stdin and sending: enough to fill the window of a long link.
+const FRAMES: usize = 16;
+
+/// What is left to be sent after ssh is gone gets this long.
+const PARTING: Duration = Duration::from_millis(250);
+
+/// Opens the way and copies until either side ends.
+///
+/// # Errors
+/// The identity cannot be used, or the node is not reached.
+pub fn run(flags: &SshProxy) -> Result<(), Failure> {
+    if flags.connection_upgrade {
+        return Err(Error::Upgrade.into());
+    }
+    let addr = flags.proxy_server.as_str();
+    let proxy: ProxyAddr = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
+    let path = flags.destination_dir.join("identity");
+    let unreadable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
+    let bytes = zeroize::Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?);
+    let identity = identity_file::parse(&bytes).map_err(|what| unreadable(format!("its {what} cannot be read")))?;
+    let certificate = X509::from_der(&identity.certificate).map_err(|_| unreadable("no certificate".to_owned()))?;
+    if certificate.not_after() <= std::time::SystemTime::now() {
+        return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
+    }
+    let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();
+    let port = flags.port.as_deref().filter(|port| !port.is_empty()).unwrap_or("0");
+    let target = TargetHost { host_port: format!("{}:{port}", clean(&flags.host, &proxy.host, &cluster)), cluster };
+    Ok(block_on(connect(&proxy, identity, target))??)
+}
+
+/// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
+/// each (teleport-ssh-proxy.md 1.3).
+fn clean<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
+    [proxy_host, cluster].iter().fold(host, |host, suffix| {
+        host.strip_suffix(suffix).and_then(|host| host.strip_suffix('.')).unwrap_or(host)
+    })
+}
+
+async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {
+    let deadline = Deadline::after(OPENING);
+    let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
+    let trust = Trust::cluster(&identity.authorities, client);
+    let tcp = dial::connect(proxy, deadline).await?;
+    let tls = tls::connect(tcp, &proxy.host, &Service::Transport, &trust, deadline).await?;
+    let channel = Channel::over(tls, proxy).await?;
+
+    let name = target.host_port.clone();
+    let (frames, out) = mpsc::channel(FRAMES);
+    // The target alone: a frame in the same message would be lost (conformance FINDINGS 16).
+    let _ = frames.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
+    let mut client = TransportServiceClient::with_origin(channel.clone(), channel.origin());
+    let explain = |status: Status| Error::of(&status, &name, proxy);
+    let opening = async {
+        let mut answers = client.proxy_ssh(ReceiverStream::new(out)).await.map_err(explain)?.into_inner();
+        let first = answers.message().await.map_err(explain)?;
+        // Any first message means "connected", even an empty one.
+        Ok((first.ok_or_else(|| Error::Node { name: name.clone(), reason: "it hung up".to_owned() })?, answers))
+    };
+    let opened: Result<_, Error> = match tokio::time::timeout(deadline.left(), opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(net::Error::Late { addr: name.clone(), waiting_for: "a connection to the node" }.into()),
+    };
+    let (first, answers) = opened?;
+
+    let up = send(tokio::io::stdin(), frames);
+    let down = receive(first, answers, tokio::io::stdout());
+    tokio::pin!(up, down);
+    let ended = tokio::select! {
+        // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4).
+        () = &mut up => tokio::time::timeout(PARTING, down).await.unwrap_or(Ok(())),
+        ended = &mut down => ended,
+    };
+    ended.map_err(|status| Error::of(&status, &name, proxy))
+}
+
+/// From ssh to the node. Ends with ssh's end, or when nobody takes frames any more.
+async fn send(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<ProxySshRequest>) {
+    let mut buffer = vec![0; FRAME];
+    loop {
+        match from.read(&mut buffer).await {
+            // An empty frame would be an error to the other side: the end is the end of the stream.
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                let frame = Out::Ssh(Frame { payload: buffer[..length].to_vec() });
+                if to.send(ProxySshRequest { dial_target: None, frame: Some(frame) }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// From the node to ssh. Ends well with the node's end, and when ssh does not listen any more.
+async fn receive(
+    first: ProxySshResponse,
+    mut from: Streaming<ProxySshResponse>,
+    mut to: impl AsyncWrite + Unpin,
+) -> Result<(), Status> {
+    let mut next = Some(first);
+    while let Some(message) = next {
+        if let Some(In::Ssh(Frame { payload })) = message.frame {
+            let written = async {
+                to.write_all(&payload).await?;
+                to.flush().await
+            };
+            if written.await.is_err() {
+                return Ok(());
+            }
+        }
+        next = match from.message().await {
+            Ok(message) => message,
+            Err(status) if status.code() == Code::Cancelled => None,
+            Err(status) => return Err(status),
+        };
+    }
+    Ok(())
+}
+
+/// Why there is no way to the node. ssh itself says only that the connection was closed, so this is the diagnosis.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The proxy was not reached, or the connection broke.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The file with our identity.
+    #[error("{path} cannot be used ({reason})")]
+    Identity {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Known before dialling.
+    #[error("the credentials expired at {at}")]
+    Expired {
+        /// When.
+        at: humantime::Rfc3339Timestamp,
+    },
+    /// The proxy has no way to the node.
+    #[error("no connection to node {name}: {reason}")]
+    Node {
+        /// What was asked for.
+        name: String,
+        /// The proxy's words.
+        reason: String,
+    },
+    /// A load balancer that ends TLS.
+    #[error("--connection-upgrade is not supported yet")]
+    Upgrade,
+}
+
+impl Error {
+    fn of(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
+        match broken(status, &proxy.to_string()) {
+            Some(error) => Self::Net(error),
+            None => Self::Node { name: foreign(node), reason: foreign(status.message()) },
+        }
+    }
+}
+
+impl Explain for Error {
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Net(error) => return error.what_to_do(),
+            Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
+            Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",
+            Self::Node { .. } => "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
+            Self::Upgrade => "Reach the proxy without a load balancer that ends TLS.",
+        }
+        .to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Net(error) => error.exit(),
+            Self::Identity { .. } | Self::Upgrade => Exit::BadInput,
+            Self::Expired { .. } | Self::Node { .. } => Exit::Refused,
+        }
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Net(error) => error.anchor(),
+            Self::Identity { .. } => "the-identity-cannot-be-used",
+            Self::Expired { .. } => "the-credentials-have-expired",
+            Self::Node { .. } => "no-connection-to-the-node",
+            Self::Upgrade => "no-alpn",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_go_once_each() {
+        for (host, expected) in [
+            ("node.c.example", "node"),
+            ("node", "node"),
+            ("node.p.example", "node"),
+            ("node.c.example.p.example", "node"),
+            ("a.c.example.c.example", "a.c.example"),
+            ("c.example", "c.example"),
+            ("nodec.example", "nodec.example"),
+        ] {
+            assert_eq!(clean(host, "p.example", "c.example"), expected, "{host}");
+        }
+    }
+}

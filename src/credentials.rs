@@ -1,0 +1,271 @@
+//! What the cluster issued, checked before a byte of it is written.
+
+use std::time::{Duration, SystemTime};
+
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use ssh_key::certificate::CertType;
+use ssh_key::{Certificate, Fingerprint, HashAlg};
+use teleport_api::proto::Certs;
+use teleport_api::types::{CaKeySet, CertAuthorityV2};
+
+use crate::error::{Exit, Explain};
+use crate::keys::KeyPair;
+use crate::net::discovery::ClusterName;
+use crate::net::tls::provider;
+use crate::x509::X509;
+
+/// Principals of Teleport's own use; no login of a node (teleport-issue-and-outputs.md 3).
+const INTERNAL_PRINCIPAL: &str = "-teleport-";
+
+/// A certificate that lives this much longer than asked is still taken for what was asked: clocks have seconds.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// SSH credentials that passed every check.
+pub struct Credentials {
+    /// The key of both certificates.
+    pub key: KeyPair,
+    /// One line, as it came.
+    pub ssh_certificate: String,
+    /// The same as X.509.
+    pub tls_certificate: X509,
+    /// The cluster that issued them.
+    pub cluster: ClusterName,
+    /// Roles that they hold.
+    pub roles: Vec<String>,
+    /// Logins that nodes may accept.
+    pub logins: Vec<String>,
+    /// When the first of the two certificates expires.
+    pub expires: SystemTime,
+    /// Who signs hosts: the root cluster first, then trusted clusters.
+    pub host_authorities: Vec<Authority>,
+    /// Who signs users.
+    pub user_authorities: Vec<Authority>,
+}
+
+/// The keys of one certificate authority of one cluster, active ones before those that are trusted besides.
+pub struct Authority {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// SSH public keys, without comments.
+    pub ssh: Vec<ssh_key::PublicKey>,
+    /// X.509 certificates.
+    pub tls: Vec<X509>,
+}
+
+impl Authority {
+    /// The authorities in an answer of Auth, the root cluster's first. One of a trusted cluster that cannot be read is
+    /// left out: it must not keep anybody from the root.
+    pub fn read(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
+        let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::read_one).collect();
+        authorities.sort_by_key(|authority| authority.cluster != *root);
+        authorities
+    }
+
+    fn read_one(authority: CertAuthorityV2) -> Option<Self> {
+        let spec = authority.spec?;
+        let cluster = spec.cluster_name.parse().ok()?;
+        let sets: Vec<CaKeySet> = [spec.active_keys, spec.additional_trusted_keys].into_iter().flatten().collect();
+        let ssh = sets.iter().flat_map(|set| &set.ssh).filter_map(|pair| {
+            let line = std::str::from_utf8(&pair.public_key).ok()?;
+            let mut key = ssh_key::PublicKey::from_openssh(line.trim()).ok()?;
+            key.set_comment("");
+            Some(key)
+        });
+        let tls = sets.iter().flat_map(|set| &set.tls).filter_map(|pair| X509::from_pem(&pair.cert).ok());
+        Some(Self { cluster, ssh: ssh.collect(), tls: tls.collect() })
+    }
+}
+
+/// What was asked for.
+pub struct Asked {
+    /// The key.
+    pub key: KeyPair,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Latest expiry.
+    pub expires: SystemTime,
+    /// Now.
+    pub now: SystemTime,
+}
+
+/// Checks everything that a client can check.
+///
+/// # Errors
+/// The first check that fails.
+pub fn check(
+    asked: Asked,
+    certs: &Certs,
+    host_authorities: Vec<Authority>,
+    user_authorities: Vec<Authority>,
+) -> Result<Credentials, Error> {
+    let Asked { key, cluster, expires: asked_expiry, now } = asked;
+    let user = root(&user_authorities, &cluster, "user")?;
+    root(&host_authorities, &cluster, "host")?;
+
+    let ssh_certificate = one_line(&certs.ssh)?;
+    let ssh = Certificate::from_openssh(&ssh_certificate).map_err(|_| Error::Unreadable("SSH certificate"))?;
+    let tls = X509::from_pem(&certs.tls).map_err(|_| Error::Unreadable("TLS certificate"))?;
+
+    let ssh_key = key.public_ssh().map_err(|_| Error::Unreadable("key"))?;
+    let tls_key = key.public_der().map_err(|_| Error::Unreadable("key"))?;
+    if ssh.public_key() != ssh_key.key_data() || ssh.cert_type() != CertType::User {
+        return Err(Error::OtherKey("SSH"));
+    }
+    if tls.public_key_der() != tls_key {
+        return Err(Error::OtherKey("TLS"));
+    }
+    lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), asked_expiry, now)?;
+    lifetime("TLS", tls.not_before(), tls.not_after(), asked_expiry, now)?;
+    signed_by(user, &ssh, &tls, now)?;
+
+    let logins: Vec<String> =
+        ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
+    if ssh.valid_principals().is_empty() {
+        return Err(Error::NoPrincipals);
+    }
+    Ok(Credentials {
+        expires: ssh.valid_before_time().min(tls.not_after()),
+        roles: tls.organizations(),
+        key,
+        ssh_certificate,
+        tls_certificate: tls,
+        cluster,
+        logins,
+        host_authorities,
+        user_authorities,
+    })
+}
+
+fn root<'a>(authorities: &'a [Authority], cluster: &ClusterName, kind: &'static str) -> Result<&'a Authority, Error> {
+    let found = authorities.iter().find(|authority| authority.cluster == *cluster);
+    found.filter(|authority| !authority.ssh.is_empty() && !authority.tls.is_empty()).ok_or(Error::NoAuthority(kind))
+}
+
+/// The certificate line. More than one line would put foreign lines into files that ssh reads.
+fn one_line(bytes: &[u8]) -> Result<String, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::Unreadable("SSH certificate"))?.trim();
+    match text.chars().any(char::is_control) {
+        true => Err(Error::Unreadable("SSH certificate")),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn lifetime(
+    kind: &'static str,
+    after: SystemTime,
+    before: SystemTime,
+    asked: SystemTime,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
+    if let Ok(ago) = now.duration_since(before) {
+        return Err(Error::Expired { kind, ago: seconds(ago) });
+    }
+    match after.duration_since(now) {
+        Ok(ahead) if !ahead.is_zero() => return Err(Error::NotYetValid { kind, ahead: seconds(ahead) }),
+        _ => {}
+    }
+    match before.duration_since(asked) {
+        Ok(longer) if longer > SLACK => Err(Error::TooLong { kind, longer: seconds(longer) }),
+        _ => Ok(()),
+    }
+}
+
+/// Both certificates are the user CA's. TLS is checked by the same code that servers with rustls use.
+fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTime) -> Result<(), Error> {
+    let fingerprints: Vec<Fingerprint> = authority.ssh.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
+    // At its first second: whether it is valid now was looked at before, with better words.
+    ssh.validate_at(ssh.valid_after(), &fingerprints).map_err(|_| Error::NotSigned("SSH"))?;
+
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authority.tls.iter().map(X509::der));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map(rustls::pki_types::UnixTime::since_unix_epoch);
+    match (verifier, now) {
+        (Ok(verifier), Ok(now)) if verifier.verify_client_cert(&tls.der(), &[], now).is_ok() => Ok(()),
+        _ => Err(Error::NotSigned("TLS")),
+    }
+}
+
+/// What is wrong with what the cluster issued. All of it is a cluster, or something in front of one, that does not do
+/// what Teleport does; but for the clock.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Cannot be parsed.
+    #[error("the cluster's {0} cannot be read")]
+    Unreadable(&'static str),
+    /// For somebody else's key, or for a host.
+    #[error("the cluster's {0} certificate is not for the key that was sent")]
+    OtherKey(&'static str),
+    /// It has no principals.
+    #[error("the cluster's SSH certificate names no principals")]
+    NoPrincipals,
+    /// It has expired already.
+    #[error("the cluster's {kind} certificate expired {ago} ago")]
+    Expired {
+        /// SSH or TLS.
+        kind: &'static str,
+        /// How long ago.
+        ago: humantime::FormattedDuration,
+    },
+    /// By our clock it is from the future.
+    #[error("the cluster's {kind} certificate is valid only in {ahead}")]
+    NotYetValid {
+        /// SSH or TLS.
+        kind: &'static str,
+        /// How long until then.
+        ahead: humantime::FormattedDuration,
+    },
+    /// It lives longer than asked.
+    #[error("the cluster's {kind} certificate is valid for {longer} longer than was asked")]
+    TooLong {
+        /// SSH or TLS.
+        kind: &'static str,
+        /// By how much.
+        longer: humantime::FormattedDuration,
+    },
+    /// By none of the authorities that came with it.
+    #[error("the cluster's {0} certificate is not signed by its user CA")]
+    NotSigned(&'static str),
+    /// No such authority.
+    #[error("the cluster names no {0} CA of its own")]
+    NoAuthority(&'static str),
+}
+
+impl Explain for Error {
+    fn likely_cause(&self) -> Option<String> {
+        Some(
+            match self {
+                Self::Expired { .. } => "The clock here is ahead of the cluster's.",
+                Self::NotYetValid { .. } => "The clock here is behind the cluster's.",
+                Self::NotSigned(_) => "The user CA was rotated in this very moment.",
+                _ => return None,
+            }
+            .to_owned(),
+        )
+    }
+
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Expired { .. } | Self::NotYetValid { .. } => "Correct the clock of the runner.",
+            Self::NotSigned(_) => "Run the step again. If it stays, nothing was written on purpose: tell who runs the cluster.",
+            _ => "Nothing was written. Tell who runs the cluster, with this message: Teleport does not answer so.",
+        }
+        .to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Expired { .. } | Self::NotYetValid { .. } => Exit::Network,
+            _ => Exit::Refused,
+        }
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } | Self::NotYetValid { .. } => "the-clocks-differ",
+            _ => "the-certificates-are-not-right",
+        }
+    }
+}

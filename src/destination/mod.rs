@@ -1,0 +1,188 @@
+//! Writing a set of files safely, or none of them.
+//!
+//! A destination is a directory that is ours alone. [`Destination::check`] looks at it before the network is touched,
+//! [`Destination::write`] fills it when everything is fetched. Files are never half there: each is written under
+//! another name, and only when all of them are complete are they renamed, in the order given. What a killed run leaves
+//! is the old set and some temporaries, or a directory with a `.gitignore`; the next run heals both. A lock keeps runs
+//! apart. Links are followed nowhere.
+
+mod directory;
+mod error;
+mod ours;
+mod owner;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::Path;
+
+use rustix::fs::Mode as Bits;
+use zeroize::Zeroizing;
+
+pub use self::error::Error;
+pub use self::ours::{FIRST_LINE, Listing};
+pub use self::owner::{NotAnOwner, Owner};
+
+use self::directory::Directory;
+use self::error::us;
+use self::ours::{Contents, GITIGNORE};
+use self::owner::Giving;
+use self::place::{Found, Place};
+use crate::retry::Deadline;
+
+/// A place for credentials that was looked at. Nothing of it is created yet.
+#[derive(Debug)]
+pub struct Destination {
+    place: Place,
+    foreign: Foreign,
+    owner: Option<Owner>,
+}
+
+/// What to do about a destination that holds what is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// It is an error (as a pipe).
+    Refuse,
+    /// It stays, as does the mode of the directory, which is then not ours alone (as tbot).
+    Leave,
+}
+
+/// A file to be written.
+#[derive(Clone)]
+pub struct File {
+    name: String,
+    contents: Zeroizing<Vec<u8>>,
+    mode: Mode,
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// 0600
+    Private,
+    /// 0700
+    Executable,
+}
+
+impl Destination {
+    /// Looks whether credentials can be written to `path`, which may be relative to `working_dir`. Changes nothing.
+    ///
+    /// # Errors
+    /// Whatever can be known to be in the way already.
+    pub fn check(working_dir: &Path, path: &Path, foreign: Foreign, owner: Option<Owner>) -> Result<Self, Error> {
+        let this = Self { place: Place::new(working_dir, path)?, foreign, owner };
+        match this.place.find()? {
+            Found::Nothing(parent) => parent.expect_writable()?,
+            Found::Directory(dir) => this.check_directory(&dir)?,
+        }
+        match owner {
+            Some(owner) if us() != 0 && us() != owner.uid => {
+                Err(Error::CannotChown { path: this.absolute().into(), owner, uid: us() })
+            }
+            _ => Ok(this),
+        }
+    }
+
+    /// Its path from the root, without `.` and `..`.
+    pub fn absolute(&self) -> &Path {
+        self.place.absolute()
+    }
+
+    /// Writes these files, in this order, after whatever other run is writing there.
+    ///
+    /// Names of files should be those that [`check`](Self::check) knows as ours, or the next run will take them for
+    /// somebody else's; files named after clusters begin with [`FIRST_LINE`].
+    ///
+    /// # Errors
+    /// When it fails, the old files are still there and temporaries are not; only the last step, the renames, could in
+    /// theory stop half-way, on a file system that breaks in this moment.
+    pub fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<(), Error> {
+        let dir = self.locked(deadline)?;
+        let contents = self.look(&dir)?;
+        files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
+        // The directory has its owner by now, declared by who made it, or given by us.
+        let giving = self.giving(Owner::of(&dir.stat()?));
+        let ours_alone = contents.foreign.is_empty();
+        if ours_alone {
+            dir.close_to_others(giving)?;
+        }
+        dir.remove(&contents.temporaries)?;
+        if ours_alone && (self.foreign == Foreign::Refuse || !dir.has(GITIGNORE)?) {
+            dir.replace(&[File::private(GITIGNORE, "*\n")], giving)?;
+        }
+        dir.replace(&files, giving)?;
+        dir.sync()
+    }
+
+    /// A directory that is there already: is it fit?
+    fn check_directory(&self, dir: &Directory) -> Result<(), Error> {
+        let contents = self.look(dir)?;
+        // A directory of ours is given the right mode anyway.
+        match dir.expect_writable() {
+            Err(Error::NotPermitted { .. }) if dir.stat()?.st_uid == us() => {}
+            other => other?,
+        }
+        if contents.foreign.is_empty() { dir.expect_closable() } else { Ok(()) }
+    }
+
+    /// What is in it, unless that is reason enough to stop.
+    fn look(&self, dir: &Directory) -> Result<Contents, Error> {
+        let contents = Contents::of(dir)?;
+        if self.foreign == Foreign::Refuse && !contents.foreign.is_empty() {
+            return Err(Error::HoldsForeign { path: dir.path().into(), entries: contents.foreign });
+        }
+        Ok(contents)
+    }
+
+    /// The directory, made if need be, and ours to write in until it is closed.
+    fn locked(&self, deadline: Deadline) -> Result<Directory, Error> {
+        let giving = self.giving(self.place.neighbour()?);
+        let dir = self.place.make(giving)?;
+        dir.lock(deadline)?;
+        if dir.stat()?.st_nlink > 0 {
+            return Ok(dir);
+        }
+        // A cleanup removed it while we waited for the lock.
+        let dir = self.place.make(giving)?;
+        dir.lock(deadline)?;
+        Ok(dir)
+    }
+
+    /// The wanted owner, or else this one.
+    fn giving(&self, otherwise: Owner) -> Giving {
+        Giving { owner: self.owner.unwrap_or(otherwise), demanded: self.owner.is_some() }
+    }
+}
+
+impl File {
+    /// A file for its owner's eyes only. The contents are copied; this copy is wiped when dropped.
+    pub fn private(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
+        Self { name: name.into(), contents: Zeroizing::new(contents.as_ref().to_vec()), mode: Mode::Private }
+    }
+
+    /// A program.
+    pub fn executable(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
+        Self { mode: Mode::Executable, ..Self::private(name, contents) }
+    }
+
+    /// Its name in the destination.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("name", &self.name).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Mode {
+    fn bits(self) -> Bits {
+        match self {
+            Self::Private => Bits::RUSR | Bits::WUSR,
+            Self::Executable => Bits::RWXU,
+        }
+    }
+}

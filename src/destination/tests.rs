@@ -1,0 +1,636 @@
+//! What a destination promises, on real file systems.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::fs::{CWD, FileType, FlockOperation, Gid, Uid, flock, mknodat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::*;
+
+/// A working directory that other users may enter.
+struct Work(tempfile::TempDir);
+
+impl Work {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        set_mode(temp.path(), 0o755);
+        Self(temp)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn mkdir(&self, name: &str, mode: u32) -> PathBuf {
+        fs::create_dir(self.path(name)).unwrap();
+        set_mode(&self.path(name), mode);
+        self.path(name)
+    }
+
+    fn check_as(&self, foreign: Foreign, owner: Option<&str>) -> Result<Destination, Error> {
+        let owner = owner.map(|owner| owner.parse().unwrap());
+        Destination::check(self.0.path(), Path::new("tbot-user"), foreign, owner)
+    }
+
+    fn check(&self) -> Result<Destination, Error> {
+        self.check_as(Foreign::Refuse, None)
+    }
+
+    /// A whole run.
+    fn run(&self, tag: &str) -> Result<(), Error> {
+        self.check()?.write(set(tag), soon())
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path("tbot-user").join(name)).unwrap()
+    }
+
+    fn meta(&self, name: &str) -> fs::Metadata {
+        fs::symlink_metadata(self.path("tbot-user").join(name)).unwrap()
+    }
+
+    /// Names and modes of all that is in the destination.
+    fn listing(&self) -> BTreeSet<(String, u32)> {
+        let entries = fs::read_dir(self.path("tbot-user")).unwrap().map(Result::unwrap);
+        entries.map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().mode() & 0o7777)).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.listing().into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// A tmpfs, until it is dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn new(at: PathBuf, options: &str) -> Option<Self> {
+        let options = std::ffi::CString::new(options).unwrap();
+        match mount("tmpfs", &at, "tmpfs", MountFlags::empty(), Some(&*options)) {
+            Ok(()) => Some(Self(at)),
+            Err(error) => not_run(&format!("cannot mount a tmpfs: {error}")),
+        }
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn not_run<T>(reason: &str) -> Option<T> {
+    println!("not run: {reason}");
+    None
+}
+
+fn root() -> Option<()> {
+    if us() == 0 { Some(()) } else { not_run("needs root") }
+}
+
+/// Runs this as another user: on Linux, users belong to threads.
+fn as_user<T: Send>(uid: u32, run: impl FnOnce() -> T + Send) -> T {
+    let thread = move || {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        run()
+    };
+    thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
+
+/// Files as a run writes them, each with this tag in it.
+fn set(tag: &str) -> Vec<File> {
+    let with_tag = |name: &str| File::private(name, format!("{name} {tag}\n"));
+    let mut files = ["known_hosts", "key-cert.pub", "key"].map(with_tag).to_vec();
+    files.push(File::executable("teleport-pipe", "binary"));
+    files.push(with_tag("ssh_config"));
+    files
+}
+
+/// The names of `set`, and modes as they should be.
+fn complete() -> BTreeSet<(String, u32)> {
+    let private = [".gitignore", "key", "key-cert.pub", "known_hosts", "ssh_config"].map(|name| (name.into(), 0o600));
+    private.into_iter().chain([("teleport-pipe".into(), 0o700)]).collect()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.uid(), meta.gid())
+}
+
+// Where there is nothing yet, or only what is ours.
+
+#[test]
+fn an_absent_destination_is_made_with_its_parents() {
+    let work = Work::new();
+    let destination = Destination::check(work.0.path(), Path::new("a/b/tbot-user"), Foreign::Refuse, None).unwrap();
+    assert!(!work.path("a").exists(), "check made something");
+    destination.write(set("1"), soon()).unwrap();
+    for made in ["a", "a/b", "a/b/tbot-user"] {
+        assert_eq!(mode(&work.path(made)), 0o700, "{made}");
+    }
+    assert_eq!(fs::read_to_string(work.path("a/b/tbot-user/key")).unwrap(), "key 1\n");
+}
+
+#[test]
+fn files_get_their_modes_and_git_sees_none_of_them() {
+    let work = Work::new();
+    work.run("1").unwrap();
+    assert_eq!(work.listing(), complete());
+    assert_eq!(work.read(".gitignore"), "*\n");
+}
+
+#[test]
+fn an_absolute_path_is_taken_as_it_is() {
+    let work = Work::new();
+    let path = work.path("tbot-user");
+    let destination = Destination::check(Path::new("/"), &path, Foreign::Refuse, None).unwrap();
+    assert_eq!(destination.absolute(), path);
+    assert_eq!(work.check().unwrap().absolute(), path);
+    destination.write(set("1"), soon()).unwrap();
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn a_directory_that_was_open_to_all_is_closed() {
+    for wide in [0o755, 0o777, 0o2775] {
+        let work = Work::new();
+        let path = work.mkdir("tbot-user", wide);
+        let before = fs::metadata(&path).unwrap().ino();
+        work.run("1").unwrap();
+        assert_eq!(mode(&path), 0o700, "{wide:o}");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before, "the directory was replaced");
+    }
+}
+
+#[test]
+fn the_working_directory_itself_can_be_the_destination() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    Destination::check(&path, Path::new("."), Foreign::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn a_second_run_replaces_the_first_and_leaves_alone_what_is_the_same() {
+    let work = Work::new();
+    work.run("1").unwrap();
+    let (key, binary) = (work.meta("key").ino(), work.meta("teleport-pipe").ino());
+    work.run("2").unwrap();
+    assert_eq!(work.read("key"), "key 2\n");
+    assert_ne!(work.meta("key").ino(), key);
+    assert_eq!(work.meta("teleport-pipe").ino(), binary);
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn the_same_contents_with_another_mode_or_a_second_name_are_not_the_same() {
+    let work = Work::new();
+    work.run("1").unwrap();
+    set_mode(&work.path("tbot-user/key"), 0o644);
+    fs::hard_link(work.path("tbot-user/ssh_config"), work.path("second")).unwrap();
+    work.run("1").unwrap();
+    assert_eq!(mode(&work.path("tbot-user/key")), 0o600);
+    assert_eq!(work.meta("ssh_config").nlink(), 1);
+    assert!(work.path("second").exists());
+}
+
+#[test]
+fn a_longer_file_does_not_pass_for_its_beginning() {
+    let work = Work::new();
+    work.run("1").unwrap();
+    fs::write(work.path("tbot-user/key"), "key 1\nand more").unwrap();
+    work.run("1").unwrap();
+    assert_eq!(work.read("key"), "key 1\n");
+}
+
+#[test]
+fn what_tbot_left_is_fine() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    for name in [".write-test", "identity", "tlscert", "key", "key.pub", "teleport-host-ca.crt", "ssh_config"] {
+        fs::write(path.join(name), "tbot's").unwrap();
+    }
+    fs::write(path.join("leaf.known_hosts"), "# Hosts of leaf\n@cert-authority *").unwrap();
+    work.run("1").unwrap();
+    assert_eq!(work.read("key"), "key 1\n");
+    assert_eq!(work.read("tlscert"), "tbot's");
+}
+
+#[test]
+fn what_a_killed_run_left_is_healed() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o700);
+    for n in [0, 1, 7] {
+        fs::write(path.join(format!(".teleport-pipe.tmp.{n}")), "half a ke").unwrap();
+    }
+    work.run("1").unwrap();
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn the_umask_does_not_matter() {
+    // It belongs to the whole process, so tests from above run in processes of their own.
+    let tests = ["an_absent_destination_is_made_with_its_parents", "files_get_their_modes_and_git_sees_none_of_them"];
+    for umask in ["000", "077", "277"] {
+        let mut child = Command::new("sh");
+        child.args(["-c", r#"umask "$0" && exec "$@""#, umask]).arg(std::env::current_exe().unwrap());
+        child.arg("--exact").args(tests.map(|test| format!("destination::tests::{test}")));
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("2 passed"), "umask {umask}: {said}");
+    }
+}
+
+// The order of things.
+
+#[test]
+fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o700);
+    let watch = init(CreateFlags::NONBLOCK).unwrap();
+    add_watch(&watch, &path, WatchFlags::CREATE | WatchFlags::MOVED_TO).unwrap();
+    work.run("1").unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = Reader::new(&watch, &mut buffer);
+    let mut seen = Vec::new();
+    while let Ok(event) = reader.next() {
+        let what = if event.events().contains(ReadFlags::CREATE) { "create" } else { "rename" };
+        seen.push(format!("{what} {}", event.file_name().unwrap().to_str().unwrap()));
+    }
+    let created = (0..5).map(|n| format!("create .teleport-pipe.tmp.{n}"));
+    let renamed = set("1").into_iter().map(|file| format!("rename {}", file.name()));
+    let gitignore = ["create .teleport-pipe.tmp.0".to_owned(), "rename .gitignore".to_owned()];
+    assert_eq!(seen, gitignore.into_iter().chain(created).chain(renamed).collect::<Vec<_>>());
+}
+
+#[test]
+fn two_runs_at_once_do_not_mix() {
+    let work = Work::new();
+    let done = AtomicBool::new(false);
+    let writer = |tag: &'static str| {
+        let work = &work;
+        move || (0..20).for_each(|n| work.check().unwrap().write(set(&format!("{tag}{n}")), soon()).unwrap())
+    };
+    let key = work.path("tbot-user/key");
+    let whole = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::read_to_string(&key).into_iter().for_each(whole);
+            }
+        });
+        let writers = [scope.spawn(writer("a")), scope.spawn(writer("b"))];
+        let results = writers.map(|writer| writer.join());
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        assert!(results.iter().all(Result::is_ok));
+    });
+    let tag = work.read("key").replace("key ", "");
+    for name in ["known_hosts", "key-cert.pub", "ssh_config"] {
+        assert_eq!(work.read(name), format!("{name} {tag}"));
+    }
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn a_run_waits_for_another_but_not_for_ever() {
+    let work = Work::new();
+    work.run("1").unwrap();
+    let other = fs::File::open(work.path("tbot-user")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let start = Instant::now();
+    let error = work.check().unwrap().write(set("2"), Deadline::after(Duration::from_millis(200))).unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert_eq!(work.read("key"), "key 1\n");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| work.run("3"));
+        thread::sleep(Duration::from_millis(150));
+        assert_eq!(work.read("key"), "key 1\n");
+        drop(other);
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(work.read("key"), "key 3\n");
+}
+
+#[test]
+fn a_directory_that_was_removed_while_we_waited_is_made_again() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o700);
+    let cleanup = fs::File::open(&path).unwrap();
+    flock(&cleanup, FlockOperation::LockExclusive).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| work.run("1"));
+        thread::sleep(Duration::from_millis(150));
+        fs::remove_dir(&path).unwrap();
+        drop(cleanup);
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(work.listing(), complete());
+}
+
+// What is in the way.
+
+#[test]
+fn a_link_is_refused_wherever_it_is() {
+    let work = Work::new();
+    let target = work.mkdir("published", 0o755);
+    symlink("published", work.path("tbot-user")).unwrap();
+    assert!(matches!(work.check(), Err(Error::Symlink { path }) if path == work.path("tbot-user")));
+    for path in [PathBuf::from("tbot-user/x"), work.path("tbot-user/x")] {
+        let error = Destination::check(work.0.path(), &path, Foreign::Leave, None).unwrap_err();
+        assert!(matches!(&error, Error::Symlink { path } if *path == work.path("tbot-user")), "{error}");
+    }
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+#[test]
+fn a_link_that_appears_after_the_check_is_refused_too() {
+    let work = Work::new();
+    let target = work.mkdir("published", 0o755);
+    let destination = work.check().unwrap();
+    symlink("published", work.path("tbot-user")).unwrap();
+    assert!(matches!(destination.write(set("1"), soon()), Err(Error::Symlink { .. })));
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_is_no_destination() {
+    let work = Work::new();
+    fs::write(work.path("tbot-user"), "").unwrap();
+    assert!(matches!(work.check(), Err(Error::NotADirectory { .. })));
+}
+
+#[test]
+fn what_has_one_of_our_names_must_be_a_file() {
+    for foreign in [Foreign::Refuse, Foreign::Leave] {
+        for name in ["key", ".gitignore", ".teleport-pipe.tmp.0"] {
+            let work = Work::new();
+            fs::write(work.path("theirs"), "theirs").unwrap();
+            let entry = work.mkdir("tbot-user", 0o700).join(name);
+            for (kind, make) in takers() {
+                make(&entry);
+                let error = work.check_as(foreign, None).unwrap_err();
+                assert!(error.to_string().contains(kind), "{error}");
+                fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
+            }
+            assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+        }
+    }
+}
+
+/// What takes a name, and how to make it.
+type Taker = (&'static str, fn(&Path));
+
+fn takers() -> [Taker; 3] {
+    [
+        ("a symbolic link", |at| symlink("../theirs", at).unwrap()),
+        ("a directory", |at| fs::create_dir(at).unwrap()),
+        ("something special", |at| mknodat(CWD, at, FileType::Fifo, Bits::RUSR, 0).unwrap()),
+    ]
+}
+
+#[test]
+fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
+    let work = Work::new();
+    fs::write(work.path("theirs"), "theirs").unwrap();
+    let path = work.mkdir("tbot-user", 0o700);
+    symlink("../theirs", path.join("bundle.pem")).unwrap();
+    let files = vec![File::private("key", "new"), File::private("bundle.pem", "new")];
+    let error = work.check_as(Foreign::Leave, None).unwrap().write(files, soon()).unwrap_err();
+    assert!(matches!(error, Error::NotAFile { kind: "a symbolic link", .. }), "{error}");
+    assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+    assert_eq!(work.names(), ["bundle.pem"]);
+}
+
+#[test]
+fn a_name_cannot_leave_the_directory() {
+    let work = Work::new();
+    for name in ["../key", "/key", "", ".", "..", "a/b", "nul\0"] {
+        let error = work.check().unwrap().write(vec![File::private(name, "")], soon()).unwrap_err();
+        assert!(matches!(error, Error::BadName { .. }), "{name:?}: {error}");
+    }
+    let long = vec![File::private("x".repeat(256), "")];
+    assert!(work.check().unwrap().write(long, soon()).is_err());
+    assert_eq!(fs::read_dir(work.path("tbot-user")).unwrap().count(), 0);
+    let fits = "x".repeat(255);
+    work.check().unwrap().write(vec![File::private(&fits, "")], soon()).unwrap();
+    assert_eq!(work.names(), [".gitignore", &fits]);
+}
+
+#[test]
+fn as_a_pipe_other_files_are_refused_and_named() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    fs::write(path.join("README.md"), "").unwrap();
+    fs::write(path.join("key"), "").unwrap();
+    let error = work.check().unwrap_err();
+    assert!(error.to_string().ends_with(": README.md"), "{error}");
+    assert_eq!(mode(&path), 0o755);
+}
+
+#[test]
+fn as_a_pipe_other_files_that_appear_after_the_check_are_refused_too() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    let destination = work.check().unwrap();
+    fs::write(path.join("README.md"), "").unwrap();
+    assert!(matches!(destination.write(set("1"), soon()), Err(Error::HoldsForeign { .. })));
+    assert_eq!(work.names(), ["README.md"]);
+}
+
+#[test]
+fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    fs::write(path.join("README.md"), "mine").unwrap();
+    work.check_as(Foreign::Leave, None).unwrap().write(set("1"), soon()).unwrap();
+    assert_eq!(work.read("README.md"), "mine");
+    assert_eq!(mode(&path), 0o755);
+    assert_eq!(mode(&path.join("key")), 0o600);
+    assert!(!path.join(".gitignore").exists(), "would hide README.md from git");
+}
+
+#[test]
+fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    fs::write(path.join(".gitignore"), "key\n").unwrap();
+    work.check_as(Foreign::Leave, None).unwrap().write(set("1"), soon()).unwrap();
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(work.read(".gitignore"), "key\n");
+}
+
+// Owners. Most of it needs root.
+
+#[test]
+fn our_own_directory_without_rights_gets_them() {
+    let work = Work::new();
+    if root().is_some() {
+        chown(work.0.path(), Some(1000), Some(1000)).unwrap();
+    }
+    let run = || {
+        work.mkdir("tbot-user", 0o500);
+        work.run("1").unwrap();
+    };
+    if us() == 0 {
+        as_user(1000, run)
+    } else {
+        run()
+    }
+    assert_eq!(mode(&work.path("tbot-user")), 0o700);
+}
+
+#[test]
+fn the_owner_of_the_working_directory_owns_what_is_made() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    chown(work.0.path(), Some(1000), Some(1001)).unwrap();
+    let path = Path::new("a/tbot-user");
+    Destination::check(work.0.path(), path, Foreign::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    for made in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
+        assert_eq!(owner(&work.path(made)), (1000, 1001), "{made}");
+    }
+}
+
+#[test]
+fn the_owner_of_an_existing_destination_owns_what_is_in_it() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o777);
+    chown(&path, Some(1000), Some(1001)).unwrap();
+    work.run("1").unwrap();
+    assert_eq!(owner(&path), (1000, 1001));
+    assert_eq!(owner(&path.join("key")), (1000, 1001));
+    as_user(1000, || assert_eq!(work.read("key"), "key 1\n"));
+}
+
+#[test]
+fn a_given_owner_owns_everything_even_what_was_there() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    work.run("1").unwrap();
+    work.check_as(Foreign::Refuse, Some("1234")).unwrap().write(set("1"), soon()).unwrap();
+    assert_eq!(owner(&work.path("tbot-user/key")), (1234, 0));
+    work.check_as(Foreign::Refuse, Some("1234:1235")).unwrap().write(set("1"), soon()).unwrap();
+    for name in [".", ".gitignore", "key", "teleport-pipe"] {
+        assert_eq!(owner(&work.path("tbot-user").join(name)), (1234, 1235), "{name}");
+    }
+}
+
+#[test]
+fn a_given_owner_that_cannot_be_had_is_an_error() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    set_mode(work.0.path(), 0o777);
+    let refused = |result: Result<(), Error>| matches!(result, Err(Error::CannotChown { uid: 1000, .. }));
+    let destination = work.check_as(Foreign::Refuse, Some("1001")).unwrap();
+    as_user(1000, || {
+        assert!(refused(work.check_as(Foreign::Refuse, Some("1001")).map(drop)));
+        assert!(refused(destination.write(set("1"), soon())));
+        work.check_as(Foreign::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
+    });
+    assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
+}
+
+#[test]
+fn another_user_can_write_into_the_clone_directory_of_root() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    set_mode(work.0.path(), 0o777);
+    as_user(1000, || work.run("1").unwrap());
+    assert_eq!(owner(&work.path("tbot-user")), (1000, 1000));
+    assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
+    let key = work.meta("key").ino();
+    as_user(1000, || work.run("1").unwrap());
+    assert_eq!(work.meta("key").ino(), key, "the same was written again");
+}
+
+#[test]
+fn what_another_user_may_not_write_is_said_before_the_network_is_touched() {
+    let Some(()) = root() else { return };
+    let work = Work::new();
+    let error = as_user(1000, || work.check()).unwrap_err();
+    assert!(matches!(error, Error::NotPermitted { uid: 1000, .. }), "{error}");
+    work.mkdir("tbot-user", 0o755);
+    let error = as_user(1000, || work.check()).unwrap_err();
+    assert!(matches!(error, Error::NotPermitted { uid: 1000, .. }), "{error}");
+    set_mode(&work.path("tbot-user"), 0o777);
+    let error = as_user(1000, || work.check()).unwrap_err();
+    assert!(matches!(error, Error::SomeoneElses { owner: 0, uid: 1000, .. }), "{error}");
+}
+
+// File systems. All of it needs root.
+
+#[test]
+fn a_full_disk_leaves_the_old_files_and_nothing_else() {
+    let work = Work::new();
+    work.mkdir("tbot-user", 0o755);
+    let Some(_tmpfs) = Tmpfs::new(work.path("tbot-user"), "size=128k") else { return };
+    work.run("1").unwrap();
+    let files = vec![File::private("key", "new"), File::executable("teleport-pipe", vec![b'x'; 1 << 20])];
+    let error = work.check().unwrap().write(files, soon()).unwrap_err();
+    assert!(matches!(&error, Error::DiskFull { path } if path.ends_with("teleport-pipe")), "{error}");
+    assert_eq!(work.read("key"), "key 1\n");
+    assert_eq!(work.read("teleport-pipe"), "binary");
+    assert_eq!(work.listing(), complete());
+}
+
+#[test]
+fn a_mount_point_can_be_the_destination_and_stays_one() {
+    let work = Work::new();
+    let path = work.mkdir("tbot-user", 0o755);
+    let Some(_tmpfs) = Tmpfs::new(path.clone(), "mode=0755") else { return };
+    let device = fs::metadata(&path).unwrap().dev();
+    work.run("1").unwrap();
+    work.run("2").unwrap();
+    assert_eq!(work.listing(), complete());
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(fs::metadata(&path).unwrap().dev(), device);
+    assert_ne!(device, fs::metadata(work.0.path()).unwrap().dev());
+}
+
+#[test]
+fn a_read_only_file_system_is_said_before_the_network_is_touched() {
+    let work = Work::new();
+    let Some(_tmpfs) = Tmpfs::new(work.mkdir("mounted", 0o755), "") else { return };
+    fs::create_dir(work.path("mounted/there")).unwrap();
+    mount_remount(work.path("mounted"), MountFlags::RDONLY, c"").unwrap();
+    for path in ["mounted/there", "mounted/new"] {
+        let error = Destination::check(work.0.path(), Path::new(path), Foreign::Refuse, None).unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+    }
+}
+
+// Secrets.
+
+#[test]
+fn contents_never_show() {
+    let file = File::private("key", "canary");
+    assert_eq!(format!("{file:?}"), r#"File { name: "key", mode: Private, .. }"#);
+}

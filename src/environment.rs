@@ -1,0 +1,51 @@
+//! The environment as a value: read once in `main`, handed down, never asked for again.
+
+use std::collections::BTreeMap;
+
+/// Environment variables. Values are trimmed; an empty one counts as unset, because Bitbucket hands optional pipe
+/// variables over as empty strings (bitbucket-pipes.md 2.3).
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment of this process. What is not UTF-8 is left out: nothing that we read may be.
+    pub fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The value of a variable, trimmed; `None` if it is unset or empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// Names only: values may be secret.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_is_unset_and_values_are_trimmed() {
+        let env = Environment::from_iter([("A", "  "), ("B", " x\n")]);
+        assert_eq!((env.get("A"), env.get("B"), env.get("C")), (None, Some("x"), None));
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        assert!(!format!("{:?}", Environment::from_iter([("TOKEN", "s3cret")])).contains("s3cret"));
+    }
+}

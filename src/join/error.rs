@@ -1,0 +1,270 @@
+//! Why a join failed, told by the words that Teleport uses for it (teleport-join.md 2.3, 3.5, 4.1).
+
+use tonic::Code;
+
+use crate::error::{Exit, Explain, foreign};
+use crate::net;
+use crate::net::grpc::{broken, code_name, passes};
+use crate::retry::Transient;
+
+/// One service's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Attempt {
+    /// The service was not reached.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// gRPC: the join service answered with an error.
+    #[error("{message} ({})", code_name(*code))]
+    Grpc {
+        /// Its code.
+        code: Code,
+        /// Its words.
+        message: String,
+    },
+    /// REST: the proxy answered with an error.
+    #[error("{message} (HTTP {status})")]
+    Rest {
+        /// The HTTP status.
+        status: u16,
+        /// The proxy's words.
+        message: String,
+    },
+    /// An answer that makes no sense.
+    #[error("the answer to the join cannot be used: {0}")]
+    Nonsense(&'static str),
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] crate::keys::Error),
+}
+
+impl Attempt {
+    /// The failure behind a gRPC status.
+    pub(super) fn of_status(status: &tonic::Status, addr: &str) -> Self {
+        match broken(status, addr) {
+            Some(error) => Self::Net(error),
+            None => Self::Grpc { code: status.code(), message: foreign(status.message()) },
+        }
+    }
+
+    /// What the cluster said, if it said anything.
+    fn message(&self) -> Option<&str> {
+        match self {
+            Self::Grpc { message, .. } | Self::Rest { message, .. } => Some(message),
+            _ => None,
+        }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        self.message().map(Refusal::of)
+    }
+}
+
+impl Transient for Attempt {
+    /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
+    /// (teleport-join.md 8.19).
+    fn is_transient(&self) -> bool {
+        let open = || self.refusal() == Some(Refusal::Other);
+        match self {
+            Self::Net(error) => error.is_transient(),
+            Self::Grpc { code: Code::Unknown | Code::Internal, .. } => open(),
+            Self::Grpc { code, .. } => passes(*code),
+            Self::Rest { status: 429, .. } => true,
+            Self::Rest { status, .. } => *status >= 500 && open(),
+            Self::Nonsense(_) | Self::Key(_) => false,
+        }
+    }
+}
+
+/// What the cluster means. Matched anywhere in the text: services put words in front (conformance FINDINGS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    TokenName,
+    Rule,
+    Audience,
+    Issuer,
+    Expired,
+    Future,
+    Signature,
+    Keys,
+    Method,
+    Role,
+    Other,
+}
+
+impl Refusal {
+    fn of(message: &str) -> Self {
+        const TEXTS: &[(&str, Refusal)] = &[
+            ("match any allow rules", Refusal::Rule),
+            ("token expired or not found", Refusal::TokenName),
+            ("token is not valid", Refusal::TokenName),
+            ("does not allow role", Refusal::Role),
+            ("audience", Refusal::Audience),
+            ("authorized party", Refusal::Audience),
+            ("issuer does not match", Refusal::Issuer),
+            ("token has expired", Refusal::Expired),
+            ("in the future", Refusal::Future),
+            ("discovering oidc", Refusal::Keys),
+            ("invalid signature", Refusal::Signature),
+            ("signature algorithm", Refusal::Signature),
+            ("only supports method", Refusal::Method),
+            ("only valid for the", Refusal::Method),
+            ("unsupported join method", Refusal::Method),
+        ];
+        let lower = message.to_lowercase();
+        TEXTS.iter().find(|(text, _)| lower.contains(text)).map_or(Self::Other, |(_, refusal)| *refusal)
+    }
+}
+
+/// A join that failed: the failure that says most, and the other service's, if there were two.
+#[derive(Debug)]
+pub struct Error {
+    useful: Attempt,
+    other: Option<Attempt>,
+    token_spec: Option<String>,
+}
+
+impl Error {
+    /// Of two failures the more useful one comes first: the cluster's words before the network's, and a refusal that we
+    /// understand before one that we do not. An `Unimplemented` says only that it was the wrong place to ask.
+    pub(super) fn new(last: Attempt, first: Option<Attempt>) -> Self {
+        let use_of = |attempt: &Attempt| match (attempt, attempt.refusal()) {
+            (Attempt::Grpc { code: Code::Unimplemented, .. }, _) => 0,
+            (Attempt::Rest { status: 404, .. }, _) => 1,
+            (_, None) => 2,
+            (_, Some(Refusal::Other)) => 3,
+            _ => 4,
+        };
+        match first {
+            Some(first) if use_of(&first) > use_of(&last) => {
+                Self { useful: first, other: Some(last), token_spec: None }
+            }
+            other => Self { useful: last, other, token_spec: None },
+        }
+    }
+
+    /// Adds what the token resource should say to admit this step, to be shown beside a refusal that it would mend.
+    #[must_use]
+    pub fn with_token_spec(self, spec: String) -> Self {
+        Self { token_spec: Some(spec), ..self }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.useful {
+            Attempt::Net(error) => write!(f, "{error}")?,
+            Attempt::Key(error) => write!(f, "{error}")?,
+            Attempt::Nonsense(_) => write!(f, "{}", self.useful)?,
+            _ => write!(f, "the cluster refused the join: {}", self.useful)?,
+        }
+        match &self.other {
+            Some(other) => write!(f, "; by the other join service: {other}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Explain for Error {
+    fn likely_cause(&self) -> Option<String> {
+        let refusal = match &self.useful {
+            Attempt::Net(error) => return error.likely_cause(),
+            attempt => attempt.refusal()?,
+        };
+        let cause = match refusal {
+            Refusal::TokenName => "TOKEN names no join token of this cluster, or one that has expired.",
+            Refusal::Rule => "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
+            Refusal::Audience => "The join token's `audience` is not that of the step's ID token.",
+            Refusal::Issuer => "The join token's `identity_provider_url` is not the issuer of the step's ID token.",
+            Refusal::Expired => "The step's ID token expired on the way, or the cluster's clock is ahead.",
+            Refusal::Future => "The cluster's clock is behind.",
+            Refusal::Keys => "The cluster cannot reach `identity_provider_url` of the join token to fetch its keys.",
+            Refusal::Signature => "The ID token was changed on the way, or was issued by somebody else.",
+            Refusal::Method => "The join token is for another join method.",
+            Refusal::Role => "The join token's `roles:` does not contain Bot.",
+            Refusal::Other => return None,
+        };
+        Some(cause.to_owned())
+    }
+
+    fn what_to_do(&self) -> String {
+        let refusal = match &self.useful {
+            Attempt::Net(error) => return error.what_to_do(),
+            Attempt::Key(error) => return error.what_to_do(),
+            attempt => attempt.refusal().unwrap_or(Refusal::Other),
+        };
+        let paste = |text: &str| match &self.token_spec {
+            Some(spec) => format!(
+                "{text}\nThis step's ID token (claims not verified) would be admitted by:\n{spec}"
+            ),
+            None => format!("{text}\nSet DEBUG: 'true' to see what would admit this step (the log of this repository is public)."),
+        };
+        match refusal {
+            Refusal::TokenName => "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".to_owned(),
+            Refusal::Rule => paste("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`."),
+            Refusal::Audience | Refusal::Issuer => paste("Correct the join token with `tctl create -f`."),
+            Refusal::Expired => "Run the pipe early in the step. If it was early, look at the clock of the Auth Service.".to_owned(),
+            Refusal::Future => "Correct the clock of the Auth Service.".to_owned(),
+            Refusal::Keys => "Let the Auth Service reach it by HTTPS (15 s), or correct the URL in the join token.".to_owned(),
+            Refusal::Signature => paste("Do not set BITBUCKET_STEP_OIDC_TOKEN by hand; compare the issuer."),
+            Refusal::Method => paste("Make a join token with `join_method: bitbucket`."),
+            Refusal::Role => "Add `roles: [Bot]` to the spec of the join token.".to_owned(),
+            Refusal::Other => "Ask who runs the cluster; its audit log has the join attempt at this time.".to_owned(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match &self.useful {
+            Attempt::Net(error) => error.exit(),
+            Attempt::Key(error) => error.exit(),
+            Attempt::Grpc { .. } | Attempt::Rest { .. } if self.useful.is_transient() => Exit::Network,
+            _ => Exit::Refused,
+        }
+    }
+
+    fn anchor(&self) -> &'static str {
+        match &self.useful {
+            Attempt::Net(error) => error.anchor(),
+            Attempt::Key(error) => error.anchor(),
+            attempt => match attempt.refusal().unwrap_or(Refusal::Other) {
+                Refusal::TokenName => "the-join-token-is-not-known",
+                Refusal::Rule => "no-allow-rule-fits",
+                Refusal::Audience => "the-audience-is-wrong",
+                Refusal::Issuer => "the-issuer-is-wrong",
+                Refusal::Expired | Refusal::Future => "the-clocks-differ",
+                Refusal::Keys => "the-cluster-cannot-reach-the-identity-provider",
+                Refusal::Signature => "the-id-tokens-signature-is-wrong",
+                Refusal::Method => "the-join-token-is-for-another-method",
+                Refusal::Role => "the-join-token-lacks-the-role-bot",
+                Refusal::Other => "the-cluster-refused-the-join",
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(status: u16, message: &str) -> Attempt {
+        Attempt::Rest { status, message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_verified_and_refused_token_is_final_though_it_is_a_500() {
+        assert!(!rest(500, "verifying token: token has expired").is_transient());
+        assert!(rest(500, "internal error").is_transient());
+        assert!(rest(429, "rate limit exceeded").is_transient());
+        assert!(!rest(403, "token expired or not found").is_transient());
+    }
+
+    #[test]
+    fn the_more_useful_failure_comes_first() {
+        let unimplemented = || Attempt::Grpc { code: Code::Unimplemented, message: "unknown service".to_owned() };
+        let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented())).to_string();
+        assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
+        let text = Error::new(rest(404, "no"), Some(rest(403, "audience is not valid"))).to_string();
+        assert!(text.starts_with("the cluster refused the join: audience"), "{text}");
+    }
+}

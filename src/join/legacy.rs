@@ -1,0 +1,100 @@
+//! The older join: `POST /webapi/host/credentials` (teleport-join.md 2). v17 knows only this one.
+
+use base64ct::{Base64, Encoding as _};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::{Attempt, Joined, Request, expires};
+use crate::keys::{KeyPair, Suite};
+use crate::net::discovery::{connect, error_message};
+use crate::net::http::{Answer, Http};
+use crate::retry::retry;
+
+/// Every key but `expires` is always sent, as Teleport's own client does.
+#[derive(Serialize)]
+struct Body<'a> {
+    /// Empty for a bot. Camel case, unlike the others.
+    #[serde(rename = "hostID")]
+    host_id: &'static str,
+    node_name: &'static str,
+    role: &'static str,
+    token: &'a str,
+    additional_principals: [&'static str; 0],
+    dns_names: [&'static str; 0],
+    /// Base64 of PEM.
+    public_tls_key: String,
+    /// Base64 of an authorized_keys line.
+    public_ssh_key: String,
+    remote_addr: &'static str,
+    ec2_id: Option<()>,
+    id_token: &'a str,
+    /// RFC 3339.
+    expires: String,
+    bot_instance_id: &'static str,
+    bot_generation: i32,
+}
+
+/// Base64 of what `proto.Certs` has; the SSH half is not needed.
+#[derive(Deserialize)]
+struct Certs {
+    tls: String,
+    #[serde(default)]
+    tls_ca_certs: Vec<String>,
+}
+
+/// Joins. The first attempt uses the connection of discovery, later ones their own.
+pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
+    let key = KeyPair::generate_aside(suite).await?;
+    let body = body(request, &key)?;
+    let open = Mutex::new(Some(http));
+    let certs = retry("join", request.deadline, || async {
+        let mut http = match open.lock().await.take() {
+            Some(http) => http,
+            None => connect(request.proxy, request.trust, request.deadline).await?,
+        };
+        let answer = http.send("/webapi/host/credentials", Some(body.to_vec()), request.deadline).await?;
+        read(&answer)
+    })
+    .await?;
+    let certificate = der(&certs.tls)?;
+    let authorities = certs.tls_ca_certs.iter().map(|text| der(text)).collect::<Result<_, _>>()?;
+    Ok(Joined { key, suite, certificate, authorities, service: "REST" })
+}
+
+fn body(request: &Request<'_>, key: &KeyPair) -> Result<Zeroizing<Vec<u8>>, Attempt> {
+    let expires: Duration = expires(request);
+    let body = Body {
+        host_id: "",
+        node_name: "",
+        role: "Bot",
+        token: request.token.as_str(),
+        additional_principals: [],
+        dns_names: [],
+        public_tls_key: Base64::encode_string(key.public_pem()?.as_bytes()),
+        public_ssh_key: Base64::encode_string(key.authorized_key()?.as_bytes()),
+        remote_addr: "",
+        ec2_id: None,
+        id_token: request.id_token.reveal(),
+        expires: humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + expires).to_string(),
+        bot_instance_id: "",
+        bot_generation: 0,
+    };
+    serde_json::to_vec(&body).map(Zeroizing::new).map_err(|_| Attempt::Nonsense("the request cannot be written"))
+}
+
+fn read(answer: &Answer) -> Result<Certs, Attempt> {
+    match answer.status {
+        200 => serde_json::from_slice(&answer.body).map_err(|_| Attempt::Nonsense("it is not JSON with certificates")),
+        status => Err(Attempt::Rest { status, message: error_message(&answer.body) }),
+    }
+}
+
+/// DER of base64 of PEM.
+fn der(text: &str) -> Result<CertificateDer<'static>, Attempt> {
+    let pem = Base64::decode_vec(text).map_err(|_| Attempt::Nonsense("a certificate is not base64"))?;
+    CertificateDer::from_pem_slice(&pem).map_err(|_| Attempt::Nonsense("a certificate is not PEM"))
+}

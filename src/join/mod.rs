@@ -1,0 +1,88 @@
+//! One join: the bot's own, short-lived identity for an ID token.
+//!
+//! The new join service is asked first. Where it, or the join method in it, is not there, the older REST call is
+//! (DESIGN.md decision 4; what Teleport's own client does: teleport-join.md 3.6).
+
+mod error;
+mod legacy;
+mod oidc;
+mod service;
+
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+
+pub use self::error::{Attempt, Error};
+use crate::id_token::IdToken;
+use crate::keys::{KeyPair, Suite};
+use crate::net::discovery::ClusterInfo;
+use crate::net::http::Http;
+use crate::net::tls::Trust;
+use crate::retry::Deadline;
+use crate::settings::{ProxyAddr, TokenName, Ttl};
+
+/// What a join needs.
+pub struct Request<'a> {
+    /// Joining always uses the address that was configured (teleport-join.md 1.3).
+    pub proxy: &'a ProxyAddr,
+    /// For the web certificate.
+    pub trust: &'a Trust,
+    /// The join token's name.
+    pub token: &'a TokenName,
+    /// The step's ID token.
+    pub id_token: &'a IdToken,
+    /// Lifetime of the bot's own identity.
+    pub ttl: Ttl,
+    /// The time by our clock.
+    pub now: SystemTime,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+/// The bot's own identity.
+pub struct Joined {
+    /// Its key.
+    pub key: KeyPair,
+    /// The suite that the key was made for; the output's key has the same.
+    pub suite: Suite,
+    /// Its client certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Host and user CA, unordered (teleport-join.md 6.1): whom to believe to be Auth.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Which service joined it.
+    pub service: &'static str,
+}
+
+/// What came of the new join service.
+pub enum Outcome {
+    /// Joined.
+    Joined(Joined),
+    /// The service, or the method in it, is not there: go on with [`by_rest`].
+    NotThere(Attempt),
+}
+
+/// Joins by the new service.
+///
+/// # Errors
+/// Refused for good, or not reached.
+pub async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> {
+    service::join(request).await
+}
+
+/// Joins by REST, over the connection that discovery used. `first` is what the new service said.
+///
+/// # Errors
+/// Refused for good, or not reached. Both failures are kept.
+pub async fn by_rest(
+    request: &Request<'_>,
+    cluster: &ClusterInfo,
+    http: Http,
+    first: Attempt,
+) -> Result<Joined, Error> {
+    legacy::join(request, cluster.suite, http).await.map_err(|attempt| Error::new(attempt, Some(first)))
+}
+
+/// The expiry to ask for, by our clock, as time since 1970.
+fn expires(request: &Request<'_>) -> Duration {
+    request.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
+}

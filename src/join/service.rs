@@ -1,0 +1,168 @@
+//! The join service: one stream of `teleport.join.v1.JoinService/Join` (teleport-join.md 3).
+
+use prost_types::Timestamp;
+use rustls::pki_types::CertificateDer;
+use teleport_api::teleport::join::v1 as wire;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+use wire::join_request::Payload as Say;
+use wire::join_response::Payload as Hear;
+use wire::join_service_client::JoinServiceClient;
+
+use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
+use crate::keys::{KeyPair, Suite};
+use crate::net::grpc::Channel;
+use crate::net::tls::{self, Service};
+use crate::net::{self, dial};
+use crate::retry::{Deadline, Transient, retry};
+
+/// A failure, and whether the service had greeted us before.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt}")]
+struct Failed {
+    attempt: Attempt,
+    greeted: bool,
+}
+
+impl Failed {
+    /// The service, or the method in it, is not there: REST may be. A certificate error is none of these, the REST
+    /// call would meet the same certificate.
+    fn is_absence(&self) -> bool {
+        match &self.attempt {
+            Attempt::Grpc { code, .. } => *code == Code::Unimplemented,
+            Attempt::Net(error) => {
+                let other_protocol = matches!(error, net::Error::NoAlpn { .. } | net::Error::Tls { .. });
+                !self.greeted && (error.is_transient() || other_protocol)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Transient for Failed {
+    fn is_transient(&self) -> bool {
+        !self.is_absence() && self.attempt.is_transient()
+    }
+}
+
+/// Joins, or finds that there is nobody to join by.
+pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
+    match retry("join", request.deadline, || once(request)).await {
+        Ok(joined) => Ok(Outcome::Joined(joined)),
+        Err(failed) if failed.is_absence() => Ok(Outcome::NotThere(failed.attempt)),
+        Err(failed) => Err(Error::new(failed.attempt, None)),
+    }
+}
+
+async fn once(request: &Request<'_>) -> Result<Joined, Failed> {
+    let mut greeted = false;
+    let talk = async {
+        let (mut stream, greeting) = Conversation::open(request).await?;
+        greeted = true;
+        let suite = Suite::of_text(&greeting.signature_algorithm_suite);
+        let key = KeyPair::generate_aside(suite).await?;
+        let params = bot_params(request, &key)?;
+        stream.say(oidc::init(params, request.id_token)).await;
+        // The answer ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the
+        // client half-closes first (teleport-join.md 3.5); dropping the stream says that we are done.
+        let certificates = stream.certificates().await?;
+        joined(key, suite, certificates)
+    };
+    talk.await.map_err(|attempt| Failed { attempt, greeted })
+}
+
+/// The stream, both directions.
+struct Conversation {
+    say: mpsc::Sender<wire::JoinRequest>,
+    hear: Streaming<wire::JoinResponse>,
+    addr: String,
+    deadline: Deadline,
+}
+
+impl Conversation {
+    /// Connects, introduces itself, and is greeted.
+    async fn open(request: &Request<'_>) -> Result<(Self, wire::ServerInit), Attempt> {
+        let Request { proxy, trust, deadline, .. } = *request;
+        let addr = proxy.to_string();
+        let tcp = dial::connect(proxy, deadline).await?;
+        let tls = tls::connect(tcp, &proxy.host, &Service::Join, trust, deadline).await?;
+        let channel = Channel::over(tls, proxy).await?;
+
+        let (say, said) = mpsc::channel(2);
+        let mut client = JoinServiceClient::with_origin(channel.clone(), channel.origin());
+        let first = Say::ClientInit(wire::ClientInit {
+            join_method: Some("bitbucket".to_owned()),
+            token_name: request.token.as_str().to_owned(),
+            system_role: "Bot".to_owned(),
+        });
+        // Before the stream opens, so that it goes out with the opening.
+        let _ = say.send(wire::JoinRequest { payload: Some(first) }).await;
+        let late = || late(&addr);
+        let open = async { client.join(ReceiverStream::new(said)).await.map_err(|s| Attempt::of_status(&s, &addr)) };
+        let hear = deadline.bound(open, late).await?.into_inner();
+        let mut conversation = Self { say, hear, addr, deadline };
+        match conversation.next().await? {
+            Hear::Init(greeting) => Ok((conversation, greeting)),
+            _ => Err(Attempt::Nonsense("it does not begin with a greeting")),
+        }
+    }
+
+    /// Sends. That nobody takes it any more is not an error here: the status says why, and is read next
+    /// (conformance FINDINGS 27).
+    async fn say(&self, payload: Say) {
+        let _ = self.say.send(wire::JoinRequest { payload: Some(payload) }).await;
+    }
+
+    async fn next(&mut self) -> Result<Hear, Attempt> {
+        let Self { hear, addr, deadline, .. } = self;
+        let addr = addr.as_str();
+        let message = async { hear.message().await.map_err(|status| Attempt::of_status(&status, addr)) };
+        let message = deadline.bound(message, || late(addr)).await?;
+        message.and_then(|message| message.payload).ok_or(Attempt::Nonsense("it is empty"))
+    }
+
+    async fn certificates(&mut self) -> Result<wire::Certificates, Attempt> {
+        match self.next().await? {
+            Hear::Result(wire::Result { payload: Some(wire::result::Payload::BotResult(result)) }) => {
+                result.certificates.ok_or(Attempt::Nonsense("it holds no certificates"))
+            }
+            Hear::Challenge(_) => {
+                // Told to the cluster, so that its audit log has the reason.
+                self.say(Say::GivingUp(wire::GivingUp {
+                    reason: wire::giving_up::Reason::UnsupportedMessageType.into(),
+                    msg: "a join by ID token expects no challenge".to_owned(),
+                }))
+                .await;
+                Err(Attempt::Nonsense("it is a challenge, which a join by ID token does not have"))
+            }
+            _ => Err(Attempt::Nonsense("it is no result for a bot")),
+        }
+    }
+}
+
+fn late(addr: &str) -> Attempt {
+    net::Error::Late { addr: addr.to_owned(), waiting_for: "the join service" }.into()
+}
+
+fn bot_params(request: &Request<'_>, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {
+    let expires = expires(request);
+    let bot = wire::BotParams {
+        public_keys: Some(wire::PublicKeys {
+            public_tls_key: key.public_der()?,
+            public_ssh_key: key.public_ssh_wire()?,
+        }),
+        expires: Some(Timestamp { seconds: expires.as_secs().cast_signed(), nanos: 0 }),
+    };
+    Ok(wire::ClientParams { payload: Some(wire::client_params::Payload::BotParams(bot)) })
+}
+
+fn joined(key: KeyPair, suite: Suite, certificates: wire::Certificates) -> Result<Joined, Attempt> {
+    Ok(Joined {
+        certificate: CertificateDer::from(certificates.tls_cert),
+        authorities: certificates.tls_ca_certs.into_iter().map(CertificateDer::from).collect(),
+        key,
+        suite,
+        service: "the join service",
+    })
+}

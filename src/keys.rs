@@ -1,0 +1,259 @@
+//! Key pairs, by signature suite, in every encoding that somebody wants.
+//!
+//! One key pair serves SSH and TLS; every join and every output has its own (teleport-join.md 5,
+//! teleport-issue-and-outputs.md 4.2 and 6).
+
+use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use rand_core::CryptoRngCore;
+use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+/// A cluster's signature suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// RSA; also where a cluster names none, which is every one before suites came.
+    Legacy,
+    /// ECDSA P-256 for what we make.
+    BalancedV1,
+    /// ECDSA P-256.
+    FipsV1,
+    /// ECDSA P-256 for what we make.
+    HsmV1,
+}
+
+impl Suite {
+    /// The suite of `auth.signature_algorithm_suite` in discovery: text, the enum's long name, its number, or nothing.
+    pub fn of_discovery(value: &Value) -> Self {
+        match value {
+            Value::String(text) => Self::of_text(text),
+            Value::Number(number) => match number.as_u64() {
+                Some(0 | 1) => Self::Legacy,
+                Some(3) => Self::FipsV1,
+                Some(4) => Self::HsmV1,
+                _ => Self::BalancedV1,
+            },
+            _ => Self::Legacy,
+        }
+    }
+
+    /// The suite of the join service's text. An unknown one is newer than this code: P-256 suits all since `legacy`.
+    pub fn of_text(text: &str) -> Self {
+        let lower = text.to_ascii_lowercase();
+        match lower.strip_prefix("signature_algorithm_suite_").unwrap_or(&lower).replace('_', "-").as_str() {
+            "" | "unspecified" | "legacy" => Self::Legacy,
+            "fips-v1" => Self::FipsV1,
+            "hsm-v1" => Self::HsmV1,
+            _ => Self::BalancedV1,
+        }
+    }
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::BalancedV1 => "balanced-v1",
+            Self::FipsV1 => "fips-v1",
+            Self::HsmV1 => "hsm-v1",
+        }
+    }
+}
+
+/// A private key. Wiped when dropped; `Debug` shows nothing of it.
+pub enum KeyPair {
+    /// 2048 bits.
+    Rsa(Box<rsa::RsaPrivateKey>),
+    /// On the curve P-256.
+    P256(p256::SecretKey),
+}
+
+/// A key could not be made or encoded: never seen, and nothing that a person could mend.
+#[derive(Debug, thiserror::Error)]
+#[error("a key pair could not be {0}")]
+pub struct Error(&'static str);
+
+impl Error {
+    /// The thread that was to make a key is gone.
+    pub fn lost() -> Self {
+        Self("made")
+    }
+}
+
+impl crate::error::Explain for Error {
+    fn what_to_do(&self) -> String {
+        "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.".to_owned()
+    }
+
+    fn exit(&self) -> crate::error::Exit {
+        crate::error::Exit::Bug
+    }
+
+    fn anchor(&self) -> &'static str {
+        "a-bug"
+    }
+}
+
+impl KeyPair {
+    /// A new key of the kind that the suite wants. RSA takes a good part of a second: make it while the network is busy.
+    ///
+    /// # Errors
+    /// RSA: the random numbers fit no key.
+    pub fn generate(suite: Suite, rng: &mut impl CryptoRngCore) -> Result<Self, Error> {
+        match suite {
+            Suite::Legacy => {
+                let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("made"))?;
+                Ok(Self::Rsa(Box::new(key)))
+            }
+            _ => Ok(Self::P256(p256::SecretKey::random(rng))),
+        }
+    }
+
+    /// The same on a thread of its own, with the operating system's random numbers.
+    ///
+    /// # Errors
+    /// As [`KeyPair::generate`].
+    pub async fn generate_aside(suite: Suite) -> Result<Self, Error> {
+        let made = tokio::task::spawn_blocking(move || Self::generate(suite, &mut rand_core::OsRng));
+        made.await.unwrap_or_else(|_| Err(Error::lost()))
+    }
+
+    /// The private key as Teleport writes it: RSA as PKCS#1 `RSA PRIVATE KEY`, ECDSA as PKCS#8 `PRIVATE KEY`.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn private_pem(&self) -> Result<Zeroizing<String>, Error> {
+        match self {
+            Self::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
+            Self::P256(key) => key.to_pkcs8_pem(LineEnding::LF).map_err(|_| Error("encoded")),
+        }
+    }
+
+    /// The private key for TLS.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn private_der(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        Ok(match self {
+            Self::Rsa(key) => {
+                let der = key.to_pkcs1_der().map_err(|_| Error("encoded"))?;
+                PrivatePkcs1KeyDer::from(der.as_bytes().to_vec()).into()
+            }
+            Self::P256(key) => {
+                let der = key.to_pkcs8_der().map_err(|_| Error("encoded"))?;
+                PrivatePkcs8KeyDer::from(der.as_bytes().to_vec()).into()
+            }
+        })
+    }
+
+    /// The public key as PKIX DER (SubjectPublicKeyInfo): the new join service, and certificates.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn public_der(&self) -> Result<Vec<u8>, Error> {
+        let der = match self {
+            Self::Rsa(key) => key.to_public_key().to_public_key_der(),
+            Self::P256(key) => key.public_key().to_public_key_der(),
+        };
+        Ok(der.map_err(|_| Error("encoded"))?.into_vec())
+    }
+
+    /// The public key as PEM as Teleport writes it: RSA as PKCS#1 `RSA PUBLIC KEY`, ECDSA as `PUBLIC KEY`.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn public_pem(&self) -> Result<String, Error> {
+        match self {
+            Self::Rsa(key) => key.to_public_key().to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
+            Self::P256(key) => key.public_key().to_public_key_pem(LineEnding::LF).map_err(|_| Error("encoded")),
+        }
+    }
+
+    /// The public key for SSH, without a comment.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn public_ssh(&self) -> Result<ssh_key::PublicKey, Error> {
+        use ssh_key::public::{EcdsaPublicKey, KeyData, RsaPublicKey};
+        let data = match self {
+            Self::Rsa(key) => RsaPublicKey::try_from(key.to_public_key()).map(KeyData::Rsa),
+            Self::P256(key) => {
+                EcdsaPublicKey::from_sec1_bytes(&key.public_key().to_sec1_bytes()).map(KeyData::Ecdsa)
+            }
+        };
+        Ok(ssh_key::PublicKey::from(data.map_err(|_| Error("encoded"))?))
+    }
+
+    /// An authorized_keys line, with its line break.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn authorized_key(&self) -> Result<String, Error> {
+        Ok(self.public_ssh()?.to_openssh().map_err(|_| Error("encoded"))? + "\n")
+    }
+
+    /// SSH wire format.
+    ///
+    /// # Errors
+    /// The key cannot be encoded.
+    pub fn public_ssh_wire(&self) -> Result<Vec<u8>, Error> {
+        self.public_ssh()?.to_bytes().map_err(|_| Error("encoded"))
+    }
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rsa(_) => "KeyPair(RSA)",
+            Self::P256(_) => "KeyPair(P-256)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::OsRng;
+
+    use super::*;
+
+    #[test]
+    fn suites_in_all_their_forms() {
+        for (json, suite) in [
+            ("null", Suite::Legacy),
+            ("0", Suite::Legacy),
+            ("1", Suite::Legacy),
+            ("2", Suite::BalancedV1),
+            ("3", Suite::FipsV1),
+            ("4", Suite::HsmV1),
+            ("99", Suite::BalancedV1),
+            (r#""""#, Suite::Legacy),
+            (r#""legacy""#, Suite::Legacy),
+            (r#""SIGNATURE_ALGORITHM_SUITE_UNSPECIFIED""#, Suite::Legacy),
+            (r#""SIGNATURE_ALGORITHM_SUITE_FIPS_V1""#, Suite::FipsV1),
+            (r#""hsm-v1""#, Suite::HsmV1),
+            (r#""balanced-v1""#, Suite::BalancedV1),
+            (r#""of-2031""#, Suite::BalancedV1),
+        ] {
+            assert_eq!(Suite::of_discovery(&serde_json::from_str(json).unwrap()), suite, "{json}");
+        }
+    }
+
+    #[test]
+    fn labels_are_teleports() {
+        let first = |text: &str| text.lines().next().unwrap().to_owned();
+        let p256 = KeyPair::generate(Suite::BalancedV1, &mut OsRng).unwrap();
+        assert_eq!(first(&p256.private_pem().unwrap()), "-----BEGIN PRIVATE KEY-----");
+        assert_eq!(first(&p256.public_pem().unwrap()), "-----BEGIN PUBLIC KEY-----");
+        assert!(p256.authorized_key().unwrap().starts_with("ecdsa-sha2-nistp256 AAAA"));
+        let rsa = KeyPair::generate(Suite::Legacy, &mut OsRng).unwrap();
+        assert_eq!(first(&rsa.private_pem().unwrap()), "-----BEGIN RSA PRIVATE KEY-----");
+        assert_eq!(first(&rsa.public_pem().unwrap()), "-----BEGIN RSA PUBLIC KEY-----");
+        assert!(rsa.authorized_key().unwrap().starts_with("ssh-rsa AAAA"));
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let key = KeyPair::generate(Suite::HsmV1, &mut OsRng).unwrap();
+        assert_eq!(format!("{key:?}"), "KeyPair(P-256)");
+    }
+}

@@ -1,0 +1,268 @@
+//! `GET /webapi/find`: what cluster is this, and where are its parts (teleport-join.md 1).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::{Answer, Http};
+use super::tls::{self, Service, Trust};
+use super::{Error, dial};
+use crate::error::foreign;
+use crate::keys::Suite;
+use crate::retry::{Deadline, retry};
+use crate::settings::ProxyAddr;
+
+/// What discovery tells.
+#[derive(Clone, Debug)]
+pub struct ClusterInfo {
+    /// The root cluster's name.
+    pub name: ClusterName,
+    /// The proxy's version, such as `18.2.0`; empty if not told.
+    pub version: String,
+    /// The signature suite; decides on the kind of our keys.
+    pub suite: Suite,
+    /// Everything goes through the web port.
+    pub tls_routing: bool,
+    /// Where ssh connections of later go (teleport-issue-and-outputs.md 1.3).
+    pub ssh_proxy: ProxyAddr,
+}
+
+/// A cluster's name: becomes part of host names, file names and patterns, so it is checked once, here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of its Auth Service in ALPN: lower-case hex, so that it is one label and matches the wildcard of the
+    /// certificate (teleport-issue-and-outputs.md 1.2).
+    pub fn auth_server_name(&self) -> String {
+        let hex: String = self.0.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("{hex}.teleport.cluster.local")
+    }
+
+    /// The name of its Auth Service in SNI. The hex label passes the 63 bytes of a DNS label when the name has 32 or
+    /// more; then it is the name that all Auth certificates share (DESIGN.md decision 3).
+    pub fn auth_sni(&self) -> String {
+        match self.0.len() {
+            0..=31 => self.auth_server_name(),
+            _ => "teleport.cluster.local".to_owned(),
+        }
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let good = (1..=253).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-']);
+        good.then(|| Self(text.to_owned())).ok_or(())
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Asks the proxy, and keeps the connection: the REST join may want it.
+///
+/// # Errors
+/// The proxy is not reached, or it is no Teleport proxy.
+pub async fn discover(proxy: &ProxyAddr, trust: &Trust, deadline: Deadline) -> Result<(ClusterInfo, Http), Error> {
+    retry("discover", deadline, || async {
+        let mut http = connect(proxy, trust, deadline).await?;
+        let answer = http.send("/webapi/find", None, deadline).await?;
+        Ok((read(proxy, &answer)?, http))
+    })
+    .await
+}
+
+/// A connection to the proxy's web API.
+///
+/// # Errors
+/// The proxy is not reached.
+pub async fn connect(proxy: &ProxyAddr, trust: &Trust, deadline: Deadline) -> Result<Http, Error> {
+    let stream = dial::connect(proxy, deadline).await?;
+    let stream = tls::connect(stream, &proxy.host, &Service::Web, trust, deadline).await?;
+    Http::over(stream, proxy.to_string()).await
+}
+
+/// Unknown keys are ignored, optional ones may be missing.
+#[derive(Deserialize)]
+struct Find {
+    cluster_name: String,
+    #[serde(default)]
+    server_version: String,
+    #[serde(default)]
+    proxy: FindProxy,
+    #[serde(default)]
+    auth: FindAuth,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct FindProxy {
+    tls_routing_enabled: bool,
+    ssh: FindSsh,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct FindSsh {
+    listen_addr: String,
+    web_listen_addr: String,
+    public_addr: String,
+    ssh_public_addr: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct FindAuth {
+    signature_algorithm_suite: Value,
+}
+
+/// The answer, if it is one of Teleport. The status is looked at first: an error body decodes into an empty answer
+/// (conformance FINDINGS 17).
+fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
+    let addr = || proxy.to_string();
+    let find: Option<Find> = serde_json::from_slice(&answer.body).ok();
+    match (answer.status, find) {
+        (200, Some(find)) => info(proxy, find),
+        // A proxy that is overloaded or cut off from Auth says so in JSON; anything in front of it, mostly in HTML.
+        (status, _) if status == 429 || status >= 500 => {
+            Err(Error::Status { addr: addr(), status, message: error_message(&answer.body) })
+        }
+        (status, _) => {
+            let kind = if answer.content_type.is_empty() { "no content type" } else { &answer.content_type };
+            Err(Error::NotTeleport { addr: addr(), found: foreign(&format!("/webapi/find answered {status}, {kind}")) })
+        }
+    }
+}
+
+fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {
+    let name = find.cluster_name.parse().map_err(|()| Error::NotTeleport {
+        addr: proxy.to_string(),
+        found: foreign(&format!("/webapi/find names a cluster `{}`", find.cluster_name)),
+    })?;
+    Ok(ClusterInfo {
+        name,
+        version: foreign(&find.server_version),
+        suite: Suite::of_discovery(&find.auth.signature_algorithm_suite),
+        tls_routing: find.proxy.tls_routing_enabled,
+        ssh_proxy: find.proxy.ssh_proxy(proxy),
+    })
+}
+
+impl FindProxy {
+    /// Where ssh goes: the public address, else the one it listens on, else the one that we were told. With separate
+    /// ports the SSH port comes in (teleport-issue-and-outputs.md 1.3).
+    fn ssh_proxy(&self, told: &ProxyAddr) -> ProxyAddr {
+        let ssh = &self.ssh;
+        let port_of = |text: &str, default: u16| address(text, default).map_or(default, |addr| addr.port);
+        let web_port = port_of(&ssh.web_listen_addr, 443);
+        let ssh_port = port_of(&ssh.listen_addr, 3023);
+        let usable = |addr: &ProxyAddr| !matches!(addr.host.as_str(), "0.0.0.0" | "::");
+        let public = || address(&ssh.public_addr, web_port);
+        let listed = || address(&ssh.web_listen_addr, web_port);
+        let found = match self.tls_routing_enabled {
+            true => public().or_else(listed),
+            false => address(&ssh.ssh_public_addr, ssh_port)
+                .or_else(|| public().map(|addr| ProxyAddr { port: ssh_port, ..addr }))
+                .or_else(|| address(&ssh.listen_addr, ssh_port))
+                .or_else(listed),
+        };
+        // 0.0.0.0 is where the proxy listens, not where it is reached.
+        match found {
+            Some(addr) if usable(&addr) => addr,
+            Some(addr) if !self.tls_routing_enabled => ProxyAddr { host: told.host.clone(), port: addr.port },
+            _ => told.clone(),
+        }
+    }
+}
+
+/// An address of discovery; may carry a scheme, may lack the port.
+fn address(text: &str, default_port: u16) -> Option<ProxyAddr> {
+    let bare = ["tcp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let mut addr: ProxyAddr = bare.parse().ok()?;
+    let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(addr.port));
+    if !has_port {
+        addr.port = default_port;
+    }
+    Some(addr)
+}
+
+/// The words of an error body, in the three forms that it may have (teleport-join.md 2.3).
+pub fn error_message(body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
+    match message {
+        Some(message) => foreign(message),
+        None if body.is_empty() => "no message".to_owned(),
+        None => foreign(&String::from_utf8_lossy(body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, content_type: &str, body: &str) -> Answer {
+        Answer { status, content_type: content_type.to_owned(), body: body.as_bytes().to_vec() }
+    }
+
+    fn found(body: &str) -> Result<ClusterInfo, Error> {
+        read(&"told.example:3080".parse().unwrap(), &answer(200, "application/json", body))
+    }
+
+    #[test]
+    fn a_cluster_is_read_and_what_is_missing_is_guessed() {
+        let info = found(r#"{"cluster_name":"c.example","server_version":"18.2.0","more":[1],"auth":{"type":""},
+            "proxy":{"tls_routing_enabled":true,"ssh":{"public_addr":"web.example:443"},"kube":{}}}"#).unwrap();
+        assert_eq!((info.name.as_str(), info.version.as_str()), ("c.example", "18.2.0"));
+        assert_eq!((info.suite, info.ssh_proxy.to_string().as_str()), (Suite::Legacy, "web.example:443"));
+        assert_eq!(found(r#"{"cluster_name":"c"}"#).unwrap().ssh_proxy.to_string(), "told.example:3023");
+    }
+
+    #[test]
+    fn addresses_of_ssh() {
+        for (proxy, expected) in [
+            (r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example"}"#, "web.example:443"),
+            (r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example","web_listen_addr":"0.0.0.0:3080"}"#, "web.example:3080"),
+            (r#""tls_routing_enabled":true,"ssh":{"web_listen_addr":"0.0.0.0:3080"}"#, "told.example:3080"),
+            (r#""ssh":{"public_addr":"web.example:443","listen_addr":"0.0.0.0:13023"}"#, "web.example:13023"),
+            (r#""ssh":{"ssh_public_addr":"tcp://ssh.example"}"#, "ssh.example:3023"),
+            (r#""ssh":{"listen_addr":"0.0.0.0:13023"}"#, "told.example:13023"),
+        ] {
+            let info = found(&format!(r#"{{"cluster_name":"c","proxy":{{{proxy}}}}}"#)).unwrap();
+            assert_eq!(info.ssh_proxy.to_string(), expected, "{proxy}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_proxy() {
+        let proxy = "told.example:3080".parse().unwrap();
+        for (status, body) in [(200, "<html>"), (404, "{}"), (200, "{}"), (200, r#"{"cluster_name":"a b"}"#), (302, "")] {
+            let error = read(&proxy, &answer(status, "text/html", body)).unwrap_err();
+            assert!(matches!(error, Error::NotTeleport { .. }), "{status} {body}");
+        }
+        let error = read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
+        assert_eq!(error.to_string(), "told.example:3080 answered 502 (no auth)");
+    }
+
+    #[test]
+    fn names_of_auth_at_the_edge_of_a_label() {
+        let name = |length: usize| "c".repeat(length).parse::<ClusterName>().unwrap();
+        assert_eq!(name(31).auth_sni().split('.').next().unwrap().len(), 62);
+        assert_eq!(name(32).auth_sni(), "teleport.cluster.local");
+        let alpn = format!("teleport-auth@{}", name(109).auth_server_name());
+        assert!(alpn.len() <= 255, "{}", alpn.len());
+    }
+}

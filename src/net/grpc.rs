@@ -1,0 +1,93 @@
+//! gRPC over a stream that we dialled: one HTTP/2 connection, any number of calls at the same time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::{Error, Stream};
+use crate::settings::ProxyAddr;
+
+/// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
+/// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).
+const WINDOW: u32 = 1 << 20;
+
+/// A connection to one gRPC server. Clones share it.
+#[derive(Clone)]
+pub struct Channel {
+    sender: SendRequest<Body>,
+    origin: Uri,
+}
+
+impl Channel {
+    /// Speaks HTTP/2 over `stream`. Costs no round trip: the first call goes out with the preface.
+    ///
+    /// # Errors
+    /// The stream is broken.
+    pub async fn over(stream: Stream, proxy: &ProxyAddr) -> Result<Self, Error> {
+        let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
+        let origin = format!("https://{proxy}").parse().map_err(|error: hyper::http::uri::InvalidUri| broken(error.to_string()))?;
+        let handshake = Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
+        // Ends by itself when the last clone and the last call are gone. Its errors reach the calls.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(Self { sender, origin })
+    }
+
+    /// What tonic's clients put before the path of a call. Servers do not look at it.
+    pub fn origin(&self) -> Uri {
+        self.origin.clone()
+    }
+}
+
+impl tower_service::Service<Request<Body>> for Channel {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.sender.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // No `version` metadata: absent is accepted, a wrong one is not (teleport-join.md 1.4).
+        let agent = HeaderValue::from_static(concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, agent);
+        Box::pin(self.sender.send_request(request))
+    }
+}
+
+/// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
+/// status that it made up from an error that error as its source; one that came over the wire has none.
+pub fn broken(status: &Status, addr: &str) -> Option<Error> {
+    let source = std::error::Error::source(status)?;
+    let mut reason = source.to_string();
+    let mut deeper = source.source();
+    while let Some(error) = deeper {
+        reason = format!("{reason}: {error}");
+        deeper = error.source();
+    }
+    Some(Error::Broken { addr: addr.to_owned(), reason })
+}
+
+/// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too
+/// (teleport-join.md 8.19), so `Unknown` is for the caller to judge by its text.
+pub fn passes(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted)
+}
+
+/// The name of a code as gRPC's documentation writes it.
+pub fn code_name(code: Code) -> String {
+    format!("{code:?}")
+}

@@ -1,0 +1,82 @@
+//! Plain web calls to the proxy over a stream that we dialled. Bounded, and without redirects: the ID token must never
+//! follow one to another host.
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+
+use super::{Error, Stream};
+use crate::retry::Deadline;
+
+/// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
+const MOST: usize = 1 << 20;
+
+/// One HTTP/1.1 connection, for one request after the other.
+pub struct Http {
+    sender: SendRequest<Full<Bytes>>,
+    addr: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Without parameters, in lower case; empty if not given.
+    pub content_type: String,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// Speaks HTTP over `stream`; `addr` is the Host header.
+    ///
+    /// # Errors
+    /// The stream is broken.
+    pub async fn over(stream: Stream, addr: String) -> Result<Self, Error> {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&addr, &error))?;
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(Self { sender, addr })
+    }
+
+    /// `GET`, or `POST` of JSON where there is a body.
+    ///
+    /// # Errors
+    /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
+    pub async fn send(&mut self, path: &str, json: Option<Vec<u8>>, deadline: Deadline) -> Result<Answer, Error> {
+        let addr = self.addr.clone();
+        let late = || Error::Late { addr, waiting_for: "an HTTP answer" };
+        deadline.bound(self.exchange(path, json), late).await
+    }
+
+    async fn exchange(&mut self, path: &str, json: Option<Vec<u8>>) -> Result<Answer, Error> {
+        let addr = self.addr.as_str();
+        let mut request = Request::builder()
+            .uri(path)
+            .header(HOST, addr)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
+        if json.is_some() {
+            request = request.method(Method::POST).header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::from(json.unwrap_or_default())).map_err(|error| broken(addr, &error))?;
+        self.sender.ready().await.map_err(|error| broken(addr, &error))?;
+        let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| broken(addr, &*error))?;
+        Ok(Answer { status, content_type, body: body.to_bytes().to_vec() })
+    }
+}
+
+fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+    let reason = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    Error::Broken { addr: addr.to_owned(), reason }
+}

@@ -1,0 +1,216 @@
+//! Reaching the cluster. Layers from below: [`dial`], [`tls`], then [`http`] or [`grpc`] over it; [`discovery`] asks
+//! what the cluster is. Each layer takes and gives a [`Stream`].
+
+pub mod dial;
+pub mod discovery;
+pub mod grpc;
+pub mod http;
+pub mod tls;
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::error::{Exit, Explain};
+use crate::retry::Transient;
+
+/// Bytes both ways.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection, whatever it runs over.
+pub type Stream = Box<dyn Io>;
+
+/// Why the cluster was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name has no address.
+    #[error("the proxy's name {host} does not resolve ({reason})")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// No address takes a connection.
+    #[error("no connection to {addr} ({source})")]
+    Connect {
+        /// `host:port`.
+        addr: String,
+        /// What the last address tried said.
+        source: io::Error,
+    },
+    /// Somebody does not answer.
+    #[error("{addr} did not answer in time ({waiting_for})")]
+    Late {
+        /// `host:port`.
+        addr: String,
+        /// What was awaited.
+        waiting_for: &'static str,
+    },
+    /// The chain ends at a root that we do not trust.
+    #[error("the certificate of {host} is not signed by an authority that is trusted here")]
+    Untrusted {
+        /// The server's name.
+        host: String,
+    },
+    /// It is the certificate of somebody else.
+    #[error("the certificate of {host} is not for that name ({names})")]
+    WrongName {
+        /// The name that was asked for.
+        host: String,
+        /// The names in the certificate.
+        names: String,
+    },
+    /// Expired, or from the future.
+    #[error("the certificate of {host} {problem}")]
+    WrongTime {
+        /// The server's name.
+        host: String,
+        /// "has expired", "is not valid yet".
+        problem: &'static str,
+    },
+    /// Any other failure of the handshake.
+    #[error("no TLS connection to {host} ({reason})")]
+    Tls {
+        /// The server's name.
+        host: String,
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// Something between us and the proxy took the protocol name away.
+    #[error("{host} does not speak Teleport's protocols on its web port: no ALPN protocol was negotiated")]
+    NoAlpn {
+        /// The server's name.
+        host: String,
+    },
+    /// The connection broke in the middle.
+    #[error("the connection to {addr} broke ({reason})")]
+    Broken {
+        /// `host:port`.
+        addr: String,
+        /// What the layer that saw it says.
+        reason: String,
+    },
+    /// Reached, but it is something else.
+    #[error("{addr} is not a Teleport proxy ({found})")]
+    NotTeleport {
+        /// `host:port`.
+        addr: String,
+        /// What it answered.
+        found: String,
+    },
+    /// An HTTP error of the proxy.
+    #[error("{addr} answered {status} ({message})")]
+    Status {
+        /// `host:port`.
+        addr: String,
+        /// The HTTP status.
+        status: u16,
+        /// The proxy's words.
+        message: String,
+    },
+    /// `SSL_CERT_FILE` cannot be used.
+    #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn likely_cause(&self) -> Option<String> {
+        Some(
+            match self {
+                Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
+                Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+                    "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
+                }
+                Self::Connect { .. } | Self::Late { .. } => {
+                    "A firewall drops the connection, or the proxy is only reachable from another network."
+                }
+                Self::Untrusted { .. } => {
+                    "The cluster has a certificate of a private authority, or a company proxy inspects TLS."
+                }
+                Self::WrongName { .. } => "The proxy is known under another name.",
+                Self::WrongTime { .. } => "The certificate was not renewed, or the clock here is wrong.",
+                Self::Tls { .. } => "The port speaks something else than TLS, or only old versions of it.",
+                Self::NoAlpn { .. } => "A load balancer in front of the proxy ends TLS itself.",
+                Self::Broken { .. } => "The proxy was restarted, or something between here and it cut the connection.",
+                Self::NotTeleport { .. } => "The address is that of another server, or of a page in front of the proxy.",
+                Self::Status { status: 429, .. } => "Too many requests came from this address.",
+                Self::Status { .. } => "The proxy, or its Auth Service behind it, has a problem.",
+                Self::CaFile { .. } => return None,
+            }
+            .to_owned(),
+        )
+    }
+
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Resolve { .. } => {
+                "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."
+            }
+            Self::Connect { .. } | Self::Late { .. } => {
+                "Try `curl https://<proxy>/webapi/find` from the same runner; if that fails, too, open the way first."
+            }
+            Self::Untrusted { .. } => {
+                "Give the authority's certificate in a PEM file: SSL_CERT_FILE=/path/to/ca.pem. \
+                 It is trusted besides the public ones."
+            }
+            Self::WrongName { .. } => "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
+            Self::WrongTime { .. } => "Look at the clock of the runner first, then at the certificate.",
+            Self::Tls { .. } => "Check the port of PROXY_SERVER (--proxy-server); TLS 1.2 is the least.",
+            Self::NoAlpn { .. } => {
+                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). \
+                 Connection upgrades are not supported yet."
+            }
+            Self::Broken { .. } => "Run the step again; if it stays, look at the proxy's log at that time.",
+            Self::NotTeleport { .. } => {
+                "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
+                 `curl https://<proxy>/webapi/find` must answer with JSON."
+            }
+            Self::Status { status: 429, .. } => "Run the step again later, or fewer at once.",
+            Self::Status { .. } => "Run the step again; if it stays, ask who runs the cluster.",
+            Self::CaFile { .. } => "Give a readable file with one or more certificates in PEM, or unset SSL_CERT_FILE.",
+        }
+        .to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::CaFile { .. } => Exit::BadInput,
+            _ => Exit::Network,
+        }
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
+            Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
+            Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",
+            Self::WrongName { .. } => "the-proxys-certificate-is-for-another-name",
+            Self::WrongTime { .. } => "the-proxys-certificate-is-out-of-date",
+            Self::Tls { .. } => "no-tls-connection",
+            Self::NoAlpn { .. } => "no-alpn",
+            Self::Broken { .. } => "the-connection-broke",
+            Self::NotTeleport { .. } => "not-a-teleport-proxy",
+            Self::Status { .. } => "the-proxy-answers-with-an-error",
+            Self::CaFile { .. } => "the-ca-file-cannot-be-used",
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! TLS, and its two domains of trust (teleport-issue-and-outputs.md 9.6):
+//!
+//! * the **web** certificate of the proxy, by public authorities: discovery and joining;
+//! * certificates of the **cluster's host CA**, with a client certificate: Auth, and connections to nodes.
+//!
+//! The proxy routes by the first ALPN name that it knows in *our* order, and negotiates by *its own* order; that is why
+//! each offer is exact (teleport-join.md 3.1, teleport-ssh-proxy.md 2.2).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use super::discovery::ClusterName;
+use super::{Error, Stream};
+use crate::retry::Deadline;
+
+/// What we want to talk to behind the proxy's one port.
+#[derive(Clone, Debug)]
+pub enum Service {
+    /// Discovery and the REST join.
+    Web,
+    /// The join service.
+    Join,
+    /// The cluster's Auth Service.
+    Auth(ClusterName),
+    /// The transport service: connections to nodes.
+    Transport,
+}
+
+impl Service {
+    /// The ALPN names to offer, in order.
+    pub fn alpn(&self) -> Vec<Vec<u8>> {
+        let names: &[&str] = match self {
+            Self::Web => &["http/1.1"],
+            Self::Join => &["teleport-proxy-grpc", "h2"],
+            // The name comes first to be routed by, `h2` is what Auth itself knows.
+            Self::Auth(cluster) => &[&format!("teleport-auth@{}", cluster.auth_server_name()), "h2"],
+            Self::Transport => &["teleport-proxy-ssh-grpc", "h2"],
+        };
+        names.iter().map(|name| name.as_bytes().to_vec()).collect()
+    }
+}
+
+/// Who is believed to be the server, and who we are.
+#[derive(Clone)]
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    client: Option<Arc<ClientIdentity>>,
+}
+
+/// A client certificate and its key.
+pub struct ClientIdentity {
+    /// The leaf, alone: a chain of two is refused (teleport-issue-and-outputs.md 1.2).
+    pub certificate: CertificateDer<'static>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Trust {
+    /// The public authorities, and those in `ca_file` besides.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no certificate.
+    pub fn web(ca_file: Option<&Path>) -> Result<Self, Error> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = ca_file {
+            let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
+            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let before = roots.len();
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+            }
+            if roots.len() == before {
+                return Err(unusable("there is no certificate in it".to_owned()));
+            }
+        }
+        Ok(Self { roots: Arc::new(roots), client: None })
+    }
+
+    /// The cluster's own authorities, and the certificate that we show.
+    pub fn cluster<'a>(
+        authorities: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+        client: ClientIdentity,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities.into_iter().cloned());
+        Self { roots: Arc::new(roots), client: Some(Arc::new(client)) }
+    }
+
+    fn config(&self, service: &Service) -> Result<ClientConfig, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots.clone());
+        let mut config = match &self.client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
+            }
+        };
+        config.alpn_protocols = service.alpn();
+        // Every connection of a run goes to another service: there is nothing to resume.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
+    }
+}
+
+/// The cryptography of this program.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// TLS over `stream`, to the server of that name. `addr` is for messages.
+///
+/// # Errors
+/// The handshake fails, takes too long, or negotiates no protocol.
+pub async fn connect(
+    stream: impl super::Io + 'static,
+    server: &str,
+    service: &Service,
+    trust: &Trust,
+    deadline: Deadline,
+) -> Result<Stream, Error> {
+    let other = |reason: String| Error::Tls { host: server.to_owned(), reason };
+    let name = ServerName::try_from(server.to_owned()).map_err(|error| other(error.to_string()))?;
+    let config = trust.config(service).map_err(|error| other(error.to_string()))?;
+    let handshake = async {
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| explain(server, &error))
+    };
+    let late = || Error::Late { addr: server.to_owned(), waiting_for: "a TLS handshake" };
+    let stream = deadline.bound(handshake, late).await?;
+    // A web server may leave HTTP/1.1 unsaid; every other service must have been picked by name.
+    if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web) {
+        return Err(Error::NoAlpn { host: server.to_owned() });
+    }
+    Ok(Box::new(stream))
+}
+
+/// The failure of a handshake, told apart by what a person can do.
+fn explain(server: &str, error: &std::io::Error) -> Error {
+    let host = server.to_owned();
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::UnknownIssuer => Error::Untrusted { host },
+            CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                Error::WrongName { host, names: crate::error::foreign(&format!("it is for {}", presented.join(", "))) }
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Error::WrongTime { host, problem: "has expired" }
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Error::WrongTime { host, problem: "is not valid yet" }
+            }
+            _ => Error::Tls { host, reason: tls.to_string() },
+        },
+        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => Error::NoAlpn { host },
+        _ => Error::Tls { host, reason: tls.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpn_offers_are_exact() {
+        let offer = |service: Service| {
+            service.alpn().into_iter().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(offer(Service::Web), ["http/1.1"]);
+        assert_eq!(offer(Service::Join), ["teleport-proxy-grpc", "h2"]);
+        assert_eq!(offer(Service::Transport), ["teleport-proxy-ssh-grpc", "h2"]);
+        let cluster = "a.example".parse().unwrap();
+        let auth = ["teleport-auth@612e6578616d706c65.teleport.cluster.local", "h2"];
+        assert_eq!(offer(Service::Auth(cluster)), auth);
+    }
+}

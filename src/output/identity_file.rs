@@ -1,0 +1,49 @@
+//! The `identity` file: everything in one, as `tsh -i`, `tctl -i`, Teleport's Go library and the ProxyCommand read it
+//! (teleport-issue-and-outputs.md 4.3).
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::cert_authority;
+use crate::credentials::Credentials;
+use crate::x509::X509;
+
+/// Key, SSH certificate, TLS certificate, then all SSH authorities, then all TLS authorities.
+pub fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::new());
+    text.push_str(key_pem);
+    text.push_str(&credentials.ssh_certificate);
+    text.push('\n');
+    text.push_str(&credentials.tls_certificate.pem());
+    for authority in &credentials.host_authorities {
+        let patterns = format!("{0},*.{0}", authority.cluster);
+        authority.ssh.iter().for_each(|key| text.push_str(&cert_authority(&patterns, key)));
+    }
+    for certificate in credentials.host_authorities.iter().flat_map(|authority| &authority.tls) {
+        text.push_str(&certificate.pem());
+    }
+    text
+}
+
+/// What the ProxyCommand needs of an identity file.
+pub struct Identity {
+    /// The key of the certificate.
+    pub key: PrivateKeyDer<'static>,
+    /// The TLS certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Host authorities.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Reads one, ours or tbot's: the first certificate is ours, all others are authorities.
+///
+/// # Errors
+/// What is missing, in a word.
+pub fn parse(bytes: &[u8]) -> Result<Identity, &'static str> {
+    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "private key")?;
+    let mut certificates = CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok);
+    let certificate = certificates.next().ok_or("TLS certificate")?;
+    X509::from_der(&certificate).map_err(|_| "TLS certificate")?;
+    Ok(Identity { key, certificate, authorities: certificates.collect() })
+}

@@ -1,0 +1,49 @@
+//! Rendering: pure functions from credentials to the bytes of files. Names, order and encodings are tbot's
+//! (teleport-issue-and-outputs.md 4), so that whatever reads tbot's output reads ours.
+
+pub mod identity_file;
+pub mod known_hosts;
+pub mod ssh_config;
+
+use crate::credentials::{Authority, Credentials};
+use crate::destination::File;
+use crate::keys;
+
+/// The name of our binary's copy in the destination: the `ProxyCommand` of `ssh_config`.
+pub const BINARY: &str = "teleport-pipe";
+
+/// All files of the identity output but our binary, in the order in which they are to appear: what others need first,
+/// keys and certificates beside each other, `ssh_config` last.
+///
+/// # Errors
+/// The key cannot be encoded.
+pub fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
+    let cluster = &credentials.cluster;
+    let key = credentials.key.private_pem()?;
+    let identity = identity_file::render(credentials, &key);
+    let root = credentials.host_authorities.iter().find(|authority| authority.cluster == *cluster);
+    let host_keys = root.map(|root| root.ssh.as_slice()).unwrap_or_default();
+    let proxy_host = ssh.proxy.host.as_str();
+    Ok(vec![
+        File::private("teleport-host-ca.crt", certificates(&credentials.host_authorities)),
+        File::private("teleport-user-ca.crt", certificates(&credentials.user_authorities)),
+        File::private("known_hosts", known_hosts::render(proxy_host, cluster, host_keys)),
+        File::private(format!("{cluster}.known_hosts"), known_hosts::render_any_host(cluster, host_keys)),
+        File::private("identity", identity),
+        File::private("key.pub", credentials.key.authorized_key()?),
+        File::private("tlscert", credentials.tls_certificate.pem()),
+        File::private("key", key),
+        File::private("key-cert.pub", credentials.ssh_certificate.clone() + "\n"),
+        File::private(format!("{cluster}.ssh_config"), ssh_config::render_any_host(ssh, cluster)),
+        File::private("ssh_config", ssh_config::render(ssh, cluster)),
+    ])
+}
+
+fn certificates(authorities: &[Authority]) -> String {
+    authorities.iter().flat_map(|authority| &authority.tls).map(crate::x509::X509::pem).collect()
+}
+
+/// An SSH authority's key as a known_hosts line for these host patterns. `type=host` stands in the comment column.
+fn cert_authority(patterns: &str, key: &ssh_key::PublicKey) -> String {
+    format!("@cert-authority {patterns} {} type=host\n", key.to_openssh().unwrap_or_default())
+}

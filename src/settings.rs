@@ -1,0 +1,327 @@
+//! Everything a run needs to be told, parsed once into types that cannot hold nonsense.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::destination::{Foreign, Owner};
+use crate::error::{Exit, Explain, foreign};
+
+/// How one run is to go. The pipe's variables, the command line and (later) `tbot.yaml` all become this.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster's proxy.
+    pub proxy: ProxyAddr,
+    /// The join token's name.
+    pub token: TokenName,
+    /// Where the credentials go; may be relative to the working directory.
+    pub destination: PathBuf,
+    /// What to do about files in the destination that are not ours.
+    pub foreign: Foreign,
+    /// Lifetime to ask for.
+    pub ttl: Ttl,
+    /// After this the run gives up.
+    pub timeout: Duration,
+    /// Who shall own what is written, if not whoever owns the place.
+    pub owner: Option<Owner>,
+    /// Web certificate authorities trusted besides the public ones (PEM file).
+    pub ca_file: Option<PathBuf>,
+    /// The log is public (a public repository's pipeline): say nothing about claims, roles and logins.
+    pub discreet: bool,
+}
+
+/// Defaults that the pipe and the command line share.
+pub mod default {
+    /// Lifetime of the certificates.
+    pub const TTL: &str = "1h";
+    /// The deadline of a run.
+    pub const TIMEOUT: &str = "60s";
+    /// Where the pipe writes.
+    pub const DESTINATION: &str = "./tbot-user";
+}
+
+/// Host and port of the proxy, as given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyAddr {
+    /// Name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for ProxyAddr {
+    type Err = Invalid;
+
+    /// `host`, `host:port`, `[v6]:port`; `https://` in front and a `/` behind are what people paste, and understood.
+    /// Without a port it is 443, where Teleport Cloud and TLS routing live.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const FORM: &str = "Write it as host:port, for example example.teleport.sh:443.";
+        let bare = text.strip_prefix("https://").unwrap_or(text);
+        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        if let Some((scheme, _)) = bare.split_once("://") {
+            return Err(Invalid::new(format!("has the scheme {}://", foreign(scheme)), FORM));
+        }
+        if bare.contains('/') {
+            return Err(Invalid::new("has a path", FORM));
+        }
+        if bare.contains('@') {
+            return Err(Invalid::new("has a user in it", FORM));
+        }
+        let (host, port) = split_port(bare).ok_or_else(|| Invalid::new("is no host with a port", FORM))?;
+        let port = match port {
+            None => 443,
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                Invalid::new(format!("has the port `{}`, which is no number from 1 to 65535", foreign(port)), FORM)
+            })?,
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || !host.chars().all(fits) || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err()) {
+            return Err(Invalid::new("is no host name or address", FORM));
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+}
+
+/// Host and, if there is one, port. A bare IPv6 address has colons but no port.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest {
+            "" => Some((host, None)),
+            _ => Some((host, Some(rest.strip_prefix(':')?))),
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => Some((host, Some(port))),
+        _ => Some((text, None)),
+    }
+}
+
+/// `host:port`, an IPv6 host in brackets.
+impl fmt::Display for ProxyAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The name of a join token. With a delegated join method it is public, not a secret (teleport-join.md 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenName(String);
+
+impl TokenName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const FORM: &str = "Give the name of the join token on the cluster: metadata.name of the token resource, \
+                            for example example-bot. `tctl tokens ls` lists them.";
+        if text.starts_with("ey") && text.matches('.').count() == 2 {
+            // Never shown, never sent on as a name: the name travels in clear and is logged by the cluster.
+            return Err(Invalid::new("is an ID token, not the name of a join token", FORM).hidden());
+        }
+        if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'')) {
+            return Err(Invalid::new("has spaces or quotes in it", FORM));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// How long certificates shall live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(pub Duration);
+
+impl FromStr for Ttl {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let ttl = duration(text)?;
+        if ttl < Duration::from_secs(60) {
+            return Err(Invalid::new("is less than a minute", "Give at least 1m; the usual 1h suits most steps."));
+        }
+        Ok(Self(ttl))
+    }
+}
+
+/// The deadline of a run: at least a second, at most a day.
+pub fn timeout(text: &str) -> Result<Duration, Invalid> {
+    let timeout = duration(text)?;
+    match timeout.as_secs() {
+        1..=86_400 => Ok(timeout),
+        _ => Err(Invalid::new("is not between 1s and 24h", "The usual 60s suits most networks.")),
+    }
+}
+
+/// A duration as people and Go write it: `90s`, `1h`, `1h30m`, `1h0m0s`.
+fn duration(text: &str) -> Result<Duration, Invalid> {
+    const FORM: &str = "Write a number and a unit, such as 90s, 30m, 1h or 1h30m.";
+    if text.chars().all(|c| c.is_ascii_digit()) {
+        return Err(Invalid::new("has no unit", FORM));
+    }
+    humantime::parse_duration(text).map_err(|_| Invalid::new("is no duration", FORM))
+}
+
+/// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
+pub fn boolean(text: &str) -> Result<bool, Invalid> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err(Invalid::new("is neither true nor false", "Write 'true' or 'false'.")),
+    }
+}
+
+/// Why a text is not what it should be; whoever knows the variable's or flag's name adds it with [`Invalid::of`].
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Invalid {
+    reason: String,
+    remedy: &'static str,
+    hidden: bool,
+}
+
+impl Invalid {
+    /// `reason` completes «X is set to `…`, which …».
+    pub fn new(reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self { reason: reason.into(), remedy, hidden: false }
+    }
+
+    /// The text may be a secret: do not show it.
+    fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+
+    /// The error about the variable or flag `name` with this text.
+    pub fn of(self, name: &'static str, text: &str) -> Error {
+        let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", foreign(text)) };
+        Error::Invalid { name, value, reason: self.reason, remedy: self.remedy }
+    }
+}
+
+/// What is wrong with what we were told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A required variable or flag is not there.
+    #[error("{name} is not set")]
+    Missing {
+        /// The variable or flag.
+        name: &'static str,
+        /// An example of a value.
+        example: &'static str,
+    },
+    /// A value cannot be understood.
+    #[error("{name} is {value}, which {reason}")]
+    Invalid {
+        /// The variable or flag.
+        name: &'static str,
+        /// The value, fit to be shown.
+        value: String,
+        /// Completes «… which».
+        reason: String,
+        /// What to write instead.
+        remedy: &'static str,
+    },
+    /// Something that tbot can do and we cannot.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// The flag or value.
+        what: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
+}
+
+impl Explain for Error {
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Missing { name, example } if name.starts_with('-') => format!("Add {name}={example}."),
+            Self::Missing { name, example } => format!(
+                "Set it under `variables:` of the pipe, or with `docker run -e`:\n{name}: '{example}'"
+            ),
+            Self::Invalid { remedy, .. } => (*remedy).to_owned(),
+            Self::Unsupported { instead, .. } => (*instead).to_owned(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::BadInput
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "a-variable-or-flag-is-missing",
+            Self::Invalid { .. } => "a-variable-or-flag-is-wrong",
+            Self::Unsupported { .. } => "something-of-tbots-is-not-supported",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(text: &str) -> Result<String, String> {
+        text.parse::<ProxyAddr>().map(|addr| addr.to_string()).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn proxy_addresses_and_the_usual_slips() {
+        for (text, addr) in [
+            ("example.teleport.sh:443", "example.teleport.sh:443"),
+            ("example.teleport.sh", "example.teleport.sh:443"),
+            ("https://Example.teleport.sh", "example.teleport.sh:443"),
+            ("https://example.teleport.sh:3080/", "example.teleport.sh:3080"),
+            ("10.0.0.1:3080", "10.0.0.1:3080"),
+            ("[::1]:3080", "[::1]:3080"),
+            ("[::1]", "[::1]:443"),
+            ("::1", "[::1]:443"),
+        ] {
+            assert_eq!(proxy(text).as_deref(), Ok(addr), "{text}");
+        }
+        for text in
+            ["", ":443", "http://x:80", "x:0", "x:70000", "x:port", "x/web", "me@x:443", "a b:443", "[::1", "a:b:c", "x:443\u{7}", "[nope]:1"]
+        {
+            assert!(proxy(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_token_given_as_token_name_is_not_shown() {
+        let jwt = "eyJhbGciOi.eyJzdWIi.c2ln";
+        let error = jwt.parse::<TokenName>().unwrap_err().of("TOKEN", jwt);
+        let text = crate::error::render(&error);
+        assert!(text.contains("not the name of a join token") && !text.contains("eyJ"), "{text}");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!("1h30m".parse::<Ttl>().unwrap().0.as_secs(), 5400);
+        assert_eq!("1h0m0s".parse::<Ttl>().unwrap().0.as_secs(), 3600);
+        for text in ["3600", "30s", "soon", "", "-1h"] {
+            assert!(text.parse::<Ttl>().is_err(), "{text}");
+        }
+        assert_eq!(timeout("90s").unwrap().as_secs(), 90);
+        for text in ["0s", "25h", "60"] {
+            assert!(timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans() {
+        for text in ["true", "True", "YES", "1", "on"] {
+            assert!(boolean(text).unwrap(), "{text}");
+        }
+        for text in ["false", "No", "0", "off"] {
+            assert!(!boolean(text).unwrap(), "{text}");
+        }
+        assert!(boolean("ja").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! What a run takes from the machine. Comes in as one value, so that a test can bring its own.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::environment::Environment;
+use crate::error::{Exit, Explain};
+
+/// Environment, place and clock.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The variables.
+    pub env: Environment,
+    /// Absolute; relative paths start here.
+    pub working_dir: PathBuf,
+    /// This program's file, which is copied into the destination.
+    pub executable: PathBuf,
+    /// The clock.
+    pub now: fn() -> SystemTime,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// The working directory is gone, or the program's own file is.
+    pub fn of_process() -> Result<Self, Unusable> {
+        Ok(Self {
+            env: Environment::of_process(),
+            working_dir: std::env::current_dir().map_err(Unusable::because("the working directory"))?,
+            executable: std::env::current_exe().map_err(Unusable::because("this program's own file"))?,
+            now: SystemTime::now,
+        })
+    }
+
+    /// This program's own file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn own_binary(&self) -> Result<Vec<u8>, Unusable> {
+        std::fs::read(&self.executable).map_err(Unusable::because("this program's own file"))
+    }
+}
+
+/// The machine lacks something that every program has.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be used ({source})")]
+pub struct Unusable {
+    what: &'static str,
+    source: std::io::Error,
+}
+
+impl Unusable {
+    /// For `map_err`.
+    pub fn because(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self { what, source }
+    }
+}
+
+impl Explain for Unusable {
+    fn what_to_do(&self) -> String {
+        "Start it in a directory that exists, with /proc mounted, as container engines do.".to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::BadInput
+    }
+
+    fn anchor(&self) -> &'static str {
+        "the-machine-lacks-something"
+    }
+}

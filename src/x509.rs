@@ -1,0 +1,91 @@
+//! What we read of X.509 certificates.
+
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
+use x509_cert::name::Name;
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
+
+/// A parsed certificate.
+pub struct X509(x509_cert::Certificate);
+
+/// The bytes are no certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not an X.509 certificate")]
+pub struct NotX509;
+
+impl X509 {
+    /// Parses DER.
+    ///
+    /// # Errors
+    /// It is no certificate.
+    pub fn from_der(der: &[u8]) -> Result<Self, NotX509> {
+        x509_cert::Certificate::from_der(der).map(Self).map_err(|_| NotX509)
+    }
+
+    /// Parses the first PEM block.
+    ///
+    /// # Errors
+    /// It is no certificate.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, NotX509> {
+        use rustls::pki_types::pem::PemObject as _;
+        Self::from_der(&CertificateDer::from_pem_slice(pem).map_err(|_| NotX509)?)
+    }
+
+    /// DER.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from(self.0.to_der().unwrap_or_default())
+    }
+
+    /// PEM with lines of 64 characters, as Go writes it.
+    pub fn pem(&self) -> String {
+        self.0.to_pem(LineEnding::LF).unwrap_or_default()
+    }
+
+    /// The public key as SubjectPublicKeyInfo DER.
+    pub fn public_key_der(&self) -> Vec<u8> {
+        self.0.tbs_certificate.subject_public_key_info.to_der().unwrap_or_default()
+    }
+
+    /// When it becomes valid.
+    pub fn not_before(&self) -> SystemTime {
+        self.0.tbs_certificate.validity.not_before.to_system_time()
+    }
+
+    /// When it expires.
+    pub fn not_after(&self) -> SystemTime {
+        self.0.tbs_certificate.validity.not_after.to_system_time()
+    }
+
+    /// The subject's common name: the user, in Teleport's user certificates.
+    pub fn common_name(&self) -> Option<String> {
+        texts(&self.0.tbs_certificate.subject, COMMON_NAME).into_iter().next()
+    }
+
+    /// The subject's organizations: the roles (teleport-issue-and-outputs.md 3).
+    pub fn organizations(&self) -> Vec<String> {
+        texts(&self.0.tbs_certificate.subject, ORGANIZATION)
+    }
+
+    /// The issuer's organization: the cluster (teleport-issue-and-outputs.md 1.2).
+    pub fn issuer_organization(&self) -> Option<String> {
+        texts(&self.0.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
+    }
+}
+
+/// The values of one attribute of a name. Go writes UTF8String or PrintableString.
+fn texts(name: &Name, attribute: ObjectIdentifier) -> Vec<String> {
+    let attributes = name.0.iter().flat_map(|rdn| rdn.0.iter()).filter(|entry| entry.oid == attribute);
+    attributes
+        .filter_map(|entry| {
+            let utf8 = entry.value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
+            utf8.or_else(|_| entry.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned())).ok()
+        })
+        .collect()
+}
