@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use ssh_key::certificate::CertType;
 use ssh_key::{Certificate, Fingerprint, HashAlg};
@@ -83,6 +84,8 @@ pub struct Asked {
     pub key: KeyPair,
     /// The cluster.
     pub cluster: ClusterName,
+    /// The authorities that the join gave: those by which Auth was recognised.
+    pub known: Vec<CertificateDer<'static>>,
     /// Latest expiry.
     pub expires: SystemTime,
     /// Now.
@@ -99,9 +102,13 @@ pub fn check(
     host_authorities: Vec<Authority>,
     user_authorities: Vec<Authority>,
 ) -> Result<Credentials, Error> {
-    let Asked { key, cluster, expires: asked_expiry, now } = asked;
+    let Asked { key, cluster, known, expires: asked_expiry, now } = asked;
     let user = root(&user_authorities, &cluster, "user")?;
-    root(&host_authorities, &cluster, "host")?;
+    let host = root(&host_authorities, &cluster, "host")?;
+    // In a rotation both lists have old and new keys; lists with nothing in common are not of one cluster.
+    if !host.tls.iter().any(|certificate| known.contains(&certificate.der())) {
+        return Err(Error::OtherHostAuthority);
+    }
 
     let ssh_certificate = one_line(&certs.ssh)?;
     let ssh = Certificate::from_openssh(&ssh_certificate).map_err(|_| Error::Unreadable("SSH certificate"))?;
@@ -228,6 +235,9 @@ pub enum Error {
     /// By none of the authorities that came with it.
     #[error("the cluster's {0} certificate is not signed by its user CA")]
     NotSigned(&'static str),
+    /// The host CA is not the one by which Auth was recognised.
+    #[error("the cluster's host CA is another one than at the join")]
+    OtherHostAuthority,
     /// No such authority.
     #[error("the cluster names no {0} CA of its own")]
     NoAuthority(&'static str),

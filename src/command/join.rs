@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
 use teleport_api::proto::Certs;
 use teleport_api::types::CertAuthorityV2;
 use tokio::net::TcpStream;
@@ -148,7 +149,7 @@ impl Run<'_> {
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);
-        let asked = Asked { key, cluster, expires, now: self.now };
+        let asked = Asked { key, cluster, known: bot.authorities, expires, now: self.now };
         let credentials = credentials::check(asked, &certs, host, user)?;
         self.tell(&credentials);
         Ok(credentials)
@@ -181,6 +182,7 @@ impl Run<'_> {
 struct Bot {
     user: String,
     cluster: ClusterName,
+    authorities: Vec<CertificateDer<'static>>,
     trust: Trust,
 }
 
@@ -195,7 +197,8 @@ impl Bot {
         let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unusable)?;
         log::info!(target: "join", "as {} by {}", foreign(&user), joined.service);
         let client = ClientIdentity { certificate: joined.certificate, key: joined.key.private_der()? };
-        Ok(Self { user, cluster, trust: Trust::cluster(&joined.authorities, client) })
+        let trust = Trust::cluster(&joined.authorities, client);
+        Ok(Self { user, cluster, authorities: joined.authorities, trust })
     }
 
     /// The Auth calls of a run: two round trips.
@@ -233,11 +236,11 @@ fn summary(settings: &Settings, credentials: &Credentials) {
     log::info!(target: "done", "ssh -F {} {login}@<node>.{}", config.display(), credentials.cluster);
 }
 
-/// A duration in its two largest units.
+/// A duration as a person would say it: to the minute from two minutes on.
 fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
-    humantime::format_duration(Duration::from_secs(whole)).to_string()
+    let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
+    humantime::format_duration(Duration::from_secs(said)).to_string()
 }
 
 fn listed(names: &[String]) -> String {
