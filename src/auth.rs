@@ -19,9 +19,9 @@ use crate::error::{Exit, Explain, foreign};
 use crate::net::discovery::ClusterName;
 use crate::net::grpc::{Channel, broken, code_name, passes};
 use crate::net::tls::{self, Service, Trust};
-use crate::{keys, net};
 use crate::retry::{Deadline, Transient};
 use crate::settings::ProxyAddr;
+use crate::{keys, net};
 
 /// A connection to the Auth Service. Calls may run at the same time.
 #[derive(Clone)]

@@ -107,8 +107,8 @@ impl Identity {
             flag.as_deref().map(str::trim).or_else(|| env.get(variable)).map(str::to_owned)
         };
         let missing = |name, example| Error::Missing { name, example };
-        let proxy = given(&self.proxy_server, "TELEPORT_PROXY")
-            .ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
+        let proxy =
+            given(&self.proxy_server, "TELEPORT_PROXY").ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
         let token = given(&self.token, "TELEPORT_BOT_TOKEN").ok_or(missing("--token", "example-bot"))?;
         let destination = self.destination.as_deref().ok_or(missing("--destination", "./tbot-user"))?;
         let ttl = self.certificate_ttl.as_deref().unwrap_or(default::TTL);
@@ -156,8 +156,10 @@ fn directory(text: &str) -> Result<PathBuf, Error> {
     };
     match scheme {
         "file" if path.starts_with('/') => Ok(PathBuf::from(path)),
-        "file" => Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
-            .of("--destination", text)),
+        "file" => {
+            Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
+                .of("--destination", text))
+        }
         _ => Err(Error::Unsupported {
             what: format!("a destination of the kind {}://", crate::error::foreign(scheme)),
             instead: "Give a directory.",

@@ -259,7 +259,9 @@ impl Explain for Error {
     fn what_to_do(&self) -> String {
         match self {
             Self::Expired { .. } | Self::NotYetValid { .. } => "Correct the clock of the runner.",
-            Self::NotSigned(_) => "Run the step again. If it stays, nothing was written on purpose: tell who runs the cluster.",
+            Self::NotSigned(_) => {
+                "Run the step again. If it stays, nothing was written on purpose: tell who runs the cluster."
+            }
             _ => "Nothing was written. Tell who runs the cluster, with this message: Teleport does not answer so.",
         }
         .to_owned()

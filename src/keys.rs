@@ -177,9 +177,7 @@ impl KeyPair {
         use ssh_key::public::{EcdsaPublicKey, KeyData, RsaPublicKey};
         let data = match self {
             Self::Rsa(key) => RsaPublicKey::try_from(key.to_public_key()).map(KeyData::Rsa),
-            Self::P256(key) => {
-                EcdsaPublicKey::from_sec1_bytes(&key.public_key().to_sec1_bytes()).map(KeyData::Ecdsa)
-            }
+            Self::P256(key) => EcdsaPublicKey::from_sec1_bytes(&key.public_key().to_sec1_bytes()).map(KeyData::Ecdsa),
         };
         Ok(ssh_key::PublicKey::from(data.map_err(|_| Error("encoded"))?))
     }

@@ -76,7 +76,10 @@ impl FromStr for ProxyAddr {
             })?,
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(fits) || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err()) {
+        if host.is_empty()
+            || !host.chars().all(fits)
+            || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
+        {
             return Err(Invalid::new("is no host name or address", FORM));
         }
         Ok(Self { host: host.to_ascii_lowercase(), port })
@@ -243,9 +246,9 @@ impl Explain for Error {
     fn what_to_do(&self) -> String {
         match self {
             Self::Missing { name, example } if name.starts_with('-') => format!("Add {name}={example}."),
-            Self::Missing { name, example } => format!(
-                "Set it under `variables:` of the pipe, or with `docker run -e`:\n{name}: '{example}'"
-            ),
+            Self::Missing { name, example } => {
+                format!("Set it under `variables:` of the pipe, or with `docker run -e`:\n{name}: '{example}'")
+            }
             Self::Invalid { remedy, .. } => (*remedy).to_owned(),
             Self::Unsupported { instead, .. } => (*instead).to_owned(),
         }
@@ -286,9 +289,21 @@ mod tests {
         ] {
             assert_eq!(proxy(text).as_deref(), Ok(addr), "{text}");
         }
-        for text in
-            ["", ":443", "http://x:80", "x:0", "x:70000", "x:port", "x/web", "me@x:443", "a b:443", "[::1", "a:b:c", "x:443\u{7}", "[nope]:1"]
-        {
+        for text in [
+            "",
+            ":443",
+            "http://x:80",
+            "x:0",
+            "x:70000",
+            "x:port",
+            "x/web",
+            "me@x:443",
+            "a b:443",
+            "[::1",
+            "a:b:c",
+            "x:443\u{7}",
+            "[nope]:1",
+        ] {
             assert!(proxy(text).is_err(), "{text}");
         }
     }

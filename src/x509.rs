@@ -85,7 +85,8 @@ fn texts(name: &Name, attribute: ObjectIdentifier) -> Vec<String> {
     attributes
         .filter_map(|entry| {
             let utf8 = entry.value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
-            utf8.or_else(|_| entry.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned())).ok()
+            utf8.or_else(|_| entry.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned()))
+                .ok()
         })
         .collect()
 }

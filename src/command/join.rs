@@ -105,7 +105,9 @@ impl Run<'_> {
     }
 
     /// Discovery; with its answer begins the making of the key that the output will have.
-    async fn discover(&self) -> Result<(ClusterInfo, Http, impl Future<Output = Result<KeyPair, keys::Error>>), Failure> {
+    async fn discover(
+        &self,
+    ) -> Result<(ClusterInfo, Http, impl Future<Output = Result<KeyPair, keys::Error>>), Failure> {
         let (cluster, http) = discover(&self.settings.proxy, self.trust, self.deadline).await?;
         log::info!(
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
@@ -203,11 +205,8 @@ impl Bot {
 
     /// The Auth calls of a run: two round trips.
     async fn ask(&self, auth: &Auth, key: &KeyPair, expires: SystemTime) -> Result<Issued, auth::Error> {
-        let (roles, host, user) = tokio::try_join!(
-            auth.impersonated_roles(&self.user),
-            auth.authorities("host"),
-            auth.authorities("user"),
-        )?;
+        let (roles, host, user) =
+            tokio::try_join!(auth.impersonated_roles(&self.user), auth.authorities("host"), auth.authorities("user"),)?;
         if roles.is_empty() {
             return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
         }

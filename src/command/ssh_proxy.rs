@@ -64,9 +64,9 @@ pub fn run(flags: &SshProxy) -> Result<(), Failure> {
 /// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
 /// each (teleport-ssh-proxy.md 1.3).
 fn clean<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
-    [proxy_host, cluster].iter().fold(host, |host, suffix| {
-        host.strip_suffix(suffix).and_then(|host| host.strip_suffix('.')).unwrap_or(host)
-    })
+    [proxy_host, cluster]
+        .iter()
+        .fold(host, |host, suffix| host.strip_suffix(suffix).and_then(|host| host.strip_suffix('.')).unwrap_or(host))
 }
 
 async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {

@@ -174,7 +174,9 @@ impl Explain for Error {
         };
         let cause = match refusal {
             Refusal::TokenName => "TOKEN names no join token of this cluster, or one that has expired.",
-            Refusal::Rule => "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
+            Refusal::Rule => {
+                "No rule under `allow:` of the join token fits this step; values must be equal, braces included."
+            }
             Refusal::Audience => "The join token's `audience` is not that of the step's ID token.",
             Refusal::Issuer => "The join token's `identity_provider_url` is not the issuer of the step's ID token.",
             Refusal::Expired => "The step's ID token expired on the way, or the cluster's clock is ahead.",
@@ -195,18 +197,24 @@ impl Explain for Error {
             attempt => attempt.refusal().unwrap_or(Refusal::Other),
         };
         let paste = |text: &str| match &self.token_spec {
-            Some(spec) => format!(
-                "{text}\nThis step's ID token (claims not verified) would be admitted by:\n{spec}"
+            Some(spec) => format!("{text}\nThis step's ID token (claims not verified) would be admitted by:\n{spec}"),
+            None => format!(
+                "{text}\nSet DEBUG: 'true' to see what would admit this step (the log of this repository is public)."
             ),
-            None => format!("{text}\nSet DEBUG: 'true' to see what would admit this step (the log of this repository is public)."),
         };
         match refusal {
-            Refusal::TokenName => "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".to_owned(),
+            Refusal::TokenName => {
+                "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".to_owned()
+            }
             Refusal::Rule => paste("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`."),
             Refusal::Audience | Refusal::Issuer => paste("Correct the join token with `tctl create -f`."),
-            Refusal::Expired => "Run the pipe early in the step. If it was early, look at the clock of the Auth Service.".to_owned(),
+            Refusal::Expired => {
+                "Run the pipe early in the step. If it was early, look at the clock of the Auth Service.".to_owned()
+            }
             Refusal::Future => "Correct the clock of the Auth Service.".to_owned(),
-            Refusal::Keys => "Let the Auth Service reach it by HTTPS (15 s), or correct the URL in the join token.".to_owned(),
+            Refusal::Keys => {
+                "Let the Auth Service reach it by HTTPS (15 s), or correct the URL in the join token.".to_owned()
+            }
             Refusal::Signature => paste("Do not set BITBUCKET_STEP_OIDC_TOKEN by hand; compare the issuer."),
             Refusal::Method => paste("Make a join token with `join_method: bitbucket`."),
             Refusal::Role => "Add `roles: [Bot]` to the spec of the join token.".to_owned(),

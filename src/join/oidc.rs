@@ -7,8 +7,5 @@ use crate::id_token::IdToken;
 
 /// The message to the new join service. REST has the token as text in `id_token`.
 pub(super) fn init(client_params: ClientParams, id_token: &IdToken) -> Payload {
-    Payload::OidcInit(OidcInit {
-        client_params: Some(client_params),
-        id_token: id_token.reveal().as_bytes().to_vec(),
-    })
+    Payload::OidcInit(OidcInit { client_params: Some(client_params), id_token: id_token.reveal().as_bytes().to_vec() })
 }

@@ -224,8 +224,11 @@ mod tests {
 
     #[test]
     fn a_cluster_is_read_and_what_is_missing_is_guessed() {
-        let info = found(r#"{"cluster_name":"c.example","server_version":"18.2.0","more":[1],"auth":{"type":""},
-            "proxy":{"tls_routing_enabled":true,"ssh":{"public_addr":"web.example:443"},"kube":{}}}"#).unwrap();
+        let info = found(
+            r#"{"cluster_name":"c.example","server_version":"18.2.0","more":[1],"auth":{"type":""},
+            "proxy":{"tls_routing_enabled":true,"ssh":{"public_addr":"web.example:443"},"kube":{}}}"#,
+        )
+        .unwrap();
         assert_eq!((info.name.as_str(), info.version.as_str()), ("c.example", "18.2.0"));
         assert_eq!((info.suite, info.ssh_proxy.to_string().as_str()), (Suite::Legacy, "web.example:443"));
         assert_eq!(found(r#"{"cluster_name":"c"}"#).unwrap().ssh_proxy.to_string(), "told.example:3023");
@@ -235,7 +238,10 @@ mod tests {
     fn addresses_of_ssh() {
         for (proxy, expected) in [
             (r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example"}"#, "web.example:443"),
-            (r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example","web_listen_addr":"0.0.0.0:3080"}"#, "web.example:3080"),
+            (
+                r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example","web_listen_addr":"0.0.0.0:3080"}"#,
+                "web.example:3080",
+            ),
             (r#""tls_routing_enabled":true,"ssh":{"web_listen_addr":"0.0.0.0:3080"}"#, "told.example:3080"),
             (r#""ssh":{"public_addr":"web.example:443","listen_addr":"0.0.0.0:13023"}"#, "web.example:13023"),
             (r#""ssh":{"ssh_public_addr":"tcp://ssh.example"}"#, "ssh.example:3023"),
@@ -249,11 +255,13 @@ mod tests {
     #[test]
     fn what_is_no_proxy() {
         let proxy = "told.example:3080".parse().unwrap();
-        for (status, body) in [(200, "<html>"), (404, "{}"), (200, "{}"), (200, r#"{"cluster_name":"a b"}"#), (302, "")] {
+        for (status, body) in [(200, "<html>"), (404, "{}"), (200, "{}"), (200, r#"{"cluster_name":"a b"}"#), (302, "")]
+        {
             let error = read(&proxy, &answer(status, "text/html", body)).unwrap_err();
             assert!(matches!(error, Error::NotTeleport { .. }), "{status} {body}");
         }
-        let error = read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
+        let error =
+            read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
         assert_eq!(error.to_string(), "told.example:3080 answered 502 (no auth)");
     }
 

@@ -33,7 +33,9 @@ impl Channel {
     /// The stream is broken.
     pub async fn over(stream: Stream, proxy: &ProxyAddr) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
-        let origin = format!("https://{proxy}").parse().map_err(|error: hyper::http::uri::InvalidUri| broken(error.to_string()))?;
+        let origin = format!("https://{proxy}")
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| broken(error.to_string()))?;
         let handshake = Builder::new(TokioExecutor::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)

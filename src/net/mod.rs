@@ -151,7 +151,9 @@ impl Explain for Error {
                 Self::Tls { .. } => "The port speaks something else than TLS, or only old versions of it.",
                 Self::NoAlpn { .. } => "A load balancer in front of the proxy ends TLS itself.",
                 Self::Broken { .. } => "The proxy was restarted, or something between here and it cut the connection.",
-                Self::NotTeleport { .. } => "The address is that of another server, or of a page in front of the proxy.",
+                Self::NotTeleport { .. } => {
+                    "The address is that of another server, or of a page in front of the proxy."
+                }
                 Self::Status { status: 429, .. } => "Too many requests came from this address.",
                 Self::Status { .. } => "The proxy, or its Auth Service behind it, has a problem.",
                 Self::CaFile { .. } => return None,

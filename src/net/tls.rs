@@ -99,9 +99,7 @@ impl Trust {
             .with_root_certificates(self.roots.clone());
         let mut config = match &self.client {
             None => builder.with_no_client_auth(),
-            Some(client) => {
-                builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
-            }
+            Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
         };
         config.alpn_protocols = service.alpn();
         // Every connection of a run goes to another service: there is nothing to resume.

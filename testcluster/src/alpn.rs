@@ -1,0 +1,81 @@
+//! Where a connection to the proxy's one port goes.
+//!
+//! The first name of the client's own ALPN list that somebody serves decides on the route; which name TLS then
+//! agrees on is the server's choice, by its own order (teleport-join.md 3.1, conformance/FINDINGS.md 15).
+
+/// What serves a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// The web server, behind the web certificate.
+    Web,
+    /// The proxy's gRPC services for those who have no certificate yet: the join service.
+    Join,
+    /// Auth: TLS with the host CA, a client certificate is a must.
+    Auth,
+    /// The transport service: TLS with the host CA, a client certificate is a must.
+    Transport,
+    /// Reverse tunnels. Only the handshake is served, for those who probe whether TLS routing gets through
+    /// (teleport-join.md 3.3).
+    ReverseTunnel,
+}
+
+pub(crate) const H2: &str = "h2";
+pub(crate) const HTTP1: &str = "http/1.1";
+pub(crate) const JOIN: &str = "teleport-proxy-grpc";
+pub(crate) const TRANSPORT: &str = "teleport-proxy-ssh-grpc";
+const REVERSE_TUNNEL: [&str; 2] = ["teleport-reversetunnel", "teleport-reversetunnelv2"];
+const AUTH_PREFIX: &str = "teleport-auth@";
+
+/// What the proxy's own TLS picks from, in its order: HTTP/1.1 before h2, so that a client which offers both loses
+/// h2, also on the way to the join service.
+pub(crate) const WEB_PREFERENCE: [&str; 6] = [HTTP1, H2, REVERSE_TUNNEL[0], REVERSE_TUNNEL[1], TRANSPORT, JOIN];
+
+/// The route for a client's list; no list means HTTP.
+pub(crate) fn route(offered: &[String], cluster: &str) -> Option<Route> {
+    if offered.is_empty() {
+        return Some(Route::Web);
+    }
+    offered.iter().find_map(|name| match name.as_str() {
+        JOIN => Some(Route::Join),
+        TRANSPORT => Some(Route::Transport),
+        H2 | HTTP1 => Some(Route::Web),
+        name if REVERSE_TUNNEL.contains(&name) => Some(Route::ReverseTunnel),
+        name if name == auth_name(cluster) => Some(Route::Auth),
+        _ => None,
+    })
+}
+
+/// The ALPN name of a cluster's Auth: the hex of its name below a wildcard name (teleport-issue-and-outputs.md 1.5).
+pub(crate) fn auth_name(cluster: &str) -> String {
+    let hex: String = cluster.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{AUTH_PREFIX}{hex}.teleport.cluster.local")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(offered: &[&str]) -> Option<Route> {
+        let offered: Vec<String> = offered.iter().map(|name| (*name).to_owned()).collect();
+        route(&offered, "ab")
+    }
+
+    #[test]
+    fn the_clients_order_decides() {
+        let auth = "teleport-auth@6162.teleport.cluster.local";
+        for (offered, expected) in [
+            (&[][..], Some(Route::Web)),
+            (&[H2, HTTP1], Some(Route::Web)),
+            (&[JOIN, H2], Some(Route::Join)),
+            (&[H2, JOIN], Some(Route::Web)),
+            (&[TRANSPORT, H2], Some(Route::Transport)),
+            (&[auth, H2], Some(Route::Auth)),
+            (&["teleport-auth@6163.teleport.cluster.local", H2], Some(Route::Web)),
+            (&["teleport-reversetunnel"], Some(Route::ReverseTunnel)),
+            (&["nonsense"], None),
+            (&["nonsense", HTTP1], Some(Route::Web)),
+        ] {
+            assert_eq!(routed(offered), expected, "{offered:?}");
+        }
+    }
+}

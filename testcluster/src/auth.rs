@@ -1,0 +1,61 @@
+//! `proto.AuthService`, as far as a bot calls it (teleport-issue-and-outputs.md 2.2).
+
+use std::sync::Arc;
+
+use teleport_api::proto::auth_service_server::AuthService;
+use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
+use teleport_api::types::{ImpersonateConditions, RoleConditions, RoleSpecV6, RoleV6};
+use tonic::{Request, Response, Status};
+
+use crate::authority::Identity;
+use crate::cluster::{BOT_USER, Cluster};
+use crate::issue;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::version;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct AuthApi {
+    cluster: Arc<Cluster>,
+}
+
+impl AuthApi {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+}
+
+/// Who calls: the connection, and what its certificate says. A version that is too old is denied, and the connection
+/// closed (teleport-issue-and-outputs.md 1.6).
+pub(crate) fn caller<T>(cluster: &Cluster, request: &Request<T>) -> Result<(Peer, Identity), Status> {
+    let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
+    version::check(version::of(request.metadata()).as_deref(), &cluster.options.min_client_version)?;
+    let identity = peer.identity().cloned().ok_or_else(|| Refusal::access_denied("client is not authenticated"))?;
+    Ok((peer, identity))
+}
+
+#[tonic::async_trait]
+impl AuthService for AuthApi {
+    /// A role, for those who hold it.
+    async fn get_role(&self, request: Request<GetRoleRequest>) -> Result<Response<RoleV6>, Status> {
+        let (_, identity) = caller(&self.cluster, &request)?;
+        let name = request.into_inner().name;
+        if !identity.roles.contains(&name) {
+            return Err(Refusal::access_denied("access denied to perform action \"read\" on \"role\"").into());
+        }
+        let impersonate = if name == BOT_USER {
+            Some(ImpersonateConditions { roles: self.cluster.options.impersonated.clone() })
+        } else {
+            self.cluster.role(&name)?;
+            None
+        };
+        let spec = RoleSpecV6 { allow: Some(RoleConditions { impersonate }) };
+        Ok(Response::new(RoleV6 { spec: Some(spec) }))
+    }
+
+    async fn generate_user_certs(&self, request: Request<UserCertsRequest>) -> Result<Response<Certs>, Status> {
+        let (peer, identity) = caller(&self.cluster, &request)?;
+        Ok(Response::new(issue::generate(&self.cluster, &peer, &identity, &request.into_inner())?))
+    }
+}

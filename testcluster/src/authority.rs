@@ -1,0 +1,73 @@
+//! A certificate authority of the cluster: one key that signs X.509, one that signs SSH certificates
+//! (teleport-issue-and-outputs.md 6).
+
+mod keys;
+mod ssh;
+mod ssh_signer;
+mod subject;
+mod x509;
+
+pub(crate) use keys::{RsaKey, SigningKey, rsa_private_key};
+pub(crate) use ssh::{HostSsh, JOIN_PRINCIPAL, UserSsh};
+pub(crate) use ssh_signer::ssh_private_key;
+pub(crate) use subject::Identity;
+pub(crate) use x509::{Purpose, pem, web_authority};
+
+use ssh_key::{LineEnding, PublicKey};
+use ssh_signer::SshSigner;
+use x509_cert::Certificate;
+use x509_cert::der::{Encode, EncodePem};
+
+use crate::suite::Suite;
+
+/// The host CA, the user CA, or one of their other keys.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    cluster: String,
+    tls: SigningKey,
+    certificate: Certificate,
+    ssh: SshSigner,
+}
+
+impl Authority {
+    /// An authority with the keys of a suite; `rsa` is its ready-made key where the suite wants RSA.
+    pub(crate) fn new(cluster: &str, suite: Suite, rsa: RsaKey, now: u64) -> Self {
+        let tls = SigningKey::of_kind(suite.tls_authority(), rsa);
+        let certificate = x509::self_signed(&tls, cluster, now);
+        Self { cluster: cluster.to_owned(), tls, certificate, ssh: SshSigner::new(suite.ssh_authority(), rsa) }
+    }
+
+    /// The authority's own certificate, DER.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.certificate.to_der().expect("a certificate that was just signed can be encoded")
+    }
+
+    /// The authority's own certificate, PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.to_pem(LineEnding::LF).expect("a certificate that was just signed can be encoded")
+    }
+
+    pub(crate) fn ssh_public(&self) -> &PublicKey {
+        self.ssh.public()
+    }
+
+    /// The SSH key in wire format.
+    pub(crate) fn ssh_wire(&self) -> Vec<u8> {
+        self.ssh_public().to_bytes().expect("a key of a known type can be encoded")
+    }
+
+    /// The SSH key as an authorized_keys line, newline included.
+    pub(crate) fn ssh_line(&self) -> String {
+        line(self.ssh_public())
+    }
+
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+}
+
+/// A public key as an authorized_keys line, newline included, without a comment.
+fn line(key: &PublicKey) -> String {
+    let text = PublicKey::new(key.key_data().clone(), "").to_openssh().expect("a key of a known type can be encoded");
+    format!("{}\n", text.trim_end())
+}

@@ -1,0 +1,240 @@
+//! Setting a cluster up.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssh_key::LineEnding;
+use tempfile::TempDir;
+
+use crate::accounts::Accounts;
+use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, ssh_private_key, web_authority};
+use crate::cluster::{Cluster, now};
+use crate::fault::{Fault, Faults};
+use crate::front;
+use crate::idp::IdentityProvider;
+use crate::join::uuid;
+use crate::node::{Node, NodeKeys};
+use crate::options::{AllowRule, JoinService, Options, Role};
+use crate::record::Record;
+use crate::suite::{KeyKind, Suite, SuiteInFind};
+use crate::testcluster::Testcluster;
+use crate::tls::{Face, Faces};
+
+/// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    options: Options,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { options: Options::new(&Accounts::of_this_machine().logins()) }
+    }
+}
+
+impl Builder {
+    /// Name of the cluster; `example.teleport.sh` by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// Its version, as discovery tells it; `18.2.0` by default. Services are set apart from it.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.options.version = version.into();
+        self
+    }
+
+    /// Smallest client version; `17.0.0-aa` by default.
+    pub fn min_client_version(mut self, version: impl Into<String>) -> Self {
+        self.options.min_client_version = version.into();
+        self
+    }
+
+    /// Signature suite; `balanced-v1` by default.
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.options.suite = suite;
+        self
+    }
+
+    /// How discovery writes the suite; as text by default.
+    pub fn suite_in_find(mut self, form: SuiteInFind) -> Self {
+        self.options.suite_in_find = form;
+        self
+    }
+
+    /// What the join service can do.
+    pub fn join_service(mut self, service: JoinService) -> Self {
+        self.options.join_service = service;
+        self
+    }
+
+    /// Whether `POST /webapi/host/credentials` is there; 404 without.
+    pub fn rest_join(mut self, present: bool) -> Self {
+        self.options.rest_join = present;
+        self
+    }
+
+    /// Name of the join token; `example-bot` by default.
+    pub fn token_name(mut self, name: impl Into<String>) -> Self {
+        self.options.token_name = name.into();
+        self
+    }
+
+    /// The audience that the join token demands; Bitbucket's default for the workspace by default.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.options.rules.audience = audience.into();
+        self
+    }
+
+    /// The join token's `identity_provider_url`. Only [`ISSUER`](crate::ISSUER) has a provider behind it.
+    pub fn identity_provider_url(mut self, url: impl Into<String>) -> Self {
+        self.options.rules.issuer = url.into();
+        self
+    }
+
+    /// The join token's rules, instead of the one for the step's workspace and repository.
+    pub fn allow(mut self, rules: impl IntoIterator<Item = AllowRule>) -> Self {
+        self.options.rules.allow = rules.into_iter().collect();
+        self
+    }
+
+    /// The roles that the bot's own role lists; `example-role` by default, may be empty, may name what does not exist.
+    pub fn impersonated_roles<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.options.impersonated = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a role, or replaces the one of the same name; `example-role` and `other-role` are there already.
+    pub fn role(mut self, role: Role) -> Self {
+        self.options.roles.retain(|existing| existing.name != role.name);
+        self.options.roles.push(role);
+        self
+    }
+
+    /// Puts the host CA into rotation: a second key is trusted, and it has signed the node's certificate.
+    pub fn host_ca_rotation(mut self, rotating: bool) -> Self {
+        self.options.host_ca_rotation = rotating;
+        self
+    }
+
+    /// Delay of every connection's bytes, each way; a new connection takes a whole round trip.
+    pub fn latency(mut self, one_way: Duration) -> Self {
+        self.options.latency = one_way;
+        self
+    }
+
+    /// How many seconds the cluster's clock is ahead of ours, negative for behind. It decides on tokens and
+    /// certificates and shows in HTTP's `Date`; the TLS of the cluster's servers keeps to the system's clock.
+    pub fn clock_offset(mut self, seconds: i64) -> Self {
+        self.options.clock_offset = seconds;
+        self
+    }
+
+    /// Adds a fault.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.options.faults.insert(fault);
+        self
+    }
+
+    /// Starts the cluster on a thread pool of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the machine has no loopback port, no temporary directory or no threads: nothing that a test could go on
+    /// from.
+    pub fn start(self) -> Testcluster {
+        self.try_start().expect("a loopback port, a temporary directory and threads")
+    }
+
+    fn try_start(self) -> io::Result<Testcluster> {
+        let options = self.options;
+        let accounts = Accounts::of_this_machine();
+        let directory = TempDir::with_prefix("testcluster-")?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        let time = now(options.clock_offset);
+        let authority = |key| Authority::new(&options.name, options.suite, key, time);
+        let host_ca = authority(RsaKey::HostCa);
+        let next_host_ca = options.host_ca_rotation.then(|| authority(RsaKey::HostCaNext));
+        let user_ca = authority(RsaKey::UserCa);
+
+        let (web_ca, web) = web_face(&options);
+        let web_ca_file = directory.path().join("web-ca.pem");
+        std::fs::write(&web_ca_file, web_ca)?;
+        let faces = Faces::new(
+            &web,
+            &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
+            &host_face(&options, &host_ca, "Proxy", &PROXY_NAMES),
+            &user_ca,
+        );
+        let node = node(&options, &directory, &accounts, [next_host_ca.as_ref().unwrap_or(&host_ca), &user_ca])?;
+
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let faults = Faults::new(options.faults.clone());
+        let refuse = faults.has(Fault::RefuseAll);
+        let (record, idp) = (Record::new(), IdentityProvider::new());
+        let cluster = Cluster { options, faults, record, idp, host_ca, next_host_ca, user_ca, node, port };
+        let cluster = Arc::new(cluster);
+        if !refuse {
+            let _inside = runtime.enter();
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            runtime.spawn(front::listen(Arc::clone(&cluster), listener, faces));
+        }
+        Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))
+    }
+}
+
+/// Names of the proxy's host certificate (teleport-ssh-proxy.md 2.2).
+const PROXY_NAMES: [&str; 5] = ["localhost", "127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
+
+/// A certificate of the host CA, for one of the cluster's servers.
+fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> Face {
+    let key = SigningKey::of_kind(options.suite.tls_authority(), RsaKey::Server);
+    Face { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
+}
+
+/// The web's certificate, and the PEM of the private authority that signed it.
+fn web_face(options: &Options) -> (String, Face) {
+    const DAY: u64 = 24 * 3600;
+    let now = now(0);
+    let names: &[&str] = if options.faults.contains(&Fault::WebCertForOtherName) {
+        &["elsewhere.example.com"]
+    } else {
+        &["localhost", "127.0.0.1"]
+    };
+    let expired = options.faults.contains(&Fault::WebCertExpired);
+    let lifetime = if expired { (now - 90 * DAY, now - DAY) } else { (now - DAY, now + 90 * DAY) };
+    let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
+    let (authority, certificate) = web_authority(&key, names, now, lifetime);
+    (authority, Face { certificate, key })
+}
+
+fn node(
+    options: &Options,
+    directory: &TempDir,
+    accounts: &Accounts,
+    [host_ca, user_ca]: [&Authority; 2],
+) -> io::Result<Node> {
+    let uuid = uuid();
+    let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
+    let foreign;
+    let signer = if options.faults.contains(&Fault::NodeCertOfOtherCa) {
+        foreign = Authority::new(&options.name, options.suite, RsaKey::IdentityProvider, now(options.clock_offset));
+        &foreign
+    } else {
+        host_ca
+    };
+    let from = now(0) - 3600;
+    let request = HostSsh { key: key.public_key(), id: &uuid, hostname: "node", from };
+    let keys = NodeKeys {
+        host_key: &key.to_openssh(LineEnding::LF).map_err(io::Error::other)?,
+        host_certificate: &signer.issue_host_ssh(&request).to_openssh().map_err(io::Error::other)?,
+        user_ca: &user_ca.ssh_line(),
+    };
+    Node::prepare(directory.path(), &uuid, &keys, accounts)
+}

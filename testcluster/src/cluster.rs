@@ -1,0 +1,72 @@
+//! The state that everything in the cluster shares.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::authority::{Authority, RsaKey};
+use crate::fault::{Fault, Faults};
+use crate::idp::IdentityProvider;
+use crate::node::Node;
+use crate::options::{Options, Role};
+use crate::record::Record;
+use crate::refusal::Refusal;
+
+/// The bot's name; its user and its own role are `bot-example`.
+pub(crate) const BOT: &str = "example";
+pub(crate) const BOT_USER: &str = "bot-example";
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub options: Options,
+    pub faults: Faults,
+    pub record: Record,
+    pub idp: IdentityProvider,
+    pub host_ca: Authority,
+    /// While the host CA rotates: the key that is trusted besides the active one and has signed the node's
+    /// certificate.
+    pub next_host_ca: Option<Authority>,
+    pub user_ca: Authority,
+    pub node: Node,
+    pub port: u16,
+}
+
+impl Cluster {
+    /// The cluster's clock, in seconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        now(self.options.clock_offset)
+    }
+
+    /// A role by its name.
+    pub(crate) fn role(&self, name: &str) -> Result<&Role, Refusal> {
+        let role = self.options.roles.iter().find(|role| role.name == name);
+        role.ok_or_else(|| Refusal::not_found(format!("role {name} is not found")))
+    }
+
+    /// The active host CA and the additional one.
+    pub(crate) fn host_cas(&self) -> impl Iterator<Item = &Authority> {
+        std::iter::once(&self.host_ca).chain(&self.next_host_ca)
+    }
+
+    /// What meets any join before its own checks.
+    pub(crate) fn join_faults(&self) -> Result<(), Refusal> {
+        if self.faults.has(Fault::ErrorTextWithEscapes) {
+            return Err(Refusal::access_denied(
+                "denied by \u{1b}[2J\u{1b}[31mpolicy\u{7}\r\nsecond \u{9b}31mline\u{202e}",
+            ));
+        }
+        if self.faults.strikes(Fault::RateLimitOnce) {
+            return Err(Refusal::limit_exceeded("rate limit exceeded"));
+        }
+        Ok(())
+    }
+
+    /// An authority that is not this cluster's.
+    pub(crate) fn foreign_ca(&self) -> Authority {
+        Authority::new(&self.options.name, self.options.suite, RsaKey::Server, self.now())
+    }
+}
+
+/// The time, moved by an offset, in seconds since 1970.
+pub(crate) fn now(offset: i64) -> u64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    seconds.saturating_add_signed(offset)
+}

@@ -1,0 +1,176 @@
+//! gRPC over a connection that is secured already: which services a route has, and the record of their calls.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use teleport_api::proto::auth_service_server::AuthServiceServer;
+use teleport_api::teleport::join::v1::join_service_server::JoinServiceServer;
+use teleport_api::teleport::transport::v1::transport_service_server::TransportServiceServer;
+use teleport_api::teleport::trust::v1::trust_service_server::TrustServiceServer;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use crate::alpn::Route;
+use crate::auth::AuthApi;
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::front::Secured;
+use crate::join_service::JoinApi;
+use crate::options::JoinService;
+use crate::peer::Peer;
+use crate::record::EventKind;
+use crate::transport::TransportApi;
+use crate::trust::TrustApi;
+
+/// Streams that a client may open on one connection (teleport-ssh-proxy.md 2.3).
+const MAX_STREAMS: u32 = 1000;
+
+type Answer = Response<tonic::body::Body>;
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, route: Route) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (cluster, peer) = (Arc::clone(cluster), peer.clone());
+        async move { Ok::<_, Infallible>(call(cluster, peer, route, request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .serve_connection(TokioIo::new(secured), service);
+    tokio::select! {
+        // How a client ends its connection is its own affair.
+        _ = connection => {}
+        () = peer.closed() => {}
+    }
+}
+
+async fn call(
+    cluster: Arc<Cluster>,
+    peer: Peer,
+    route: Route,
+    mut request: Request<Incoming>,
+) -> Response<RecordedBody> {
+    let name = request.uri().path().to_owned();
+    let number = cluster.record.next_call();
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    cluster.record.add(
+        peer.connection(),
+        EventKind::Call {
+            call: number,
+            name: name.clone(),
+            version: header("version"),
+            user_agent: header("user-agent"),
+        },
+    );
+    let recorder = Recorder { cluster: Arc::clone(&cluster), connection: peer.connection(), number, name, told: false };
+    if route == Route::Auth && cluster.faults.strikes(Fault::DropAuthConnectionOnce) {
+        peer.close();
+        // No answer may win the race against the end.
+        std::future::pending::<()>().await;
+    }
+    request.extensions_mut().insert(peer);
+    let answer = dispatch(cluster, route, request).await;
+    RecordedBody::around(answer, recorder)
+}
+
+/// Each route has its own services; all others are unknown to it.
+async fn dispatch(cluster: Arc<Cluster>, route: Route, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    let service = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+    match (route, service.as_str()) {
+        (Route::Join, "teleport.join.v1.JoinService") if cluster.options.join_service != JoinService::Absent => {
+            run(JoinServiceServer::new(JoinApi::new(cluster)), request).await
+        }
+        (Route::Auth, "proto.AuthService") => run(AuthServiceServer::new(AuthApi::new(cluster)), request).await,
+        (Route::Auth, "teleport.trust.v1.TrustService") => {
+            run(TrustServiceServer::new(TrustApi::new(cluster)), request).await
+        }
+        (Route::Transport, "teleport.transport.v1.TransportService") => {
+            run(TransportServiceServer::new(TransportApi::new(cluster)), request).await
+        }
+        _ => Status::unimplemented(format!("unknown service {service}")).into_http(),
+    }
+}
+
+async fn run<S>(mut service: S, request: Request<Incoming>) -> Answer
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
+    S::Future: Future<Output = Result<Answer, Infallible>>,
+{
+    match service.call(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+/// Tells the record how a call ended, once.
+struct Recorder {
+    cluster: Arc<Cluster>,
+    connection: u64,
+    number: u64,
+    name: String,
+    told: bool,
+}
+
+impl Recorder {
+    fn tell(&mut self, code: String) {
+        if !std::mem::replace(&mut self.told, true) {
+            let event = EventKind::Answered { call: self.number, name: std::mem::take(&mut self.name), code };
+            self.cluster.record.add(self.connection, event);
+        }
+    }
+
+    fn status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.tell(format!("{:?}", Code::from_bytes(status.as_bytes())));
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.tell("Cancelled".to_owned());
+    }
+}
+
+/// A body that knows its call: the status is in its trailers.
+struct RecordedBody {
+    body: tonic::body::Body,
+    recorder: Recorder,
+}
+
+impl RecordedBody {
+    fn around(answer: Answer, mut recorder: Recorder) -> Response<Self> {
+        // A call that failed at once has its status in the headers.
+        recorder.status(answer.headers());
+        answer.map(|body| Self { body, recorder })
+    }
+}
+
+impl Body for RecordedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.recorder.status(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}

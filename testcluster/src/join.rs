@@ -1,0 +1,125 @@
+//! What the two join services have in common: the proof is verified, the bot's own certificates are made
+//! (teleport-join.md 6).
+
+use rand_core::{OsRng, RngCore};
+use ssh_key::Certificate;
+
+use crate::authority::{Authority, Identity, Purpose, RsaKey, SigningKey, UserSsh, ssh_private_key};
+use crate::cluster::{BOT, BOT_USER, Cluster};
+use crate::fault::Fault;
+use crate::peer::Peer;
+use crate::public_key::{SshKey, TlsKey};
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+use crate::suite::KeyKind;
+
+/// Lifetime of the bot's own certificates when none is asked for.
+const DEFAULT_TTL: u64 = 3600;
+/// Their longest lifetime; longer requests are cut silently (6.2).
+pub(crate) const MAX_TTL: u64 = 24 * 3600;
+
+/// What a joining bot brings, by whichever service.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub id_token: String,
+    pub tls: TlsKey,
+    pub ssh: SshKey,
+    /// Wanted end in seconds since 1970.
+    pub expires: Option<i64>,
+}
+
+/// A bot's own certificates, not yet encoded.
+#[derive(Debug)]
+pub(crate) struct BotCertificates<'a> {
+    /// DER.
+    pub tls: Vec<u8>,
+    pub ssh: Certificate,
+    pub authorities: Vec<&'a Authority>,
+}
+
+/// Verifies the ID token and signs.
+pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> Result<BotCertificates<'a>, Refusal> {
+    record_key(cluster, peer, "join", "tls", &proof.tls.kind, proof.tls.encoding);
+    record_key(cluster, peer, "join", "ssh", &proof.ssh.kind, proof.ssh.encoding);
+    let now = cluster.now();
+    cluster.idp.verify(&proof.id_token, &cluster.options.rules, now)?;
+    let expires = clamp(proof.expires, now);
+    let identity = Identity {
+        user: BOT_USER.into(),
+        roles: vec![BOT_USER.into()],
+        principals: vec![no_login(), crate::authority::JOIN_PRINCIPAL.into()],
+        route: cluster.options.name.clone(),
+        bot: BOT.into(),
+        instance: uuid(),
+        ..Identity::default()
+    };
+    let (mut tls_key, mut ssh_key) = (proof.tls.key, proof.ssh.key);
+    if cluster.faults.has(Fault::JoinCertForOtherKey) {
+        tls_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
+        ssh_key = ssh_private_key(KeyKind::P256, RsaKey::Server).public_key().clone();
+    }
+    let user_ca = &cluster.user_ca;
+    let issued = EventKind::Issued {
+        during: "join",
+        roles: identity.roles.clone(),
+        ttl: expires.cast_signed() - now.cast_signed(),
+    };
+    cluster.record.add(peer.connection(), issued);
+    Ok(BotCertificates {
+        tls: user_ca.issue_tls(tls_key, identity.subject(user_ca.cluster()), Purpose::Client, (now - 60, expires)),
+        ssh: user_ca.issue_user_ssh(&UserSsh { key: &ssh_key, identity: &identity, from: now - 60, to: expires }),
+        authorities: std::iter::once(user_ca).chain(cluster.host_cas()).collect(),
+    })
+}
+
+/// The end of a bot's own certificates, by the server's clock.
+fn clamp(wanted: Option<i64>, now: u64) -> u64 {
+    match wanted {
+        None => now + DEFAULT_TTL,
+        Some(wanted) => u64::try_from(wanted).unwrap_or_default().min(now + MAX_TTL),
+    }
+}
+
+/// Notes a key's kind and encoding, never the key.
+pub(crate) fn record_key(
+    cluster: &Cluster,
+    peer: &Peer,
+    during: &'static str,
+    usage: &'static str,
+    kind: &str,
+    encoding: &'static str,
+) {
+    let event = EventKind::Key { during, usage, kind: kind.to_owned(), encoding };
+    cluster.record.add(peer.connection(), event);
+}
+
+/// Stands in for the logins of an identity without any (teleport-issue-and-outputs.md 3).
+pub(crate) fn no_login() -> String {
+    format!("-teleport-nologin-{}", uuid())
+}
+
+/// A random UUID.
+pub(crate) fn uuid() -> String {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    let number = u128::from_be_bytes(bytes);
+    // Version 4, variant 1 (RFC 9562).
+    let number = number & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let hex = format!("{number:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_cut_at_a_day() {
+        let now = 1_763_690_000;
+        assert_eq!(clamp(None, now), now + 3600);
+        assert_eq!(clamp(Some(1_763_690_060), now), now + 60);
+        assert_eq!(clamp(Some(1_763_690_000 + 48 * 3600), now), now + 86_400);
+        assert_eq!(clamp(Some(-1), now), 0);
+    }
+}

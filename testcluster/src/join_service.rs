@@ -1,0 +1,205 @@
+//! `teleport.join.v1.JoinService`, as it looks through a proxy (teleport-join.md 3.5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use teleport_api::teleport::join::v1 as pb;
+use teleport_api::teleport::join::v1::join_request::Payload as Ask;
+use teleport_api::teleport::join::v1::join_response::Payload as Answer;
+use teleport_api::teleport::join::v1::join_service_server::JoinService;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::join::{self, BotCertificates, Proof};
+use crate::options;
+use crate::peer::Peer;
+use crate::public_key::{ssh_from_wire, tls_from_der};
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+use crate::version;
+
+/// How long a join may take, on the proxy and on Auth (3.1).
+const LIMIT: Duration = Duration::from_secs(60);
+const METHOD: &str = "bitbucket";
+
+type Answers = mpsc::Sender<Result<pb::JoinResponse, Status>>;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct JoinApi {
+    cluster: Arc<Cluster>,
+}
+
+impl JoinApi {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+}
+
+#[tonic::async_trait]
+impl JoinService for JoinApi {
+    type JoinStream = ReceiverStream<Result<pb::JoinResponse, Status>>;
+
+    async fn join(&self, request: Request<Streaming<pb::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
+        let version = version::of(request.metadata());
+        let (answers, stream) = mpsc::channel(4);
+        let cluster = Arc::clone(&self.cluster);
+        let mut attempt = Attempt { cluster, peer, requests: request.into_inner(), answers };
+        tokio::spawn(async move {
+            let answers = attempt.answers.clone();
+            let refused = match timeout(LIMIT, attempt.run(version.as_deref())).await {
+                Ok(Ok(())) => None,
+                Ok(Err(status)) => Some(status),
+                Err(_) => Some(Status::resource_exhausted(
+                    "join attempt timed out after 1m0s, terminating the stream on the proxy",
+                )),
+            };
+            if let Some(status) = refused {
+                // The client may have left; then nobody wants to know.
+                let _left = answers.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One join.
+struct Attempt {
+    cluster: Arc<Cluster>,
+    peer: Peer,
+    requests: Streaming<pb::JoinRequest>,
+    answers: Answers,
+}
+
+impl Attempt {
+    async fn run(&mut self, version: Option<&str>) -> Result<(), Status> {
+        if self.cluster.faults.strikes(Fault::JoinUnavailableOnce) {
+            return Err(Status::unavailable("auth service is not available"));
+        }
+        let Ask::ClientInit(init) = self.receive().await? else {
+            return Err(Refusal::bad_parameter("expected ClientInit").into());
+        };
+        if self.cluster.faults.has(Fault::JoinStalls) {
+            self.answers.closed().await;
+            return Ok(());
+        }
+        self.check_init(&init, version)?;
+        self.send(Answer::Init(pb::ServerInit {
+            join_method: METHOD.into(),
+            signature_algorithm_suite: self.cluster.options.suite.text().into(),
+        }))
+        .await;
+        if self.cluster.options.join_service == options::JoinService::WithoutBitbucket {
+            return Err(Refusal::not_implemented(format!("join method {METHOD} is not implemented")).into());
+        }
+        let Ask::OidcInit(init) = self.receive().await? else {
+            return Err(Refusal::bad_parameter("expected OIDCInit").into());
+        };
+        if self.cluster.faults.has(Fault::CloseAfterOidcInit) {
+            self.peer.close();
+            self.answers.closed().await;
+            return Ok(());
+        }
+        let proof = proof(init)?;
+        let certificates = {
+            let certificates = join::register(&self.cluster, &self.peer, proof);
+            encode(&certificates.map_err(|refusal| refusal.wrapped("verifying OIDC token"))?)?
+        };
+        self.send(Answer::Result(pb::Result {
+            payload: Some(pb::result::Payload::BotResult(pb::BotResult { certificates: Some(certificates) })),
+        }))
+        .await;
+        self.wait_for_half_close().await;
+        Ok(())
+    }
+
+    /// Checks in the server's order: what is missing, the client's version, the token, its method, its role.
+    fn check_init(&self, init: &pb::ClientInit, version: Option<&str>) -> Result<(), Refusal> {
+        let options = &self.cluster.options;
+        if init.token_name.is_empty() {
+            return Err(Refusal::bad_parameter("TokenName is required"));
+        }
+        if init.system_role.is_empty() {
+            return Err(Refusal::bad_parameter("SystemRole is required"));
+        }
+        version::check(version, &options.min_client_version)?;
+        self.cluster.join_faults()?;
+        if init.token_name != options.token_name {
+            return Err(Refusal::access_denied("token expired or not found"));
+        }
+        if let Some(method) = init.join_method.as_deref().filter(|method| *method != METHOD) {
+            return Err(Refusal::bad_parameter(format!(
+                "client requested join method {method}, provision token only supports method {METHOD}"
+            )));
+        }
+        match init.system_role.as_str() {
+            "Bot" => Ok(()),
+            "Instance" => {
+                Err(Refusal::bad_parameter("can not join the cluster, the token does not allow role Instance"))
+            }
+            role => Err(Refusal::not_implemented(format!("joining as role \"{role}\" is not implemented"))),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Ask, Status> {
+        let aborted = || Refusal::bad_parameter("join attempt was aborted by the client");
+        match self.requests.message().await?.ok_or_else(aborted)?.payload {
+            None => Err(Refusal::bad_parameter("unknown request").into()),
+            Some(Ask::GivingUp(giving_up)) => {
+                let reason = giving_up.reason().as_str_name().to_owned();
+                let text = format!("client gave up on join attempt: {reason}: {}", giving_up.msg);
+                let event = EventKind::GivingUp { reason, message: giving_up.msg };
+                self.cluster.record.add(self.peer.connection(), event);
+                Err(Refusal::bad_parameter(text).into())
+            }
+            Some(ask) => Ok(ask),
+        }
+    }
+
+    async fn send(&self, answer: Answer) {
+        // The client may have left; what follows finds out.
+        let _left = self.answers.send(Ok(pb::JoinResponse { payload: Some(answer) })).await;
+    }
+
+    /// A proxy forwards the end of the stream only when the client has ended its side, or at the time limit (3.5).
+    async fn wait_for_half_close(&mut self) {
+        tokio::select! {
+            () = self.answers.closed() => {}
+            () = async { while let Ok(Some(_)) = self.requests.message().await {} } => {}
+        }
+    }
+}
+
+/// What a bot must send, in the encodings of this service.
+fn proof(init: pb::OidcInit) -> Result<Proof, Refusal> {
+    let params = init.client_params.and_then(|params| params.payload);
+    let Some(pb::client_params::Payload::BotParams(bot)) = params else {
+        return Err(Refusal::bad_parameter("BotParams is required for role Bot"));
+    };
+    let expires = bot.expires.ok_or_else(|| Refusal::bad_parameter("Expires is required"))?;
+    let keys = bot.public_keys.unwrap_or_default();
+    let id_token =
+        String::from_utf8(init.id_token).map_err(|_| Refusal::other("verifying OIDC token\n\ttoken is malformed"))?;
+    Ok(Proof {
+        id_token,
+        tls: tls_from_der(&keys.public_tls_key)?,
+        ssh: ssh_from_wire(&keys.public_ssh_key)?,
+        expires: Some(expires.seconds),
+    })
+}
+
+/// DER and SSH wire format (3.4).
+fn encode(certificates: &BotCertificates<'_>) -> Result<pb::Certificates, Refusal> {
+    let ssh_cert = certificates.ssh.to_bytes().map_err(|error| Refusal::other(error.to_string()))?;
+    Ok(pb::Certificates {
+        tls_cert: certificates.tls.clone(),
+        tls_ca_certs: certificates.authorities.iter().map(|ca| ca.der()).collect(),
+        ssh_cert,
+        ssh_ca_keys: certificates.authorities.iter().map(|ca| ca.ssh_wire()).collect(),
+    })
+}

@@ -1,0 +1,61 @@
+//! A Teleport cluster in one process, for teleport-pipe's tests and its demo.
+//!
+//! Real where it can be: TLS with ALPN routing on one loopback port, gRPC, X.509 and SSH certificate authorities, ID
+//! tokens that are signed and verified, and for the last mile the system's own OpenSSH server. It rests on the fact
+//! sheets named in the comments ("teleport-join.md 3.5") and shares no code with the product, so that a mistake in one
+//! is not a mistake in both.
+//!
+//! ```no_run
+//! let cluster = testcluster::Testcluster::builder().suite(testcluster::Suite::Legacy).start();
+//! let environment = cluster.bitbucket_env(std::path::Path::new("/clone/dir"));
+//! // ... run the product against cluster.proxy_addr(), with SSL_CERT_FILE=cluster.web_ca_file() ...
+//! assert_eq!(cluster.calls()[0].name, "GET /webapi/find");
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | `front`, `alpn`, `tls`, `latency` | the port: which connection goes where, behind which certificate |
+//! | `web`, `join`, `join_service` | discovery, the two ways to join |
+//! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
+//! | `transport`, `node`, `accounts` | the way to the node, and the node |
+//! | `authority`, `idp`, `suite` | who signs what |
+//! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
+
+mod accounts;
+mod alpn;
+mod auth;
+mod authority;
+mod builder;
+mod cluster;
+mod fault;
+mod front;
+mod grpc;
+mod idp;
+mod issue;
+mod join;
+mod join_service;
+mod latency;
+mod node;
+mod options;
+mod peer;
+mod public_key;
+mod record;
+mod refusal;
+mod step;
+mod suite;
+mod testcluster;
+mod tls;
+mod transport;
+mod trust;
+mod version;
+mod web;
+
+pub use alpn::Route;
+pub use builder::Builder;
+pub use fault::Fault;
+pub use idp::{AUDIENCE, ENVIRONMENT_UUID, ISSUER, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use node::missing_openssh;
+pub use options::{AllowRule, JoinService, Role};
+pub use record::{Call, Event, EventKind};
+pub use suite::{Suite, SuiteInFind};
+pub use testcluster::Testcluster;

@@ -1,0 +1,144 @@
+//! What clusters vary in.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::idp;
+use crate::suite::{Suite, SuiteInFind};
+
+/// What the cluster's join service can do (teleport-join.md, version timeline).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JoinService {
+    /// As in later 18.x: with the bitbucket method.
+    Present,
+    /// As in 17.x: `Unimplemented` for the whole service.
+    Absent,
+    /// As in early 18.x: `ServerInit` arrives, then `Unimplemented`.
+    WithoutBitbucket,
+}
+
+/// A rule of the join token; every field that is set must equal its claim exactly (teleport-join.md 7).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowRule {
+    /// Claim `workspaceUuid`, with braces.
+    pub workspace_uuid: Option<String>,
+    /// Claim `repositoryUuid`, with braces.
+    pub repository_uuid: Option<String>,
+    /// Claim `deploymentEnvironmentUuid`, with braces.
+    pub deployment_environment_uuid: Option<String>,
+    /// Claim `branchName`.
+    pub branch_name: Option<String>,
+}
+
+impl AllowRule {
+    /// A rule for a whole workspace.
+    pub fn workspace(uuid: impl Into<String>) -> Self {
+        Self { workspace_uuid: Some(uuid.into()), ..Self::default() }
+    }
+
+    /// The same rule, for one repository.
+    #[must_use]
+    pub fn repository(mut self, uuid: impl Into<String>) -> Self {
+        self.repository_uuid = Some(uuid.into());
+        self
+    }
+
+    /// The same rule, for one deployment environment.
+    #[must_use]
+    pub fn environment(mut self, uuid: impl Into<String>) -> Self {
+        self.deployment_environment_uuid = Some(uuid.into());
+        self
+    }
+
+    /// The same rule, for one branch.
+    #[must_use]
+    pub fn branch(mut self, name: impl Into<String>) -> Self {
+        self.branch_name = Some(name.into());
+        self
+    }
+}
+
+/// A role that exists in the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Logins that it allows.
+    pub logins: Vec<String>,
+    /// `max_session_ttl`; servers default to 30 hours (conformance/FINDINGS.md 4).
+    pub max_session_ttl: Duration,
+}
+
+impl Role {
+    /// A role with logins and the default of everything else.
+    pub fn new<L: Into<String>>(name: impl Into<String>, logins: impl IntoIterator<Item = L>) -> Self {
+        Self {
+            name: name.into(),
+            logins: logins.into_iter().map(Into::into).collect(),
+            max_session_ttl: Duration::from_secs(30 * 3600),
+        }
+    }
+
+    /// The same role with another `max_session_ttl`.
+    #[must_use]
+    pub fn max_session_ttl(mut self, ttl: Duration) -> Self {
+        self.max_session_ttl = ttl;
+        self
+    }
+}
+
+/// What a join token says about ID tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinRules {
+    pub issuer: String,
+    pub audience: String,
+    pub allow: Vec<AllowRule>,
+}
+
+/// Everything that the builder can set.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub name: String,
+    pub version: String,
+    pub min_client_version: String,
+    pub suite: Suite,
+    pub suite_in_find: SuiteInFind,
+    pub join_service: JoinService,
+    pub rest_join: bool,
+    pub token_name: String,
+    pub rules: JoinRules,
+    pub impersonated: Vec<String>,
+    pub roles: Vec<Role>,
+    pub host_ca_rotation: bool,
+    pub latency: Duration,
+    pub clock_offset: i64,
+    pub faults: HashSet<Fault>,
+}
+
+impl Options {
+    /// An 18.2 cluster that takes the steps of one repository; its role allows `logins`.
+    pub(crate) fn new(logins: &[String]) -> Self {
+        Self {
+            name: "example.teleport.sh".into(),
+            version: "18.2.0".into(),
+            min_client_version: "17.0.0-aa".into(),
+            suite: Suite::BalancedV1,
+            suite_in_find: SuiteInFind::Text,
+            join_service: JoinService::Present,
+            rest_join: true,
+            token_name: "example-bot".into(),
+            rules: JoinRules {
+                issuer: idp::ISSUER.into(),
+                audience: idp::AUDIENCE.into(),
+                allow: vec![AllowRule::workspace(idp::WORKSPACE_UUID).repository(idp::REPOSITORY_UUID)],
+            },
+            impersonated: vec!["example-role".into()],
+            roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],
+            host_ca_rotation: false,
+            latency: Duration::ZERO,
+            clock_offset: 0,
+            faults: HashSet::new(),
+        }
+    }
+}

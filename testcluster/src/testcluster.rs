@@ -1,0 +1,184 @@
+//! A running cluster, as tests see it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::builder::Builder;
+use crate::cluster::Cluster;
+use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::record::{self, Call, Event, EventKind};
+use crate::step;
+
+/// A Teleport cluster on a loopback port. Dropping it ends it, its connections and its sshd processes.
+#[derive(Debug)]
+pub struct Testcluster {
+    cluster: Arc<Cluster>,
+    runtime: Option<Runtime>,
+    directory: TempDir,
+    web_ca_file: PathBuf,
+    login: String,
+}
+
+impl Testcluster {
+    /// A cluster with everything at its default.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// Sets a cluster up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        runtime: Runtime,
+        directory: TempDir,
+        web_ca_file: PathBuf,
+        login: String,
+    ) -> Self {
+        Self { cluster, runtime: Some(runtime), directory, web_ca_file, login }
+    }
+
+    /// The proxy's address, `localhost:PORT`.
+    pub fn proxy_addr(&self) -> String {
+        format!("localhost:{}", self.port())
+    }
+
+    /// The proxy's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.cluster.port
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.cluster.options.name
+    }
+
+    /// PEM of the private authority behind the web certificate, for `SSL_CERT_FILE`.
+    pub fn web_ca_file(&self) -> &Path {
+        &self.web_ca_file
+    }
+
+    /// The join token's name.
+    pub fn token_name(&self) -> &str {
+        &self.cluster.options.token_name
+    }
+
+    /// The bot's user, which is also the name of its own role.
+    pub fn bot_user(&self) -> &'static str {
+        crate::cluster::BOT_USER
+    }
+
+    /// UUID of the step's workspace, with braces.
+    pub fn workspace_uuid(&self) -> &'static str {
+        WORKSPACE_UUID
+    }
+
+    /// UUID of the step's repository, with braces.
+    pub fn repository_uuid(&self) -> &'static str {
+        REPOSITORY_UUID
+    }
+
+    /// The node's name as ssh is to be given it, `node.<cluster>`.
+    pub fn node_host(&self) -> String {
+        format!("{}.{}", self.cluster.node.hostname(), self.name())
+    }
+
+    /// The node's UUID.
+    pub fn node_uuid(&self) -> &str {
+        self.cluster.node.uuid()
+    }
+
+    /// The logins that `example-role` allows.
+    pub fn logins(&self) -> Vec<String> {
+        self.cluster.role("example-role").map(|role| role.logins.clone()).unwrap_or_default()
+    }
+
+    /// A login with which the node lets one in on this machine: `user` where Debian's `libnss-wrapper` is installed,
+    /// else whoever runs the cluster.
+    pub fn node_login(&self) -> &str {
+        &self.login
+    }
+
+    /// What the node's sshd has logged so far.
+    pub fn node_log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("sshd.log")).unwrap_or_default()
+    }
+
+    /// The claims of a good step token.
+    pub fn claims(&self) -> Map<String, Value> {
+        IdentityProvider::claims(self.cluster.now())
+    }
+
+    /// A good step token.
+    pub fn step_token(&self) -> String {
+        self.mint(|_| {})
+    }
+
+    /// A step token with changed claims; `claims.remove("iat")`, `claims.insert("exp".into(), 1.into())`, and so on.
+    pub fn mint(&self, change: impl FnOnce(&mut Map<String, Value>)) -> String {
+        let mut claims = self.claims();
+        change(&mut claims);
+        self.cluster.idp.sign(&claims)
+    }
+
+    /// A step token that looks good and is signed by a stranger.
+    pub fn mint_with_bad_signature(&self) -> String {
+        IdentityProvider::sign_with_other_key(&self.claims())
+    }
+
+    /// The `BITBUCKET_*` variables (and `CI`) of a step in `clone_dir`, a good step token included.
+    pub fn bitbucket_env(&self, clone_dir: &Path) -> Vec<(String, String)> {
+        step::environment(clone_dir, &self.step_token())
+    }
+
+    /// What happened so far.
+    pub fn record(&self) -> Vec<Event> {
+        self.cluster.record.events()
+    }
+
+    /// The calls so far, in the order in which they began.
+    pub fn calls(&self) -> Vec<Call> {
+        record::calls(&self.record())
+    }
+
+    /// Waits (and blocks) until something has happened, at most five seconds: what a connection's end leaves behind is recorded a
+    /// moment after the client sees that end.
+    pub fn wait_for(&self, wanted: impl Fn(&EventKind) -> bool) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            if self.record().iter().any(|event| wanted(&event.kind)) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Forgets what happened so far.
+    pub fn clear_record(&self) {
+        self.cluster.record.clear();
+    }
+}
+
+impl Drop for Testcluster {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if Handle::try_current().is_ok() {
+            // Inside somebody's runtime one must not wait.
+            runtime.shutdown_background();
+        } else {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `teleport.transport.v1.TransportService`: raw connections to the node (teleport-ssh-proxy.md 2.4, 2.5).
+
+use std::sync::Arc;
+
+use teleport_api::teleport::transport::v1 as pb;
+use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Sent;
+use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as Received;
+use teleport_api::teleport::transport::v1::transport_service_server::TransportService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::auth::caller;
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+
+/// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
+const CHUNK: usize = 16 * 1024;
+/// What the first bytes to a node must be.
+const PREFIX: &[u8] = b"SSH-2.0";
+
+type Answers = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct TransportApi {
+    cluster: Arc<Cluster>,
+}
+
+impl TransportApi {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+}
+
+#[tonic::async_trait]
+impl TransportService for TransportApi {
+    type ProxySSHStream = ReceiverStream<Result<pb::ProxySshResponse, Status>>;
+
+    async fn proxy_ssh(
+        &self,
+        request: Request<Streaming<pb::ProxySshRequest>>,
+    ) -> Result<Response<Self::ProxySSHStream>, Status> {
+        let (peer, _) = caller(&self.cluster, &request)?;
+        let (answers, stream) = mpsc::channel(4);
+        let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), answers };
+        tokio::spawn(tunnel.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One connection to the node.
+struct Tunnel {
+    cluster: Arc<Cluster>,
+    connection: u64,
+    answers: Answers,
+}
+
+/// What went to the node.
+#[derive(Default)]
+struct Traffic {
+    first: Vec<u8>,
+    largest_frame: usize,
+    sent: u64,
+}
+
+impl Tunnel {
+    async fn run(self, requests: Streaming<pb::ProxySshRequest>) {
+        if let Err(status) = self.connect(requests).await {
+            // The client may have left; then nobody wants to know.
+            let _left = self.answers.send(Err(status)).await;
+        }
+    }
+
+    async fn connect(&self, mut requests: Streaming<pb::ProxySshRequest>) -> Result<(), Status> {
+        let missing = || Refusal::bad_parameter("first frame must contain a dial target");
+        let first = requests.message().await?.ok_or_else(missing)?;
+        let target = first.dial_target.ok_or_else(missing)?;
+        if first.frame.is_some() {
+            // Real servers drop such a frame without a word, and ssh hangs; here the mistake is named.
+            return Err(Refusal::bad_parameter("a frame beside the dial target is not forwarded").into());
+        }
+        self.check_target(&target).map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
+        if self.cluster.faults.has(Fault::DialStalls) {
+            self.answers.closed().await;
+            return Ok(());
+        }
+        let dialled = self.cluster.node.dial().await;
+        // The child is killed when this call ends.
+        let (node, _sshd) =
+            dialled.map_err(|error| Status::unavailable(format!("failed to dial target host\n\t{error}")))?;
+        self.answer(pb::ProxySshResponse { details: Some(pb::ClusterDetails { fips_enabled: false }), frame: None })
+            .await;
+
+        let (from_node, to_node) = node.into_split();
+        let mut traffic = Traffic::default();
+        let mut received = 0;
+        let ended = tokio::select! {
+            ended = forward(&mut requests, to_node, &mut traffic) => ended,
+            () = self.send_back(from_node, &mut received) => Ok(()),
+            // The client's leaving ends everything, the node's process included.
+            () = self.answers.closed() => Ok(()),
+        };
+        if matches!(&ended, Err(status) if status.message() == EMPTY_FRAME) {
+            self.cluster.record.add(self.connection, EventKind::EmptyFrame);
+        }
+        let Traffic { largest_frame, sent, .. } = traffic;
+        self.cluster.record.add(self.connection, EventKind::Tunnel { largest_frame, sent, received });
+        ended
+    }
+
+    /// The node has its name and its UUID, port 3022, and 0 for any.
+    fn check_target(&self, target: &pb::TargetHost) -> Result<(), Refusal> {
+        let (host, port) = target
+            .host_port
+            .rsplit_once(':')
+            .ok_or_else(|| Refusal::bad_parameter("dial target contains an invalid hostport"))?;
+        if !target.cluster.is_empty() && target.cluster != self.cluster.options.name {
+            let text = format!("looking up remote cluster \"{}\"\n\tnot found", target.cluster);
+            return Err(Refusal::not_found(text));
+        }
+        let node = &self.cluster.node;
+        if host == node.uuid() {
+            return Ok(());
+        }
+        if host.len() == node.uuid().len() && host.bytes().filter(|byte| *byte == b'-').count() == 4 {
+            return Err(Refusal::not_found(format!("unable to locate node matching UUID-like target {host}")));
+        }
+        if host == node.hostname() && ["", "0", "3022"].contains(&port) {
+            return Ok(());
+        }
+        Err(Refusal::connection_problem(format!("target host {host} is offline or does not exist")))
+    }
+
+    async fn answer(&self, response: pb::ProxySshResponse) {
+        // The client may have left; the end of the call shows it.
+        let _left = self.answers.send(Ok(response)).await;
+    }
+
+    /// The node's end of file ends the call with OK.
+    async fn send_back(&self, mut from_node: OwnedReadHalf, received: &mut u64) {
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(length @ 1..) = from_node.read(&mut buffer).await {
+            *received += length as u64;
+            let payload = buffer.get(..length).unwrap_or_default().to_vec();
+            let frame = Some(Received::Ssh(pb::Frame { payload }));
+            self.answer(pb::ProxySshResponse { details: None, frame }).await;
+        }
+    }
+}
+
+const EMPTY_FRAME: &str = "received invalid data from source";
+
+/// The end of the client's input is not passed on to the node: only its leaving ends the session.
+async fn forward(
+    requests: &mut Streaming<pb::ProxySshRequest>,
+    mut to_node: OwnedWriteHalf,
+    traffic: &mut Traffic,
+) -> Result<(), Status> {
+    while let Some(request) = requests.message().await? {
+        // Agent frames, and frames of a kind unknown here, are skipped.
+        let Some(Sent::Ssh(pb::Frame { payload })) = request.frame else {
+            continue;
+        };
+        if payload.is_empty() {
+            return Err(Refusal::bad_parameter(EMPTY_FRAME).into());
+        }
+        traffic.largest_frame = traffic.largest_frame.max(payload.len());
+        traffic.sent += payload.len() as u64;
+        let missing = PREFIX.len().saturating_sub(traffic.first.len());
+        traffic.first.extend(payload.iter().take(missing));
+        if !PREFIX.starts_with(&traffic.first) {
+            return Err(Refusal::access_denied("required prefix \"SSH-2.0\" was not found").into());
+        }
+        if to_node.write_all(&payload).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,111 @@
+//! The proxy's web server: discovery, and the REST join.
+
+mod body;
+mod find;
+mod host_credentials;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use body::WebBody;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+
+use crate::alpn::H2;
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::front::Secured;
+use crate::peer::Peer;
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+
+/// Serves a connection until either side ends it: HTTP/1.1, or HTTP/2 for a client that offered nothing else.
+pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, negotiated: Option<&str>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (cluster, peer) = (Arc::clone(cluster), peer.clone());
+        async move { Ok::<_, Infallible>(call(&cluster, &peer, request).await) }
+    });
+    let io = TokioIo::new(secured);
+    // How a client ends its connection is its own affair.
+    if negotiated == Some(H2) {
+        let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+    } else {
+        let _ended = http1::Builder::new().serve_connection(io, service).await;
+    }
+}
+
+async fn call(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
+    let number = cluster.record.next_call();
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let name = format!("{} {}", request.method(), request.uri().path());
+    let (version, user_agent) = (header("version"), header("user-agent"));
+    cluster.record.add(peer.connection(), EventKind::Call { call: number, name: name.clone(), version, user_agent });
+    let mut response = route(cluster, peer, request).await;
+    if cluster.options.clock_offset != 0 {
+        let date = std::time::UNIX_EPOCH + std::time::Duration::from_secs(cluster.now());
+        let date = HeaderValue::try_from(httpdate::fmt_http_date(date)).expect("a date is ASCII");
+        response.headers_mut().insert(DATE, date);
+    }
+    let code = response.status().as_u16().to_string();
+    cluster.record.add(peer.connection(), EventKind::Answered { call: number, name, code });
+    response
+}
+
+/// The paths are served with and without the version prefix (teleport-join.md 1.1, 2.1).
+async fn route(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
+    let path = request.uri().path();
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    match (request.method(), path) {
+        (&Method::GET, "/webapi/find") => find(cluster),
+        (&Method::POST, "/webapi/host/credentials") if cluster.options.rest_join => {
+            match host_credentials::join(cluster, peer, request).await {
+                Ok(certificates) => reply(StatusCode::OK, &certificates),
+                Err(refusal) => refuse(&refusal),
+            }
+        }
+        _ => html(StatusCode::NOT_FOUND, "<!DOCTYPE html><html><body>404 page not found</body></html>"),
+    }
+}
+
+fn find(cluster: &Cluster) -> Response<WebBody> {
+    let faults = &cluster.faults;
+    if faults.has(Fault::Find500) {
+        return refuse(&Refusal::other("internal error"));
+    }
+    if faults.has(Fault::FindHtml) {
+        return html(StatusCode::OK, "<!DOCTYPE html><html><body>Sign in to continue</body></html>");
+    }
+    let mut response = reply(StatusCode::OK, &find::answer(cluster));
+    if faults.has(Fault::FindTruncated) {
+        *response.body_mut() = WebBody::cut_short(&find::answer(cluster).to_string());
+    } else if faults.has(Fault::FindEndless) {
+        *response.body_mut() = WebBody::Endless;
+    }
+    response
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response<WebBody> {
+    typed(status, "application/json", value.to_string())
+}
+
+/// An error's body (teleport-join.md 2.3).
+fn refuse(refusal: &Refusal) -> Response<WebBody> {
+    let status = StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply(status, &json!({"error": {"message": refusal.message()}, "message": refusal.message()}))
+}
+
+fn html(status: StatusCode, text: &str) -> Response<WebBody> {
+    typed(status, "text/html; charset=utf-8", text.to_owned())
+}
+
+fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<WebBody> {
+    let mut response = Response::new(WebBody::Whole(Some(text.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

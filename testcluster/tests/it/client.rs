@@ -1,0 +1,257 @@
+//! A bot of the tests' own: as small as one can be, sharing nothing with the cluster but the messages.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use p256::pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use prost_types::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use ssh_key::PrivateKey;
+use teleport_api::proto::UserCertsRequest;
+use teleport_api::proto::auth_service_client::AuthServiceClient;
+use teleport_api::teleport::join::v1 as join;
+use teleport_api::teleport::join::v1::join_request::Payload as Ask;
+use teleport_api::teleport::join::v1::join_service_client::JoinServiceClient;
+use testcluster::Testcluster;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+/// What went wrong, gRPC or below.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The key pair of a bot.
+pub(crate) struct Key {
+    pub(crate) ssh: PrivateKey,
+    pub(crate) pkcs8: Vec<u8>,
+    secret: p256::SecretKey,
+}
+
+impl Key {
+    pub(crate) fn new() -> Self {
+        let secret = p256::SecretKey::random(&mut rand_core::OsRng);
+        let public = ssh_key::public::EcdsaPublicKey::NistP256(secret.public_key().into());
+        let pair = ssh_key::private::EcdsaKeypair::NistP256 {
+            public: match public {
+                ssh_key::public::EcdsaPublicKey::NistP256(point) => point,
+                _ => unreachable!(),
+            },
+            private: secret.clone().into(),
+        };
+        Self { ssh: pair.into(), pkcs8: secret.to_pkcs8_der().unwrap().as_bytes().to_vec(), secret }
+    }
+
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.secret.public_key().to_public_key_der().unwrap().as_bytes().to_vec()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.secret.public_key().to_public_key_pem(LineEnding::LF).unwrap()
+    }
+
+    /// Whether an X.509 certificate is for this key.
+    pub(crate) fn fits(&self, certificate: &x509_cert::Certificate) -> bool {
+        use x509_cert::der::Encode;
+        let spki = certificate.tbs_certificate.subject_public_key_info.to_der().unwrap();
+        p256::PublicKey::from_public_key_der(&spki).is_ok_and(|key| key == self.secret.public_key())
+    }
+}
+
+/// A TLS client: whom it trusts, what it offers, who it is.
+pub(crate) struct Dial<'a> {
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+    pub(crate) name: String,
+    pub(crate) alpn: &'a [&'a str],
+    pub(crate) identity: Option<(Vec<CertificateDer<'static>>, Vec<u8>)>,
+}
+
+impl Dial<'_> {
+    /// A dial that trusts the web's CA.
+    pub(crate) fn web<'a>(cluster: &Testcluster, alpn: &'a [&'a str]) -> Dial<'a> {
+        let roots = vec![CertificateDer::from_pem_file(cluster.web_ca_file()).unwrap()];
+        Dial { roots, name: "localhost".into(), alpn, identity: None }
+    }
+
+    pub(crate) async fn connect(self, cluster: &Testcluster) -> Result<TlsStream<TcpStream>, Failure> {
+        let mut roots = RootCertStore::empty();
+        for root in self.roots {
+            roots.add(root)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match self.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)))?
+            }
+        };
+        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(("127.0.0.1", cluster.port())).await?;
+        Ok(TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(self.name)?, stream).await?)
+    }
+
+    pub(crate) async fn grpc(self, cluster: &Testcluster) -> Result<Http2, Failure> {
+        let stream = self.connect(cluster).await?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Http2(sender))
+    }
+}
+
+/// An HTTP/2 connection as the service that generated clients want.
+#[derive(Clone)]
+pub(crate) struct Http2(SendRequest<tonic::body::Body>);
+
+impl tower_service::Service<Request<tonic::body::Body>> for Http2 {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
+/// One HTTP/1.1 exchange: status and body.
+pub(crate) async fn http(cluster: &Testcluster, request: &str, body: &str) -> (u16, String) {
+    let mut stream = Dial::web(cluster, &["http/1.1"]).connect(cluster).await.unwrap();
+    let length = body.len();
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that breaks off still has something to show.
+    let _broken = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    (status, body.to_owned())
+}
+
+pub(crate) fn in_seconds(seconds: i64) -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    Timestamp { seconds: now as i64 + seconds, nanos: 0 }
+}
+
+/// What a good bot says after `ServerInit`.
+pub(crate) fn oidc_init(key: &Key, token: &str) -> join::OidcInit {
+    let public_keys =
+        join::PublicKeys { public_tls_key: key.der(), public_ssh_key: key.ssh.public_key().to_bytes().unwrap() };
+    let bot = join::BotParams { public_keys: Some(public_keys), expires: Some(in_seconds(3600)) };
+    join::OidcInit {
+        client_params: Some(join::ClientParams { payload: Some(join::client_params::Payload::BotParams(bot)) }),
+        id_token: token.as_bytes().to_vec(),
+    }
+}
+
+/// A join by the join service, message by message; `init` and `oidc` are what it says.
+pub(crate) async fn join_with(
+    cluster: &Testcluster,
+    init: join::ClientInit,
+    oidc: join::OidcInit,
+) -> Result<join::Certificates, Status> {
+    let lost = |error: Failure| Status::new(Code::Aborted, error.to_string());
+    let channel = Dial::web(cluster, &["teleport-proxy-grpc", "h2"]).grpc(cluster).await.map_err(lost)?;
+    let mut client = JoinServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
+    let (requests, stream) = mpsc::channel(4);
+    let ask = |payload| join::JoinRequest { payload: Some(payload) };
+    requests.send(ask(Ask::ClientInit(init))).await.unwrap();
+    let mut answers = client.join(ReceiverStream::new(stream)).await?.into_inner();
+    let first = answers.message().await?.and_then(|answer| answer.payload);
+    let Some(join::join_response::Payload::Init(_)) = first else {
+        panic!("the first answer is ServerInit");
+    };
+    // The server may have ended the stream: reading says how.
+    let _ended = requests.send(ask(Ask::OidcInit(oidc))).await;
+    let second = answers.message().await?.and_then(|answer| answer.payload);
+    let Some(join::join_response::Payload::Result(result)) = second else {
+        panic!("the second answer is Result");
+    };
+    drop(requests);
+    assert!(answers.message().await?.is_none(), "the stream ends once the client has half-closed");
+    match result.payload {
+        Some(join::result::Payload::BotResult(bot)) => Ok(bot.certificates.unwrap()),
+        None => panic!("a bot gets a bot's result"),
+    }
+}
+
+pub(crate) fn client_init(cluster: &Testcluster) -> join::ClientInit {
+    join::ClientInit { join_method: None, token_name: cluster.token_name().into(), system_role: "Bot".into() }
+}
+
+/// A bot that has joined.
+pub(crate) struct Bot {
+    pub(crate) key: Key,
+    pub(crate) certificates: join::Certificates,
+}
+
+impl Bot {
+    pub(crate) async fn join(cluster: &Testcluster) -> Self {
+        let key = Key::new();
+        let oidc = oidc_init(&key, &cluster.step_token());
+        let certificates = join_with(cluster, client_init(cluster), oidc).await.unwrap();
+        Self { key, certificates }
+    }
+
+    pub(crate) fn dial<'a>(&self, name: &str, alpn: &'a [&'a str]) -> Dial<'a> {
+        self.dial_as(name, alpn, self.certificates.tls_cert.clone(), &self.key)
+    }
+
+    pub(crate) fn dial_as<'a>(&self, name: &str, alpn: &'a [&'a str], certificate: Vec<u8>, key: &Key) -> Dial<'a> {
+        Dial {
+            roots: self.certificates.tls_ca_certs.iter().cloned().map(CertificateDer::from).collect(),
+            name: name.into(),
+            alpn,
+            identity: Some((vec![CertificateDer::from(certificate)], key.pkcs8.clone())),
+        }
+    }
+
+    /// Auth, by the short way.
+    pub(crate) async fn auth(&self, cluster: &Testcluster) -> Result<AuthServiceClient<Http2>, Failure> {
+        let channel = self.auth_channel(cluster).await?;
+        Ok(AuthServiceClient::with_origin(channel, "https://localhost".parse().unwrap()))
+    }
+
+    pub(crate) async fn auth_channel(&self, cluster: &Testcluster) -> Result<Http2, Failure> {
+        let (sni, alpn) = auth_names(cluster.name());
+        self.dial(&sni, &[&alpn, "h2"]).grpc(cluster).await
+    }
+}
+
+/// Server name and ALPN name of a cluster's Auth.
+pub(crate) fn auth_names(cluster: &str) -> (String, String) {
+    let hex: String = cluster.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let sni = format!("{hex}.teleport.cluster.local");
+    (sni.clone(), format!("teleport-auth@{sni}"))
+}
+
+/// A good request for user certificates.
+pub(crate) fn user_certs(cluster: &Testcluster, key: &Key) -> UserCertsRequest {
+    UserCertsRequest {
+        username: cluster.bot_user().into(),
+        expires: Some(in_seconds(3600)),
+        route_to_cluster: String::new(),
+        role_requests: vec!["example-role".into()],
+        use_role_requests: true,
+        ssh_public_key: key.ssh.public_key().to_openssh().unwrap().into_bytes(),
+        tls_public_key: key.pem().into_bytes(),
+    }
+}

@@ -1,0 +1,10 @@
+//! The cluster, driven by a bot of the tests' own.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+
+mod auth;
+mod client;
+mod faults;
+mod join;
+mod node;
+mod routing;

@@ -1,0 +1,159 @@
+//! The main job: a step's ID token in, `hello world` over ssh out.
+
+use expect_test::expect_file;
+use testcluster::{EventKind, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
+
+use crate::step::Step;
+
+#[track_caller]
+fn hello(step: &Step, cluster: &Testcluster) {
+    let said = step.ssh(&[&Step::node(cluster), "echo", "hello world"]).ok();
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
+}
+
+#[test]
+fn the_pipe_and_then_ssh() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    hello(&step, &cluster);
+}
+
+#[test]
+fn the_log_of_a_step() {
+    let role = Role::new("example-role", ["deploy", "backup"]);
+    let cluster = Testcluster::builder().role(role).start();
+    let step = Step::of(&cluster);
+    let said = step.pipe().ok();
+    assert_eq!(said.stdout, "");
+    expect_file!["golden/log/pipe.log"].assert_eq(&step.scrubbed(&said.stderr));
+}
+
+#[test]
+fn the_guides_command_word_for_word() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
+    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    let guide = [
+        "start",
+        "identity",
+        "--destination=./tbot-user",
+        "--join-method=bitbucket",
+        &proxy,
+        "--token=example-bot",
+        "--oneshot",
+    ];
+    step.product(&guide).ok();
+    hello(&step, &cluster);
+    step.product(&[&guide[..], &["--storage=memory://"]].concat()).ok();
+    hello(&step, &cluster);
+}
+
+#[test]
+fn ssh_needs_nothing_but_the_directory() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    // Neither the variables of the step nor any Teleport software; the ProxyCommand is in the directory.
+    let said = step
+        .command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
+fn every_signature_suite() {
+    for suite in [Suite::Unspecified, Suite::Legacy, Suite::BalancedV1, Suite::FipsV1, Suite::HsmV1] {
+        let cluster = Testcluster::builder().suite(suite).start();
+        let step = Step::of(&cluster);
+        step.pipe().ok();
+        hello(&step, &cluster);
+        let legacy = matches!(suite, Suite::Unspecified | Suite::Legacy);
+        for event in cluster.record() {
+            if let EventKind::Key { kind, .. } = event.kind {
+                assert_eq!(kind, if legacy { "RSA-2048" } else { "P-256" }, "{suite:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_suite_given_as_a_number() {
+    let cluster = Testcluster::builder().suite(Suite::FipsV1).suite_in_find(SuiteInFind::Number).start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    hello(&step, &cluster);
+}
+
+#[test]
+fn the_join_service_or_rest_where_it_is_not_there() {
+    for (service, rest, calls) in
+        [(JoinService::Present, false, 1), (JoinService::Absent, true, 2), (JoinService::WithoutBitbucket, true, 2)]
+    {
+        let cluster = Testcluster::builder().join_service(service).rest_join(rest).start();
+        let step = Step::of(&cluster);
+        step.pipe().ok();
+        hello(&step, &cluster);
+        let joins = cluster
+            .calls()
+            .into_iter()
+            .filter(|call| call.name.ends_with("JoinService/Join") || call.name.ends_with("/webapi/host/credentials"));
+        assert_eq!(joins.count(), calls, "{service:?}: {:?}", cluster.calls());
+    }
+}
+
+#[test]
+fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
+    for length in [31, 32, 109] {
+        let cluster = Testcluster::builder().name("c".repeat(length)).start();
+        let step = Step::of(&cluster);
+        step.pipe().ok();
+        hello(&step, &cluster);
+    }
+}
+
+#[test]
+fn while_the_host_ca_rotates() {
+    let cluster = Testcluster::builder().host_ca_rotation(true).start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    hello(&step, &cluster);
+}
+
+#[test]
+fn no_more_connections_and_calls_than_needed() {
+    let cluster = Testcluster::start();
+    Step::of(&cluster).pipe().ok();
+    let mut routes: Vec<_> = cluster
+        .record()
+        .into_iter()
+        .filter_map(|event| match event.kind {
+            EventKind::Connection { route, .. } => Some(route),
+            _ => None,
+        })
+        .collect();
+    routes.sort_by_key(|route| format!("{route:?}"));
+    assert_eq!(routes, [Some(Route::Auth), Some(Route::Join), Some(Route::Web)]);
+
+    let calls: Vec<_> = cluster.calls();
+    let names: Vec<_> = calls.iter().map(|call| call.name.rsplit('/').next().unwrap()).collect();
+    assert_eq!(calls.len(), 6, "{names:?}");
+    assert_eq!(names.last(), Some(&"GenerateUserCerts"));
+    // A version that a cluster of tomorrow does not like would be refused; none is accepted.
+    let says_version = |event: &testcluster::Event| matches!(&event.kind, EventKind::Call { version: Some(_), .. });
+    assert!(!cluster.record().iter().any(says_version));
+}
+
+#[test]
+fn a_second_run_over_the_first() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let before = std::fs::read(step.output("key")).unwrap();
+    step.pipe().ok();
+    assert_ne!(before, std::fs::read(step.output("key")).unwrap());
+    hello(&step, &cluster);
+}

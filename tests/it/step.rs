@@ -1,0 +1,147 @@
+//! A step of a pipeline: a clone directory, an environment of its own, commands and what they said.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use testcluster::Testcluster;
+
+/// A step. The environment of the test run is not handed on, but for what any program needs.
+pub(crate) struct Step {
+    clone_dir: TempDir,
+    env: BTreeMap<String, String>,
+    scrub: Vec<(String, &'static str)>,
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Said {
+    /// It went well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl Step {
+    /// An empty clone directory and no variables.
+    pub(crate) fn empty() -> Self {
+        let clone_dir = TempDir::with_prefix("clone-").unwrap();
+        let path = clone_dir.path().to_str().unwrap().to_owned();
+        Self { clone_dir, env: BTreeMap::new(), scrub: vec![(path, "CLONE_DIR")] }
+    }
+
+    /// A step with `oidc: true` and the pipe's two variables.
+    pub(crate) fn of(cluster: &Testcluster) -> Self {
+        let mut step = Self::empty();
+        step.env.extend(cluster.bitbucket_env(step.clone_dir.path()));
+        step.scrub.push((format!(":{}", cluster.port()), ":PORT"));
+        step.env("PROXY_SERVER", &cluster.proxy_addr())
+            .env("TOKEN", cluster.token_name())
+            .env("SSL_CERT_FILE", cluster.web_ca_file().to_str().unwrap())
+    }
+
+    /// With this variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Without this variable.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.env.remove(name);
+        self
+    }
+
+    /// The value of a variable.
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.env[name]
+    }
+
+    /// The clone directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.clone_dir.path()
+    }
+
+    /// A file in the pipe's default destination.
+    pub(crate) fn output(&self, name: &str) -> PathBuf {
+        self.dir().join("tbot-user").join(name)
+    }
+
+    /// The product, as a pipe.
+    pub(crate) fn pipe(&self) -> Said {
+        self.product(&[])
+    }
+
+    /// The product, with arguments.
+    pub(crate) fn product(&self, args: &[&str]) -> Said {
+        self.run(Self::binary(), args)
+    }
+
+    /// The product's file.
+    pub(crate) fn binary() -> &'static str {
+        env!("CARGO_BIN_EXE_teleport-pipe")
+    }
+
+    /// Any program, in the clone directory, with the step's environment and nothing on stdin.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
+        let output = self.command(program, args).stdin(Stdio::null()).output();
+        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+        Said {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The same, to be started by the test itself.
+    pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.dir()).env_clear().envs(&self.env);
+        for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command
+    }
+
+    /// `ssh -F ./tbot-user/ssh_config` with these arguments.
+    pub(crate) fn ssh(&self, args: &[&str]) -> Said {
+        self.run("ssh", &[&["-F", "./tbot-user/ssh_config"], args].concat())
+    }
+
+    /// `login@node` for ssh.
+    pub(crate) fn node(cluster: &Testcluster) -> String {
+        format!("{}@{}", cluster.node_login(), cluster.node_host())
+    }
+
+    /// The text without what differs from run to run: the clone directory, the port, times, keys.
+    pub(crate) fn scrubbed(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (what, name) in &self.scrub {
+            text = text.replace(what, name);
+        }
+        text.lines().map(scrub_line).map(|line| line + "\n").collect()
+    }
+}
+
+/// Times of day and base64 of keys, which differ in each run.
+fn scrub_line(line: &str) -> String {
+    let word = |word: &str| {
+        let is_time = word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T';
+        let is_key = word.len() > 60 && word.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c));
+        match (is_time, is_key) {
+            (true, _) => "TIME".to_owned(),
+            (_, true) => "KEY".to_owned(),
+            _ => word.to_owned(),
+        }
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
