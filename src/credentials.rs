@@ -32,6 +32,8 @@ pub struct Credentials {
     pub tls_certificate: X509,
     /// The cluster that issued them.
     pub cluster: ClusterName,
+    /// The user that they are for: the bot's.
+    pub user: String,
     /// Roles that they hold.
     pub roles: Vec<String>,
     /// Logins that nodes may accept.
@@ -133,6 +135,7 @@ pub fn check(
     }
     Ok(Credentials {
         expires: ssh.valid_before_time().min(tls.not_after()),
+        user: tls.common_name().unwrap_or_default(),
         roles: tls.organizations(),
         key,
         ssh_certificate,

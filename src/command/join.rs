@@ -48,7 +48,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let count = files.len();
     destination.write(files, deadline)?;
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
-    summary(settings, &credentials);
+    summary(settings, &credentials, run.now);
     Ok(())
 }
 
@@ -159,19 +159,14 @@ impl Run<'_> {
 
     fn tell(&self, credentials: &Credentials) {
         let lives = credentials.expires.duration_since(self.now).unwrap_or_default();
-        let until = humantime::format_rfc3339_seconds(credentials.expires);
-        match self.settings.discreet {
-            true => log::info!(target: "certificates", "valid until {until} ({})", rough(lives)),
-            false => log::info!(
-                target: "certificates", "roles {}; logins {}; valid until {until} ({})",
-                listed(&credentials.roles), listed(&credentials.logins), rough(lives),
-            ),
-        }
+        log::info!(target: "certificates", "valid until {}", humantime::format_rfc3339_seconds(credentials.expires));
         // The server cuts silently, at 24 h and at `max_session_ttl` of the roles.
         if lives + Duration::from_secs(60) < self.settings.ttl.0 {
+            let asked = humantime::format_duration(self.settings.ttl.0);
+            let allowed = rough(lives);
             log::warn!(
-                target: "certificates", "the cluster allows {} instead of the {} asked for: max_session_ttl of a role, or 24h",
-                rough(lives), humantime::format_duration(self.settings.ttl.0),
+                target: "certificates",
+                "the cluster allows {allowed}, not the {asked} asked for: max_session_ttl of a role, or its limit of 24h"
             );
         }
         if credentials.logins.is_empty() {
@@ -225,14 +220,22 @@ impl Bot {
 /// Certificates, host CAs, user CAs.
 type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
 
-/// What came of it, and what to type next.
-fn summary(settings: &Settings, credentials: &Credentials) {
-    let login = match credentials.logins.first() {
-        Some(login) if !settings.discreet => foreign(login),
-        _ => "<login>".to_owned(),
+/// What came of it in one line, and what to type next. Where the log is public, not who may do what.
+fn summary(settings: &Settings, credentials: &Credentials, now: SystemTime) {
+    let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
+    let place = settings.destination.display();
+    let lives = rough(expires.duration_since(now).unwrap_or_default());
+    let (who, login) = match settings.discreet {
+        true => (format!("cluster {cluster}"), "<login>".to_owned()),
+        false => (
+            format!("cluster {cluster}, {}, roles {}, logins {}", foreign(user), listed(roles), listed(logins)),
+            logins.first().map_or_else(|| "<login>".to_owned(), |login| foreign(login)),
+        ),
     };
-    let config = settings.destination.join("ssh_config");
-    log::info!(target: "done", "ssh -F {} {login}@<node>.{}", config.display(), credentials.cluster);
+    log::info!(
+        target: "done",
+        "{who}, valid for {lives}, files in {place}; next: ssh -F {place}/ssh_config {login}@<node>.{cluster}"
+    );
 }
 
 /// A duration as a person would say it: to the minute from two minutes on.
