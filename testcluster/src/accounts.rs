@@ -9,7 +9,7 @@ use std::process::Command;
 const EXAMPLE: &str = "user";
 
 /// The accounts of this machine, as far as they matter here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Accounts {
     me: String,
     uid: String,

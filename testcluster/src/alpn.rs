@@ -30,19 +30,25 @@ const AUTH_PREFIX: &str = "teleport-auth@";
 /// h2, also on the way to the join service.
 pub(crate) const WEB_PREFERENCE: [&str; 6] = [HTTP1, H2, REVERSE_TUNNEL[0], REVERSE_TUNNEL[1], TRANSPORT, JOIN];
 
-/// The route for a client's list; no list means HTTP.
+/// The route for a client's list; no list means HTTP. Auth of an unknown cluster is a route that leads nowhere: the
+/// rest of the list is not looked at.
 pub(crate) fn route(offered: &[String], cluster: &str) -> Option<Route> {
     if offered.is_empty() {
         return Some(Route::Web);
     }
-    offered.iter().find_map(|name| match name.as_str() {
-        JOIN => Some(Route::Join),
-        TRANSPORT => Some(Route::Transport),
-        H2 | HTTP1 => Some(Route::Web),
-        name if REVERSE_TUNNEL.contains(&name) => Some(Route::ReverseTunnel),
-        name if name == auth_name(cluster) => Some(Route::Auth),
+    offered.iter().find_map(|name| handler(name, cluster)).flatten()
+}
+
+/// Who serves a name: nobody, or a route that exists, or does not.
+fn handler(name: &str, cluster: &str) -> Option<Option<Route>> {
+    match name {
+        JOIN => Some(Some(Route::Join)),
+        TRANSPORT => Some(Some(Route::Transport)),
+        H2 | HTTP1 => Some(Some(Route::Web)),
+        _ if REVERSE_TUNNEL.contains(&name) => Some(Some(Route::ReverseTunnel)),
+        _ if name.starts_with(AUTH_PREFIX) => Some((name == auth_name(cluster)).then_some(Route::Auth)),
         _ => None,
-    })
+    }
 }
 
 /// The ALPN name of a cluster's Auth: the hex of its name below a wildcard name (teleport-issue-and-outputs.md 1.5).
@@ -70,7 +76,7 @@ mod tests {
             (&[H2, JOIN], Some(Route::Web)),
             (&[TRANSPORT, H2], Some(Route::Transport)),
             (&[auth, H2], Some(Route::Auth)),
-            (&["teleport-auth@6163.teleport.cluster.local", H2], Some(Route::Web)),
+            (&["teleport-auth@6163.teleport.cluster.local", H2], None),
             (&["teleport-reversetunnel"], Some(Route::ReverseTunnel)),
             (&["nonsense"], None),
             (&["nonsense", HTTP1], Some(Route::Web)),

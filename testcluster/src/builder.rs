@@ -26,12 +26,15 @@ use crate::tls::{Face, Faces};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
+    accounts: Accounts,
     options: Options,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { options: Options::new(&Accounts::of_this_machine().logins()) }
+        let accounts = Accounts::of_this_machine();
+        let options = Options::new(&accounts.logins());
+        Self { accounts, options }
     }
 }
 
@@ -151,8 +154,7 @@ impl Builder {
     }
 
     fn try_start(self) -> io::Result<Testcluster> {
-        let options = self.options;
-        let accounts = Accounts::of_this_machine();
+        let Self { accounts, options } = self;
         let directory = TempDir::with_prefix("testcluster-")?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;

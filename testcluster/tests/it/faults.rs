@@ -1,8 +1,12 @@
 //! Faults strike, and the one-time ones once.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
+use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
+use teleport_api::types::CertAuthorityV2;
 use testcluster::{Fault, Testcluster};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 use crate::client::{Bot, Dial, Key, client_init, http, join_with, oidc_init, user_certs};
@@ -25,12 +29,22 @@ async fn faults_of_the_join() {
         (Fault::WebCertExpired, [Code::Aborted, Code::Aborted]),
         (Fault::WebCertForOtherName, [Code::Aborted, Code::Aborted]),
         (Fault::RefuseAll, [Code::Aborted, Code::Aborted]),
+        (Fault::Rest500Once, [Code::Ok, Code::Ok]),
     ] {
         let cluster = Testcluster::builder().fault(fault).start();
         assert_eq!([join_code(&cluster).await, join_code(&cluster).await], codes, "{fault:?}");
     }
     let cluster = Testcluster::builder().fault(Fault::CloseAfterOidcInit).start();
     assert_ne!(join_code(&cluster).await, Code::Ok);
+    let cluster = Testcluster::builder().fault(Fault::JoinStalls).start();
+    assert!(tokio::time::timeout(Duration::from_millis(300), join_code(&cluster)).await.is_err());
+    let cluster = Testcluster::builder().fault(Fault::JoinCertForOtherKey).start();
+    let bot = Bot::join(&cluster).await;
+    let ssh = ssh_key::Certificate::from_bytes(&bot.certificates.ssh_cert).unwrap();
+    assert_ne!(ssh.public_key(), bot.key.ssh.public_key().key_data());
+    let cluster = Testcluster::builder().fault(Fault::Rest500Once).start();
+    let rest = async || http(&cluster, "POST /webapi/host/credentials", "{}").await.0;
+    assert_eq!((rest().await, rest().await), (500, 400));
 }
 
 #[tokio::test]
@@ -44,6 +58,15 @@ async fn faults_of_discovery() {
     let cluster = Testcluster::builder().fault(Fault::FindTruncated).start();
     let (status, body) = http(&cluster, find, "").await;
     assert!(status == 200 && body.contains("{\"auth\"") && !body.contains("tls_routing_enabled"), "{body}");
+}
+
+#[tokio::test]
+async fn an_endless_answer_does_not_end() {
+    let cluster = Testcluster::builder().fault(Fault::FindEndless).start();
+    let mut stream = Dial::web(&cluster, &["http/1.1"]).connect(&cluster).await.unwrap();
+    stream.write_all(b"GET /webapi/find HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut megabytes = vec![0; 8 << 20];
+    assert!(stream.read_exact(&mut megabytes).await.is_ok());
 }
 
 #[tokio::test]
@@ -62,7 +85,37 @@ async fn faults_of_auth() {
     let bot = Bot::join(&cluster).await;
     let certs = bot.auth(&cluster).await.unwrap().generate_user_certs(request).await.unwrap().into_inner();
     let ssh = ssh_key::Certificate::from_openssh(std::str::from_utf8(&certs.ssh).unwrap()).unwrap();
-    assert!(ssh.valid_principals().is_empty() && ssh.valid_before_time() < std::time::SystemTime::now());
+    assert!(ssh.valid_principals().is_empty() && ssh.valid_before_time() < SystemTime::now());
+}
+
+#[tokio::test]
+async fn faults_of_lifetimes_and_authorities() {
+    let long = Testcluster::builder()
+        .fault(Fault::UserCertTtlLongerThanAsked)
+        .fault(Fault::AuthUnavailableOnce)
+        .fault(Fault::WrongHostCa)
+        .start();
+    let bot = Bot::join(&long).await;
+    let mut auth = bot.auth(&long).await.unwrap();
+    let request = user_certs(&long, &bot.key);
+    assert_eq!(auth.generate_user_certs(request.clone()).await.err().unwrap().code(), Code::Unavailable);
+    let certs = auth.generate_user_certs(request).await.unwrap().into_inner();
+    let ssh = ssh_key::Certificate::from_openssh(std::str::from_utf8(&certs.ssh).unwrap()).unwrap();
+    assert!(ssh.valid_before_time() > SystemTime::now() + Duration::from_secs(12 * 3600));
+    let listed = host_authorities(&long, &bot).await;
+    let key = listed[0].spec.clone().unwrap().active_keys.unwrap().ssh[0].public_key.clone();
+    let key = ssh_key::PublicKey::from_openssh(std::str::from_utf8(&key).unwrap()).unwrap();
+    assert!(!bot.certificates.ssh_ca_keys.contains(&key.to_bytes().unwrap()));
+    let empty = Testcluster::builder().fault(Fault::EmptyCaList).start();
+    let bot = Bot::join(&empty).await;
+    assert!(host_authorities(&empty, &bot).await.is_empty());
+}
+
+async fn host_authorities(cluster: &Testcluster, bot: &Bot) -> Vec<CertAuthorityV2> {
+    let channel = bot.auth_channel(cluster).await.unwrap();
+    let mut trust = TrustServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
+    let request = GetCertAuthoritiesRequest { r#type: "host".into() };
+    trust.get_cert_authorities(request).await.unwrap().into_inner().cert_authorities_v2
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The last mile: the system's own `ssh`, through the transport service, to the system's own `sshd`.
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use teleport_api::teleport::transport::v1 as pb;
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Sent;
@@ -94,7 +95,8 @@ async fn ssh(cluster: &Testcluster, login: &str, command: &str) -> Output {
 fn has_openssh() -> bool {
     let missing = testcluster::missing_openssh();
     if let Some(remedy) = missing {
-        eprintln!("not run: {remedy}");
+        // Past the test runner, which shows what passing tests print to nobody.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("not run: {remedy}\n").as_bytes());
     }
     missing.is_none()
 }
@@ -150,6 +152,14 @@ async fn targets_are_resolved_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_dial_can_stall() {
+    let cluster = Testcluster::builder().fault(Fault::DialStalls).start();
+    let bot = Bot::join(&cluster).await;
+    let dial = dial(&cluster, &bot, "node:0");
+    assert!(tokio::time::timeout(Duration::from_millis(300), dial).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn only_ssh_is_forwarded_and_empty_frames_are_errors() {
     if !has_openssh() {
         return;
@@ -173,4 +183,18 @@ async fn only_ssh_is_forwarded_and_empty_frames_are_errors() {
     assert!(cluster.wait_for(|kind| *kind == EventKind::EmptyFrame));
     // The node hangs up on a version it does not know; its end of file is a good end of the call.
     assert_eq!(end(b"SSH-2.0\r\nnonsense").await.code(), Code::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sessions_end_with_the_cluster() {
+    if !has_openssh() {
+        return;
+    }
+    let cluster = Testcluster::start();
+    let bot = Bot::join(&cluster).await;
+    let (_requests, mut answers) = dial(&cluster, &bot, "node:0").await.unwrap();
+    assert!(answers.message().await.unwrap().is_some(), "sshd introduces itself");
+    drop(cluster);
+    let end = async { while let Ok(Some(_)) = answers.message().await {} };
+    assert!(tokio::time::timeout(Duration::from_secs(3), end).await.is_ok());
 }

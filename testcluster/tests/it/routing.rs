@@ -68,3 +68,12 @@ async fn auth_takes_a_leaf_and_no_chain() {
     let refused = EventKind::Refused("client chain of 2 certificates".into());
     assert!(cluster.wait_for(|kind| *kind == refused));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn http_1_spoils_the_way_to_the_join_service() {
+    let cluster = Testcluster::start();
+    let spoilt = Dial::web(&cluster, &["teleport-proxy-grpc", "h2", "http/1.1"]);
+    let mut stream = spoilt.connect(&cluster).await.unwrap();
+    assert!(stream.read_u8().await.is_err(), "nobody speaks on such a connection");
+    assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Refused(text) if text.contains("http/1.1"))));
+}

@@ -1,0 +1,42 @@
+# The front door. Everything builds with the pinned compiler (rust-toolchain.toml) and the committed Cargo.lock.
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -c
+CARGO = cargo
+MUSL = x86_64-unknown-linux-musl
+STATIC = target/$(MUSL)/release/teleport-pipe
+
+.PHONY: help demo test lint static bench conformance prepare
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+demo: prepare ## a cluster, a step's token, the pipe, and ssh through it: see it work
+	$(CARGO) build --locked --quiet --bin teleport-pipe
+	$(CARGO) run --locked --quiet -p testcluster --bin demo -- target/debug/teleport-pipe
+
+test: prepare ## every test; the last line counts them
+	@mkdir -p target
+	$(CARGO) test --workspace --locked 2>&1 | tee target/test.log
+	@awk '/^test result:/ { p += $$4; f += $$6; s += $$8 } /^not run:/ { n++ } \
+		END { printf "%d passed, %d failed, %d skipped\n", p - n, f, s + n }' target/test.log
+
+lint: ## formatting, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+
+static: ## the static binary for x86_64, and its size
+	@tests/musl-target $(MUSL)
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL)
+	@$(STATIC) version
+	@tests/size $(STATIC)
+
+bench: ## round trips, time and memory of a join (needs TELEPORT_PEER, see CONTRIBUTING.md)
+	@benches/round-trips $(STATIC)
+
+conformance: ## the binary against a cluster of Teleport's own code (needs TELEPORT_PEER, see CONTRIBUTING.md)
+	$(CARGO) build --locked --quiet --bin teleport-pipe
+	@tests/conformance target/debug/teleport-pipe
+
+prepare:
+	@tests/prepare
