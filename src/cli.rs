@@ -30,7 +30,8 @@ enum Command {
     #[command(subcommand)]
     Start(Start),
     /// The ProxyCommand of the ssh_config that was written
-    SshProxyCommand(SshProxy),
+    #[command(name = "ssh-proxy-command")]
+    SshProxy(SshProxy),
     /// Print the version
     Version,
 }
@@ -61,7 +62,7 @@ impl Cli {
         match self.command {
             None => Face::Pipe,
             Some(Command::Start(Start::Identity(flags))) => Face::Identity(flags),
-            Some(Command::SshProxyCommand(flags)) => Face::SshProxy(flags),
+            Some(Command::SshProxy(flags)) => Face::SshProxy(flags),
             Some(Command::Version) => Face::Version,
         }
     }

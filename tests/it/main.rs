@@ -3,5 +3,7 @@
 //! Each file is one story. `step.rs` is what they share. What is printed or rendered is held against `golden/`;
 //! `UPDATE_EXPECT=1 cargo test --test it` writes it anew.
 
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
 mod main_job;
 mod step;
