@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
-use teleport_pipe::error::{Exit, Failure};
+use teleport_pipe::error::{Exit, Failure, without_tokens};
 use teleport_pipe::surroundings::Surroundings;
 use teleport_pipe::{command, log, pipe};
 
@@ -14,7 +14,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => {
             // Help and the version go to stdout with 0, mistakes to stderr with 2; clap knows.
-            let _ = usage.print();
+            if usage.use_stderr() {
+                // It quotes arguments, and one may be an ID token.
+                log::print(&without_tokens(&usage.render().to_string()));
+            } else {
+                let _ = usage.print();
+            }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::BadInput as u8));
         }
     };

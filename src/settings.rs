@@ -62,25 +62,31 @@ impl FromStr for ProxyAddr {
         if let Some((scheme, _)) = bare.split_once("://") {
             return Err(Invalid::new(format!("has the scheme {}://", foreign(scheme)), FORM));
         }
+        if bare.contains(['"', '\'']) {
+            return Err(Invalid::new("has quotes in it", FORM));
+        }
         if bare.contains('/') {
             return Err(Invalid::new("has a path", FORM));
         }
         if bare.contains('@') {
             return Err(Invalid::new("has a user in it", FORM));
         }
-        let (host, port) = split_port(bare).ok_or_else(|| Invalid::new("is no host with a port", FORM))?;
+        let (host, port) = split_port(bare).ok_or_else(|| Invalid::new("is not a host with a port", FORM))?;
         let port = match port {
             None => 443,
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                Invalid::new(format!("has the port `{}`, which is no number from 1 to 65535", foreign(port)), FORM)
+                Invalid::new(format!("has the port `{}`, which is not a number from 1 to 65535", foreign(port)), FORM)
             })?,
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        // DNS has no longer names and labels, but an ID token is one: it must not be asked for.
+        let too_long = host.len() > 253 || host.split('.').any(|label| label.len() > 63);
         if host.is_empty()
+            || too_long
             || !host.chars().all(fits)
             || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
         {
-            return Err(Invalid::new("is no host name or address", FORM));
+            return Err(Invalid::new("is not a host name or an address", FORM));
         }
         Ok(Self { host: host.to_ascii_lowercase(), port })
     }
@@ -170,7 +176,7 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
     if text.chars().all(|c| c.is_ascii_digit()) {
         return Err(Invalid::new("has no unit", FORM));
     }
-    humantime::parse_duration(text).map_err(|_| Invalid::new("is no duration", FORM))
+    humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))
 }
 
 /// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
@@ -303,6 +309,8 @@ mod tests {
             "a:b:c",
             "x:443\u{7}",
             "[nope]:1",
+            "\"x:443\"",
+            &format!("{}.example:443", "x".repeat(64)),
         ] {
             assert!(proxy(text).is_err(), "{text}");
         }
