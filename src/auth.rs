@@ -15,7 +15,7 @@ use teleport_api::types::CertAuthorityV2;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use crate::error::{Exit, Explain, foreign};
+use crate::error::{Exit, Explain, nested};
 use crate::net::discovery::ClusterName;
 use crate::net::grpc::{Channel, broken, code_name, passes};
 use crate::net::tls::{self, Service, Trust};
@@ -101,7 +101,9 @@ impl Auth {
         let answer = async {
             call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
                 Some(error) => Error::Net(error),
-                None => Error::Refused { method, code: status.code(), message: foreign(status.message()) },
+                None => {
+                    Error::Refused { method, code: status.code(), message: nested(status.message()), discreet: false }
+                }
             })
         };
         self.deadline.bound(answer, late).await
@@ -134,7 +136,7 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] keys::Error),
     /// It said no.
-    #[error("the Auth Service refused {method}: {message} ({})", code_name(*code))]
+    #[error("the Auth Service refused {method}: {} ({})", if *discreet { "what it said is shown with DEBUG only" } else { message.as_str() }, code_name(*code))]
     Refused {
         /// The call.
         method: &'static str,
@@ -142,6 +144,8 @@ pub enum Error {
         code: Code,
         /// Its words.
         message: String,
+        /// The log is public: do not show them.
+        discreet: bool,
     },
     /// The bot may impersonate nothing.
     #[error("the bot {bot} has no roles")]
@@ -152,6 +156,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error for a log that everybody can read.
+    #[must_use]
+    pub fn discreetly(mut self) -> Self {
+        if let Self::Refused { discreet, .. } = &mut self {
+            *discreet = true;
+        }
+        self
+    }
+
     fn says(&self, text: &str) -> bool {
         matches!(self, Self::Refused { message, .. } if message.contains(text))
     }
@@ -196,8 +209,8 @@ impl Explain for Error {
             }
             Self::Refused { .. } if self.says("lock") => "See `tctl get locks`, and remove the lock if its reason is gone.",
             Self::Refused { .. } if self.says("ssh: no key found") => "Update the cluster; `bitbucket` joining came with 17.0.2.",
-            Self::Refused { code, .. } if passes(*code) => "Run the step again; if it stays, look at the Auth Service.",
-            Self::Refused { .. } => "Ask who runs the cluster; its audit log has the request at this time.",
+            Self::Refused { code, .. } if passes(*code) => "Run the step again; if it keeps failing, look at the Auth Service.",
+            Self::Refused { .. } => "Ask whoever runs the cluster; its audit log has the request at this time.",
         }
         .to_owned()
     }

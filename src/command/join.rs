@@ -147,7 +147,8 @@ impl Run<'_> {
             let auth = Auth::over(tcp, &self.settings.proxy, &bot.cluster, &bot.trust, self.deadline).await?;
             bot.ask(&auth, &key, expires).await
         })
-        .await?;
+        .await
+        .map_err(|error| if self.settings.discreet { error.discreetly() } else { error })?;
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use crate::error::{Exit, Explain, foreign};
+use crate::error::{Exit, Explain, nested};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes};
 use crate::retry::Transient;
@@ -42,7 +42,7 @@ impl Attempt {
     pub(super) fn of_status(status: &tonic::Status, addr: &str) -> Self {
         match broken(status, addr) {
             Some(error) => Self::Net(error),
-            None => Self::Grpc { code: status.code(), message: foreign(status.message()) },
+            None => Self::Grpc { code: status.code(), message: nested(status.message()) },
         }
     }
 
@@ -52,6 +52,11 @@ impl Attempt {
             Self::Grpc { message, .. } | Self::Rest { message, .. } => Some(message),
             _ => None,
         }
+    }
+
+    /// Not a refusal, but the wrong place to ask.
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Grpc { code: Code::Unimplemented, .. })
     }
 
     fn refusal(&self) -> Option<Refusal> {
@@ -128,7 +133,7 @@ impl Error {
     /// understand before one that we do not. An `Unimplemented` says only that it was the wrong place to ask.
     pub(super) fn new(last: Attempt, first: Option<Attempt>) -> Self {
         let use_of = |attempt: &Attempt| match (attempt, attempt.refusal()) {
-            (Attempt::Grpc { code: Code::Unimplemented, .. }, _) => 0,
+            _ if attempt.is_absence() => 0,
             (Attempt::Rest { status: 404, .. }, _) => 1,
             (_, None) => 2,
             (_, Some(Refusal::Other)) => 3,
@@ -140,6 +145,12 @@ impl Error {
             }
             other => Self { useful: last, other, token_spec: None },
         }
+    }
+
+    /// The cluster has neither service: the new one does not know us, and where the old one was there is a page.
+    fn is_absence(&self) -> bool {
+        let old = matches!(&self.useful, Attempt::Rest { status: 404, .. });
+        old && self.useful.refusal() == Some(Refusal::Other) && self.other.as_ref().is_some_and(Attempt::is_absence)
     }
 
     /// Adds what the token resource should say to admit this step, to be shown beside a refusal that it would mend.
@@ -155,9 +166,21 @@ impl std::fmt::Display for Error {
             Attempt::Net(error) => write!(f, "{error}")?,
             Attempt::Key(error) => write!(f, "{error}")?,
             Attempt::Nonsense(_) => write!(f, "{}", self.useful)?,
-            _ => write!(f, "the cluster refused the join: {}", self.useful)?,
+            _ if self.is_absence() => {
+                return f.write_str("the cluster has no service that joins by an ID token of Bitbucket");
+            }
+            // These quote claims of the token and what the rule wants.
+            attempt if self.token_spec.is_none() && attempt.refusal() == Some(Refusal::Audience) => {
+                write!(f, "the cluster refused the join: the audience of the ID token is not valid")?;
+            }
+            attempt if self.token_spec.is_none() && attempt.refusal() == Some(Refusal::Issuer) => {
+                write!(f, "the cluster refused the join: the issuer of the ID token does not match")?;
+            }
+            attempt => write!(f, "the cluster refused the join: {attempt}")?,
         }
         match &self.other {
+            // It says nothing but that the cluster is of version 17, or of an early 18.
+            Some(other) if other.is_absence() => Ok(()),
             Some(other) => write!(f, "; by the other join service: {other}"),
             None => Ok(()),
         }
@@ -168,6 +191,11 @@ impl std::error::Error for Error {}
 
 impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
+        if self.is_absence() {
+            return Some(
+                "Teleport before 17.0.2 cannot do it; or something in front of the proxy blocks its API.".to_owned(),
+            );
+        }
         let refusal = match &self.useful {
             Attempt::Net(error) => return error.likely_cause(),
             attempt => attempt.refusal()?,
@@ -191,6 +219,11 @@ impl Explain for Error {
     }
 
     fn what_to_do(&self) -> String {
+        if self.is_absence() {
+            return "Compare the version that the log shows with 17.0.2, and update the cluster if it is older. \
+                    If it is not, ask whoever runs the cluster what stands in front of the proxy."
+                .to_owned();
+        }
         let refusal = match &self.useful {
             Attempt::Net(error) => return error.what_to_do(),
             Attempt::Key(error) => return error.what_to_do(),
@@ -199,7 +232,8 @@ impl Explain for Error {
         let paste = |text: &str| match &self.token_spec {
             Some(spec) => format!("{text}\nThis step's ID token (claims not verified) would be admitted by:\n{spec}"),
             None => format!(
-                "{text}\nSet DEBUG: 'true' to see what would admit this step (the log of this repository is public)."
+                "{text}\nThis repository is public, and so is its log: \
+                 set DEBUG: 'true' (-d) to see in it what would admit this step."
             ),
         };
         match refusal {
@@ -213,12 +247,16 @@ impl Explain for Error {
             }
             Refusal::Future => "Correct the clock of the Auth Service.".to_owned(),
             Refusal::Keys => {
-                "Let the Auth Service reach it by HTTPS (15 s), or correct the URL in the join token.".to_owned()
+                "Let the Auth Service reach it over HTTPS within 15 s, or correct the URL in the join token.".to_owned()
             }
-            Refusal::Signature => paste("Do not set BITBUCKET_STEP_OIDC_TOKEN by hand; compare the issuer."),
+            Refusal::Signature => {
+                "Do not set BITBUCKET_STEP_OIDC_TOKEN by hand, and hand it on as it is, in one piece.".to_owned()
+            }
             Refusal::Method => paste("Make a join token with `join_method: bitbucket`."),
             Refusal::Role => "Add `roles: [Bot]` to the spec of the join token.".to_owned(),
-            Refusal::Other => "Ask who runs the cluster; its audit log has the join attempt at this time.".to_owned(),
+            Refusal::Other => {
+                "Ask whoever runs the cluster; its audit log has the join attempt at this time.".to_owned()
+            }
         }
     }
 
@@ -235,6 +273,7 @@ impl Explain for Error {
         match &self.useful {
             Attempt::Net(error) => error.anchor(),
             Attempt::Key(error) => error.anchor(),
+            _ if self.is_absence() => "no-way-to-join",
             attempt => match attempt.refusal().unwrap_or(Refusal::Other) {
                 Refusal::TokenName => "the-join-token-is-not-known",
                 Refusal::Rule => "no-allow-rule-fits",
@@ -273,6 +312,6 @@ mod tests {
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented())).to_string();
         assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
         let text = Error::new(rest(404, "no"), Some(rest(403, "audience is not valid"))).to_string();
-        assert!(text.starts_with("the cluster refused the join: audience"), "{text}");
+        assert!(text.starts_with("the cluster refused the join: the audience"), "{text}");
     }
 }

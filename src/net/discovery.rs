@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::http::{Answer, Http};
 use super::tls::{self, Service, Trust};
 use super::{Error, dial};
-use crate::error::foreign;
+use crate::error::{foreign, nested};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
 use crate::settings::ProxyAddr;
@@ -204,8 +204,9 @@ pub fn error_message(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
     match message {
-        Some(message) => foreign(message),
+        Some(message) => nested(message),
         None if body.is_empty() => "no message".to_owned(),
+        None if body.trim_ascii_start().starts_with(b"<") => "an HTML page".to_owned(),
         None => foreign(&String::from_utf8_lossy(body)),
     }
 }
@@ -262,7 +263,7 @@ mod tests {
         }
         let error =
             read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
-        assert_eq!(error.to_string(), "told.example:3080 answered 502 (no auth)");
+        assert_eq!(error.to_string(), "told.example:3080 answered 502 (no: auth)");
     }
 
     #[test]
