@@ -13,7 +13,7 @@ use crate::settings::ProxyAddr;
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
 pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, Error> {
-    let late = || Error::Late { addr: addr.to_string(), waiting_for: "a TCP connection" };
+    let late = || Error::Late { addr: addr.to_string(), waiting_for: super::TCP };
     deadline.bound(connect_any(addr), late).await
 }
 

@@ -74,13 +74,7 @@ impl tower_service::Service<Request<Body>> for Channel {
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub fn broken(status: &Status, addr: &str) -> Option<Error> {
     let source = std::error::Error::source(status)?;
-    let mut reason = source.to_string();
-    let mut deeper = source.source();
-    while let Some(error) = deeper {
-        reason = format!("{reason}: {error}");
-        deeper = error.source();
-    }
-    Some(Error::Broken { addr: addr.to_owned(), reason })
+    Some(Error::Broken { addr: addr.to_owned(), reason: super::reasons(source) })
 }
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too

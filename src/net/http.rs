@@ -1,7 +1,7 @@
 //! Plain web calls to the proxy over a stream that we dialled. Bounded, and without redirects: the ID token must never
 //! follow one to another host.
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -68,15 +68,19 @@ impl Http {
         let status = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| broken(addr, &*error))?;
+        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| match error
+            .is::<LengthLimitError>()
+        {
+            true => Error::NotTeleport {
+                addr: addr.to_owned(),
+                found: format!("{path} answered {status} and more than 1 MiB"),
+            },
+            false => broken(addr, &*error),
+        })?;
         Ok(Answer { status, content_type, body: body.to_bytes().to_vec() })
     }
 }
 
 fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    let reason = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    Error::Broken { addr: addr.to_owned(), reason }
+    Error::Broken { addr: addr.to_owned(), reason: super::reasons(error) }
 }

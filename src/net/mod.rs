@@ -23,6 +23,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection, whatever it runs over.
 pub type Stream = Box<dyn Io>;
 
+/// What [`Error::Late`] waits for when nobody has answered at all.
+const TCP: &str = "a TCP connection";
+
 /// Why the cluster was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,7 +46,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Somebody does not answer.
-    #[error("{addr} did not answer in time ({waiting_for})")]
+    #[error("no answer from {addr} in time (waiting for {waiting_for})")]
     Late {
         /// `host:port`.
         addr: String,
@@ -122,6 +125,22 @@ pub enum Error {
     },
 }
 
+/// An error of a library and what it rests on, in one line.
+fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+    // rustls explains to programmers, with a link, that the other side went away without a word.
+    const UNSAID: &str = "peer closed connection without sending TLS close_notify";
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        said.push(if text.starts_with(UNSAID) { "it was closed in the middle".to_owned() } else { text });
+        next = error.source();
+    }
+    // Some errors say what their source says, too.
+    said.dedup();
+    said.join(": ")
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
@@ -140,9 +159,10 @@ impl Explain for Error {
                 Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
                     "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
                 }
-                Self::Connect { .. } | Self::Late { .. } => {
+                Self::Connect { .. } | Self::Late { waiting_for: TCP, .. } => {
                     "A firewall drops the connection, or the proxy is only reachable from another network."
                 }
+                Self::Late { .. } => "The proxy, or something in front of it, takes the connection and then hangs.",
                 Self::Untrusted { .. } => {
                     "The cluster has a certificate of a private authority, or a company proxy inspects TLS."
                 }
@@ -167,12 +187,16 @@ impl Explain for Error {
             Self::Resolve { .. } => {
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."
             }
-            Self::Connect { .. } | Self::Late { .. } => {
-                "Try `curl https://<proxy>/webapi/find` from the same runner; if that fails, too, open the way first."
+            Self::Connect { .. } | Self::Late { waiting_for: TCP, .. } => {
+                "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way."
+            }
+            Self::Late { .. } => {
+                "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
+                 (--timeout); if it does not answer, ask whoever runs the cluster."
             }
             Self::Untrusted { .. } => {
                 "Give the authority's certificate in a PEM file: SSL_CERT_FILE=/path/to/ca.pem. \
-                 It is trusted besides the public ones."
+                 It is trusted in addition to the public ones."
             }
             Self::WrongName { .. } => "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
             Self::WrongTime { .. } => "Look at the clock of the runner first, then at the certificate.",
@@ -181,13 +205,13 @@ impl Explain for Error {
                 "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). \
                  Connection upgrades are not supported yet."
             }
-            Self::Broken { .. } => "Run the step again; if it stays, look at the proxy's log at that time.",
+            Self::Broken { .. } => "Run the step again; if it keeps failing, look at the proxy's log at that time.",
             Self::NotTeleport { .. } => {
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
                  `curl https://<proxy>/webapi/find` must answer with JSON."
             }
             Self::Status { status: 429, .. } => "Run the step again later, or fewer at once.",
-            Self::Status { .. } => "Run the step again; if it stays, ask who runs the cluster.",
+            Self::Status { .. } => "Run the step again; if it keeps failing, ask whoever runs the cluster.",
             Self::CaFile { .. } => "Give a readable file with one or more certificates in PEM, or unset SSL_CERT_FILE.",
         }
         .to_owned()

@@ -150,7 +150,9 @@ fn explain(server: &str, error: &std::io::Error) -> Error {
             CertificateError::UnknownIssuer => Error::Untrusted { host },
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
-                Error::WrongName { host, names: crate::error::foreign(&format!("it is for {}", presented.join(", "))) }
+                // Each is written as `DnsName("example.com")`.
+                let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
+                Error::WrongName { host, names: crate::error::foreign(&format!("it is for {}", names.join(", "))) }
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 Error::WrongTime { host, problem: "has expired" }
