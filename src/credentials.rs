@@ -203,16 +203,16 @@ fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTi
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Cannot be parsed.
-    #[error("the cluster's {0} cannot be read")]
+    #[error("the {0} from the cluster cannot be read")]
     Unreadable(&'static str),
     /// For somebody else's key, or for a host.
-    #[error("the cluster's {0} certificate is not for the key that was sent")]
+    #[error("the {0} certificate from the cluster is not for the key that was sent")]
     OtherKey(&'static str),
     /// It has no principals.
-    #[error("the cluster's SSH certificate names no principals")]
+    #[error("the SSH certificate from the cluster names no principals")]
     NoPrincipals,
     /// It has expired already.
-    #[error("the cluster's {kind} certificate expired {ago} ago")]
+    #[error("the {kind} certificate from the cluster expired {ago} ago")]
     Expired {
         /// SSH or TLS.
         kind: &'static str,
@@ -220,7 +220,7 @@ pub enum Error {
         ago: humantime::FormattedDuration,
     },
     /// By our clock it is from the future.
-    #[error("the cluster's {kind} certificate is valid only in {ahead}")]
+    #[error("the {kind} certificate from the cluster becomes valid only in {ahead}")]
     NotYetValid {
         /// SSH or TLS.
         kind: &'static str,
@@ -228,7 +228,7 @@ pub enum Error {
         ahead: humantime::FormattedDuration,
     },
     /// It lives longer than asked.
-    #[error("the cluster's {kind} certificate is valid for {longer} longer than was asked")]
+    #[error("the {kind} certificate from the cluster lives {longer} longer than was asked for")]
     TooLong {
         /// SSH or TLS.
         kind: &'static str,
@@ -236,10 +236,10 @@ pub enum Error {
         longer: humantime::FormattedDuration,
     },
     /// By none of the authorities that came with it.
-    #[error("the cluster's {0} certificate is not signed by its user CA")]
+    #[error("the {0} certificate from the cluster is not signed by its user CA")]
     NotSigned(&'static str),
     /// The host CA is not the one by which Auth was recognised.
-    #[error("the cluster's host CA is another one than at the join")]
+    #[error("the cluster's host CA is not the one that it named at the join")]
     OtherHostAuthority,
     /// No such authority.
     #[error("the cluster names no {0} CA of its own")]
@@ -263,18 +263,18 @@ impl Explain for Error {
         match self {
             Self::Expired { .. } | Self::NotYetValid { .. } => "Correct the clock of the runner.",
             Self::NotSigned(_) => {
-                "Run the step again. If it stays, nothing was written on purpose: tell who runs the cluster."
+                "Run the step again. If it keeps failing, nothing was written on purpose: tell whoever runs the cluster."
             }
-            _ => "Nothing was written. Tell who runs the cluster, with this message: Teleport does not answer so.",
+            _ => {
+                "Nothing was written. Tell whoever runs the cluster, and quote this message: \
+                 Teleport itself does not answer like this."
+            },
         }
         .to_owned()
     }
 
     fn exit(&self) -> Exit {
-        match self {
-            Self::Expired { .. } | Self::NotYetValid { .. } => Exit::Network,
-            _ => Exit::Refused,
-        }
+        Exit::Refused
     }
 
     fn anchor(&self) -> &'static str {

@@ -91,13 +91,13 @@ impl Claims {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No CI that we know.
-    #[error("there is no ID token: this is no step of a CI system that teleport-pipe knows")]
+    #[error("there is no ID token, and this is not a step of a CI system that teleport-pipe knows")]
     NoCi,
     /// Bitbucket Pipelines, but the step has no token.
     #[error("the step has no ID token: BITBUCKET_STEP_OIDC_TOKEN is not set")]
     Missing,
     /// The variable holds something else.
-    #[error("{variable} is not an ID token (no JWT)")]
+    #[error("{variable} is not an ID token (it is not a JWT)")]
     NotAJwt {
         /// The variable that should hold it.
         variable: &'static str,
@@ -119,7 +119,7 @@ impl Explain for Error {
                 format!("{variable} was set by hand, or its value was changed on the way (quoting, `$`).")
             }
             Self::Expired { .. } => "The step ran for long before it came here, or the clock of the runner is ahead. \
-                                     Bitbucket gives a step one token, and no other later."
+                                     Bitbucket gives a step one token at its start, and no other later."
                 .to_owned(),
         })
     }
@@ -144,7 +144,7 @@ impl Explain for Error {
     fn anchor(&self) -> &'static str {
         match self {
             Self::NoCi | Self::Missing => "there-is-no-id-token",
-            Self::NotAJwt { .. } => "the-id-token-is-none",
+            Self::NotAJwt { .. } => "the-id-token-is-not-a-jwt",
             Self::Expired { .. } => "the-id-token-has-expired",
         }
     }
