@@ -5,5 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod failure;
 mod main_job;
+mod network;
+mod refusals;
 mod step;

@@ -1,0 +1,100 @@
+//! A run that fails: what is set up, how the process ends, and what it says, in `golden/errors/`.
+
+use expect_test::expect_file;
+use testcluster::{Builder, Testcluster};
+
+use crate::step::{Said, Step};
+
+type Change = Box<dyn Fn(Step, &Testcluster) -> Step>;
+
+/// A way to fail. The tables of the stories are made of these, and `secrets.rs` goes through all of them again.
+pub(crate) struct Failure {
+    pub(crate) name: &'static str,
+    pub(crate) exit: i32,
+    cluster: Builder,
+    change: Change,
+    args: &'static [&'static str],
+}
+
+impl Failure {
+    /// A good step at a good cluster, until something is changed.
+    pub(crate) fn new(name: &'static str, exit: i32) -> Self {
+        Self { name, exit, cluster: Testcluster::builder(), change: Box::new(|step, _| step), args: &[] }
+    }
+
+    /// At another cluster.
+    pub(crate) fn at(self, cluster: Builder) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// With another step.
+    pub(crate) fn with(self, change: impl Fn(Step, &Testcluster) -> Step + 'static) -> Self {
+        Self { change: Box::new(change), ..self }
+    }
+
+    /// With this variable set to something else.
+    pub(crate) fn env(self, name: &'static str, value: &'static str) -> Self {
+        self.with(move |step, _| step.env(name, value))
+    }
+
+    /// With these arguments, instead of as a pipe.
+    pub(crate) fn args(self, args: &'static [&'static str]) -> Self {
+        Self { args, ..self }
+    }
+
+    /// Sets everything up, but does not run it.
+    pub(crate) fn prepare(&self) -> (Testcluster, Step) {
+        let cluster = self.cluster.clone().start();
+        let step = (self.change)(Step::of(&cluster), &cluster);
+        (cluster, step)
+    }
+
+    /// Runs it, with more arguments in front.
+    pub(crate) fn run(&self, step: &Step, more: &[&str]) -> Said {
+        step.product(&[more, self.args].concat())
+    }
+
+    /// It ends as it should, says so, and leaves nothing behind.
+    pub(crate) fn check(&self) {
+        let (_cluster, step) = self.prepare();
+        let said = self.run(&step, &[]);
+        let report = report(&step, &said);
+        assert_eq!((said.status, said.stdout.as_str()), (Some(self.exit), ""), "{}:\n{report}", self.name);
+        assert!(!step.dir().join("tbot-user").exists(), "{}: a destination was made", self.name);
+        expect_file![format!("golden/errors/{}.txt", self.name)].assert_eq(&report);
+    }
+}
+
+/// [`Failure::check`] for each.
+pub(crate) fn check(failures: Vec<Failure>) {
+    failures.iter().for_each(Failure::check);
+}
+
+/// All that was said on stderr, without what differs from run to run: beyond [`Step::scrubbed`] that is what discovery
+/// found (it runs beside the join, and whether it is done when the join fails is chance), how often something was tried
+/// again, and the words of the system's resolver.
+pub(crate) fn report(step: &Step, said: &Said) -> String {
+    let mut report = String::new();
+    let mut last = String::new();
+    for line in step.scrubbed(&said.stderr).lines() {
+        let line = between(line, "expired ", " ago", "AGE");
+        let line = between(&line, "trying again in ", " ms", "SOME");
+        let line = between(&line, "(iat: ", ")", "SECONDS");
+        let line = between(&line, "does not resolve (", ")", "the resolver's words");
+        let found = line.starts_with("discover ") && line.contains(": cluster ");
+        if !found && line != last {
+            report += &format!("{line}\n");
+            last = line;
+        }
+    }
+    report
+}
+
+/// The line with what stands between two texts replaced.
+fn between(line: &str, before: &str, after: &str, by: &str) -> String {
+    let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
+    match parts {
+        Some((head, tail)) => format!("{head}{before}{by}{after}{tail}"),
+        None => line.to_owned(),
+    }
+}

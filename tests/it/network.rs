@@ -1,0 +1,119 @@
+//! The way to the cluster: what is in it, and what of that passes.
+
+use std::time::{Duration, Instant};
+
+use testcluster::{Fault, JoinService, Testcluster};
+
+use crate::failure::{Failure, check};
+use crate::step::Step;
+
+fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
+    Failure::new(name, exit).at(Testcluster::builder().fault(fault))
+}
+
+/// Failures that are final at once.
+pub(crate) fn final_ones() -> Vec<Failure> {
+    vec![
+        Failure::new("web-certificate-not-trusted", 5).with(|step, _| step.without("SSL_CERT_FILE")),
+        faulty("web-certificate-for-another-name", 5, Fault::WebCertForOtherName),
+        faulty("web-certificate-expired", 5, Fault::WebCertExpired),
+        faulty("not-a-teleport-proxy", 5, Fault::FindHtml),
+        faulty("find-endless", 5, Fault::FindEndless),
+        Failure::new("ca-file-missing", 2).env("SSL_CERT_FILE", "no-such-ca.pem"),
+        Failure::new("ca-file-without-certificate", 2).with(|step, _| {
+            std::fs::write(step.dir().join("ca.pem"), "not a certificate\n").unwrap();
+            step.env("SSL_CERT_FILE", "ca.pem")
+        }),
+    ]
+}
+
+/// Failures that are tried again, in vain.
+pub(crate) fn stubborn_ones() -> Vec<Failure> {
+    vec![
+        Failure::new("name-does-not-resolve", 5).env("PROXY_SERVER", "name.invalid:443"),
+        faulty("port-closed", 5, Fault::RefuseAll),
+        faulty("find-answers-500", 5, Fault::Find500),
+        faulty("find-truncated", 5, Fault::FindTruncated),
+        faulty("join-breaks", 5, Fault::CloseAfterOidcInit),
+    ]
+}
+
+/// Nobody answers, until the time is up.
+pub(crate) fn silent_ones() -> Vec<Failure> {
+    vec![
+        faulty("proxy-hangs", 5, Fault::Hang).with(|step, _| step.env("TIMEOUT", "3s")),
+        faulty("join-stalls", 5, Fault::JoinStalls).with(|step, _| step.env("TIMEOUT", "3s")),
+    ]
+}
+
+#[test]
+fn what_no_second_try_mends() {
+    check(final_ones());
+}
+
+/// Each on a thread of its own: they wait more than they work.
+#[test]
+fn what_is_tried_again_in_vain() {
+    let names: Vec<_> = stubborn_ones().iter().map(|failure| failure.name).collect();
+    std::thread::scope(|scope| {
+        for name in names {
+            scope.spawn(move || check(stubborn_ones().into_iter().filter(|failure| failure.name == name).collect()));
+        }
+    });
+}
+
+#[test]
+fn silence_ends_with_the_time_that_was_given() {
+    for failure in silent_ones() {
+        let began = Instant::now();
+        failure.check();
+        let took = began.elapsed();
+        assert!(took >= Duration::from_secs(3), "{} gave up after {took:?}", failure.name);
+        assert!(took < Duration::from_secs(14), "{} took {took:?}", failure.name);
+    }
+}
+
+#[test]
+fn retries_end_with_the_time_that_was_given() {
+    let cluster = Testcluster::builder().fault(Fault::Find500).start();
+    let step = Step::of(&cluster).env("TIMEOUT", "2s");
+    let began = Instant::now();
+    let said = step.pipe();
+    assert_eq!(said.status, Some(5), "{}", said.stderr);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(said.stderr.contains("trying again in"), "{}", said.stderr);
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+/// The faults that pass, and whether a person hears of them.
+#[test]
+fn what_passes_is_survived() {
+    for (fault, service, calls) in [
+        (Fault::ResetOnce, JoinService::Present, ""),
+        (Fault::JoinUnavailableOnce, JoinService::Present, "JoinService/Join"),
+        (Fault::RateLimitOnce, JoinService::Present, "JoinService/Join"),
+        (Fault::RateLimitOnce, JoinService::Absent, "/webapi/host/credentials"),
+        (Fault::Rest500Once, JoinService::Absent, "/webapi/host/credentials"),
+        (Fault::DropAuthConnectionOnce, JoinService::Present, "AuthService/GetRole"),
+        (Fault::AuthUnavailableOnce, JoinService::Present, "AuthService/GenerateUserCerts"),
+    ] {
+        let cluster = Testcluster::builder().fault(fault).join_service(service).start();
+        let step = Step::of(&cluster);
+        let said = step.pipe().ok();
+        assert!(step.output("ssh_config").exists(), "{fault:?}");
+        if !calls.is_empty() {
+            assert!(said.stderr.contains("trying again in"), "{fault:?} {service:?}: {}", said.stderr);
+            let calls = cluster.calls().iter().filter(|call| call.name.ends_with(calls)).count();
+            assert_eq!(calls, 2, "{fault:?} {service:?}: {:?}", cluster.calls());
+        }
+    }
+}
+
+/// A join service that says nothing costs the time of one attempt; then the older way is taken.
+#[test]
+fn a_join_service_that_stalls_is_given_up_for_rest() {
+    let cluster = Testcluster::builder().fault(Fault::JoinStalls).start();
+    let step = Step::of(&cluster);
+    let said = step.pipe().ok();
+    assert!(said.stderr.contains("as bot-example by REST"), "{}", said.stderr);
+}

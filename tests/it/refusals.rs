@@ -1,0 +1,220 @@
+//! What ends a run before the network is touched, and what the cluster says no to.
+
+use testcluster::{AllowRule, Builder, Fault, JoinService, Role, Testcluster};
+
+use crate::failure::{Failure, check};
+use crate::step::Step;
+
+const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+
+/// Variables of the pipe that are missing or wrong.
+pub(crate) fn variables() -> Vec<Failure> {
+    let missing = |name, variable: &'static str| Failure::new(name, 2).with(move |step, _| step.without(variable));
+    let wrong = |name, variable, value| Failure::new(name, 2).env(variable, value);
+    vec![
+        missing("proxy-server-missing", "PROXY_SERVER"),
+        missing("token-missing", "TOKEN"),
+        wrong("proxy-server-empty", "PROXY_SERVER", " "),
+        wrong("proxy-server-with-http", "PROXY_SERVER", "http://example.teleport.sh:443"),
+        wrong("proxy-server-with-path", "PROXY_SERVER", "https://example.teleport.sh/web/login"),
+        wrong("proxy-server-of-two-words", "PROXY_SERVER", "example.teleport.sh 443"),
+        wrong("proxy-server-in-quotes", "PROXY_SERVER", "\"example.teleport.sh:443\""),
+        wrong("proxy-server-with-user", "PROXY_SERVER", "me@example.teleport.sh:443"),
+        wrong("proxy-server-with-strange-port", "PROXY_SERVER", "example.teleport.sh:https"),
+        Failure::new("proxy-server-is-an-id-token", 2)
+            .with(|step, cluster| step.env("PROXY_SERVER", &cluster.step_token())),
+        wrong("token-in-quotes", "TOKEN", "'example-bot'"),
+        Failure::new("token-is-an-id-token", 2).with(|step, cluster| step.env("TOKEN", &cluster.step_token())),
+        wrong("ttl-without-unit", "TTL", "3600"),
+        wrong("ttl-too-short", "TTL", "30s"),
+        wrong("ttl-is-no-duration", "TTL", "one hour"),
+        Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
+        wrong("timeout-of-zero", "TIMEOUT", "0s"),
+        wrong("debug-maybe", "DEBUG", "maybe"),
+        wrong("file-owner-is-a-name", "FILE_OWNER", "deploy"),
+    ]
+}
+
+/// Flags of tbot that are missing, wrong or not there yet.
+pub(crate) fn flags() -> Vec<Failure> {
+    macro_rules! identity {
+        ($name:literal, $($flag:literal),+) => {
+            Failure::new($name, 2).args(&["start", "identity", $($flag),+])
+        };
+    }
+    vec![
+        identity!("flag-proxy-server-missing", "--destination=./tbot-user", "--token=example-bot", "--oneshot"),
+        identity!("flag-token-missing", "--destination=./tbot-user", "--proxy-server=p", "--oneshot"),
+        identity!("flag-destination-missing", "--proxy-server=p", "--token=example-bot", "--oneshot"),
+        identity!("flag-oneshot-missing", "--destination=d", "--proxy-server=p", "--token=t"),
+        identity!("flag-join-method-iam", "--oneshot", "--join-method=iam"),
+        identity!("flag-storage-directory", "--oneshot", "--storage=/var/lib/teleport/bot"),
+        identity!("flag-destination-memory", "--oneshot", "--proxy-server=p", "--token=t", "--destination=memory://"),
+        identity!("flag-destination-host", "--oneshot", "--proxy-server=p", "--token=t", "--destination=file://tmp/x"),
+        identity!(
+            "flag-certificate-ttl",
+            "--oneshot",
+            "--proxy-server=p",
+            "--token=t",
+            "--destination=d",
+            "--certificate-ttl=60"
+        ),
+        identity!("flag-unknown", "--oneshot", "--auth-server=teleport.example.com:3025"),
+        Failure::new("command-unknown", 2).args(&["start", "database", "--oneshot"]),
+    ]
+}
+
+/// No ID token, or none that could be used.
+pub(crate) fn id_tokens() -> Vec<Failure> {
+    vec![
+        Failure::new("id-token-missing-in-bitbucket", 3).with(|step, _| step.without(TOKEN)),
+        Failure::new("id-token-missing-outside-of-ci", 3)
+            .with(|step, _| step.without(TOKEN).without("BITBUCKET_BUILD_NUMBER")),
+        Failure::new("id-token-is-no-jwt", 3).env(TOKEN, "$BITBUCKET_STEP_OIDC_TOKEN"),
+        Failure::new("id-token-expired", 3).with(|step, cluster| {
+            let expired = cluster.mint(|claims| {
+                let now = claims["iat"].as_u64().unwrap();
+                claims.insert("iat".into(), (now - 7200).into());
+                claims.insert("exp".into(), (now - 3600).into());
+            });
+            step.env(TOKEN, &expired)
+        }),
+    ]
+}
+
+fn with_claim(name: &'static str, value: &'static str) -> impl Fn(Step, &Testcluster) -> Step {
+    move |step, cluster| {
+        let token = cluster.mint(|claims| drop(claims.insert(name.into(), value.into())));
+        step.env(TOKEN, &token)
+    }
+}
+
+/// A cluster whose join token admits another branch only.
+fn other_branch() -> Builder {
+    let rule = AllowRule::workspace(testcluster::WORKSPACE_UUID).branch("production");
+    Testcluster::builder().allow([rule])
+}
+
+/// The same cluster as those of version 17 are: nothing but REST.
+fn by_rest(cluster: Builder) -> Builder {
+    cluster.join_service(JoinService::Absent)
+}
+
+fn public(step: Step, _: &Testcluster) -> Step {
+    step.env("BITBUCKET_REPO_IS_PRIVATE", "false")
+}
+
+/// Joins that are refused.
+pub(crate) fn joins() -> Vec<Failure> {
+    let good = Testcluster::builder;
+    let refused = |name| Failure::new(name, 4);
+    vec![
+        refused("join-token-unknown").env("TOKEN", "exampel-bot"),
+        refused("join-token-unknown-by-rest").at(by_rest(good())).env("TOKEN", "exampel-bot"),
+        refused("rule-does-not-fit").at(other_branch()),
+        refused("rule-does-not-fit-by-rest").at(by_rest(other_branch())),
+        refused("rule-does-not-fit-with-flags")
+            .at(other_branch())
+            .args(&["start", "identity", "--oneshot", "--destination=d"])
+            .with(|step, _| {
+                let (proxy, token) = (step.variable("PROXY_SERVER").to_owned(), step.variable("TOKEN").to_owned());
+                step.env("TELEPORT_PROXY", &proxy).env("TELEPORT_BOT_TOKEN", &token)
+            }),
+        refused("rule-does-not-fit-in-public").at(other_branch()).with(public),
+        refused("rule-does-not-fit-in-public-with-debug")
+            .at(by_rest(other_branch()))
+            .with(|step, cluster| public(step, cluster).env("DEBUG", "true")),
+        refused("audience-wrong").with(with_claim("aud", "sts.example.com")),
+        refused("audience-wrong-by-rest").at(by_rest(good())).with(with_claim("aud", "sts.example.com")),
+        refused("audience-wrong-in-public")
+            .with(|step, cluster| with_claim("aud", "sts.example.com")(public(step, cluster), cluster)),
+        refused("issuer-wrong-in-public")
+            .with(|step, cluster| with_claim("iss", "https://example.com")(public(step, cluster), cluster)),
+        refused("issuer-wrong").with(with_claim("iss", "https://api.bitbucket.org/2.0/workspaces/other/oidc")),
+        refused("issuer-not-reached").at(good().identity_provider_url("https://bitbucket.example.com/oidc")),
+        refused("signature-wrong").with(|step, cluster| step.env(TOKEN, &cluster.mint_with_bad_signature())),
+        refused("clock-of-the-cluster-ahead").at(good().clock_offset(2 * 3600)).with(at_our_time),
+        refused("clock-of-the-cluster-behind").at(good().clock_offset(-2 * 3600)).with(at_our_time),
+        refused("error-text-with-escapes").at(good().fault(Fault::ErrorTextWithEscapes)),
+        refused("error-text-with-escapes-by-rest").at(by_rest(good().fault(Fault::ErrorTextWithEscapes))),
+        refused("no-way-to-join").at(by_rest(good()).rest_join(false)),
+    ]
+}
+
+/// A token by our clock, where the cluster's is another one.
+fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let token = cluster.mint(|claims| {
+        claims.insert("iat".into(), now.into());
+        claims.insert("exp".into(), (now + 3600).into());
+    });
+    step.env(TOKEN, &token)
+}
+
+/// Joined, and then no certificates, or none that may be used.
+pub(crate) fn certificates() -> Vec<Failure> {
+    let faulty = |name, fault| Failure::new(name, 4).at(Testcluster::builder().fault(fault));
+    let roles = |name, roles: &[&str]| {
+        Failure::new(name, 4).at(Testcluster::builder().impersonated_roles(roles.iter().copied()))
+    };
+    vec![
+        roles("bot-without-roles", &[]),
+        roles("role-missing", &["example-role", "deleted-role"]),
+        roles("role-missing-in-public", &["example-role", "deleted-role"]).with(public),
+        faulty("certificate-without-principals", Fault::NoPrincipals),
+        faulty("certificate-for-another-key", Fault::CertForOtherKey),
+        faulty("certificate-expired", Fault::ExpiredUserCert),
+        faulty("certificate-lives-too-long", Fault::UserCertTtlLongerThanAsked),
+        faulty("certificate-of-the-bot-for-another-key", Fault::JoinCertForOtherKey),
+        faulty("host-ca-of-another-cluster", Fault::WrongHostCa),
+        faulty("no-certificate-authorities", Fault::EmptyCaList),
+    ]
+}
+
+#[test]
+fn what_is_wrong_with_the_variables() {
+    check(variables());
+}
+
+#[test]
+fn what_is_wrong_with_the_flags() {
+    check(flags());
+}
+
+#[test]
+fn what_is_wrong_with_the_id_token() {
+    check(id_tokens());
+}
+
+#[test]
+fn what_the_cluster_refuses_to_join() {
+    check(joins());
+}
+
+#[test]
+fn what_the_cluster_must_not_issue() {
+    check(certificates());
+}
+
+#[test]
+fn no_terminal_escapes_of_the_cluster_reach_the_log() {
+    for service in [JoinService::Present, JoinService::Absent] {
+        let cluster = Testcluster::builder().join_service(service).fault(Fault::ErrorTextWithEscapes).start();
+        let step = Step::of(&cluster).env("DEBUG", "true");
+        let said = step.pipe();
+        assert_eq!(said.status, Some(4), "{}", said.stderr);
+        assert!(said.stderr.contains("policy"), "{}", said.stderr);
+        // Neither controls nor what turns the direction of writing, which hides text as well.
+        let visible = |c: char| c == '\n' || !(c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c));
+        let hidden: Vec<char> = said.stderr.chars().filter(|c| !visible(*c)).collect();
+        assert_eq!(hidden, [], "{}", said.stderr.escape_debug());
+    }
+}
+
+#[test]
+fn a_role_without_logins_is_said() {
+    let cluster = Testcluster::builder().role(Role::new("example-role", Vec::<String>::new())).start();
+    let step = Step::of(&cluster);
+    let said = step.pipe().ok();
+    assert!(said.stderr.contains("warning: no role of the bot allows a login"), "{}", said.stderr);
+}
