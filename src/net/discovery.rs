@@ -183,6 +183,7 @@ impl FindProxy {
         match found {
             Some(addr) if usable(&addr) => addr,
             Some(addr) if !self.tls_routing_enabled => ProxyAddr { host: told.host.clone(), port: addr.port },
+            None if !self.tls_routing_enabled => ProxyAddr { host: told.host.clone(), port: ssh_port },
             _ => told.clone(),
         }
     }
