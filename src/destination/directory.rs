@@ -225,9 +225,19 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Whether these bytes are all there is. What was read is wiped: it may be a key.
-fn holds_only(file: fs::File, contents: &[u8]) -> bool {
-    let most = contents.len() + 1;
-    let mut there = Zeroizing::new(Vec::with_capacity(most));
-    file.take(most as u64).read_to_end(&mut there).is_ok() && *there == contents
+/// Whether these bytes are all there is. What was read is wiped: it may be a key. It is read in pieces: the binary has
+/// 3 MB, and is in memory once already.
+fn holds_only(mut file: fs::File, mut contents: &[u8]) -> bool {
+    let mut piece = Zeroizing::new([0; 32 * 1024]);
+    loop {
+        match file.read(piece.as_mut_slice()) {
+            Ok(0) => return contents.is_empty(),
+            Ok(length) => match contents.strip_prefix(&piece[..length]) {
+                Some(rest) => contents = rest,
+                None => return false,
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
 }
