@@ -164,7 +164,9 @@ impl Place {
 
     /// The absolute path of the first `depth` parts.
     fn up_to(&self, depth: usize) -> PathBuf {
-        self.base.join(self.parts[..depth].iter().collect::<PathBuf>())
+        let mut path = self.base.clone();
+        path.extend(&self.parts[..depth]);
+        path
     }
 }
 

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod failure;
+mod machine;
 mod main_job;
 mod network;
+mod place;
 mod refusals;
 mod step;

@@ -66,6 +66,12 @@ impl Step {
         &self.env[name]
     }
 
+    /// Shows `what` as `name` in [`scrubbed`](Self::scrubbed) text.
+    pub(crate) fn scrub(mut self, what: String, name: &'static str) -> Self {
+        self.scrub.push((what, name));
+        self
+    }
+
     /// The clone directory.
     pub(crate) fn dir(&self) -> &Path {
         self.clone_dir.path()

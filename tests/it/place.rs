@@ -1,0 +1,244 @@
+//! Where the credentials go, and what can be in the way there. Whatever it is, what was there before stays as it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+
+use expect_test::{ExpectFile, expect_file};
+use testcluster::Testcluster;
+
+use crate::machine::{NOBODY, Tmpfs, Unprivileged, pipe_with, root, strace};
+use crate::step::{Said, Step};
+
+/// Everything below a directory: mode, owner, and a fingerprint of what it holds or leads to.
+fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let mut hasher = DefaultHasher::new();
+        if meta.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if meta.is_symlink() {
+            fs::read_link(&path).unwrap().hash(&mut hasher);
+        } else {
+            fs::read(&path).unwrap().hash(&mut hasher);
+        }
+        all.insert(path.to_str().unwrap().to_owned(), (meta.mode(), meta.uid(), hasher.finish()));
+    }
+    all
+}
+
+/// The run says no, and nothing has changed.
+#[track_caller]
+fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Said) {
+    let before = snapshot(step.dir());
+    let said = run();
+    assert_eq!((said.status, said.stdout.as_str()), (Some(6), ""), "{}", said.stderr);
+    golden.assert_eq(&step.scrubbed(&said.stderr));
+    assert_eq!(snapshot(step.dir()), before);
+}
+
+/// The same, before a word was said to the cluster.
+#[track_caller]
+fn refused_at_once(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
+    refused(step, golden, || step.pipe());
+    assert!(cluster.record().is_empty(), "{:?}", cluster.record());
+}
+
+#[track_caller]
+fn hello(step: &Step, cluster: &Testcluster) {
+    assert_eq!(step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok().stdout, "hello\n");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_symbolic_link_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("published")).unwrap();
+    symlink("published", step.dir().join("tbot-user")).unwrap();
+    refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
+}
+
+#[test]
+fn a_symbolic_link_above_the_destination_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", "link/tbot-user");
+    fs::create_dir(step.dir().join("published")).unwrap();
+    symlink("published", step.dir().join("link")).unwrap();
+    refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
+}
+
+#[test]
+fn a_file_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::write(step.dir().join("tbot-user"), "a file").unwrap();
+    refused_at_once(&step, &cluster, &expect_file!["golden/place/file.log"]);
+}
+
+#[test]
+fn a_link_with_one_of_our_names_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    cluster.clear_record();
+    fs::remove_file(step.output("key")).unwrap();
+    symlink("../README.md", step.output("key")).unwrap();
+    refused_at_once(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
+}
+
+#[test]
+fn what_the_pipe_did_not_write_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    cluster.clear_record();
+    fs::write(step.output("notes.txt"), "mine").unwrap();
+    fs::create_dir(step.output("more")).unwrap();
+    refused_at_once(&step, &cluster, &expect_file!["golden/place/foreign.log"]);
+}
+
+#[test]
+fn what_tbot_did_not_write_stays() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    fs::set_permissions(step.dir().join("tbot-user"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(step.output("notes.txt"), "mine").unwrap();
+    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    let flags = ["--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
+    step.product(&[&["start", "identity"], &flags[..]].concat()).ok();
+    assert_eq!(fs::read_to_string(step.output("notes.txt")).unwrap(), "mine");
+    assert_eq!(mode(&step.dir().join("tbot-user")), 0o755);
+    hello(&step, &cluster);
+}
+
+#[test]
+fn what_tbot_left_is_replaced() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    for name in
+        ["teleport-host-ca.crt", "teleport-user-ca.crt", "teleport-database-ca.crt", ".write-test", "ssh_config"]
+    {
+        fs::write(step.output(name), "old").unwrap();
+    }
+    for name in ["identity", "key", "key.pub", "key-cert.pub", "tlscert", "known_hosts"] {
+        fs::write(step.output(name), "old").unwrap();
+        fs::set_permissions(step.output(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::write(step.output("example.teleport.sh.ssh_config"), "# example.teleport.sh\nPort 3022\n").unwrap();
+    step.pipe().ok();
+    hello(&step, &cluster);
+    assert_eq!(mode(&step.output("key")), 0o600);
+    assert_eq!(fs::read_to_string(step.output("teleport-database-ca.crt")).unwrap(), "old");
+}
+
+#[test]
+fn what_we_may_not_write_is_refused() {
+    let cluster = Testcluster::start();
+    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    fs::set_permissions(us.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
+    refused(&us.step, &expect_file!["golden/place/not-permitted.log"], || us.pipe());
+    assert!(cluster.record().is_empty());
+}
+
+#[test]
+fn an_owner_whom_only_root_can_give_is_refused() {
+    let cluster = Testcluster::start();
+    let Some(mut us) = Unprivileged::step_of(&cluster) else { return };
+    us.step = us.step.env("FILE_OWNER", "0:0");
+    refused(&us.step, &expect_file!["golden/place/owner.log"], || us.pipe());
+    assert!(cluster.record().is_empty());
+}
+
+#[test]
+fn a_clone_directory_of_root_does_for_somebody_else() {
+    let Some(()) = root() else { return };
+    let cluster = Testcluster::start();
+    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    us.pipe().ok();
+    all_belongs_to(NOBODY, &us.step);
+    us.hello(&cluster);
+    us.pipe().ok();
+    us.hello(&cluster);
+}
+
+#[test]
+fn who_made_the_destination_owns_what_root_writes_there() {
+    let Some(()) = root() else { return };
+    let cluster = Testcluster::start();
+    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    us.run("mkdir", &["-p", "tbot-user"]).ok();
+    us.step.pipe().ok();
+    all_belongs_to(NOBODY, &us.step);
+    us.hello(&cluster);
+}
+
+#[test]
+fn file_owner_owns_what_root_writes() {
+    let Some(()) = root() else { return };
+    let cluster = Testcluster::start();
+    let Some(mut us) = Unprivileged::step_of(&cluster) else { return };
+    us.step.pipe().ok();
+    all_belongs_to(0, &us.step);
+    us.step = us.step.env("FILE_OWNER", "65534:65534");
+    us.step.pipe().ok();
+    all_belongs_to(NOBODY, &us.step);
+    us.hello(&cluster);
+}
+
+#[track_caller]
+fn all_belongs_to(uid: u32, step: &Step) {
+    let all = snapshot(&step.dir().join("tbot-user"));
+    assert_eq!(all.len(), 14, "{all:?}");
+    assert!(all.values().all(|(_, owner, _)| *owner == uid), "{all:?}");
+}
+
+#[test]
+fn a_mount_point_can_be_the_destination() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    let Some(_tmpfs) = Tmpfs::at(step.dir().join("tbot-user"), "mode=0755") else { return };
+    let device = fs::metadata(step.dir().join("tbot-user")).unwrap().dev();
+    assert_ne!(device, fs::metadata(step.dir()).unwrap().dev());
+    for _ in 0..2 {
+        step.pipe().ok();
+        hello(&step, &cluster);
+        assert_eq!(fs::metadata(step.output("key")).unwrap().dev(), device);
+    }
+    assert_eq!(mode(&step.dir().join("tbot-user")), 0o700);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_files() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
+    let Some(_tmpfs) = Tmpfs::at(step.dir().join("disk"), "size=256m") else { return };
+    step.pipe().ok();
+    // Fill it up to the last page.
+    let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    refused(&step, &expect_file!["golden/place/full.log"], || step.pipe());
+    let node = Step::node(&cluster);
+    step.run("ssh", &["-F", "disk/tbot-user/ssh_config", &node, "true"]).ok();
+}
+
+#[test]
+fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
+    let Some(()) = strace() else { return };
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let run = || pipe_with(&step, "fsync", "error=ENOSPC:when=4");
+    refused(&step, &expect_file!["golden/place/full-at-the-end.log"], run);
+    hello(&step, &cluster);
+}
