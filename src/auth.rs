@@ -188,7 +188,7 @@ impl Explain for Error {
                 Self::Key(_) => return None,
                 Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
                 Self::Refused { code: Code::NotFound, .. } => "A role that the bot may impersonate does not exist.",
-                Self::Refused { .. } if self.says("lock") => "The bot, its instance or its role is locked.",
+                Self::Refused { .. } if self.says("lock targeting") => "The bot, its instance or its role is locked.",
                 Self::Refused { .. } if self.says("ssh: no key found") => "The Auth Service is older than version 17.",
                 Self::Refused { .. } => return None,
             }
@@ -207,7 +207,7 @@ impl Explain for Error {
             Self::Refused { code: Code::NotFound, .. } => {
                 "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`."
             }
-            Self::Refused { .. } if self.says("lock") => "See `tctl get locks`, and remove the lock if its reason is gone.",
+            Self::Refused { .. } if self.says("lock targeting") => "See `tctl get locks`, and remove the lock if its reason is gone.",
             Self::Refused { .. } if self.says("ssh: no key found") => "Update the cluster; `bitbucket` joining came with 17.0.2.",
             Self::Refused { code, .. } if passes(*code) => "Run the step again; if it keeps failing, look at the Auth Service.",
             Self::Refused { .. } => "Ask whoever runs the cluster; its audit log has the request at this time.",

@@ -10,7 +10,7 @@ use ssh_key::{Certificate, Fingerprint, HashAlg};
 use teleport_api::proto::Certs;
 use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
-use crate::error::{Exit, Explain};
+use crate::error::{Exit, Explain, foreign};
 use crate::keys::KeyPair;
 use crate::net::discovery::ClusterName;
 use crate::net::tls::provider;
@@ -21,6 +21,9 @@ const INTERNAL_PRINCIPAL: &str = "-teleport-";
 
 /// A certificate that lives this much longer than asked is still taken for what was asked: clocks have seconds.
 const SLACK: Duration = Duration::from_secs(60);
+
+/// Critical options that OpenSSH knows (PROTOCOL.certkeys).
+const KNOWN_OPTIONS: [&str; 3] = ["force-command", "source-address", "verify-required"];
 
 /// SSH credentials that passed every check.
 pub struct Credentials {
@@ -50,8 +53,8 @@ pub struct Credentials {
 pub struct Authority {
     /// The cluster.
     pub cluster: ClusterName,
-    /// SSH public keys, without comments.
-    pub ssh: Vec<ssh_key::PublicKey>,
+    /// SSH public keys.
+    pub ssh: Vec<SshAuthority>,
     /// X.509 certificates.
     pub tls: Vec<X509>,
 }
@@ -71,12 +74,29 @@ impl Authority {
         let sets: Vec<CaKeySet> = [spec.active_keys, spec.additional_trusted_keys].into_iter().flatten().collect();
         let ssh = sets.iter().flat_map(|set| &set.ssh).filter_map(|pair| {
             let line = std::str::from_utf8(&pair.public_key).ok()?;
-            let mut key = ssh_key::PublicKey::from_openssh(line.trim()).ok()?;
-            key.set_comment("");
-            Some(key)
+            SshAuthority::parse(line.trim())
         });
         let tls = sets.iter().flat_map(|set| &set.tls).filter_map(|pair| X509::from_pem(&pair.cert).ok());
         Some(Self { cluster, ssh: ssh.collect(), tls: tls.collect() })
+    }
+}
+
+/// The SSH public key of an authority.
+pub struct SshAuthority {
+    text: String,
+    fingerprint: Fingerprint,
+}
+
+impl SshAuthority {
+    fn parse(line: &str) -> Option<Self> {
+        let mut key = ssh_key::PublicKey::from_openssh(line).ok()?;
+        key.set_comment("");
+        Some(Self { text: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
+    }
+
+    /// Algorithm and key, without a comment: written anew, so that nothing else of the line goes into a file.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 }
 
@@ -108,7 +128,7 @@ pub fn check(
     let user = root(&user_authorities, &cluster, "user")?;
     let host = root(&host_authorities, &cluster, "host")?;
     // In a rotation both lists have old and new keys; lists with nothing in common are not of one cluster.
-    if !host.tls.iter().any(|certificate| known.contains(&certificate.der())) {
+    if !host.tls.iter().any(|certificate| known.contains(certificate.der())) {
         return Err(Error::OtherHostAuthority);
     }
 
@@ -130,6 +150,10 @@ pub fn check(
 
     let logins: Vec<String> =
         ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
+    // An unknown critical option makes every sshd refuse the certificate, without a word why.
+    if let Some(name) = ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
+        return Err(Error::CriticalOption(foreign(name)));
+    }
     if ssh.valid_principals().is_empty() {
         return Err(Error::NoPrincipals);
     }
@@ -184,16 +208,16 @@ fn lifetime(
 
 /// Both certificates are the user CA's. TLS is checked by the same code that servers with rustls use.
 fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTime) -> Result<(), Error> {
-    let fingerprints: Vec<Fingerprint> = authority.ssh.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
+    let fingerprints: Vec<Fingerprint> = authority.ssh.iter().map(|key| key.fingerprint).collect();
     // At its first second: whether it is valid now was looked at before, with better words.
     ssh.validate_at(ssh.valid_after(), &fingerprints).map_err(|_| Error::NotSigned("SSH"))?;
 
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authority.tls.iter().map(X509::der));
+    roots.add_parsable_certificates(authority.tls.iter().map(|certificate| certificate.der().clone()));
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
     let now = now.duration_since(SystemTime::UNIX_EPOCH).map(rustls::pki_types::UnixTime::since_unix_epoch);
     match (verifier, now) {
-        (Ok(verifier), Ok(now)) if verifier.verify_client_cert(&tls.der(), &[], now).is_ok() => Ok(()),
+        (Ok(verifier), Ok(now)) if verifier.verify_client_cert(tls.der(), &[], now).is_ok() => Ok(()),
         _ => Err(Error::NotSigned("TLS")),
     }
 }
@@ -211,6 +235,9 @@ pub enum Error {
     /// It has no principals.
     #[error("the SSH certificate from the cluster names no principals")]
     NoPrincipals,
+    /// No sshd would accept it.
+    #[error("the SSH certificate from the cluster has the critical option `{0}`, which OpenSSH does not know")]
+    CriticalOption(String),
     /// It has expired already.
     #[error("the {kind} certificate from the cluster expired {ago} ago")]
     Expired {
@@ -274,7 +301,10 @@ impl Explain for Error {
     }
 
     fn exit(&self) -> Exit {
-        Exit::Refused
+        match self {
+            Self::NotYetValid { .. } => Exit::Network,
+            _ => Exit::Refused,
+        }
     }
 
     fn anchor(&self) -> &'static str {

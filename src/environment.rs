@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 /// Environment variables. Values are trimmed; an empty one counts as unset, because Bitbucket hands optional pipe
 /// variables over as empty strings (bitbucket-pipes.md 2.3).
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
     /// The environment of this process. What is not UTF-8 is left out: nothing that we read may be.
@@ -23,7 +25,7 @@ impl Environment {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Self(variables.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect())
     }
 }
 

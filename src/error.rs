@@ -61,9 +61,9 @@ impl Failure {
         render(&*self.0)
     }
 
-    /// The same in one line, for a ProxyCommand: whatever it says stands between the lines of ssh.
+    /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub fn one_line(&self) -> String {
-        foreign(&format!("{}. {}", self.0, self.0.what_to_do()))
+        format!("teleport-pipe: {}\n", flat(&format!("{}. {}", self.0, self.0.what_to_do())))
     }
 }
 
@@ -94,6 +94,15 @@ fn section(out: &mut String, label: &str, text: &str) {
 /// An error message of a server is input like any other (security-checklist.md D3).
 pub fn foreign(text: &str) -> String {
     const MOST: usize = 300;
+    let clean = flat(text);
+    match clean.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &clean[..end]),
+        None => clean,
+    }
+}
+
+/// The same, whole.
+fn flat(text: &str) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()) {
         if !clean.is_empty() {
@@ -101,11 +110,7 @@ pub fn foreign(text: &str) -> String {
         }
         clean.push_str(word);
     }
-    let clean = without_tokens(&clean);
-    match clean.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &clean[..end]),
-        None => clean,
-    }
+    without_tokens(&clean)
 }
 
 /// A message of Teleport's, fit for a log. Each line of it is the reason of the one before, one tab deeper

@@ -73,13 +73,6 @@ pub enum KeyPair {
 #[error("a key pair could not be {0}")]
 pub struct Error(&'static str);
 
-impl Error {
-    /// The thread that was to make a key is gone.
-    pub fn lost() -> Self {
-        Self("made")
-    }
-}
-
 impl crate::error::Explain for Error {
     fn what_to_do(&self) -> String {
         "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.".to_owned()
@@ -109,13 +102,13 @@ impl KeyPair {
         }
     }
 
-    /// The same on a thread of its own, with the operating system's random numbers.
+    /// The same on a thread of its own, which begins at once, with the operating system's random numbers.
     ///
     /// # Errors
     /// As [`KeyPair::generate`].
-    pub async fn generate_aside(suite: Suite) -> Result<Self, Error> {
+    pub fn generate_aside(suite: Suite) -> impl Future<Output = Result<Self, Error>> {
         let made = tokio::task::spawn_blocking(move || Self::generate(suite, &mut rand_core::OsRng));
-        made.await.unwrap_or_else(|_| Err(Error::lost()))
+        async { made.await.unwrap_or(Err(Error("made"))) }
     }
 
     /// The private key as Teleport writes it: RSA as PKCS#1 `RSA PRIVATE KEY`, ECDSA as PKCS#8 `PRIVATE KEY`.

@@ -21,6 +21,10 @@ pub fn start(debug: bool) {
 }
 
 fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    // The filter lets prefixes in.
+    if !STAGES.contains(&record.target()) {
+        return Ok(());
+    }
     let mark = match record.level() {
         log::Level::Warn | log::Level::Error => "warning: ",
         log::Level::Debug => "(debug) ",

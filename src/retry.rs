@@ -8,7 +8,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 /// No single attempt takes longer than this, however late the deadline is.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
 
-/// The moment at which a run gives up. Every call that can wait receives it.
+/// The moment at which a run, or one attempt of it, gives up. Every call that can wait receives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
 
@@ -28,7 +28,12 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// The result of `future`, or `late()` if that has not come by the deadline or within [`ATTEMPT`].
+    /// The deadline of an attempt that begins now.
+    fn attempt(self) -> Self {
+        Self(self.0.min(Instant::now() + ATTEMPT))
+    }
+
+    /// The result of `future`, or `late()` if that has not come by the deadline.
     ///
     /// # Errors
     /// Those of `future`, and `late()`.
@@ -37,7 +42,7 @@ impl Deadline {
         future: impl Future<Output = Result<T, E>>,
         late: impl FnOnce() -> E,
     ) -> Result<T, E> {
-        tokio::time::timeout(self.left().min(ATTEMPT), future).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.left(), future).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -47,25 +52,26 @@ pub trait Transient: std::error::Error {
     fn is_transient(&self) -> bool;
 }
 
-/// Tries up to five times, with exponentially growing and jittered pauses, as long as the error is transient and the
-/// deadline leaves time for a pause. `stage` names the line of the log.
+/// Tries up to seven times, with exponentially growing and jittered pauses, as long as the error is transient and the
+/// deadline leaves time for the pause. Each attempt is handed a deadline of its own. `stage` names the line of the log.
 ///
 /// # Errors
 /// The error of the last attempt.
 pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
     stage: &'static str,
     deadline: Deadline,
-    attempt: impl FnMut() -> F,
+    mut attempt: impl FnMut(Deadline) -> F,
 ) -> Result<T, E> {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(300))
-        .with_max_delay(Duration::from_secs(5))
-        .with_max_times(4)
-        .with_total_delay(Some(deadline.left()))
+        .with_max_delay(Duration::from_secs(10))
+        .with_max_times(6)
         .with_jitter();
-    attempt
+    (|| attempt(deadline.attempt()))
         .retry(pauses)
-        .when(|error| error.is_transient() && !deadline.is_over())
+        .when(Transient::is_transient)
+        // An attempt without time would only replace the error that says something by one that does not.
+        .adjust(|_, pause| pause.filter(|pause| *pause < deadline.left()))
         .notify(|error, pause| log::info!(target: stage, "{error}; trying again in {} ms", pause.as_millis()))
         .await
 }
@@ -91,7 +97,7 @@ mod tests {
     fn tries(transient: bool, timeout: Duration) -> u32 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let count = Cell::new(0);
-        let result: Result<(), No> = runtime.block_on(retry("test", Deadline::after(timeout), || async {
+        let result: Result<(), No> = runtime.block_on(retry("test", Deadline::after(timeout), |_| async {
             count.set(count.get() + 1);
             Err(No { transient })
         }));
@@ -102,7 +108,7 @@ mod tests {
     #[test]
     fn only_what_can_pass_is_tried_again_and_not_for_ever() {
         assert_eq!(tries(false, Duration::from_secs(3600)), 1);
-        assert_eq!(tries(true, Duration::from_secs(3600)), 5);
+        assert_eq!(tries(true, Duration::from_secs(3600)), 7);
         assert_eq!(tries(true, Duration::ZERO), 1);
     }
 }

@@ -157,6 +157,13 @@ impl FromStr for Ttl {
         if ttl < Duration::from_secs(60) {
             return Err(Invalid::new("is less than a minute", "Give at least 1m; the usual 1h suits most steps."));
         }
+        // The cluster cuts at 24 h and says so by what it issues; far beyond that it is a slip.
+        if ttl > Duration::from_secs(30 * 86_400) {
+            return Err(Invalid::new(
+                "is more than 30 days",
+                "Clusters allow 24h at most; the usual 1h suits most steps.",
+            ));
+        }
         Ok(Self(ttl))
     }
 }
@@ -175,6 +182,10 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
     const FORM: &str = "Write a number and a unit, such as 90s, 30m, 1h or 1h30m.";
     if text.chars().all(|c| c.is_ascii_digit()) {
         return Err(Invalid::new("has no unit", FORM));
+    }
+    // To the parser M is months, to whoever writes it, minutes.
+    if text.contains('M') {
+        return Err(Invalid::new("has the unit M", FORM));
     }
     humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))
 }
@@ -328,7 +339,7 @@ mod tests {
     fn durations() {
         assert_eq!("1h30m".parse::<Ttl>().unwrap().0.as_secs(), 5400);
         assert_eq!("1h0m0s".parse::<Ttl>().unwrap().0.as_secs(), 3600);
-        for text in ["3600", "30s", "soon", "", "-1h"] {
+        for text in ["3600", "30s", "soon", "", "-1h", "30M", "31d", "9000y", "99999999999999999999h"] {
             assert!(text.parse::<Ttl>().is_err(), "{text}");
         }
         assert_eq!(timeout("90s").unwrap().as_secs(), 90);

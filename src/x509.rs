@@ -12,8 +12,13 @@ use x509_cert::name::Name;
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
-/// A parsed certificate.
-pub struct X509(x509_cert::Certificate);
+/// A parsed certificate, with its encodings.
+pub struct X509 {
+    parsed: x509_cert::Certificate,
+    der: CertificateDer<'static>,
+    pem: String,
+    public_key: Vec<u8>,
+}
 
 /// The bytes are no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +31,13 @@ impl X509 {
     /// # Errors
     /// It is no certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, NotX509> {
-        x509_cert::Certificate::from_der(der).map(Self).map_err(|_| NotX509)
+        let parsed = x509_cert::Certificate::from_der(der).map_err(|_| NotX509)?;
+        Ok(Self {
+            pem: parsed.to_pem(LineEnding::LF).map_err(|_| NotX509)?,
+            public_key: parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|_| NotX509)?,
+            der: CertificateDer::from(der.to_vec()),
+            parsed,
+        })
     }
 
     /// Parses the first PEM block.
@@ -39,43 +50,43 @@ impl X509 {
     }
 
     /// DER.
-    pub fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from(self.0.to_der().unwrap_or_default())
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
     }
 
     /// PEM with lines of 64 characters, as Go writes it.
-    pub fn pem(&self) -> String {
-        self.0.to_pem(LineEnding::LF).unwrap_or_default()
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// The public key as SubjectPublicKeyInfo DER.
-    pub fn public_key_der(&self) -> Vec<u8> {
-        self.0.tbs_certificate.subject_public_key_info.to_der().unwrap_or_default()
+    pub fn public_key_der(&self) -> &[u8] {
+        &self.public_key
     }
 
     /// When it becomes valid.
     pub fn not_before(&self) -> SystemTime {
-        self.0.tbs_certificate.validity.not_before.to_system_time()
+        self.parsed.tbs_certificate.validity.not_before.to_system_time()
     }
 
     /// When it expires.
     pub fn not_after(&self) -> SystemTime {
-        self.0.tbs_certificate.validity.not_after.to_system_time()
+        self.parsed.tbs_certificate.validity.not_after.to_system_time()
     }
 
     /// The subject's common name: the user, in Teleport's user certificates.
     pub fn common_name(&self) -> Option<String> {
-        texts(&self.0.tbs_certificate.subject, COMMON_NAME).into_iter().next()
+        texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).into_iter().next()
     }
 
     /// The subject's organizations: the roles (teleport-issue-and-outputs.md 3).
     pub fn organizations(&self) -> Vec<String> {
-        texts(&self.0.tbs_certificate.subject, ORGANIZATION)
+        texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
     }
 
     /// The issuer's organization: the cluster (teleport-issue-and-outputs.md 1.2).
     pub fn issuer_organization(&self) -> Option<String> {
-        texts(&self.0.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
+        texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
     }
 }
 

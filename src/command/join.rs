@@ -1,12 +1,12 @@
 //! The run: token, discover, join, certificates, write, summary.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use teleport_api::proto::Certs;
 use teleport_api::types::CertAuthorityV2;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 
 use super::block_on;
 use crate::auth::{self, Auth, UserCerts};
@@ -16,15 +16,18 @@ use crate::error::{Failure, foreign};
 use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
-use crate::net::dial;
 use crate::net::discovery::{ClusterInfo, ClusterName, discover};
 use crate::net::http::Http;
 use crate::net::tls::{ClientIdentity, Trust};
+use crate::net::{self, dial};
 use crate::output::{self, ssh_config};
 use crate::retry::{Deadline, retry};
 use crate::settings::Settings;
 use crate::surroundings::Surroundings;
 use crate::x509::X509;
+
+/// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
+const LONGEST_NAME: usize = 109;
 
 /// Joins once and writes credentials.
 ///
@@ -37,13 +40,16 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let Settings { destination, foreign, owner, .. } = settings;
     let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
     let place = ssh_config::nameable(destination.absolute())?;
-    let trust = Trust::web(settings.ca_file.as_deref())?;
+    let ca_file = settings.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
+    let trust = Trust::web(ca_file.as_deref())?;
 
-    let run = Run { settings, id_token: &id_token, trust: &trust, deadline, now: (surroundings.now)() };
+    let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
+
+    let clock = surroundings.now;
+    let run = Run { settings, id_token: &id_token, trust: &trust, deadline, clock, now: clock() };
     let (cluster, credentials) = block_on(run.issue())??;
 
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing);
-    let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
     destination.write(files, deadline)?;
@@ -73,6 +79,7 @@ struct Run<'a> {
     id_token: &'a IdToken,
     trust: &'a Trust,
     deadline: Deadline,
+    clock: fn() -> SystemTime,
     now: SystemTime,
 }
 
@@ -113,9 +120,11 @@ impl Run<'_> {
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
         );
-        let suite = cluster.suite;
-        let key = tokio::spawn(KeyPair::generate_aside(suite));
-        Ok((cluster, http, async move { key.await.unwrap_or_else(|_| Err(keys::Error::lost())) }))
+        if cluster.name.as_str().len() > LONGEST_NAME {
+            return Err(net::Error::LongName { name: cluster.name.to_string() }.into());
+        }
+        let key = KeyPair::generate_aside(cluster.suite);
+        Ok((cluster, http, key))
     }
 
     async fn join(&self, request: &join::Request<'_>) -> Result<Outcome, Failure> {
@@ -136,23 +145,31 @@ impl Run<'_> {
     }
 
     async fn certificates(&self, joined: Joined, key: KeyPair, tcp: Option<TcpStream>) -> Result<Credentials, Failure> {
+        let service = joined.service;
         let bot = Bot::of(joined)?;
+        match self.settings.discreet {
+            true => log::info!(target: "join", "by {service}"),
+            false => log::info!(target: "join", "as {} by {service}", foreign(&bot.user)),
+        }
         let expires = self.now + self.settings.ttl.0;
-        let dialled = Mutex::new(tcp);
-        let (certs, host, user) = retry("certificates", self.deadline, || async {
-            let tcp = match dialled.lock().await.take() {
-                Some(tcp) => tcp,
-                None => dial::connect(&self.settings.proxy, self.deadline).await?,
-            };
-            let auth = Auth::over(tcp, &self.settings.proxy, &bot.cluster, &bot.trust, self.deadline).await?;
-            bot.ask(&auth, &key, expires).await
+        let dialled = Cell::new(tcp);
+        let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
+            let (dialled, bot, key) = (dialled.take(), &bot, &key);
+            async move {
+                let tcp = match dialled {
+                    Some(tcp) => tcp,
+                    None => dial::connect(&self.settings.proxy, deadline).await?,
+                };
+                let auth = Auth::over(tcp, &self.settings.proxy, &bot.cluster, &bot.trust, deadline).await?;
+                bot.ask(&auth, key, expires).await
+            }
         })
         .await
         .map_err(|error| if self.settings.discreet { error.discreetly() } else { error })?;
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);
-        let asked = Asked { key, cluster, known: bot.authorities, expires, now: self.now };
+        let asked = Asked { key, cluster, known: bot.authorities, expires, now: (self.clock)() };
         let credentials = credentials::check(asked, &certs, host, user)?;
         self.tell(&credentials);
         Ok(credentials)
@@ -193,7 +210,6 @@ impl Bot {
         }
         let user = certificate.common_name().ok_or_else(unusable)?;
         let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unusable)?;
-        log::info!(target: "join", "as {} by {}", foreign(&user), joined.service);
         let client = ClientIdentity { certificate: joined.certificate, key: joined.key.private_der()? };
         let trust = Trust::cluster(&joined.authorities, client);
         Ok(Self { user, cluster, authorities: joined.authorities, trust })
@@ -224,7 +240,8 @@ type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
 /// What came of it in one line, and what to type next. Where the log is public, not who may do what.
 fn summary(settings: &Settings, credentials: &Credentials, now: SystemTime) {
     let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
-    let place = settings.destination.display();
+    let place = shell_word(&foreign(&settings.destination.display().to_string()));
+    let config = shell_word(&foreign(&settings.destination.join("ssh_config").display().to_string()));
     let lives = rough(expires.duration_since(now).unwrap_or_default());
     let (who, login) = match settings.discreet {
         true => (format!("cluster {cluster}"), "<login>".to_owned()),
@@ -235,7 +252,7 @@ fn summary(settings: &Settings, credentials: &Credentials, now: SystemTime) {
     };
     log::info!(
         target: "done",
-        "{who}, valid for {lives}, files in {place}; next: ssh -F {place}/ssh_config {login}@<node>.{cluster}"
+        "{who}, valid for {lives}, files in {place}; next: ssh -F {config} {login}@<node>.{cluster}"
     );
 }
 
@@ -244,6 +261,15 @@ fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
     humantime::format_duration(Duration::from_secs(said)).to_string()
+}
+
+/// The text as one word of a shell's line.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 fn listed(names: &[String]) -> String {

@@ -68,13 +68,13 @@ impl Transient for Attempt {
     /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
     /// (teleport-join.md 8.19).
     fn is_transient(&self) -> bool {
-        let open = || self.refusal() == Some(Refusal::Other);
+        let open = || matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
         match self {
             Self::Net(error) => error.is_transient(),
             Self::Grpc { code: Code::Unknown | Code::Internal, .. } => open(),
             Self::Grpc { code, .. } => passes(*code),
             Self::Rest { status: 429, .. } => true,
-            Self::Rest { status, .. } => *status >= 500 && open(),
+            Self::Rest { status, .. } => *status >= 500 && *status != 501 && open(),
             Self::Nonsense(_) | Self::Key(_) => false,
         }
     }

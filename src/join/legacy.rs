@@ -1,11 +1,13 @@
 //! The older join: `POST /webapi/host/credentials` (teleport-join.md 2). v17 knows only this one.
 
+use std::cell::Cell;
+use std::time::{Duration, SystemTime};
+
 use base64ct::{Base64, Encoding as _};
+use hyper::body::Bytes;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime};
-use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::{Attempt, Joined, Request, expires};
@@ -50,14 +52,16 @@ struct Certs {
 pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
     let key = KeyPair::generate_aside(suite).await?;
     let body = body(request, &key)?;
-    let open = Mutex::new(Some(http));
-    let certs = retry("join", request.deadline, || async {
-        let mut http = match open.lock().await.take() {
-            Some(http) => http,
-            None => connect(request.proxy, request.trust, request.deadline).await?,
-        };
-        let answer = http.send("/webapi/host/credentials", Some(body.to_vec()), request.deadline).await?;
-        read(&answer)
+    let open = Cell::new(Some(http));
+    let certs = retry("join", request.deadline, |deadline| {
+        let (open, body) = (open.take(), body.clone());
+        async move {
+            let mut http = match open {
+                Some(http) => http,
+                None => connect(request.proxy, request.trust, deadline).await?,
+            };
+            read(&http.send("/webapi/host/credentials", Some(body), deadline).await?)
+        }
     })
     .await?;
     let certificate = der(&certs.tls)?;
@@ -65,7 +69,8 @@ pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Res
     Ok(Joined { key, suite, certificate, authorities, service: "REST" })
 }
 
-fn body(request: &Request<'_>, key: &KeyPair) -> Result<Zeroizing<Vec<u8>>, Attempt> {
+/// The request, in one buffer that is wiped when the last attempt is over.
+fn body(request: &Request<'_>, key: &KeyPair) -> Result<Bytes, Attempt> {
     let expires: Duration = expires(request);
     let body = Body {
         host_id: "",
@@ -83,7 +88,10 @@ fn body(request: &Request<'_>, key: &KeyPair) -> Result<Zeroizing<Vec<u8>>, Atte
         bot_instance_id: "",
         bot_generation: 0,
     };
-    serde_json::to_vec(&body).map(Zeroizing::new).map_err(|_| Attempt::Nonsense("the request cannot be written"))
+    // Large enough not to grow: a buffer that grows leaves copies of the ID token behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(4096 + request.id_token.reveal().len()));
+    serde_json::to_writer(&mut *json, &body).map_err(|_| Attempt::Nonsense("the request cannot be written"))?;
+    Ok(Bytes::from_owner(json))
 }
 
 fn read(answer: &Answer) -> Result<Certs, Attempt> {

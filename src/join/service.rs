@@ -1,5 +1,7 @@
 //! The join service: one stream of `teleport.join.v1.JoinService/Join` (teleport-join.md 3).
 
+use std::time::Duration;
+
 use prost_types::Timestamp;
 use rustls::pki_types::CertificateDer;
 use teleport_api::teleport::join::v1 as wire;
@@ -17,6 +19,9 @@ use crate::net::tls::{self, Service};
 use crate::net::{self, dial};
 use crate::retry::{Deadline, Transient, retry};
 
+/// How long a last message gets to be sent.
+const PARTING: Duration = Duration::from_millis(500);
+
 /// A failure, and whether the service had greeted us before.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempt}")]
@@ -32,8 +37,9 @@ impl Failed {
         match &self.attempt {
             Attempt::Grpc { code, .. } => *code == Code::Unimplemented,
             Attempt::Net(error) => {
-                let other_protocol = matches!(error, net::Error::NoAlpn { .. } | net::Error::Tls { .. });
-                !self.greeted && (error.is_transient() || other_protocol)
+                let elsewhere =
+                    matches!(error, net::Error::NoAlpn { .. } | net::Error::NotGrpc { .. } | net::Error::Tls { .. });
+                !self.greeted && (error.is_transient() || elsewhere)
             }
             _ => false,
         }
@@ -48,17 +54,17 @@ impl Transient for Failed {
 
 /// Joins, or finds that there is nobody to join by.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    match retry("join", request.deadline, || once(request)).await {
+    match retry("join", request.deadline, |deadline| once(request, deadline)).await {
         Ok(joined) => Ok(Outcome::Joined(joined)),
         Err(failed) if failed.is_absence() => Ok(Outcome::NotThere(failed.attempt)),
         Err(failed) => Err(Error::new(failed.attempt, None)),
     }
 }
 
-async fn once(request: &Request<'_>) -> Result<Joined, Failed> {
+async fn once(request: &Request<'_>, deadline: Deadline) -> Result<Joined, Failed> {
     let mut greeted = false;
     let talk = async {
-        let (mut stream, greeting) = Conversation::open(request).await?;
+        let (mut stream, greeting) = Conversation::open(request, deadline).await?;
         greeted = true;
         let suite = Suite::of_text(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
@@ -82,8 +88,8 @@ struct Conversation {
 
 impl Conversation {
     /// Connects, introduces itself, and is greeted.
-    async fn open(request: &Request<'_>) -> Result<(Self, wire::ServerInit), Attempt> {
-        let Request { proxy, trust, deadline, .. } = *request;
+    async fn open(request: &Request<'_>, deadline: Deadline) -> Result<(Self, wire::ServerInit), Attempt> {
+        let Request { proxy, trust, .. } = *request;
         let addr = proxy.to_string();
         let tcp = dial::connect(proxy, deadline).await?;
         let tls = tls::connect(tcp, &proxy.host, &Service::Join, trust, deadline).await?;
@@ -134,6 +140,8 @@ impl Conversation {
                     msg: "a join by ID token expects no challenge".to_owned(),
                 }))
                 .await;
+                // Nothing more is expected; waiting lets the message go out before the connection closes.
+                let _ = tokio::time::timeout(PARTING, self.hear.message()).await;
                 Err(Attempt::Nonsense("it is a challenge, which a join by ID token does not have"))
             }
             _ => Err(Attempt::Nonsense("it is no result for a bot")),

@@ -1,14 +1,24 @@
-//! TCP connections to the proxy.
+//! TCP connections to the proxy, by whichever of its addresses answers first.
 
-use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 
 use super::Error;
 use crate::retry::Deadline;
 use crate::settings::ProxyAddr;
 
-/// A connection to the first of the proxy's addresses that takes one.
+/// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A quiet connection is probed this often: an ssh session may say nothing for hours, and balancers and NAT forget
+/// (teleport-ssh-proxy.md 1.3). HTTP/2's own pings would be taken for an attack.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A connection to one of the proxy's addresses.
 ///
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
@@ -19,21 +29,63 @@ pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, 
 
 async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {
     let unresolved = |reason: String| Error::Resolve { host: addr.host.clone(), reason };
-    let addresses =
-        lookup_host((addr.host.as_str(), addr.port)).await.map_err(|error| unresolved(error.to_string()))?;
+    let found = lookup_host((addr.host.as_str(), addr.port)).await.map_err(|error| unresolved(error.to_string()))?;
+    let mut waiting = alternating(found).into_iter();
+    // Dropped, and with it every attempt but the one that won, when this function returns.
+    let mut racing = JoinSet::new();
     let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Requests are small and awaited: waiting for more to send would cost a round trip.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(error) => last = Some(error),
+    loop {
+        match waiting.next() {
+            Some(address) => drop(racing.spawn(TcpStream::connect(address))),
+            None if racing.is_empty() => break,
+            None => {}
+        }
+        let pause = if waiting.len() > 0 { HEAD_START } else { Duration::MAX };
+        match tokio::time::timeout(pause, racing.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(tuned(stream)),
+            Ok(Some(Ok(Err(error)))) => last = Some(error),
+            Ok(Some(Err(_)) | None) | Err(_) => {}
         }
     }
     Err(match last {
         Some(source) => Error::Connect { addr: addr.to_string(), source },
-        None => unresolved(io::Error::from(io::ErrorKind::NotFound).to_string()),
+        None => unresolved("it has no address".to_owned()),
     })
+}
+
+/// The addresses with the families taking turns, the resolver's first one first: a whole family may be dead.
+fn alternating(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let found: Vec<_> = found.collect();
+    let (first, other): (Vec<_>, Vec<_>) =
+        found.iter().partition(|address| found.first().is_some_and(|first| first.is_ipv6() == address.is_ipv6()));
+    let (mut first, mut other) = (first.into_iter(), other.into_iter());
+    let turns = std::iter::from_fn(|| match (first.next(), other.next()) {
+        (None, None) => None,
+        pair => Some([pair.0, pair.1]),
+    });
+    turns.flatten().flatten().collect()
+}
+
+/// The stream with options that a connection can live without, should the system not know them.
+fn tuned(stream: TcpStream) -> TcpStream {
+    // Requests are small and awaited: waiting for more to send would cost a round trip.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(&stream, true);
+    let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
+    let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE);
+    stream
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(|text| text.parse::<SocketAddr>().unwrap());
+        let [one, two, three, four] = addresses;
+        assert_eq!(alternating(addresses.into_iter()), [one, four, two, three]);
+        assert_eq!(alternating([four, one].into_iter()), [four, one]);
+        assert!(alternating([].into_iter()).is_empty());
+    }
 }

@@ -77,7 +77,7 @@ impl fmt::Display for ClusterName {
 /// # Errors
 /// The proxy is not reached, or it is no Teleport proxy.
 pub async fn discover(proxy: &ProxyAddr, trust: &Trust, deadline: Deadline) -> Result<(ClusterInfo, Http), Error> {
-    retry("discover", deadline, || async {
+    retry("discover", deadline, |deadline| async move {
         let mut http = connect(proxy, trust, deadline).await?;
         let answer = http.send("/webapi/find", None, deadline).await?;
         Ok((read(proxy, &answer)?, http))

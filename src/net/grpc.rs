@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tonic::body::Body;
@@ -55,26 +55,44 @@ impl Channel {
 
 impl tower_service::Service<Request<Body>> for Channel {
     type Response = Response<Incoming>;
-    type Error = hyper::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(cx)
+        self.sender.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // No `version` metadata: absent is accepted, a wrong one is not (teleport-join.md 1.4).
         let agent = HeaderValue::from_static(concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
-        Box::pin(self.sender.send_request(request))
+        let answer = self.sender.send_request(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            // Anything else is not the service's word but that of somebody in front of it, and tonic would make up a
+            // gRPC status for it.
+            match answer.status().as_u16() {
+                200 if kind.starts_with("application/grpc") => Ok(answer),
+                status => Err(NotGrpc(status).into()),
+            }
+        })
     }
 }
+
+/// An HTTP answer that is not gRPC, with its status.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP {0} where gRPC was expected")]
+struct NotGrpc(u16);
 
 /// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub fn broken(status: &Status, addr: &str) -> Option<Error> {
     let source = std::error::Error::source(status)?;
-    Some(Error::Broken { addr: addr.to_owned(), reason: super::reasons(source) })
+    match source.downcast_ref::<NotGrpc>() {
+        Some(NotGrpc(status)) => Some(Error::NotGrpc { addr: addr.to_owned(), status: *status }),
+        None => Some(super::broken(addr, source)),
+    }
 }
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too

@@ -8,7 +8,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 
-use super::{Error, Stream};
+use super::{Error, Stream, broken};
 use crate::retry::Deadline;
 
 /// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
@@ -20,8 +20,7 @@ pub struct Http {
     addr: String,
 }
 
-/// An answer.
-#[derive(Debug)]
+/// An answer. There is no `Debug`: it may hold certificates.
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -46,13 +45,13 @@ impl Http {
     ///
     /// # Errors
     /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
-    pub async fn send(&mut self, path: &str, json: Option<Vec<u8>>, deadline: Deadline) -> Result<Answer, Error> {
+    pub async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
         let addr = self.addr.clone();
         let late = || Error::Late { addr, waiting_for: "an HTTP answer" };
         deadline.bound(self.exchange(path, json), late).await
     }
 
-    async fn exchange(&mut self, path: &str, json: Option<Vec<u8>>) -> Result<Answer, Error> {
+    async fn exchange(&mut self, path: &str, json: Option<Bytes>) -> Result<Answer, Error> {
         let addr = self.addr.as_str();
         let mut request = Request::builder()
             .uri(path)
@@ -62,7 +61,7 @@ impl Http {
         if json.is_some() {
             request = request.method(Method::POST).header(CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::from(json.unwrap_or_default())).map_err(|error| broken(addr, &error))?;
+        let request = request.body(Full::new(json.unwrap_or_default())).map_err(|error| broken(addr, &error))?;
         self.sender.ready().await.map_err(|error| broken(addr, &error))?;
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
         let status = response.status().as_u16();
@@ -79,8 +78,4 @@ impl Http {
         })?;
         Ok(Answer { status, content_type, body: body.to_bytes().to_vec() })
     }
-}
-
-fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::Broken { addr: addr.to_owned(), reason: super::reasons(error) }
 }

@@ -59,6 +59,44 @@ pub enum Error {
         /// The server's name.
         host: String,
     },
+    /// Auth or the transport service show a certificate that the cluster's host CA did not sign, or for another name.
+    #[error("the certificate of {host} is not one of the cluster's host CA ({reason})")]
+    NotOfCluster {
+        /// The server's name.
+        host: String,
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// Any other fault of a certificate.
+    #[error("the certificate of {host} cannot be accepted ({reason})")]
+    Certificate {
+        /// The server's name.
+        host: String,
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// The other side does not accept our certificate. It comes as a TLS alert, not as an answer.
+    #[error("{addr} does not accept the certificate that was issued ({alert})")]
+    ClientRefused {
+        /// `host:port`, or the service.
+        addr: String,
+        /// The name of the alert.
+        alert: String,
+    },
+    /// Not this way.
+    #[error("the cluster's name has {} characters, more than the 109 that this way to its Auth Service can carry", name.len())]
+    LongName {
+        /// The name.
+        name: String,
+    },
+    /// HTTP where gRPC was expected.
+    #[error("{addr} answered HTTP {status} where gRPC was expected")]
+    NotGrpc {
+        /// `host:port`, or the service.
+        addr: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// It is the certificate of somebody else.
     #[error("the certificate of {host} is not for that name ({names})")]
     WrongName {
@@ -125,6 +163,19 @@ pub enum Error {
     },
 }
 
+/// The failure of an open connection. TLS 1.3 tells a client that its certificate is refused only after the handshake,
+/// by an alert, which the layers above hand on as text (teleport-ssh-proxy.md 2.2).
+fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+    const ALERTS: [&str; 5] =
+        ["BadCertificate", "CertificateExpired", "CertificateUnknown", "AccessDenied", "UnknownCA"];
+    let (addr, reason) = (addr.to_owned(), crate::error::foreign(&reasons(error)));
+    let alert = reason.split_once("received fatal alert: ").map(|(_, alert)| alert);
+    match alert.and_then(|alert| ALERTS.into_iter().find(|name| alert.starts_with(name))) {
+        Some(alert) => Error::ClientRefused { addr, alert: alert.to_owned() },
+        None => Error::Broken { addr, reason },
+    }
+}
+
 /// An error of a library and what it rests on, in one line.
 fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     // rustls explains to programmers, with a link, that the other side went away without a word.
@@ -145,7 +196,8 @@ impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
             Self::Resolve { .. } | Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
+            Self::NotGrpc { status, .. } => *status >= 500,
             _ => false,
         }
     }
@@ -166,6 +218,16 @@ impl Explain for Error {
                 Self::Untrusted { .. } => {
                     "The cluster has a certificate of a private authority, or a company proxy inspects TLS."
                 }
+                Self::NotOfCluster { .. } => {
+                    "The host CA was rotated since the credentials were issued, or something in between ends TLS."
+                }
+                Self::Certificate { .. } => "The certificate was made for something else, or by a tool with a mistake.",
+                Self::ClientRefused { .. } => {
+                    "The bot is locked, its roles demand a device or an address that this runner does not have, \
+                     the certificate has expired, or a clock is wrong."
+                }
+                Self::LongName { .. } => return None,
+                Self::NotGrpc { .. } => "A load balancer in front of the proxy does not pass gRPC on.",
                 Self::WrongName { .. } => "The proxy is known under another name.",
                 Self::WrongTime { .. } => "The certificate was not renewed, or the clock here is wrong.",
                 Self::Tls { .. } => "The port speaks something else than TLS, or only old versions of it.",
@@ -198,6 +260,17 @@ impl Explain for Error {
                 "Give the authority's certificate in a PEM file: SSL_CERT_FILE=/path/to/ca.pem. \
                  It is trusted in addition to the public ones."
             }
+            Self::NotOfCluster { .. } => {
+                "Run teleport-pipe again in this step. If that does not help, let TLS pass through to the proxy (layer 4)."
+            }
+            Self::Certificate { .. } => "Give the proxy a certificate that browsers accept, too.",
+            Self::ClientRefused { .. } => {
+                "See `tctl get locks`, the options of the bot's roles, and the clocks of runner and cluster."
+            }
+            Self::LongName { .. } => "Clusters with longer names are not supported yet.",
+            Self::NotGrpc { .. } => {
+                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."
+            }
             Self::WrongName { .. } => "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
             Self::WrongTime { .. } => "Look at the clock of the runner first, then at the certificate.",
             Self::Tls { .. } => "Check the port of PROXY_SERVER (--proxy-server); TLS 1.2 is the least.",
@@ -220,6 +293,7 @@ impl Explain for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::CaFile { .. } => Exit::BadInput,
+            Self::ClientRefused { .. } => Exit::Refused,
             _ => Exit::Network,
         }
     }
@@ -229,6 +303,11 @@ impl Explain for Error {
             Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
             Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
             Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",
+            Self::NotOfCluster { .. } => "a-certificate-is-not-the-clusters",
+            Self::Certificate { .. } => "the-proxys-certificate-cannot-be-accepted",
+            Self::ClientRefused { .. } => "the-cluster-does-not-accept-the-certificate",
+            Self::LongName { .. } => "the-clusters-name-is-too-long",
+            Self::NotGrpc { .. } => "not-grpc",
             Self::WrongName { .. } => "the-proxys-certificate-is-for-another-name",
             Self::WrongTime { .. } => "the-proxys-certificate-is-out-of-date",
             Self::Tls { .. } => "no-tls-connection",

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::discovery::ClusterName;
 use super::{Error, Stream};
+use crate::error::foreign;
 use crate::retry::Deadline;
 
 /// What we want to talk to behind the proxy's one port.
@@ -72,10 +73,8 @@ impl Trust {
             let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
             let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
             let before = roots.len();
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-            }
+            // A whole system's bundle may hold a certificate that rustls does not read.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
             if roots.len() == before {
                 return Err(unusable("there is no certificate in it".to_owned()));
             }
@@ -128,7 +127,10 @@ pub async fn connect(
     let name = ServerName::try_from(server.to_owned()).map_err(|error| other(error.to_string()))?;
     let config = trust.config(service).map_err(|error| other(error.to_string()))?;
     let handshake = async {
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| explain(server, &error))
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| match &trust.client {
+            None => explain_web(server, &error),
+            Some(_) => explain_cluster(server, &error),
+        })
     };
     let late = || Error::Late { addr: server.to_owned(), waiting_for: "a TLS handshake" };
     let stream = deadline.bound(handshake, late).await?;
@@ -139,10 +141,28 @@ pub async fn connect(
     Ok(Box::new(stream))
 }
 
-/// The failure of a handshake, told apart by what a person can do.
-fn explain(server: &str, error: &std::io::Error) -> Error {
+/// The failure of a handshake with Auth or the transport service.
+fn explain_cluster(server: &str, error: &std::io::Error) -> Error {
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(fault)) => {
+            let reason = match fault {
+                CertificateError::UnknownIssuer => "another authority signed it".to_owned(),
+                fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
+            };
+            Error::NotOfCluster { host: server.to_owned(), reason }
+        }
+        _ => explain_web(server, error),
+    }
+}
+
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// The failure of a handshake with the proxy's web port, told apart by what a person can do.
+fn explain_web(server: &str, error: &std::io::Error) -> Error {
     let host = server.to_owned();
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+    let Some(tls) = tls_error(error) else {
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
     match tls {
@@ -152,7 +172,7 @@ fn explain(server: &str, error: &std::io::Error) -> Error {
             CertificateError::NotValidForNameContext { presented, .. } => {
                 // Each is written as `DnsName("example.com")`.
                 let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
-                Error::WrongName { host, names: crate::error::foreign(&format!("it is for {}", names.join(", "))) }
+                Error::WrongName { host, names: foreign(&format!("it is for {}", names.join(", "))) }
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 Error::WrongTime { host, problem: "has expired" }
@@ -160,10 +180,10 @@ fn explain(server: &str, error: &std::io::Error) -> Error {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Error::WrongTime { host, problem: "is not valid yet" }
             }
-            _ => Error::Tls { host, reason: tls.to_string() },
+            _ => Error::Certificate { host, reason: foreign(&tls.to_string()) },
         },
         rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => Error::NoAlpn { host },
-        _ => Error::Tls { host, reason: tls.to_string() },
+        _ => Error::Tls { host, reason: foreign(&tls.to_string()) },
     }
 }
 

@@ -11,19 +11,31 @@ use crate::x509::X509;
 
 /// Key, SSH certificate, TLS certificate, then all SSH authorities, then all TLS authorities.
 pub fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::new());
+    // Large enough not to grow: a buffer that grows leaves copies of the key behind.
+    let mut text = Zeroizing::new(String::with_capacity(size(credentials, key_pem)));
     text.push_str(key_pem);
     text.push_str(&credentials.ssh_certificate);
     text.push('\n');
-    text.push_str(&credentials.tls_certificate.pem());
+    text.push_str(credentials.tls_certificate.pem());
     for authority in &credentials.host_authorities {
         let patterns = format!("{0},*.{0}", authority.cluster);
         authority.ssh.iter().for_each(|key| text.push_str(&cert_authority(&patterns, key)));
     }
     for certificate in credentials.host_authorities.iter().flat_map(|authority| &authority.tls) {
-        text.push_str(&certificate.pem());
+        text.push_str(certificate.pem());
     }
     text
+}
+
+/// At least as many bytes as the file has.
+fn size(credentials: &Credentials, key_pem: &str) -> usize {
+    let authorities = credentials.host_authorities.iter();
+    let lines = authorities.map(|authority| {
+        let keys = authority.ssh.iter().map(|key| key.as_str().len() + 2 * authority.cluster.as_str().len() + 64);
+        keys.sum::<usize>() + authority.tls.iter().map(|certificate| certificate.pem().len()).sum::<usize>()
+    });
+    let own = key_pem.len() + credentials.ssh_certificate.len() + credentials.tls_certificate.pem().len() + 64;
+    own + lines.sum::<usize>()
 }
 
 /// What the ProxyCommand needs of an identity file.

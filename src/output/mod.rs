@@ -5,7 +5,7 @@ pub mod identity_file;
 pub mod known_hosts;
 pub mod ssh_config;
 
-use crate::credentials::{Authority, Credentials};
+use crate::credentials::{Authority, Credentials, SshAuthority};
 use crate::destination::File;
 use crate::keys;
 
@@ -44,6 +44,6 @@ fn certificates(authorities: &[Authority]) -> String {
 }
 
 /// An SSH authority's key as a known_hosts line for these host patterns. `type=host` stands in the comment column.
-fn cert_authority(patterns: &str, key: &ssh_key::PublicKey) -> String {
-    format!("@cert-authority {patterns} {} type=host\n", key.to_openssh().unwrap_or_default())
+fn cert_authority(patterns: &str, key: &SshAuthority) -> String {
+    format!("@cert-authority {patterns} {} type=host\n", key.as_str())
 }

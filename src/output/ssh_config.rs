@@ -71,12 +71,13 @@ impl Paths {
         format!("\"{}/{file}\"", self.destination).replace('%', "%%")
     }
 
-    /// What ssh has its shell run. Quoted for the shell, then for ssh's tokens.
+    /// What ssh has its shell run. Quoted for the shell, then for ssh's tokens; what ssh fills in is quoted, too, since
+    /// older versions let metacharacters through (CVE-2023-51385).
     fn proxy_command(&self, cluster: &ClusterName) -> String {
         let shell = |text: &str| format!("'{}'", text.replace('\'', r#"'"'"'"#)).replace('%', "%%");
         format!(
             "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} \
-             --no-connection-upgrade --resume --user=%r --host=%h --port=%p",
+             --no-connection-upgrade --resume --user='%r' --host='%h' --port='%p'",
             shell(&format!("{}/{}", self.destination, super::BINARY)),
             shell(&self.destination),
             shell(&self.proxy.to_string()),
