@@ -5,6 +5,8 @@ use std::io::Write as _;
 use env_logger::fmt::Formatter;
 use log::{LevelFilter, Record};
 
+use crate::error::without_tokens;
+
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).
 const STAGES: [&str; 6] = ["token", "discover", "join", "certificates", "write", "done"];
@@ -30,12 +32,13 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
         log::Level::Debug => "(debug) ",
         _ => "",
     };
-    writeln!(out, "{:<13} {mark}{}", record.target(), record.args())
+    writeln!(out, "{:<13} {mark}{}", record.target(), without_tokens(&record.args().to_string()))
 }
 
-/// Prints to stderr, past the log.
+/// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an argument
+/// that clap quotes, or as a path.
 pub fn print(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(without_tokens(text).as_bytes());
 }
 
 /// A panic is a bug: one line that says where, never the payload, which may quote what was being handled.

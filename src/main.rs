@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
-use teleport_pipe::error::{Exit, Failure, without_tokens};
+use teleport_pipe::error::{Exit, Failure};
 use teleport_pipe::surroundings::Surroundings;
 use teleport_pipe::{command, log, pipe};
 
@@ -15,8 +15,7 @@ fn main() -> ExitCode {
         Err(usage) => {
             // Help and the version go to stdout with 0, mistakes to stderr with 2; clap knows.
             if usage.use_stderr() {
-                // It quotes arguments, and one may be an ID token.
-                log::print(&without_tokens(&usage.render().to_string()));
+                log::print(&usage.render().to_string());
             } else {
                 let _ = usage.print();
             }
