@@ -11,4 +11,5 @@ mod main_job;
 mod network;
 mod place;
 mod refusals;
+mod secrets;
 mod step;

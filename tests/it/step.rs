@@ -72,6 +72,11 @@ impl Step {
         self
     }
 
+    /// The values of all variables.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
+        self.env.values().map(String::as_str)
+    }
+
     /// The clone directory.
     pub(crate) fn dir(&self) -> &Path {
         self.clone_dir.path()

@@ -1,0 +1,160 @@
+//! No secret in any output, at the highest verbosity, however a run ends: the ID token, keys, certificates.
+
+use std::path::Path;
+
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use testcluster::{JoinService, Testcluster};
+
+use crate::failure::Failure;
+use crate::step::{Said, Step};
+use crate::{network, refusals};
+
+/// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
+const WINDOW: usize = 12;
+
+/// Texts that must not be seen, not even [`WINDOW`] characters of them.
+#[derive(Default)]
+struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// Every ID token in the variables of the step, and the same once more in base64.
+    fn of(step: &Step) -> Self {
+        let mut secrets = Self::default();
+        step.values().filter(|value| value.starts_with("eyJ")).for_each(|token| secrets.add_token(token));
+        secrets
+    }
+
+    fn add_token(&mut self, token: &str) {
+        self.0.extend(token.split('.').map(str::to_owned));
+        self.0.push(Base64::encode_string(token.as_bytes()));
+        self.0.push(Base64UrlUnpadded::encode_string(token.as_bytes()));
+    }
+
+    /// Everything in the destination's files that is base64 of some length: keys and certificates.
+    fn add_files(&mut self, directory: &Path) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            // The copy of the program is no text.
+            let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
+            let base64 = |word: &&str| word.len() >= 40 && word.chars().all(|c| is_base64(c));
+            self.0.extend(text.split(|c: char| !is_base64(c)).filter(base64).map(str::to_owned));
+        }
+    }
+
+    /// A piece of a secret that is in the text. Upper and lower case do not matter: host names lose it.
+    fn seen_in(&self, text: &str) -> Option<&str> {
+        let text = text.to_lowercase();
+        let windows = |secret| (0..=str::len(secret) - WINDOW).map(move |at| &secret[at..at + WINDOW]);
+        let secrets = self.0.iter().filter(|secret| secret.len() >= WINDOW);
+        secrets.flat_map(|secret| windows(secret)).find(|window| text.contains(&window.to_lowercase()))
+    }
+
+    #[track_caller]
+    fn check(&self, said: &Said, what: &str) {
+        for text in [&said.stdout, &said.stderr] {
+            assert_eq!(self.seen_in(text), None, "{what}:\n{text}");
+        }
+    }
+}
+
+fn is_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')
+}
+
+/// The step as somebody in despair sets it up.
+fn loud(step: Step) -> Step {
+    step.env("DEBUG", "true").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
+}
+
+#[test]
+fn not_in_success() {
+    for service in [JoinService::Present, JoinService::Absent] {
+        let cluster = Testcluster::builder().join_service(service).start();
+        let step = loud(Step::of(&cluster));
+        let mut secrets = Secrets::of(&step);
+        let said = step.product(&["-d"]).ok();
+        secrets.add_files(&step.dir().join("tbot-user"));
+        assert!(secrets.0.iter().any(|secret| secret.starts_with("MI")), "the private key is among the secrets");
+        secrets.check(&said, "the pipe");
+        let said = step.ssh(&[&Step::node(&cluster), "true"]).ok();
+        secrets.check(&said, "the ProxyCommand");
+    }
+}
+
+fn every_failure() -> Vec<Failure> {
+    let mut all = refusals::variables();
+    all.extend(refusals::flags());
+    all.extend(refusals::id_tokens());
+    all.extend(refusals::joins());
+    all.extend(refusals::certificates());
+    all.extend(network::final_ones());
+    all.extend(network::stubborn_ones());
+    all.extend(network::silent_ones());
+    all
+}
+
+#[test]
+fn not_in_any_failure() {
+    for failure in every_failure() {
+        let (_cluster, step) = failure.prepare();
+        let step = match failure.name {
+            "debug-maybe" => step,
+            // Seconds of trying again would add nothing.
+            _ if failure.exit == 5 => loud(step).env("TIMEOUT", "1s"),
+            _ => loud(step),
+        };
+        let said = failure.run(&step, &["-d"]);
+        assert_eq!(said.status, Some(failure.exit), "{}: {}", failure.name, said.stderr);
+        Secrets::of(&step).check(&said, failure.name);
+    }
+}
+
+#[test]
+fn not_where_the_token_is_given_in_the_wrong_place() {
+    let cluster = Testcluster::start();
+    let step = loud(Step::of(&cluster));
+    let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN").to_owned();
+    let secrets = Secrets::of(&step);
+    let run = |args: &[&str]| {
+        let said = step.product(args);
+        assert!(matches!(said.status, Some(2..=6)), "{args:?}: {said:?}");
+        secrets.check(&said, "a token in the wrong place");
+    };
+    run(&[&token]);
+    run(&["start", &token]);
+    run(&["start", "identity", &token]);
+    run(&["start", "identity", &format!("--tokn={token}")]);
+    let good =
+        ["--proxy-server=name.invalid", "--token=t", "--destination=./d", "--timeout=1s", "--join-method=bitbucket"];
+    for flag in ["--proxy-server", "--token", "--destination", "--timeout", "--join-method", "--storage"] {
+        let wrong = format!("{flag}={token}");
+        let others = good.iter().copied().filter(|good| !good.starts_with(flag));
+        let args: Vec<_> = ["-d", "start", "identity", "--oneshot", &wrong].into_iter().chain(others).collect();
+        run(&args);
+    }
+}
+
+/// What these tests rest on: a leak would be found.
+#[test]
+fn a_canary_is_seen() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN");
+    let mut secrets = Secrets::of(&step);
+    let log = step.pipe().ok().stderr;
+    let planted = |canary: &str| format!("{log}(debug) {canary} was sent\n");
+    assert_eq!(secrets.seen_in(&planted("nothing")), None);
+    for (at, part) in token.split('.').enumerate() {
+        assert!(secrets.seen_in(&planted(&part[20..20 + WINDOW])).is_some(), "part {at}");
+        assert!(secrets.seen_in(&planted(&part.to_lowercase())).is_some(), "part {at} as a host name");
+    }
+    assert!(secrets.seen_in(&planted(&Base64::encode_string(token.as_bytes()))).is_some());
+
+    let key = std::fs::read_to_string(step.output("key")).unwrap();
+    let body = key.lines().nth(2).unwrap();
+    assert_eq!(secrets.seen_in(&planted(body)), None);
+    secrets.add_files(&step.dir().join("tbot-user"));
+    assert!(secrets.seen_in(&planted(&body[..WINDOW])).is_some());
+    let certificate = std::fs::read_to_string(step.output("key-cert.pub")).unwrap();
+    let body = certificate.split(' ').nth(1).unwrap();
+    assert!(secrets.seen_in(&planted(&body[200..200 + WINDOW])).is_some());
+}
