@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::Path;
 
 use rustix::fs::Mode as Bits;
-use zeroize::Zeroizing;
+use zeroize::Zeroize as _;
 
 pub use self::error::Error;
 pub use self::ours::{FIRST_LINE, Listing};
@@ -52,7 +52,7 @@ pub enum Foreign {
 #[derive(Clone)]
 pub struct File {
     name: String,
-    contents: Zeroizing<Vec<u8>>,
+    contents: Vec<u8>,
     mode: Mode,
 }
 
@@ -158,17 +158,26 @@ impl Destination {
 impl File {
     /// A file for its owner's eyes only. The contents are copied; this copy is wiped when dropped.
     pub fn private(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
-        Self { name: name.into(), contents: Zeroizing::new(contents.as_ref().to_vec()), mode: Mode::Private }
+        Self { name: name.into(), contents: contents.as_ref().to_vec(), mode: Mode::Private }
     }
 
     /// A program. The contents are taken, not copied: ours has 3 MB.
     pub fn executable(name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), contents: Zeroizing::new(contents.into()), mode: Mode::Executable }
+        Self { name: name.into(), contents: contents.into(), mode: Mode::Executable }
     }
 
     /// Its name in the destination.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl Drop for File {
+    /// A program is no secret, and long.
+    fn drop(&mut self) {
+        if self.mode == Mode::Private {
+            self.contents.zeroize();
+        }
     }
 }
 
