@@ -7,6 +7,7 @@
 
 mod documented;
 mod failure;
+mod killed;
 mod machine;
 mod main_job;
 mod network;
