@@ -104,19 +104,17 @@ impl Identity {
     /// A flag is missing, cannot be understood, or asks for something that is not there yet.
     pub fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
         self.refuse_the_unsupported()?;
-        let given = |flag: &'_ Option<String>, variable| {
-            flag.as_deref().map(str::trim).or_else(|| env.get(variable)).map(str::to_owned)
-        };
         let missing = |name, example| Error::Missing { name, example };
-        let proxy =
-            given(&self.proxy_server, "TELEPORT_PROXY").ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
-        let token = given(&self.token, "TELEPORT_BOT_TOKEN").ok_or(missing("--token", "example-bot"))?;
-        let destination = self.destination.as_deref().ok_or(missing("--destination", "./tbot-user"))?;
-        let ttl = self.certificate_ttl.as_deref().unwrap_or(default::TTL);
-        let limit = self.timeout.as_deref().unwrap_or(default::TIMEOUT);
+        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
+        let proxy = proxy.ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
+        let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
+        let token = token.ok_or(missing("--token", "example-bot"))?;
+        let destination = given(&self.destination).ok_or(missing("--destination", "./tbot-user"))?;
+        let ttl = given(&self.certificate_ttl).unwrap_or(default::TTL);
+        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
         Ok(Settings {
-            proxy: proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", &proxy))?,
-            token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", &token))?,
+            proxy: proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?,
+            token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", token))?,
             destination: directory(destination)?,
             foreign: Foreign::Leave,
             ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
@@ -132,14 +130,18 @@ impl Identity {
         if !self.oneshot {
             return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
         }
-        match self.join_method.as_deref() {
+        if let Some(path) = given(&self.token).filter(|token| token.starts_with('/')) {
+            let what = format!("reading the join token's name from the file {}", crate::error::foreign(path));
+            return unsupported(what, "Give the name itself: with `bitbucket` it is no secret.");
+        }
+        match given(&self.join_method) {
             None | Some("bitbucket") => {}
             Some(method) => {
                 let what = format!("the join method `{}`", crate::error::foreign(method));
                 return unsupported(what, "Use --join-method=bitbucket, in a step with `oidc: true`.");
             }
         }
-        match self.storage.as_deref() {
+        match given(&self.storage) {
             None | Some("memory://") => Ok(()),
             Some(_) => unsupported(
                 "keeping the bot's state between runs".to_owned(),
@@ -147,6 +149,11 @@ impl Identity {
             ),
         }
     }
+}
+
+/// The value of a flag, trimmed. An empty one is unset, as with variables: `--token="$TOKEN"` is what scripts say.
+fn given(flag: &Option<String>) -> Option<&str> {
+    flag.as_deref().map(str::trim).filter(|value| !value.is_empty())
 }
 
 /// A destination as tbot takes it: a path, or `file:///path`.
@@ -250,8 +257,21 @@ mod tests {
             let error = identity(&format!("{line} {more}")).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{more}");
         }
+        let error = identity("tbot start identity --destination=d --proxy-server=p --token=/run/token --oneshot");
+        assert!(matches!(error, Err(Error::Unsupported { .. })));
         let error = identity("tbot start identity --destination=memory:// --proxy-server=p --token=t --oneshot");
         assert!(matches!(error, Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn an_empty_flag_is_unset() {
+        let flags = ["tbot", "start", "identity", "--oneshot", "--destination=d", "--proxy-server=", "--token= "];
+        let Face::Identity(flags) = Cli::try_parse_from(flags).unwrap().face() else { panic!() };
+        let env = Environment::from_iter([("TELEPORT_PROXY", "p.example"), ("TELEPORT_BOT_TOKEN", "t")]);
+        let settings = flags.settings(&env, false).unwrap();
+        assert_eq!((settings.proxy.host.as_str(), settings.token.as_str()), ("p.example", "t"));
+        let error = flags.settings(&Environment::default(), false).unwrap_err();
+        assert_eq!(error.to_string(), "--proxy-server is not set");
     }
 
     #[test]

@@ -37,14 +37,15 @@ fn main() -> ExitCode {
 }
 
 fn run(face: Face, debug: bool) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process()?;
     match face {
         Face::Pipe => {
+            let surroundings = Surroundings::of_process()?;
             let debug = debug || pipe::debug(&surroundings.env)?;
             log::start(debug);
             command::join::run(&pipe::settings(&surroundings.env)?, &surroundings)
         }
         Face::Identity(flags) => {
+            let surroundings = Surroundings::of_process()?;
             log::start(debug);
             command::join::run(&flags.settings(&surroundings.env, debug)?, &surroundings)
         }

@@ -135,7 +135,10 @@ impl Run<'_> {
     fn explained(&self, error: join::Error) -> join::Error {
         match self.settings.discreet {
             true => error,
-            false => error.with_token_spec(bitbucket::token_spec(self.id_token.claims())),
+            false => {
+                let claims = self.id_token.claims();
+                error.with_advice(bitbucket::listing(claims), bitbucket::token_spec(claims))
+            }
         }
     }
 

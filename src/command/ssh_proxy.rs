@@ -16,8 +16,8 @@ use tonic::{Code, Status, Streaming};
 
 use super::block_on;
 use crate::cli::SshProxy;
-use crate::error::{Exit, Explain, Failure, foreign};
-use crate::net::grpc::{Channel, broken};
+use crate::error::{Exit, Explain, Failure, foreign, nested};
+use crate::net::grpc::{Channel, broken, code_name};
 use crate::net::tls::{self, ClientIdentity, Service, Trust};
 use crate::net::{self, dial};
 use crate::output::identity_file::{self, Identity};
@@ -51,6 +51,8 @@ pub fn run(flags: &SshProxy) -> Result<(), Failure> {
     let unreadable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
     let bytes = zeroize::Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?);
     let identity = identity_file::parse(&bytes).map_err(|what| unreadable(format!("its {what} cannot be read")))?;
+    // The session may last for hours; the text of the key need not.
+    drop(bytes);
     let certificate = X509::from_der(&identity.certificate).map_err(|_| unreadable("no certificate".to_owned()))?;
     if certificate.not_after() <= std::time::SystemTime::now() {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
@@ -98,15 +100,19 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
     let up = send(tokio::io::stdin(), frames);
     let down = receive(first, answers, tokio::io::stdout());
     tokio::pin!(up, down);
-    let ended = tokio::select! {
-        // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4).
-        () = &mut up => tokio::time::timeout(PARTING, down).await.unwrap_or(Ok(())),
-        ended = &mut down => ended,
-    };
-    ended.map_err(|status| Error::of(&status, &name, proxy))
+    tokio::select! {
+        // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4), and whatever
+        // comes of that, nobody is left to be told.
+        () = &mut up => {
+            let _ = tokio::time::timeout(PARTING, down).await;
+            Ok(())
+        }
+        ended = &mut down => ended.map_err(|status| Error::ended(&status, &name, proxy)),
+    }
 }
 
-/// From ssh to the node. Ends with ssh's end, or when nobody takes frames any more.
+/// From ssh to the node. Ends with ssh's end, and with nothing else: when nobody takes frames any more, the node has
+/// ended, and may have said things before that are still on their way to ssh.
 async fn send(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<ProxySshRequest>) {
     let mut buffer = vec![0; FRAME];
     loop {
@@ -116,7 +122,7 @@ async fn send(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<ProxySshRequest
             Ok(length) => {
                 let frame = Out::Ssh(Frame { payload: buffer[..length].to_vec() });
                 if to.send(ProxySshRequest { dial_target: None, frame: Some(frame) }).await.is_err() {
-                    return;
+                    return std::future::pending().await;
                 }
             }
         }
@@ -142,11 +148,17 @@ async fn receive(
         }
         next = match from.message().await {
             Ok(message) => message,
-            Err(status) if status.code() == Code::Cancelled => None,
+            Err(status) if is_end(&status) => None,
             Err(status) => return Err(status),
         };
     }
     Ok(())
+}
+
+/// Whether a status is how a stream ends that one side has left. A reset without an error reaches us as a stream that
+/// ended without a status.
+fn is_end(status: &Status) -> bool {
+    status.code() == Code::Cancelled || status.message().contains("missing grpc-status trailer")
 }
 
 /// Why there is no way to the node. ssh itself says only that the connection was closed, so this is the diagnosis.
@@ -177,6 +189,24 @@ pub enum Error {
         /// The proxy's words.
         reason: String,
     },
+    /// The proxy does not let this bot go there, or not now.
+    #[error("the proxy refused a connection to node {name}: {reason} ({})", code_name(*code))]
+    Refused {
+        /// What was asked for.
+        name: String,
+        /// The proxy's words.
+        reason: String,
+        /// Its code.
+        code: Code,
+    },
+    /// In the middle of a session.
+    #[error("the connection to node {name} ended: {reason}")]
+    Ended {
+        /// What was asked for.
+        name: String,
+        /// The proxy's words.
+        reason: String,
+    },
     /// A load balancer that ends TLS.
     #[error("--connection-upgrade is not supported yet")]
     Upgrade,
@@ -186,7 +216,21 @@ impl Error {
     fn of(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
         match broken(status, &proxy.to_string()) {
             Some(error) => Self::Net(error),
-            None => Self::Node { name: foreign(node), reason: foreign(status.message()) },
+            None => {
+                let (name, reason) = (foreign(node), nested(status.message()));
+                match status.code() {
+                    // An unknown or absent node is any of these, by version (teleport-ssh-proxy.md 2.5).
+                    Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
+                    code => Self::Refused { name, reason, code },
+                }
+            }
+        }
+    }
+
+    fn ended(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
+        match broken(status, &proxy.to_string()) {
+            Some(error) => Self::Net(error),
+            None => Self::Ended { name: foreign(node), reason: nested(status.message()) },
         }
     }
 }
@@ -198,6 +242,9 @@ impl Explain for Error {
             Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
             Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",
             Self::Node { .. } => "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
+            Self::Refused { code: Code::ResourceExhausted, .. } => "Run fewer connections at once, or try again later.",
+            Self::Refused { .. } => "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
+            Self::Ended { .. } => "Run the command again; if it keeps failing, look at the proxy's log at that time.",
             Self::Upgrade => "Reach the proxy without a load balancer that ends TLS.",
         }
         .to_owned()
@@ -207,7 +254,8 @@ impl Explain for Error {
         match self {
             Self::Net(error) => error.exit(),
             Self::Identity { .. } | Self::Upgrade => Exit::BadInput,
-            Self::Expired { .. } | Self::Node { .. } => Exit::Refused,
+            Self::Ended { .. } | Self::Refused { code: Code::ResourceExhausted, .. } => Exit::Network,
+            Self::Expired { .. } | Self::Node { .. } | Self::Refused { .. } => Exit::Refused,
         }
     }
 
@@ -216,7 +264,8 @@ impl Explain for Error {
             Self::Net(error) => error.anchor(),
             Self::Identity { .. } => "the-identity-cannot-be-used",
             Self::Expired { .. } => "the-credentials-have-expired",
-            Self::Node { .. } => "no-connection-to-the-node",
+            Self::Node { .. } | Self::Refused { .. } => "no-connection-to-the-node",
+            Self::Ended { .. } => "the-connection-broke",
             Self::Upgrade => "no-alpn",
         }
     }

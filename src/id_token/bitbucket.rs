@@ -47,6 +47,25 @@ pub fn summary(claims: &Claims) -> String {
     text
 }
 
+/// What the token says, a line a claim, for the person who compares it with a rule.
+pub fn listing(claims: &Claims) -> String {
+    const NAMES: [&str; 8] = [
+        "iss",
+        "sub",
+        "workspaceUuid",
+        "repositoryUuid",
+        "pipelineUuid",
+        "stepUuid",
+        "branchName",
+        "deploymentEnvironmentUuid",
+    ];
+    let mut text = format!("aud: {}\n", claims.audiences().join(", "));
+    for name in NAMES {
+        let _ = writeln!(text, "{name}: {}", claims.text(name).unwrap_or_else(|| "(none)".to_owned()));
+    }
+    text
+}
+
 /// The part of a `kind: token` that would admit a step with these claims, narrowest rule first: what a person pastes
 /// after comparing. UUIDs keep their braces, they are part of the value (teleport-join.md 7).
 pub fn token_spec(claims: &Claims) -> String {

@@ -59,6 +59,11 @@ impl Attempt {
         matches!(self, Self::Grpc { code: Code::Unimplemented, .. })
     }
 
+    /// The cluster has said nothing against the step, only that it cannot answer now.
+    fn is_passing(&self) -> bool {
+        self.is_transient() && self.refusal() == Some(Refusal::Other)
+    }
+
     fn refusal(&self) -> Option<Refusal> {
         self.message().map(Refusal::of)
     }
@@ -125,7 +130,14 @@ impl Refusal {
 pub struct Error {
     useful: Attempt,
     other: Option<Attempt>,
-    token_spec: Option<String>,
+    advice: Option<Advice>,
+}
+
+/// What is shown beside a refusal that the join token could mend.
+#[derive(Debug)]
+struct Advice {
+    claims: String,
+    token_spec: String,
 }
 
 impl Error {
@@ -140,10 +152,8 @@ impl Error {
             _ => 4,
         };
         match first {
-            Some(first) if use_of(&first) > use_of(&last) => {
-                Self { useful: first, other: Some(last), token_spec: None }
-            }
-            other => Self { useful: last, other, token_spec: None },
+            Some(first) if use_of(&first) > use_of(&last) => Self { useful: first, other: Some(last), advice: None },
+            other => Self { useful: last, other, advice: None },
         }
     }
 
@@ -153,10 +163,11 @@ impl Error {
         old && self.useful.refusal() == Some(Refusal::Other) && self.other.as_ref().is_some_and(Attempt::is_absence)
     }
 
-    /// Adds what the token resource should say to admit this step, to be shown beside a refusal that it would mend.
+    /// Adds what the ID token claims and what the token resource should say to admit it, to be shown beside a refusal
+    /// that it would mend.
     #[must_use]
-    pub fn with_token_spec(self, spec: String) -> Self {
-        Self { token_spec: Some(spec), ..self }
+    pub fn with_advice(self, claims: String, token_spec: String) -> Self {
+        Self { advice: Some(Advice { claims, token_spec }), ..self }
     }
 }
 
@@ -170,12 +181,13 @@ impl std::fmt::Display for Error {
                 return f.write_str("the cluster has no service that joins by an ID token of Bitbucket");
             }
             // These quote claims of the token and what the rule wants.
-            attempt if self.token_spec.is_none() && attempt.refusal() == Some(Refusal::Audience) => {
+            attempt if self.advice.is_none() && attempt.refusal() == Some(Refusal::Audience) => {
                 write!(f, "the cluster refused the join: the audience of the ID token is not valid")?;
             }
-            attempt if self.token_spec.is_none() && attempt.refusal() == Some(Refusal::Issuer) => {
+            attempt if self.advice.is_none() && attempt.refusal() == Some(Refusal::Issuer) => {
                 write!(f, "the cluster refused the join: the issuer of the ID token does not match")?;
             }
+            attempt if attempt.is_passing() => write!(f, "the join failed: {attempt}")?,
             attempt => write!(f, "the cluster refused the join: {attempt}")?,
         }
         match &self.other {
@@ -229,8 +241,13 @@ impl Explain for Error {
             Attempt::Key(error) => return error.what_to_do(),
             attempt => attempt.refusal().unwrap_or(Refusal::Other),
         };
-        let paste = |text: &str| match &self.token_spec {
-            Some(spec) => format!("{text}\nThis step's ID token (claims not verified) would be admitted by:\n{spec}"),
+        let paste = |text: &str| match &self.advice {
+            Some(Advice { claims, token_spec }) => format!(
+                "{text}\nThis step's ID token says (not verified here):\n{}\
+                 It would be admitted by a join token with:\n{}",
+                indented(claims),
+                indented(token_spec),
+            ),
             None => format!(
                 "{text}\nThis repository is public, and so is its log: \
                  set DEBUG: 'true' (-d) to see in it what would admit this step."
@@ -254,6 +271,10 @@ impl Explain for Error {
             }
             Refusal::Method => paste("Make a join token with `join_method: bitbucket`."),
             Refusal::Role => "Add `roles: [Bot]` to the spec of the join token.".to_owned(),
+            Refusal::Other if self.useful.is_passing() => {
+                "Run the step again, later or fewer at once; if it keeps failing, ask whoever runs the cluster."
+                    .to_owned()
+            }
             Refusal::Other => {
                 "Ask whoever runs the cluster; its audit log has the join attempt at this time.".to_owned()
             }
@@ -264,7 +285,7 @@ impl Explain for Error {
         match &self.useful {
             Attempt::Net(error) => error.exit(),
             Attempt::Key(error) => error.exit(),
-            Attempt::Grpc { .. } | Attempt::Rest { .. } if self.useful.is_transient() => Exit::Network,
+            attempt if attempt.is_passing() => Exit::Network,
             _ => Exit::Refused,
         }
     }
@@ -288,6 +309,10 @@ impl Explain for Error {
             },
         }
     }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 #[cfg(test)]
