@@ -167,7 +167,8 @@ fn explain_web(server: &str, error: &std::io::Error) -> Error {
     };
     match tls {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => Error::Untrusted { host },
+            // An authority of the same name is another one if its key is.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::Untrusted { host },
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
                 // Each is written as `DnsName("example.com")`.
