@@ -14,4 +14,6 @@ mod network;
 mod place;
 mod refusals;
 mod secrets;
+mod proxy_command;
+mod rendered;
 mod step;

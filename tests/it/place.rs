@@ -112,7 +112,7 @@ fn what_tbot_did_not_write_stays() {
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     fs::set_permissions(step.dir().join("tbot-user"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(step.output("notes.txt"), "mine").unwrap();
-    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
     let flags = ["--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
     step.product(&[&["start", "identity"], &flags[..]].concat()).ok();
     assert_eq!(fs::read_to_string(step.output("notes.txt")).unwrap(), "mine");

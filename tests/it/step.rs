@@ -146,12 +146,13 @@ impl Step {
 /// Times of day and base64 of keys, which differ in each run.
 fn scrub_line(line: &str) -> String {
     let word = |word: &str| {
+        let (word, stop) = word.strip_suffix('.').map_or((word, ""), |word| (word, "."));
         let is_time = word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T';
         let is_key = word.len() > 60 && word.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         match (is_time, is_key) {
-            (true, _) => "TIME".to_owned(),
-            (_, true) => "KEY".to_owned(),
-            _ => word.to_owned(),
+            (true, _) => format!("TIME{stop}"),
+            (_, true) => format!("KEY{stop}"),
+            _ => format!("{word}{stop}"),
         }
     };
     line.split(' ').map(word).collect::<Vec<_>>().join(" ")

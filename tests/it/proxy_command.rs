@@ -1,0 +1,356 @@
+//! The ProxyCommand: what ssh gets through it, and what it says where there is no way.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use expect_test::{ExpectFile, expect_file};
+use testcluster::{EventKind, Fault, Role, Testcluster};
+
+use crate::step::{Said, Step};
+
+/// More than anything here takes on a machine that works.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+/// A cluster, and a step in which the pipe has run.
+fn ready() -> (Testcluster, Step) {
+    ready_with(Testcluster::start())
+}
+
+fn ready_with(cluster: Testcluster) -> (Testcluster, Step) {
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    (cluster, step)
+}
+
+/// The ProxyCommand as ssh calls it, for a host that ssh was given.
+fn proxy(step: &Step, cluster: &Testcluster, host: &str) -> Command {
+    proxy_at(step, cluster, host, &cluster.proxy_addr())
+}
+
+fn proxy_at(step: &Step, cluster: &Testcluster, host: &str, addr: &str) -> Command {
+    let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--no-connection-upgrade"];
+    let mut command = step.command("./tbot-user/teleport-pipe", &args);
+    command.args([format!("--proxy-server={addr}"), format!("--cluster={}", cluster.name())]);
+    command.args(["--resume", "--user=user", "--port=3022"]).arg(format!("--host={host}"));
+    command
+}
+
+/// It fails with one line on stderr, and nothing on stdout.
+#[track_caller]
+fn fails(step: &Step, cluster: &Testcluster, host: &str, status: i32, golden: &ExpectFile) {
+    fails_as(step, proxy(step, cluster, host), status, golden);
+}
+
+#[track_caller]
+fn fails_as(step: &Step, mut command: Command, status: i32, golden: &ExpectFile) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(status), &b""[..]), "{said}");
+    assert!(said.ends_with('\n'), "{said:?}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    golden.assert_eq(&step.scrubbed(&said));
+}
+
+/// Processes of the binary in this step's destination.
+fn processes(step: &Step) -> usize {
+    let binary = step.output("teleport-pipe").canonicalize().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary)).count()
+}
+
+/// Waits for something that will be so in a moment.
+#[track_caller]
+fn soon(what: &str, so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < GENEROUS, "not so after {GENEROUS:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// No process is left, and the cluster knows that it is over.
+#[track_caller]
+fn over(step: &Step, cluster: &Testcluster) {
+    soon("no process is left", || processes(step) == 0);
+    soon("the call has ended", || {
+        let mut calls = cluster.calls().into_iter().filter(|call| call.name.ends_with("/ProxySSH"));
+        calls.all(|call| call.code.is_some())
+    });
+    assert!(!cluster.record().iter().any(|event| event.kind == EventKind::EmptyFrame));
+}
+
+/// ssh with a session that stands: `cat`, which has said a line back.
+fn standing(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
+    let node = Step::node(cluster);
+    let args = [&["-F", "tbot-user/ssh_config"], options, &[&node, "cat"]].concat();
+    let mut ssh = step.command("ssh", &args);
+    let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(ssh.stdin.as_mut().unwrap(), "hello").unwrap();
+    let mut line = [0; 6];
+    ssh.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"hello\n");
+    ssh
+}
+
+// What it says where there is no way.
+
+#[test]
+fn an_unknown_node() {
+    let (cluster, step) = ready();
+    let golden = expect_file!["golden/proxy_command/unknown-node.txt"];
+    fails(&step, &cluster, "nowhere.example.teleport.sh", 4, &golden);
+    let said = step.ssh(&["user@nowhere.example.teleport.sh", "true"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
+    // Among ssh's own lines, which differ from version to version.
+    let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    golden.assert_eq(&step.scrubbed(&ours.join("\n")));
+}
+
+#[test]
+fn an_unknown_uuid() {
+    let (cluster, step) = ready();
+    let golden = expect_file!["golden/proxy_command/unknown-uuid.txt"];
+    fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
+}
+
+#[test]
+fn no_identity() {
+    let (cluster, step) = ready();
+    fs::remove_file(step.output("identity")).unwrap();
+    let golden = expect_file!["golden/proxy_command/no-identity.txt"];
+    fails(&step, &cluster, &cluster.node_host(), 2, &golden);
+}
+
+#[test]
+fn a_broken_identity() {
+    let (cluster, step) = ready();
+    let identity = fs::read_to_string(step.output("identity")).unwrap();
+    let certificate = identity.find("-----BEGIN CERTIFICATE-----").unwrap();
+    for (broken, golden) in [
+        ("", expect_file!["golden/proxy_command/empty-identity.txt"]),
+        (&identity[40..], expect_file!["golden/proxy_command/identity-without-key.txt"]),
+        (&identity[..certificate], expect_file!["golden/proxy_command/identity-without-certificate.txt"]),
+        (&identity[..certificate + 200], expect_file!["golden/proxy_command/half-an-identity.txt"]),
+    ] {
+        fs::write(step.output("identity"), broken).unwrap();
+        fails(&step, &cluster, &cluster.node_host(), 2, &golden);
+    }
+}
+
+#[test]
+fn expired_credentials() {
+    let login = Testcluster::start().node_login().to_owned();
+    let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(10));
+    let (cluster, step) = ready_with(Testcluster::builder().role(role).start());
+    std::thread::sleep(Duration::from_secs(11));
+    cluster.clear_record();
+    fails(&step, &cluster, &cluster.node_host(), 4, &expect_file!["golden/proxy_command/expired.txt"]);
+    assert!(cluster.record().is_empty());
+}
+
+#[test]
+fn no_proxy() {
+    let (cluster, step) = ready();
+    // The port that this cluster gives away could be the next one's.
+    let gone = proxy_at(&step, &cluster, &cluster.node_host(), "localhost:1");
+    fails_as(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
+}
+
+#[test]
+fn a_proxy_of_another_cluster() {
+    let (_, step) = ready();
+    let other = Testcluster::start();
+    let step = step.scrub(format!(":{}", other.port()), ":PORT");
+    fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
+}
+
+#[test]
+fn a_node_that_another_authority_signed() {
+    let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::NodeCertOfOtherCa).start());
+    let said = step.ssh(&[&Step::node(&cluster), "true"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
+    assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
+    over(&step, &cluster);
+}
+
+// How it ends.
+
+#[test]
+fn stdout_carries_ssh_and_nothing_else() {
+    let (cluster, step) = ready();
+    let mut command = proxy(&step, &cluster, &cluster.node_host());
+    let mut proxy = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // sshd speaks first.
+    let mut banner = [0; 8];
+    proxy.stdout.as_mut().unwrap().read_exact(&mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-2.0-");
+    // Without its stdin it ends, well and without a word.
+    drop(proxy.stdin.take());
+    let output = proxy.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    over(&step, &cluster);
+}
+
+#[test]
+fn what_is_no_ssh_is_refused_by_the_proxy() {
+    let (cluster, step) = ready();
+    let mut command = proxy(&step, &cluster, &cluster.node_host());
+    let mut proxy = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    proxy.stdin.as_mut().unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(proxy.wait().unwrap().code(), Some(4));
+    let mut said = String::new();
+    proxy.stderr.unwrap().read_to_string(&mut said).unwrap();
+    expect_file!["golden/proxy_command/no-ssh.txt"].assert_eq(&step.scrubbed(&said));
+}
+
+#[test]
+fn it_ends_when_ssh_is_killed() {
+    let (cluster, step) = ready();
+    let mut ssh = standing(&step, &cluster, &[]);
+    assert_eq!(processes(&step), 1);
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+    over(&step, &cluster);
+    assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Tunnel { .. })));
+}
+
+#[test]
+fn it_ends_when_the_node_ends() {
+    let (cluster, step) = ready();
+    // The parent of the remote shell is the sshd of this connection.
+    let said = step.ssh(&[&Step::node(&cluster), "kill -9 $PPID; sleep 60"]);
+    assert_eq!(said.status, Some(255), "{}", said.stderr);
+    over(&step, &cluster);
+}
+
+#[test]
+fn it_ends_when_the_cluster_ends() {
+    let (cluster, step) = ready();
+    let mut ssh = standing(&step, &cluster, &[]);
+    drop(cluster);
+    assert_eq!(ssh.wait().unwrap().code(), Some(255));
+    soon("no process is left", || processes(&step) == 0);
+}
+
+// What goes through it.
+
+#[test]
+fn the_node_by_its_uuid() {
+    let (cluster, step) = ready();
+    let node = format!("{}@{}.{}", cluster.node_login(), cluster.node_uuid(), cluster.name());
+    assert_eq!(step.ssh(&[&node, "echo", "hello"]).ok().stdout, "hello\n");
+    over(&step, &cluster);
+}
+
+#[test]
+fn the_status_of_the_remote_command() {
+    let (cluster, step) = ready();
+    for status in [0, 1, 42, 254] {
+        let said = step.ssh(&[&Step::node(&cluster), &format!("echo out; echo err >&2; exit {status}")]);
+        assert_eq!(said.status, Some(status));
+        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("out\n", "err\n"));
+    }
+}
+
+/// Sends bytes to the remote `cat`, ends its input, and takes what comes back.
+fn echoed(step: &Step, cluster: &Testcluster, send: impl FnOnce(&mut dyn std::io::Write) + Send) -> Vec<u8> {
+    let args = ["-F", "tbot-user/ssh_config", &Step::node(cluster), "cat"];
+    let mut ssh = step.command("ssh", &args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = ssh.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || send(&mut stdin));
+        let output = ssh.wait_with_output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    })
+}
+
+#[test]
+fn the_end_of_input_reaches_the_remote_command() {
+    let (cluster, step) = ready();
+    assert_eq!(echoed(&step, &cluster, |to| to.write_all(b"x\n").unwrap()), b"x\n");
+    assert_eq!(echoed(&step, &cluster, |_| ()), b"");
+    over(&step, &cluster);
+}
+
+#[test]
+fn many_bytes_in_both_directions() {
+    const LENGTH: usize = 64 << 20;
+    let (cluster, step) = ready();
+    // Any bytes, none like its neighbours.
+    let bytes: Vec<u8> =
+        (0..LENGTH as u64 / 8).flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes()).collect();
+    let back = echoed(&step, &cluster, |to| to.write_all(&bytes).unwrap());
+    assert!(back == bytes, "{} bytes came back, other ones or too few", back.len());
+    over(&step, &cluster);
+    let tunnel = |kind: &EventKind| match kind {
+        EventKind::Tunnel { largest_frame, sent, received } => {
+            *largest_frame <= 16 * 1024 && *sent > LENGTH as u64 && *received > LENGTH as u64
+        }
+        _ => false,
+    };
+    assert!(cluster.wait_for(tunnel), "{:?}", cluster.record());
+}
+
+#[test]
+fn many_small_writes() {
+    let (cluster, step) = ready();
+    let mut ssh = standing(&step, &cluster, &[]);
+    let (to, from) = (ssh.stdin.as_mut().unwrap(), ssh.stdout.as_mut().unwrap());
+    for n in 0..2000_u32 {
+        let byte = [(n % 251) as u8];
+        to.write_all(&byte).unwrap();
+        // Half of them wait for their echo, half of them do not.
+        if n % 2 == 0 {
+            let mut back = [0; 2];
+            let back = &mut back[..if n == 0 { 1 } else { 2 }];
+            from.read_exact(back).unwrap();
+            assert_eq!(back.last(), Some(&byte[0]));
+        }
+    }
+    drop(ssh.stdin.take());
+    let output = ssh.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, [(1999 % 251) as u8]);
+    over(&step, &cluster);
+}
+
+#[test]
+fn scp_and_sftp() {
+    let (cluster, step) = ready();
+    let there = tempfile::tempdir().unwrap();
+    let remote = |name: &str| format!("{}:{}/{name}", Step::node(&cluster), there.path().display());
+    let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(step.dir().join("file"), &bytes).unwrap();
+    let config = ["-q", "-F", "tbot-user/ssh_config"];
+    for (protocol, name) in [("-O", "by-scp"), ("-s", "by-sftp")] {
+        step.run("scp", &[&config[..], &[protocol, "file", &remote(name)]].concat()).ok();
+        assert!(fs::read(there.path().join(name)).unwrap() == bytes, "{protocol}, to the node");
+        step.run("scp", &[&config[..], &[protocol, &remote(name), name]].concat()).ok();
+        assert!(fs::read(step.dir().join(name)).unwrap() == bytes, "{protocol}, from the node");
+    }
+    let batch = format!("put file {0}/put\nget {0}/put got\n", there.path().display());
+    fs::write(step.dir().join("batch"), batch).unwrap();
+    step.run("sftp", &[&config[..], &["-b", "batch", &Step::node(&cluster)]].concat()).ok();
+    assert!(fs::read(there.path().join("put")).unwrap() == bytes);
+    assert!(fs::read(step.dir().join("got")).unwrap() == bytes);
+    over(&step, &cluster);
+}
+
+#[test]
+fn sessions_that_share_a_connection() {
+    let (cluster, step) = ready();
+    let mut master = standing(&step, &cluster, &["-M", "-S", "./control"]);
+    let sharing = |args: &[&str]| -> Said { step.ssh(&[&["-S", "./control"], args].concat()) };
+    for n in 0..3 {
+        let said = sharing(&[&Step::node(&cluster), &format!("exit {n}")]);
+        assert_eq!(said.status, Some(n), "{}", said.stderr);
+    }
+    let connections = cluster.calls().iter().filter(|call| call.name.ends_with("/ProxySSH")).count();
+    assert_eq!((connections, processes(&step)), (1, 1));
+    sharing(&["-O", "exit", &Step::node(&cluster)]).ok();
+    master.wait().unwrap();
+    over(&step, &cluster);
+}

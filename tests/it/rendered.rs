@@ -1,0 +1,191 @@
+//! What the files hold, and what OpenSSH makes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use expect_test::expect_file;
+use testcluster::{Role, Testcluster};
+
+use crate::step::Step;
+
+/// Text without what differs from run to run: what stands between the lines of a PEM block, too.
+fn scrubbed(step: &Step, text: &str) -> String {
+    let mut shown = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with("-----END ") {
+            shown.push_str("BODY\n");
+            inside = false;
+        }
+        if !inside {
+            shown.push_str(line);
+            shown.push('\n');
+        }
+        inside |= line.starts_with("-----BEGIN ");
+    }
+    step.scrubbed(&shown)
+}
+
+#[test]
+fn every_file() {
+    let cluster = Testcluster::builder().role(Role::new("example-role", ["deploy", "backup"])).start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(step.dir().join("tbot-user")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, if name == "teleport-pipe" { 0o700 } else { 0o600 }, "{name}");
+        names.push(name);
+    }
+    let mode = fs::metadata(step.dir().join("tbot-user")).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o700);
+
+    let text = |name: &str| {
+        let bytes = fs::read(step.output(name)).unwrap();
+        assert!(bytes.ends_with(b"\n"), "{name}");
+        scrubbed(&step, &String::from_utf8(bytes).unwrap())
+    };
+    // As a golden file it would hide the others from git.
+    assert_eq!(text(".gitignore"), "*\n");
+    assert!(fs::read(step.output("teleport-pipe")).unwrap() == fs::read(Step::binary()).unwrap());
+    expect_file!["golden/rendered/identity"].assert_eq(&text("identity"));
+    expect_file!["golden/rendered/key"].assert_eq(&text("key"));
+    expect_file!["golden/rendered/key.pub"].assert_eq(&text("key.pub"));
+    expect_file!["golden/rendered/key-cert.pub"].assert_eq(&text("key-cert.pub"));
+    expect_file!["golden/rendered/tlscert"].assert_eq(&text("tlscert"));
+    expect_file!["golden/rendered/teleport-host-ca.crt"].assert_eq(&text("teleport-host-ca.crt"));
+    expect_file!["golden/rendered/teleport-user-ca.crt"].assert_eq(&text("teleport-user-ca.crt"));
+    expect_file!["golden/rendered/known_hosts"].assert_eq(&text("known_hosts"));
+    expect_file!["golden/rendered/cluster.known_hosts"].assert_eq(&text("example.teleport.sh.known_hosts"));
+    expect_file!["golden/rendered/ssh_config"].assert_eq(&text("ssh_config"));
+    expect_file!["golden/rendered/cluster.ssh_config"].assert_eq(&text("example.teleport.sh.ssh_config"));
+    assert_eq!(names.len(), 13, "{names:?}");
+}
+
+#[test]
+fn ssh_keygen_reads_keys_and_certificates() {
+    for suite in [testcluster::Suite::BalancedV1, testcluster::Suite::Legacy] {
+        let role = Role::new("example-role", ["deploy", "backup"]);
+        let cluster = Testcluster::builder().suite(suite).role(role).start();
+        let step = Step::of(&cluster);
+        step.pipe().ok();
+        let keygen = |args: &[&str]| step.run("ssh-keygen", args).ok().stdout;
+        let public = fs::read_to_string(step.output("key.pub")).unwrap();
+        assert_eq!(keygen(&["-y", "-f", "tbot-user/key"]), public);
+        assert_eq!(keygen(&["-y", "-f", "tbot-user/identity"]), public);
+
+        let certificate = keygen(&["-L", "-f", "tbot-user/key-cert.pub"]);
+        let lines: Vec<_> = certificate.lines().map(str::trim).collect();
+        let from = lines.iter().position(|line| *line == "Principals:").unwrap();
+        assert_eq!(lines[from + 1..from + 4], ["deploy", "backup", "-teleport-internal-join"], "{certificate}");
+        let fingerprint = |file: &str| keygen(&["-l", "-f", file]).split(' ').nth(1).unwrap().to_owned();
+        let ours = fingerprint("tbot-user/key.pub");
+        assert!(lines.iter().any(|line| line.starts_with("Public key:") && line.ends_with(&ours)), "{certificate}");
+    }
+}
+
+#[test]
+fn known_hosts_knows_the_cluster_and_nobody_else() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let knows = |host: &str, file: &str| {
+        let said = step.run("ssh-keygen", &["-F", host, "-f", &format!("tbot-user/{file}")]);
+        assert!(said.stdout.contains("CA") == (said.status == Some(0)), "{said:?}");
+        said.status == Some(0)
+    };
+    for host in ["example.teleport.sh", "node.example.teleport.sh", "a.b.example.teleport.sh", "localhost"] {
+        assert!(knows(host, "known_hosts"), "{host}");
+    }
+    for host in ["teleport.sh", "node", "nodeexample.teleport.sh", "example.teleport.sh.evil.example", "github.com"] {
+        assert!(!knows(host, "known_hosts"), "{host}");
+        assert!(knows(host, "example.teleport.sh.known_hosts"), "{host}");
+    }
+
+    let node = Step::node(&cluster);
+    step.ssh(&["-o", "HostKeyAlias=node.example.teleport.sh", &node, "true"]).ok();
+    let said = step.ssh(&["-o", "HostKeyAlias=github.com", &node, "true"]);
+    assert_eq!(said.status, Some(255));
+    assert!(said.stderr.contains("host key is known for github.com"), "{}", said.stderr);
+    assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
+}
+
+/// A destination with everything that a shell, ssh_config or ssh's tokens could take for something else.
+const STRANGE: &str = "it's 100% $HOME; #1 %h ~ *?/tbot & user`id`";
+
+#[test]
+fn ssh_understands_paths_with_strange_characters() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", STRANGE);
+    step.pipe().ok();
+    let place = step.dir().canonicalize().unwrap().join(STRANGE);
+    let place = place.to_str().unwrap();
+    let config = format!("{place}/ssh_config");
+    let said = step.run("ssh", &["-F", &config, &Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+
+    let effective = step.run("ssh", &["-G", "-F", &config, &Step::node(&cluster)]).ok().stdout;
+    let effective: BTreeMap<_, _> = effective.lines().filter_map(|line| line.split_once(' ')).collect();
+    // What ssh has not expanded at this point, it will.
+    let path = |name: &str| effective[name].replace("%%", "%");
+    assert_eq!(path("identityfile"), format!("{place}/key"));
+    assert_eq!(path("certificatefile"), format!("{place}/key-cert.pub"));
+    assert_eq!(path("userknownhostsfile"), format!("{place}/known_hosts"));
+    assert_eq!(effective["globalknownhostsfile"], "/dev/null");
+    assert_eq!(effective["stricthostkeychecking"], "true");
+    assert_eq!(effective["updatehostkeys"], "false");
+    assert_eq!(effective["identitiesonly"], "yes");
+    assert_eq!(effective["port"], "3022");
+    let quoted = place.replace('\'', r#"'"'"'"#);
+    let command = path("proxycommand");
+    assert!(command.starts_with(&format!("'{quoted}/teleport-pipe' ssh-proxy-command ")), "{command}");
+    assert!(command.contains(&format!(" --destination-dir='{quoted}' ")), "{command}");
+    assert!(command.ends_with(" --user=%r --host=%h --port=%p"), "{command}");
+}
+
+#[test]
+fn the_proxy_itself_is_reached_without_our_command() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let effective = |host: &str| step.ssh(&["-G", host]).ok().stdout;
+    assert!(!effective("localhost").contains("proxycommand"));
+    assert!(effective("localhost").contains("tbot-user/known_hosts"));
+    assert!(effective("node.example.teleport.sh").contains("proxycommand"));
+    // Hosts that are not the cluster's are not ours to set up.
+    assert!(!effective("github.com").contains("tbot-user"));
+}
+
+#[test]
+fn the_clusters_files_are_for_whoever_includes_them() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let include = step.output("example.teleport.sh.ssh_config");
+    fs::write(step.dir().join("config"), format!("Host *\n    Include \"{}\"\n", include.display())).unwrap();
+    for host in ["node".to_owned(), cluster.node_host(), cluster.node_uuid().to_owned()] {
+        let node = format!("{}@{host}", cluster.node_login());
+        let said = step.run("ssh", &["-F", "config", &node, "echo", "hello"]).ok();
+        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""), "{host}");
+    }
+}
+
+#[test]
+fn a_destination_that_ssh_config_cannot_name_is_refused() {
+    let cluster = Testcluster::start();
+    for (destination, golden) in [
+        ("a\"b", expect_file!["golden/rendered/quote.log"]),
+        ("a\\b", expect_file!["golden/rendered/backslash.log"]),
+        ("${HOME}", expect_file!["golden/rendered/variable.log"]),
+    ] {
+        let step = Step::of(&cluster).env("DESTINATION", destination);
+        let said = step.pipe();
+        assert_eq!((said.status, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
+        golden.assert_eq(&step.scrubbed(&said.stderr));
+        assert_eq!(fs::read_dir(step.dir()).unwrap().count(), 0);
+    }
+    assert!(cluster.record().is_empty());
+}
