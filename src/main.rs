@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Whatever a ProxyCommand says stands between the lines of ssh.
-            let text = if one_line { format!("teleport-pipe: {}\n", failure.one_line()) } else { failure.render() };
+            let text = if one_line { failure.one_line() } else { failure.render() };
             log::print(&text);
             ExitCode::from(failure.exit() as u8)
         }

@@ -238,10 +238,6 @@ impl Error {
 impl Explain for Error {
     fn what_to_do(&self) -> String {
         match self {
-            // Here it is the cluster's own authority that counts, and SSL_CERT_FILE is not read.
-            Self::Net(net::Error::Untrusted { .. }) => {
-                "The credentials are for another cluster, or its host CA was rotated since: run teleport-pipe again."
-            }
             Self::Net(error) => return error.what_to_do(),
             Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
             Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",

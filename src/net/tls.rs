@@ -146,7 +146,9 @@ fn explain_cluster(server: &str, error: &std::io::Error) -> Error {
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             let reason = match fault {
-                CertificateError::UnknownIssuer => "another authority signed it".to_owned(),
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "another authority signed it".to_owned()
+                }
                 fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
             };
             Error::NotOfCluster { host: server.to_owned(), reason }
