@@ -1,12 +1,13 @@
 //! Setting a cluster up.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ssh_key::LineEnding;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
 use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, ssh_private_key, web_authority};
@@ -156,9 +157,10 @@ impl Builder {
     fn try_start(self) -> io::Result<Testcluster> {
         let Self { accounts, options } = self;
         let directory = TempDir::with_prefix("testcluster-")?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
+        // A port that nobody listens on, but that is taken: no other cluster shall get it.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let port = socket.local_addr()?.port();
         let time = now(options.clock_offset);
         let authority = |key| Authority::new(&options.name, options.suite, key, time);
         let host_ca = authority(RsaKey::HostCa);
@@ -182,9 +184,14 @@ impl Builder {
         let (record, idp) = (Record::new(), IdentityProvider::new());
         let cluster = Cluster { options, faults, record, idp, host_ca, next_host_ca, user_ca, node, port };
         let cluster = Arc::new(cluster);
-        if !refuse {
+        if refuse {
+            runtime.spawn(async move {
+                let _taken = socket;
+                std::future::pending::<()>().await;
+            });
+        } else {
             let _inside = runtime.enter();
-            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let listener = socket.listen(1024)?;
             runtime.spawn(front::listen(Arc::clone(&cluster), listener, faces));
         }
         Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))

@@ -72,14 +72,15 @@ pub(crate) fn check(failures: Vec<Failure>) {
 
 /// All that was said on stderr, without what differs from run to run: beyond [`Step::scrubbed`] that is what discovery
 /// found (it runs beside the join, and whether it is done when the join fails is chance), how often something was tried
-/// again, and the words of the system's resolver.
+/// again, and the words of the system for a name without address and for a connection that broke.
 pub(crate) fn report(step: &Step, said: &Said) -> String {
     let mut report = String::new();
     let mut last = String::new();
     for line in step.scrubbed(&said.stderr).lines() {
         let line = between(line, "expired ", " ago", "AGE");
         let line = between(&line, "trying again in ", " ms", "SOME");
-        let line = between(&line, "(iat: ", ")", "SECONDS");
+        let line = between(&line, "broke (", ")", "the system's words");
+        let line = between(&line, "(iat: ", ") (", "SECONDS");
         let line = between(&line, "does not resolve (", ")", "the resolver's words");
         let found = line.starts_with("discover ") && line.contains(": cluster ");
         if !found && line != last {
@@ -92,7 +93,7 @@ pub(crate) fn report(step: &Step, said: &Said) -> String {
 
 /// The line with what stands between two texts replaced.
 fn between(line: &str, before: &str, after: &str, by: &str) -> String {
-    let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
+    let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once(after)?.1)));
     match parts {
         Some((head, tail)) => format!("{head}{before}{by}{after}{tail}"),
         None => line.to_owned(),

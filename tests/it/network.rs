@@ -69,7 +69,7 @@ fn silence_ends_with_the_time_that_was_given() {
         failure.check();
         let took = began.elapsed();
         assert!(took >= Duration::from_secs(3), "{} gave up after {took:?}", failure.name);
-        assert!(took < Duration::from_secs(14), "{} took {took:?}", failure.name);
+        assert!(took < Duration::from_secs(30), "{} took {took:?}", failure.name);
     }
 }
 
@@ -107,6 +107,15 @@ fn what_passes_is_survived() {
             assert_eq!(calls, 2, "{fault:?} {service:?}: {:?}", cluster.calls());
         }
     }
+}
+
+#[test]
+fn a_broken_connection_is_told_in_our_words() {
+    let cluster = Testcluster::builder().fault(Fault::FindTruncated).start();
+    let said = Step::of(&cluster).env("TIMEOUT", "1s").pipe();
+    assert_eq!(said.status, Some(5), "{}", said.stderr);
+    // rustls has a link to its manual instead.
+    assert!(said.stderr.contains("it was closed in the middle") && !said.stderr.contains("docs.rs"), "{}", said.stderr);
 }
 
 /// A join service that says nothing costs the time of one attempt; then the older way is taken.
