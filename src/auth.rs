@@ -44,9 +44,10 @@ impl Auth {
         deadline: Deadline,
     ) -> Result<Self, Error> {
         let service = Service::Auth(cluster.clone());
-        let tls = tls::connect(tcp, &cluster.auth_sni(), &service, trust, deadline).await?;
-        let channel = Channel::over(tls, proxy).await?;
-        Ok(Self { channel, addr: format!("the Auth Service of {cluster}"), deadline })
+        let addr = format!("the Auth Service of {cluster}");
+        let tls = tls::connect(tcp, &cluster.auth_sni(), &service, trust, deadline).await;
+        let channel = Channel::over(tls.map_err(|error| error.behind(proxy, &addr))?, proxy).await?;
+        Ok(Self { channel, addr, deadline })
     }
 
     /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name

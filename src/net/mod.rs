@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{Exit, Explain};
 use crate::retry::Transient;
+use crate::settings::ProxyAddr;
 
 /// Bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -173,6 +174,23 @@ fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     match alert.and_then(|alert| ALERTS.into_iter().find(|name| alert.starts_with(name))) {
         Some(alert) => Error::ClientRefused { addr, alert: alert.to_owned() },
         None => Error::Broken { addr, reason },
+    }
+}
+
+impl Error {
+    /// The same failure, of a server behind the proxy: its name in TLS says nothing to people.
+    #[must_use]
+    pub fn behind(self, proxy: &ProxyAddr, name: &str) -> Self {
+        let host = name.to_owned();
+        match self {
+            Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },
+            Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
+            Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
+            Self::Tls { reason, .. } => Self::Tls { host, reason },
+            // It is the proxy that picks the protocol.
+            Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
+            other => other,
+        }
     }
 }
 

@@ -101,6 +101,7 @@ fn what_passes_is_survived() {
         let step = Step::of(&cluster);
         let said = step.pipe().ok();
         assert!(step.output("ssh_config").exists(), "{fault:?}");
+        assert!(!said.stderr.contains("teleport.cluster.local"), "{fault:?}: {}", said.stderr);
         if !calls.is_empty() {
             assert!(said.stderr.contains("trying again in"), "{fault:?} {service:?}: {}", said.stderr);
             let calls = cluster.calls().iter().filter(|call| call.name.ends_with(calls)).count();
