@@ -227,10 +227,11 @@ impl Error {
         }
     }
 
+    /// The same for a session that was open.
     fn ended(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
-        match broken(status, &proxy.to_string()) {
-            Some(error) => Self::Net(error),
-            None => Self::Ended { name: foreign(node), reason: nested(status.message()) },
+        match Self::of(status, node, proxy) {
+            Self::Node { name, reason } => Self::Ended { name, reason },
+            other => other,
         }
     }
 }

@@ -57,7 +57,7 @@ fn sections() -> BTreeMap<String, String> {
     sections
 }
 
-/// The errors that a section quotes; `…` stands for anything.
+/// The errors that a section quotes; `…` stands for anything, or nothing.
 fn quotes(section: &str) -> Vec<&str> {
     section.lines().filter_map(|line| line.strip_prefix("    error: ")).collect()
 }
@@ -65,9 +65,9 @@ fn quotes(section: &str) -> Vec<&str> {
 fn fits(quote: &str, message: &str) -> bool {
     let Some((first, others)) = quote.split_once('…') else { return quote == message };
     let (middle, last) = others.rsplit_once('…').unwrap_or(("", others));
-    let inside = message.strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
+    let inside = message.strip_prefix(first.trim()).and_then(|rest| rest.strip_suffix(last.trim()));
     let left = inside.and_then(|rest| {
-        middle.split('…').try_fold(rest, |rest, piece| rest.split_once(piece).map(|(_, after)| after))
+        middle.split('…').try_fold(rest, |rest, piece| rest.split_once(piece.trim()).map(|(_, after)| after))
     });
     left.is_some()
 }

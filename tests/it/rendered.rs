@@ -143,7 +143,7 @@ fn ssh_understands_paths_with_strange_characters() {
     let command = path("proxycommand");
     assert!(command.starts_with(&format!("'{quoted}/teleport-pipe' ssh-proxy-command ")), "{command}");
     assert!(command.contains(&format!(" --destination-dir='{quoted}' ")), "{command}");
-    assert!(command.ends_with(" --user=%r --host=%h --port=%p"), "{command}");
+    assert!(command.ends_with(" --user='%r' --host='%h' --port='%p'"), "{command}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Secrets {
         for entry in std::fs::read_dir(directory).unwrap() {
             // The copy of the program is no text.
             let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
-            let base64 = |word: &&str| word.len() >= 40 && word.chars().all(|c| is_base64(c));
+            let base64 = |word: &&str| word.len() >= 40 && word.chars().all(is_base64);
             self.0.extend(text.split(|c: char| !is_base64(c)).filter(base64).map(str::to_owned));
         }
     }
