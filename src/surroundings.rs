@@ -6,6 +6,9 @@ use std::time::SystemTime;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain};
 
+const PLACE: &str = "the working directory";
+const BINARY: &str = "this program's own file";
+
 /// Environment, place and clock.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -27,8 +30,8 @@ impl Surroundings {
     pub fn of_process() -> Result<Self, Unusable> {
         Ok(Self {
             env: Environment::of_process(),
-            working_dir: std::env::current_dir().map_err(Unusable::because("the working directory"))?,
-            executable: std::env::current_exe().map_err(Unusable::because("this program's own file"))?,
+            working_dir: std::env::current_dir().map_err(Unusable::because(PLACE))?,
+            executable: std::env::current_exe().map_err(Unusable::because(BINARY))?,
             now: SystemTime::now,
         })
     }
@@ -38,7 +41,7 @@ impl Surroundings {
     /// # Errors
     /// It cannot be read.
     pub fn own_binary(&self) -> Result<Vec<u8>, Unusable> {
-        std::fs::read(&self.executable).map_err(Unusable::because("this program's own file"))
+        std::fs::read(&self.executable).map_err(Unusable::because(BINARY))
     }
 }
 
@@ -59,7 +62,12 @@ impl Unusable {
 
 impl Explain for Unusable {
     fn what_to_do(&self) -> String {
-        "Start it in a directory that exists, with /proc mounted, as container engines do.".to_owned()
+        match self.what {
+            PLACE => "Start it in a directory that exists.",
+            BINARY => "Let the user that runs it read the program's file, and mount /proc, as container engines do.",
+            _ => "Run it again; if it keeps failing, look at the limits of the machine (open files, processes).",
+        }
+        .to_owned()
     }
 
     fn exit(&self) -> Exit {
