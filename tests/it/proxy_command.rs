@@ -187,8 +187,10 @@ fn stdout_carries_ssh_and_nothing_else() {
     proxy.stdout.as_mut().unwrap().read_exact(&mut banner).unwrap();
     assert_eq!(&banner, b"SSH-2.0-");
     // Without its stdin it ends, well and without a word.
+    let began = Instant::now();
     drop(proxy.stdin.take());
     let output = proxy.wait_with_output().unwrap();
+    assert!(began.elapsed() < GENEROUS, "it waited for the node");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     over(&step, &cluster);
 }
