@@ -200,7 +200,9 @@ fn what_is_no_ssh_is_refused_by_the_proxy() {
     let (cluster, step) = ready();
     let mut command = proxy(&step, &cluster, &cluster.node_host());
     let mut proxy = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    proxy.stdin.as_mut().unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // Kept open: its end would be another reason to end, and a good one.
+    let mut stdin = proxy.stdin.take().unwrap();
+    stdin.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(proxy.wait().unwrap().code(), Some(4));
     let mut said = String::new();
     proxy.stderr.unwrap().read_to_string(&mut said).unwrap();
