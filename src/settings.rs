@@ -183,11 +183,12 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
     if text.chars().all(|c| c.is_ascii_digit()) {
         return Err(Invalid::new("has no unit", FORM));
     }
+    let duration = humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))?;
     // To the parser M is months, to whoever writes it, minutes.
-    if text.contains('M') {
-        return Err(Invalid::new("has the unit M", FORM));
+    match text.contains('M') {
+        true => Err(Invalid::new("has the unit M", FORM)),
+        false => Ok(duration),
     }
-    humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))
 }
 
 /// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
