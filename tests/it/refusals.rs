@@ -27,6 +27,7 @@ pub(crate) fn variables() -> Vec<Failure> {
         Failure::new("token-is-an-id-token", 2).with(|step, cluster| step.env("TOKEN", &cluster.step_token())),
         wrong("ttl-without-unit", "TTL", "3600"),
         wrong("ttl-too-short", "TTL", "30s"),
+        wrong("ttl-of-months", "TTL", "30M"),
         wrong("ttl-is-no-duration", "TTL", "one hour"),
         Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
         wrong("timeout-of-zero", "TIMEOUT", "0s"),
