@@ -28,6 +28,9 @@ use crate::x509::X509;
 /// How long the way to the node may take to open; the proxy dials the node meanwhile.
 const OPENING: Duration = Duration::from_secs(30);
 
+/// The same when ssh is gone meanwhile: long enough for the proxy's reason to come, should somebody still read it.
+const ABANDONED: Duration = Duration::from_secs(5);
+
 /// The largest frame that Teleport itself sends (teleport-ssh-proxy.md 2.3).
 const FRAME: usize = 16 * 1024;
 
@@ -91,19 +94,32 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
         // Any first message means "connected", even an empty one.
         Ok((first.ok_or_else(|| Error::Node { name: name.clone(), reason: "it hung up".to_owned() })?, answers))
     };
-    let opened: Result<_, Error> = match tokio::time::timeout(deadline.left(), opening).await {
-        Ok(opened) => opened,
-        Err(_) => Err(net::Error::Late { addr: name.clone(), waiting_for: "a connection to the node" }.into()),
+    let late = || Error::from(net::Error::Late { addr: name.clone(), waiting_for: "a connection to the node" });
+    let opening = deadline.bound(opening, late);
+    let (chunks, read) = mpsc::channel(FRAMES);
+    let reading = read_chunks(tokio::io::stdin(), chunks);
+    tokio::pin!(opening, reading);
+    let (opened, all_read) = tokio::select! {
+        opened = &mut opening => (opened, false),
+        // ssh is gone before there was a way: not worth the whole wait.
+        () = &mut reading => (tokio::time::timeout(ABANDONED, opening).await.unwrap_or_else(|_| Err(late())), true),
     };
     let (first, answers) = opened?;
 
-    let up = send(tokio::io::stdin(), frames);
+    let up = async {
+        let reading = async {
+            if !all_read {
+                reading.await
+            }
+        };
+        tokio::join!(reading, send(read, frames))
+    };
     let down = receive(first, answers, tokio::io::stdout());
     tokio::pin!(up, down);
     tokio::select! {
         // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4), and whatever
         // comes of that, nobody is left to be told.
-        () = &mut up => {
+        _ = &mut up => {
             let _ = tokio::time::timeout(PARTING, down).await;
             Ok(())
         }
@@ -111,20 +127,26 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
     }
 }
 
-/// From ssh to the node. Ends with ssh's end, and with nothing else: when nobody takes frames any more, the node has
-/// ended, and may have said things before that are still on their way to ssh.
-async fn send(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<ProxySshRequest>) {
+/// What ssh says, in pieces that fit a frame. Ends with ssh's end: begun before the way is open, so that this is noticed.
+async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
     let mut buffer = vec![0; FRAME];
     loop {
         match from.read(&mut buffer).await {
             // An empty frame would be an error to the other side: the end is the end of the stream.
             Ok(0) | Err(_) => return,
-            Ok(length) => {
-                let frame = Out::Ssh(Frame { payload: buffer[..length].to_vec() });
-                if to.send(ProxySshRequest { dial_target: None, frame: Some(frame) }).await.is_err() {
-                    return std::future::pending().await;
-                }
-            }
+            // The other end of the channel lives as long as this future.
+            Ok(length) => drop(to.send(buffer[..length].to_vec()).await),
+        }
+    }
+}
+
+/// To the node. Ends with ssh's end, and with nothing else: when nobody takes frames any more, the node has ended, and
+/// may have said things before that are still on their way to ssh.
+async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshRequest>) {
+    while let Some(payload) = from.recv().await {
+        let frame = Some(Out::Ssh(Frame { payload }));
+        if to.send(ProxySshRequest { dial_target: None, frame }).await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -221,6 +221,23 @@ fn it_ends_when_ssh_is_killed() {
 }
 
 #[test]
+fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
+    let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::DialStalls).start());
+    let mut ssh = step.command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"]);
+    let mut ssh = ssh.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let dialled = |kind: &EventKind| matches!(kind, EventKind::Call { name, .. } if name.ends_with("/ProxySSH"));
+    assert!(cluster.wait_for(dialled));
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+    // By itself it would wait for the node for half a minute.
+    let began = Instant::now();
+    while processes(&step) > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn it_ends_when_the_node_ends() {
     let (cluster, step) = ready();
     // The parent of the remote shell is the sshd of this connection.
