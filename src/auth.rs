@@ -23,6 +23,20 @@ use crate::retry::{Deadline, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
 
+/// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
+const LONGEST_NAME: usize = 109;
+
+/// Whether the Auth Service of a cluster of that name can be reached this way.
+///
+/// # Errors
+/// The name is too long.
+pub fn reaches(cluster: &ClusterName) -> Result<(), net::Error> {
+    match cluster.as_str().len() {
+        ..=LONGEST_NAME => Ok(()),
+        _ => Err(net::Error::LongName { name: cluster.to_string() }),
+    }
+}
+
 /// A connection to the Auth Service. Calls may run at the same time.
 #[derive(Clone)]
 pub struct Auth {

@@ -5,12 +5,13 @@
 //! * [`cli`], [`pipe`]: the command line and the pipe's variables become [`settings`];
 //! * [`command`]: one module per thing a person asks for; `command::join` reads like the README;
 //! * [`id_token`]: which CI is this, and what is its ID token;
-//! * [`join`]: an ID token becomes the bot's own identity; [`auth`]: that becomes certificates with roles;
+//! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
 //! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`];
 //! * [`keys`], [`x509`]: keys and certificates; [`error`], [`log`]: what a person reads.
 
 pub mod auth;
+pub mod bot;
 pub mod cli;
 pub mod command;
 pub mod credentials;

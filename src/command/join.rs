@@ -3,31 +3,25 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
-use teleport_api::proto::Certs;
-use teleport_api::types::CertAuthorityV2;
 use tokio::net::TcpStream;
 
 use super::block_on;
-use crate::auth::{self, Auth, UserCerts};
+use crate::auth::{self, Auth};
+use crate::bot::Bot;
 use crate::credentials::{self, Asked, Authority, Credentials};
 use crate::destination::{Destination, File};
 use crate::error::{Failure, foreign};
 use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
-use crate::net::discovery::{ClusterInfo, ClusterName, discover};
+use crate::net::dial;
+use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::http::Http;
-use crate::net::tls::{ClientIdentity, Trust};
-use crate::net::{self, dial};
+use crate::net::tls::Trust;
 use crate::output::{self, ssh_config};
 use crate::retry::{Deadline, retry};
 use crate::settings::Settings;
 use crate::surroundings::Surroundings;
-use crate::x509::X509;
-
-/// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
-const LONGEST_NAME: usize = 109;
 
 /// Joins once and writes credentials.
 ///
@@ -120,9 +114,7 @@ impl Run<'_> {
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
         );
-        if cluster.name.as_str().len() > LONGEST_NAME {
-            return Err(net::Error::LongName { name: cluster.name.to_string() }.into());
-        }
+        auth::reaches(&cluster.name)?;
         let key = KeyPair::generate_aside(cluster.suite);
         Ok((cluster, http, key))
     }
@@ -195,50 +187,6 @@ impl Run<'_> {
         }
     }
 }
-
-/// The bot's own identity, ready to be used.
-struct Bot {
-    user: String,
-    cluster: ClusterName,
-    authorities: Vec<CertificateDer<'static>>,
-    trust: Trust,
-}
-
-impl Bot {
-    fn of(joined: Joined) -> Result<Self, Failure> {
-        let unusable = || credentials::Error::Unreadable("certificate of the bot");
-        let certificate = X509::from_der(&joined.certificate).map_err(|_| unusable())?;
-        if certificate.public_key_der() != joined.key.public_der()? {
-            return Err(credentials::Error::OtherKey("bot's").into());
-        }
-        let user = certificate.common_name().ok_or_else(unusable)?;
-        let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unusable)?;
-        let client = ClientIdentity { certificate: joined.certificate, key: joined.key.private_der()? };
-        let trust = Trust::cluster(&joined.authorities, client);
-        Ok(Self { user, cluster, authorities: joined.authorities, trust })
-    }
-
-    /// The Auth calls of a run: two round trips.
-    async fn ask(&self, auth: &Auth, key: &KeyPair, expires: SystemTime) -> Result<Issued, auth::Error> {
-        let (roles, host, user) =
-            tokio::try_join!(auth.impersonated_roles(&self.user), auth.authorities("host"), auth.authorities("user"),)?;
-        if roles.is_empty() {
-            return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
-        }
-        let request = UserCerts {
-            user: &self.user,
-            cluster: &self.cluster,
-            roles: &roles,
-            expires: expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            ssh_public_key: key.authorized_key()?,
-            tls_public_key: key.public_pem()?,
-        };
-        Ok((auth.user_certs(request).await?, host, user))
-    }
-}
-
-/// Certificates, host CAs, user CAs.
-type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
 
 /// What came of it in one line, and what to type next. Where the log is public, not who may do what.
 fn summary(settings: &Settings, credentials: &Credentials, now: SystemTime) {
