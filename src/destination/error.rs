@@ -246,7 +246,7 @@ mod tests {
     use crate::error::render;
 
     fn every() -> Vec<Error> {
-        let path = || PathBuf::from("/work/tbot-user");
+        let path = || PathBuf::from("/clone/tbot-user");
         let errno = |errno| Error::from_errno("write to", &path(), errno);
         vec![
             Error::BadPath { shown: String::new(), reason: "is empty" },
