@@ -2,8 +2,10 @@
 SHELL = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 CARGO = cargo
+# Where cargo builds.
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 MUSL = x86_64-unknown-linux-musl
-STATIC = target/$(MUSL)/release/teleport-pipe
+STATIC = $(TARGET)/$(MUSL)/release/teleport-pipe
 
 .PHONY: help demo test lint static bench conformance prepare
 
@@ -12,13 +14,13 @@ help: ## this list
 
 demo: prepare ## a cluster, a step's token, the pipe, and ssh through it: see it work
 	$(CARGO) build --locked --quiet --bin teleport-pipe
-	$(CARGO) run --locked --quiet -p testcluster --bin demo -- target/debug/teleport-pipe
+	$(CARGO) run --locked --quiet -p testcluster --bin demo -- $(TARGET)/debug/teleport-pipe
 
 test: prepare ## every test; the last line counts them
-	@mkdir -p target
-	$(CARGO) test --workspace --locked 2>&1 | tee target/test.log
-	@awk '/^test result:/ { p += $$4; f += $$6; s += $$8 } /^not run:/ { n++ } \
-		END { printf "%d passed, %d failed, %d skipped\n", p - n, f, s + n }' target/test.log
+	@mkdir -p $(TARGET)
+	@status=0; $(CARGO) test --workspace --locked --no-fail-fast 2>&1 | tee $(TARGET)/test.log || status=$$?; \
+	awk '/^test result:/ { p += $$4; f += $$6; s += $$8 } /^not run:/ { n++ } \
+		END { printf "%d passed, %d failed, %d skipped\n", p - n, f, s + n }' $(TARGET)/test.log; exit $$status
 
 lint: ## formatting, lints, documentation
 	$(CARGO) fmt --all --check
@@ -36,7 +38,7 @@ bench: ## round trips, time and memory of a join (needs TELEPORT_PEER, see CONTR
 
 conformance: ## the binary against a cluster of Teleport's own code (needs TELEPORT_PEER, see CONTRIBUTING.md)
 	$(CARGO) build --locked --quiet --bin teleport-pipe
-	@tests/conformance target/debug/teleport-pipe
+	@tests/conformance $(TARGET)/debug/teleport-pipe
 
 prepare:
 	@tests/prepare

@@ -57,6 +57,7 @@ impl Bot {
         if roles.is_empty() {
             return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
         }
+        log::debug!(target: "certificates", "asking for the roles {}", foreign(&roles.join(", ")));
         let request = UserCerts {
             user: &self.user,
             cluster: &self.cluster,

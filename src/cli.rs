@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
-use crate::settings::{Error, Invalid, Settings, TokenName, default, timeout};
+use crate::settings::{self, Error, Invalid, Settings, TokenName, default, timeout};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
@@ -38,7 +38,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Start {
-    /// SSH credentials in a directory
+    /// SSH credentials in a directory, for the step whose ID token is in BITBUCKET_STEP_OIDC_TOKEN (`oidc: true`)
     #[command(visible_aliases = ["ssh", "id"])]
     Identity(Identity),
 }
@@ -71,28 +71,28 @@ impl Cli {
 /// Flags of `start identity`.
 #[derive(Args, Debug)]
 pub struct Identity {
-    /// Directory for the credentials; file:///path is understood, too
+    /// Directory for the credentials; file:///path is understood, too (required)
     #[arg(long)]
     destination: Option<String>,
-    /// The cluster's proxy, host:port [env: TELEPORT_PROXY]
+    /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
-    /// Name of the join token [env: TELEPORT_BOT_TOKEN]
+    /// Name of the join token (required) [env: TELEPORT_BOT_TOKEN]
     #[arg(long)]
     token: Option<String>,
     /// How to join: bitbucket
     #[arg(long)]
     join_method: Option<String>,
-    /// Lifetime of the credentials, such as 1h30m
+    /// Lifetime of the credentials, such as 1h30m [default: 1h]
     #[arg(long)]
     certificate_ttl: Option<String>,
     /// Where the bot's own state is kept: memory://
     #[arg(long)]
     storage: Option<String>,
-    /// Join once and end
+    /// Join once and end (required)
     #[arg(long)]
     oneshot: bool,
-    /// Deadline of the whole run, such as 90s
+    /// Deadline of the whole run, such as 90s [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
 }
@@ -159,7 +159,9 @@ fn given(flag: &Option<String>) -> Option<&str> {
 /// A destination as tbot takes it: a path, or `file:///path`.
 fn directory(text: &str) -> Result<PathBuf, Error> {
     let (scheme, path) = match text.split_once("://") {
-        None => return Ok(PathBuf::from(text)),
+        None => {
+            return settings::destination(text).map_err(|invalid| invalid.of("--destination", text));
+        }
         Some(parts) => parts,
     };
     match scheme {

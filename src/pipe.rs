@@ -18,7 +18,7 @@ pub fn settings(env: &Environment) -> Result<Settings, Error> {
     Ok(Settings {
         proxy: proxy.parse().map_err(|invalid: Invalid| invalid.of("PROXY_SERVER", proxy))?,
         token: token.parse::<TokenName>().map_err(|invalid| invalid.of("TOKEN", token))?,
-        destination: PathBuf::from(env.get("DESTINATION").unwrap_or(default::DESTINATION)),
+        destination: optional(env, "DESTINATION", default::DESTINATION, settings::destination)?,
         foreign: Foreign::Refuse,
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,

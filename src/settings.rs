@@ -138,10 +138,31 @@ impl FromStr for TokenName {
             // Never shown, never sent on as a name: the name travels in clear and is logged by the cluster.
             return Err(Invalid::new("is an ID token, not the name of a join token", FORM).hidden());
         }
+        let port = |port: &str| port.parse::<u16>().is_ok();
+        if text.contains("://") || text.rsplit_once(':').is_some_and(|(_, last)| port(last)) {
+            return Err(Invalid::new(
+                "looks like an address; were the proxy's address and the token's name swapped?",
+                FORM,
+            ));
+        }
         if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'')) {
             return Err(Invalid::new("has spaces or quotes in it", FORM));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// A directory for the credentials. Nothing here expands what a shell would: it would become a directory of that name.
+///
+/// # Errors
+/// It begins with `~` or a variable.
+pub fn destination(text: &str) -> Result<PathBuf, Invalid> {
+    match text.starts_with(['~', '$']) {
+        true => Err(Invalid::new(
+            "nothing expands here",
+            "Write the path itself, relative to the working directory or absolute, such as ./tbot-user.",
+        )),
+        false => Ok(PathBuf::from(text)),
     }
 }
 
@@ -265,7 +286,7 @@ impl Explain for Error {
         match self {
             Self::Missing { name, example } if name.starts_with('-') => format!("Add {name}={example}."),
             Self::Missing { name, example } => {
-                format!("Set it under `variables:` of the pipe, or with `docker run -e`:\n{name}: '{example}'")
+                format!("Set it under `variables:` of the pipe, or in the environment:\n{name}: '{example}'")
             }
             Self::Invalid { remedy, .. } => (*remedy).to_owned(),
             Self::Unsupported { instead, .. } => (*instead).to_owned(),

@@ -1,6 +1,7 @@
 //! The run: token, discover, join, certificates, write, summary.
 
 use std::cell::Cell;
+use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
@@ -46,9 +47,14 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing);
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
+    let names = files.iter().map(File::name).collect::<Vec<_>>().join(", ");
     destination.write(files, deadline)?;
+    log::debug!(target: "write", "{names}");
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
-    summary(settings, &credentials, run.now);
+    // As it was given, if ssh finds it by that: `a/../b` wants an `a` that need not be there.
+    let dotted = settings.destination.components().any(|part| part == Component::ParentDir);
+    let place = if dotted { destination.absolute() } else { &settings.destination };
+    summary(settings, place, &credentials, run.now);
     Ok(())
 }
 
@@ -60,6 +66,7 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
         Detection::NotHere => return Err(id_token::Error::NoCi),
     };
     let step = if settings.discreet { "of this step".to_owned() } else { bitbucket::summary(token.claims()) };
+    log::debug!(target: "token", "it says, not verified: {}", bitbucket::listing(token.claims()).trim().replace('\n', ", "));
     match token.claims().expires().and_then(|expires| expires.duration_since(now).ok()) {
         Some(left) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
         None => log::info!(target: "token", "Bitbucket, {step}"),
@@ -114,6 +121,8 @@ impl Run<'_> {
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
         );
+        let (ssh, routing) = (&cluster.ssh_proxy, if cluster.tls_routing { "with" } else { "without" });
+        log::debug!(target: "discover", "connections to nodes will go to {ssh}, {routing} TLS routing");
         auth::reaches(&cluster.name)?;
         let key = KeyPair::generate_aside(cluster.suite);
         Ok((cluster, http, key))
@@ -189,10 +198,10 @@ impl Run<'_> {
 }
 
 /// What came of it in one line, and what to type next. Where the log is public, not who may do what.
-fn summary(settings: &Settings, credentials: &Credentials, now: SystemTime) {
+fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: SystemTime) {
     let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
-    let place = shell_word(&foreign(&settings.destination.display().to_string()));
-    let config = shell_word(&foreign(&settings.destination.join("ssh_config").display().to_string()));
+    let place = shell_word(&foreign(&place.display().to_string()));
+    let config = format!("{place}/ssh_config");
     let lives = rough(expires.duration_since(now).unwrap_or_default());
     let (who, login) = match settings.discreet {
         true => (format!("cluster {cluster}"), "<login>".to_owned()),

@@ -127,7 +127,7 @@ impl Explain for Error {
     fn what_to_do(&self) -> String {
         match self {
             Self::NoCi => "In Bitbucket Pipelines: add `oidc: true` to the step. \
-                           With `docker run`: pass the token on with -e BITBUCKET_STEP_OIDC_TOKEN."
+                           In a container of your own: hand BITBUCKET_STEP_OIDC_TOKEN on to it."
                 .to_owned(),
             Self::Missing => "Add `oidc: true` to the step in bitbucket-pipelines.yml:\n\
                               - step:\n    oidc: true\n    script: ..."

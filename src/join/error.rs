@@ -244,7 +244,7 @@ impl Explain for Error {
         let paste = |text: &str| match &self.advice {
             Some(Advice { claims, token_spec }) => format!(
                 "{text}\nThis step's ID token says (not verified here):\n{}\
-                 It would be admitted by a join token with:\n{}",
+                 It would be admitted by a join token (`kind: token`) with this in its spec:\n{}",
                 indented(claims),
                 indented(token_spec),
             ),

@@ -213,7 +213,10 @@ fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
+            // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl); that a name is not known
+            // stays so.
+            Self::Resolve { reason, .. } => reason.contains("emporary") || reason.contains("ry again"),
+            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
             Self::NotGrpc { status, .. } => *status >= 500,
             _ => false,

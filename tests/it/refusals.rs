@@ -25,6 +25,8 @@ pub(crate) fn variables() -> Vec<Failure> {
             .with(|step, cluster| step.env("PROXY_SERVER", &cluster.step_token())),
         wrong("token-in-quotes", "TOKEN", "'example-bot'"),
         Failure::new("token-is-an-id-token", 2).with(|step, cluster| step.env("TOKEN", &cluster.step_token())),
+        wrong("token-is-the-proxy", "TOKEN", "example.teleport.sh:443"),
+        wrong("destination-in-home", "DESTINATION", "~/tbot-user"),
         wrong("ttl-without-unit", "TTL", "3600"),
         wrong("ttl-too-short", "TTL", "30s"),
         wrong("ttl-of-months", "TTL", "30M"),

@@ -179,7 +179,7 @@ fn a_destination_that_ssh_config_cannot_name_is_refused() {
     for (destination, golden) in [
         ("a\"b", expect_file!["golden/rendered/quote.log"]),
         ("a\\b", expect_file!["golden/rendered/backslash.log"]),
-        ("${HOME}", expect_file!["golden/rendered/variable.log"]),
+        ("a${HOME}", expect_file!["golden/rendered/variable.log"]),
     ] {
         let step = Step::of(&cluster).env("DESTINATION", destination);
         let said = step.pipe();

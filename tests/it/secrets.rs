@@ -7,7 +7,7 @@ use testcluster::{JoinService, Testcluster};
 
 use crate::failure::Failure;
 use crate::step::{Said, Step};
-use crate::{network, refusals};
+use crate::{machine, network, refusals};
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
 const WINDOW: usize = 12;
@@ -52,8 +52,15 @@ impl Secrets {
     fn check(&self, said: &Said, what: &str) {
         for text in [&said.stdout, &said.stderr] {
             assert_eq!(self.seen_in(text), None, "{what}:\n{text}");
+            assert_eq!(suspicious(text), None, "{what}:\n{text}");
         }
     }
+}
+
+/// What looks like a key or a certificate, whoever's it is.
+fn suspicious(text: &str) -> Option<&str> {
+    let labels = ["-----BEGIN", "-cert-v01@openssh.com"].into_iter().find(|label| text.contains(label));
+    labels.or_else(|| text.split(|c: char| !is_base64(c)).find(|word| word.len() >= 48))
 }
 
 fn is_base64(c: char) -> bool {
@@ -108,6 +115,27 @@ fn not_in_any_failure() {
     }
 }
 
+/// Everything was issued, and then it cannot be written.
+#[test]
+fn not_when_the_certificates_are_there() {
+    let cluster = Testcluster::start();
+    let step = loud(Step::of(&cluster)).env("TIMEOUT", "4s");
+    std::fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    let directory = std::fs::File::open(step.dir().join("tbot-user")).unwrap();
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let said = step.product(&["-d"]);
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    assert!(cluster.calls().iter().any(|call| call.name.ends_with("/GenerateUserCerts")));
+    Secrets::of(&step).check(&said, "another run has the lock");
+    drop(directory);
+
+    if machine::strace().is_some() {
+        let said = machine::pipe_with(&step, "fsync", "error=ENOSPC:when=3");
+        assert_eq!(said.status, Some(6), "{}", said.stderr);
+        Secrets::of(&step).check(&said, "the disk is full");
+    }
+}
+
 #[test]
 fn not_where_the_token_is_given_in_the_wrong_place() {
     let cluster = Testcluster::start();
@@ -152,6 +180,7 @@ fn a_canary_is_seen() {
     let key = std::fs::read_to_string(step.output("key")).unwrap();
     let body = key.lines().nth(2).unwrap();
     assert_eq!(secrets.seen_in(&planted(body)), None);
+    assert!(suspicious(&planted(body)).is_some() && suspicious(&planted("nothing")).is_none());
     secrets.add_files(&step.dir().join("tbot-user"));
     assert!(secrets.seen_in(&planted(&body[..WINDOW])).is_some());
     let certificate = std::fs::read_to_string(step.output("key-cert.pub")).unwrap();
