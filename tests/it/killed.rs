@@ -227,7 +227,7 @@ fn a_run_that_waits_for_another_gives_up_at_its_deadline() {
     let old = files(&step);
     let other = fs::File::open(step.dir().join("tbot-user")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
-    let step = step.env("TIMEOUT", "8s");
+    let step = step.env("TIMEOUT", "12s");
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
     expect_file!["golden/place/busy.log"].assert_eq(&step.scrubbed(&said.stderr));

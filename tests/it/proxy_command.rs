@@ -142,9 +142,9 @@ fn a_broken_identity() {
 #[test]
 fn expired_credentials() {
     let login = Testcluster::start().node_login().to_owned();
-    let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(10));
+    let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(20));
     let (cluster, step) = ready_with(Testcluster::builder().role(role).start());
-    std::thread::sleep(Duration::from_secs(11));
+    std::thread::sleep(Duration::from_secs(21));
     cluster.clear_record();
     fails(&step, &cluster, &cluster.node_host(), 4, &expect_file!["golden/proxy_command/expired.txt"]);
     assert!(cluster.record().is_empty());

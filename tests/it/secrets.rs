@@ -119,7 +119,7 @@ fn not_in_any_failure() {
 #[test]
 fn not_when_the_certificates_are_there() {
     let cluster = Testcluster::start();
-    let step = loud(Step::of(&cluster)).env("TIMEOUT", "4s");
+    let step = loud(Step::of(&cluster)).env("TIMEOUT", "12s");
     std::fs::create_dir(step.dir().join("tbot-user")).unwrap();
     let directory = std::fs::File::open(step.dir().join("tbot-user")).unwrap();
     rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
