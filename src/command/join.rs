@@ -65,7 +65,7 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
         Detection::Unusable(error) => return Err(error),
         Detection::NotHere => return Err(id_token::Error::NoCi),
     };
-    let step = if settings.discreet { "of this step".to_owned() } else { bitbucket::summary(token.claims()) };
+    let step = if settings.discreet { "this step".to_owned() } else { bitbucket::summary(token.claims()) };
     log::debug!(target: "token", "it says, not verified: {}", bitbucket::listing(token.claims()).trim().replace('\n', ", "));
     match token.claims().expires().and_then(|expires| expires.duration_since(now).ok()) {
         Some(left) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
