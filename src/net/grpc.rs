@@ -105,3 +105,20 @@ pub fn passes(code: Code) -> bool {
 pub fn code_name(code: Code) -> String {
     format!("{code:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_failures_are_told_from_the_servers_words() {
+        assert!(broken(&Status::unknown("OIDC says no"), "p:443").is_none());
+        let html = Status::from_error(Box::new(NotGrpc(464)));
+        assert!(matches!(broken(&html, "p:443"), Some(Error::NotGrpc { status: 464, .. })));
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+        let refused = Status::from_error(Box::new(std::io::Error::other(alert)));
+        assert!(matches!(broken(&refused, "p:443"), Some(Error::ClientRefused { .. })));
+        let cut = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        assert!(matches!(broken(&cut, "p:443"), Some(Error::Broken { .. })));
+    }
+}

@@ -45,6 +45,10 @@ pub enum Fault {
     AuthUnavailableOnce,
     /// User certificates are for a key that nobody has.
     CertForOtherKey,
+    /// The SSH user certificate is signed by an authority that is not the cluster's.
+    SshCertOfOtherCa,
+    /// The TLS user certificate is.
+    TlsCertOfOtherCa,
     /// User certificates expired 30 seconds ago.
     ExpiredUserCert,
     /// User certificates live twelve hours longer than was asked for.

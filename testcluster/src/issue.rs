@@ -3,7 +3,9 @@
 
 use teleport_api::proto::{Certs, UserCertsRequest};
 
-use crate::authority::{Identity, JOIN_PRINCIPAL, Purpose, RsaKey, SigningKey, UserSsh, pem, ssh_private_key};
+use crate::authority::{
+    Authority, Identity, JOIN_PRINCIPAL, Purpose, RsaKey, SigningKey, UserSsh, pem, ssh_private_key,
+};
 use crate::cluster::{BOT_USER, Cluster};
 use crate::fault::Fault;
 use crate::join::{MAX_TTL, no_login, record_key};
@@ -133,6 +135,8 @@ fn sign(
         return Err(Refusal::bad_parameter("ssh: no key found"));
     }
     let user_ca = &cluster.user_ca;
+    let options = &cluster.options;
+    let other_ca = Authority::new(&options.name, options.suite, RsaKey::IdentityProvider, cluster.now());
     // Never the host CA: that is what the trust service is for.
     let mut certs = Certs {
         tls_ca_certs: vec![user_ca.pem().into_bytes()],
@@ -148,7 +152,8 @@ fn sign(
             received.key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
         }
         let subject = identity.subject(user_ca.cluster());
-        certs.tls = pem(&user_ca.issue_tls(received.key, subject, Purpose::Client, (from, expires))).into_bytes();
+        let signer = if cluster.faults.has(Fault::TlsCertOfOtherCa) { &other_ca } else { user_ca };
+        certs.tls = pem(&signer.issue_tls(received.key, subject, Purpose::Client, (from, expires))).into_bytes();
     }
     if !request.ssh_public_key.is_empty() {
         let mut received = ssh_from_line(&request.ssh_public_key)?;
@@ -161,7 +166,8 @@ fn sign(
             identity.principals.clear();
         }
         let request = UserSsh { key: &received.key, identity: &identity, from, to: expires };
-        let certificate = user_ca.issue_user_ssh(&request).to_openssh();
+        let signer = if cluster.faults.has(Fault::SshCertOfOtherCa) { &other_ca } else { user_ca };
+        let certificate = signer.issue_user_ssh(&request).to_openssh();
         let line = certificate.map_err(|error| Refusal::other(error.to_string()))?;
         certs.ssh = format!("{}\n", line.trim_end()).into_bytes();
     }

@@ -169,7 +169,10 @@ pub(crate) fn certificates() -> Vec<Failure> {
         faulty("certificate-expired", Fault::ExpiredUserCert),
         faulty("certificate-lives-too-long", Fault::UserCertTtlLongerThanAsked),
         faulty("certificate-of-the-bot-for-another-key", Fault::JoinCertForOtherKey),
+        faulty("ssh-certificate-of-another-authority", Fault::SshCertOfOtherCa),
+        faulty("tls-certificate-of-another-authority", Fault::TlsCertOfOtherCa),
         faulty("host-ca-of-another-cluster", Fault::WrongHostCa),
+        Failure::new("cluster-name-too-long", 5).at(Testcluster::builder().name("c".repeat(110))),
         faulty("no-certificate-authorities", Fault::EmptyCaList),
     ]
 }
