@@ -150,10 +150,7 @@ pub fn check(
 
     let logins: Vec<String> =
         ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
-    // An unknown critical option makes every sshd refuse the certificate, without a word why.
-    if let Some(name) = ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
-        return Err(Error::CriticalOption(foreign(name)));
-    }
+    options(&ssh)?;
     if ssh.valid_principals().is_empty() {
         return Err(Error::NoPrincipals);
     }
@@ -203,6 +200,14 @@ fn lifetime(
     match before.duration_since(asked) {
         Ok(longer) if longer > SLACK => Err(Error::TooLong { kind, longer: seconds(longer) }),
         _ => Ok(()),
+    }
+}
+
+/// An unknown critical option makes every sshd refuse the certificate, without a word why.
+fn options(ssh: &Certificate) -> Result<(), Error> {
+    match ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
+        Some(name) => Err(Error::CriticalOption(foreign(name))),
+        None => Ok(()),
     }
 }
 
@@ -312,5 +317,39 @@ impl Explain for Error {
             Self::Expired { .. } | Self::NotYetValid { .. } => "the-clocks-differ",
             _ => "the-certificates-are-not-right",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::OsRng;
+    use ssh_key::{Algorithm, PrivateKey, certificate::Builder};
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lifetime_holds_now_and_is_not_longer_than_asked() {
+        let asked = at(4600);
+        let judged = |after, before| lifetime("SSH", at(after), at(before), asked, at(1000));
+        assert!(judged(940, 4600).is_ok() && judged(1000, 4660).is_ok() && judged(0, 1001).is_ok());
+        assert!(matches!(judged(940, 1000), Err(Error::Expired { .. })));
+        assert!(matches!(judged(1001, 4600), Err(Error::NotYetValid { .. })));
+        assert!(matches!(judged(940, 4661), Err(Error::TooLong { .. })));
+    }
+
+    #[test]
+    fn an_option_that_no_sshd_knows_is_refused() {
+        let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).unwrap();
+        let with = |name: &str| {
+            let mut builder = Builder::new_with_random_nonce(&mut OsRng, key.public_key(), 0, 1).unwrap();
+            builder.valid_principal("x").unwrap().critical_option(name, "").unwrap();
+            options(&builder.sign(&key).unwrap())
+        };
+        assert!(with("source-address").is_ok());
+        assert!(matches!(with("only-on-tuesdays@example.com"), Err(Error::CriticalOption(_))));
     }
 }

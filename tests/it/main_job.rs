@@ -148,6 +148,18 @@ fn no_more_connections_and_calls_than_needed() {
 }
 
 #[test]
+fn the_next_command_finds_what_was_written() {
+    let cluster = Testcluster::start();
+    for destination in ["creds", "deep/er", "not-there/../creds", "it's mine"] {
+        let step = Step::of(&cluster).env("DESTINATION", destination);
+        let log = step.pipe().ok().stderr;
+        let next = log.lines().last().unwrap().split_once("; next: ").unwrap().1;
+        let config = next.strip_prefix("ssh -F ").unwrap().rsplit_once(' ').unwrap().0;
+        step.run("sh", &["-c", &format!("test -f {config}")]).ok();
+    }
+}
+
+#[test]
 fn a_second_run_over_the_first() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
