@@ -19,7 +19,7 @@ use crate::error::{Exit, Explain, nested};
 use crate::net::discovery::ClusterName;
 use crate::net::grpc::{Channel, broken, code_name, passes};
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Deadline, Transient};
+use crate::retry::{Awaited, Deadline, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
 
@@ -112,7 +112,7 @@ impl Auth {
         method: &'static str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Error> {
-        let late = || net::Error::Late { addr: self.addr.clone(), waiting_for: method }.into();
+        let awaited = Awaited { addr: self.addr.clone(), what: method };
         let answer = async {
             call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
                 Some(error) => Error::Net(error),
@@ -121,7 +121,13 @@ impl Auth {
                 }
             })
         };
-        self.deadline.bound(answer, late).await
+        self.deadline.bound(awaited, answer).await
+    }
+}
+
+impl From<Awaited> for Error {
+    fn from(awaited: Awaited) -> Self {
+        Self::Net(awaited.into())
     }
 }
 

@@ -2,20 +2,21 @@
 //! The doc comments are the help.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
-use crate::settings::{self, Error, Invalid, Settings, TokenName, default, timeout};
+use crate::pipe::{self, Action};
+use crate::settings::{self, Error, Inspection, Invalid, Settings, TokenName, default, timeout};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
-/// Without a command it is a Bitbucket pipe and takes its settings from the environment: PROXY_SERVER, TOKEN, and
-/// DESTINATION, TTL, TIMEOUT, FILE_OWNER, DEBUG.
+/// Without a command it is a Bitbucket pipe and takes its settings from the environment.
 #[derive(Debug, Parser)]
-#[command(name = "teleport-pipe", version, disable_help_subcommand = true)]
+#[command(name = "teleport-pipe", version, disable_help_subcommand = true, after_help = pipe::help())]
 pub struct Cli {
     /// Tell more
     #[arg(short, long, global = true)]
@@ -29,6 +30,10 @@ enum Command {
     /// Join and write credentials
     #[command(subcommand)]
     Start(Start),
+    /// Show what the cluster needs to know of this step: claims, and files for `tctl create`
+    Inspect(Inspect),
+    /// Remove what was written, and nothing else
+    Cleanup(Cleanup),
     /// The ProxyCommand of the ssh_config that was written
     #[command(name = "ssh-proxy-command")]
     SshProxy(SshProxy),
@@ -43,13 +48,40 @@ enum Start {
     Identity(Identity),
 }
 
+/// What has flags that say the same as variables of the pipe.
+#[derive(Debug)]
+pub enum Verb {
+    /// `start identity`.
+    Identity(Identity),
+    /// `inspect`.
+    Inspect(Inspect),
+    /// `cleanup`.
+    Cleanup(Cleanup),
+}
+
+impl Verb {
+    /// What is to be done.
+    ///
+    /// # Errors
+    /// A flag is missing, cannot be understood, or asks for something that is not there yet.
+    pub fn action(&self, env: &Environment, debug: bool) -> Result<Action, Error> {
+        Ok(match self {
+            Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
+            Self::Inspect(flags) => Action::Inspect(flags.inspection(env, debug)?),
+            Self::Cleanup(flags) => {
+                Action::Cleanup(directory(given(&flags.destination).unwrap_or(default::DESTINATION))?)
+            }
+        })
+    }
+}
+
 /// What a person asked for.
 #[derive(Debug)]
 pub enum Face {
     /// The pipe: everything is in the environment.
     Pipe,
-    /// `start identity`.
-    Identity(Identity),
+    /// A command that has a log.
+    Verb(Verb),
     /// `ssh-proxy-command`.
     SshProxy(SshProxy),
     /// `version`.
@@ -61,7 +93,9 @@ impl Cli {
     pub fn face(self) -> Face {
         match self.command {
             None => Face::Pipe,
-            Some(Command::Start(Start::Identity(flags))) => Face::Identity(flags),
+            Some(Command::Start(Start::Identity(flags))) => Face::Verb(Verb::Identity(flags)),
+            Some(Command::Inspect(flags)) => Face::Verb(Verb::Inspect(flags)),
+            Some(Command::Cleanup(flags)) => Face::Verb(Verb::Cleanup(flags)),
             Some(Command::SshProxy(flags)) => Face::SshProxy(flags),
             Some(Command::Version) => Face::Version,
         }
@@ -102,7 +136,7 @@ impl Identity {
     ///
     /// # Errors
     /// A flag is missing, cannot be understood, or asks for something that is not there yet.
-    pub fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
+    fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
         self.refuse_the_unsupported()?;
         let missing = |name, example| Error::Missing { name, example };
         let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
@@ -151,9 +185,58 @@ impl Identity {
     }
 }
 
+/// Flags of `inspect`.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// The cluster's proxy, host:port; without it no cluster is asked [env: TELEPORT_PROXY]
+    #[arg(long)]
+    proxy_server: Option<String>,
+    /// What the join token is to be called
+    #[arg(long)]
+    token: Option<String>,
+    /// Whom the token admits: deployment, branch, repository or workspace [default: the narrowest]
+    #[arg(long)]
+    scope: Option<String>,
+    /// Logins for the role, such as deploy,backup
+    #[arg(long, value_delimiter = ',')]
+    logins: Vec<String>,
+    /// Deadline of asking the cluster, such as 90s [default: 60s]
+    #[arg(long)]
+    timeout: Option<String>,
+}
+
+impl Inspect {
+    fn inspection(&self, env: &Environment, debug: bool) -> Result<Inspection, Error> {
+        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
+        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
+        Ok(Inspection {
+            proxy: parsed("--proxy-server", proxy)?,
+            token: parsed("--token", given(&self.token))?,
+            scope: parsed("--scope", given(&self.scope))?,
+            logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
+            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
+            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+            discreet: bitbucket::log_is_public(env) && !debug,
+        })
+    }
+}
+
+/// Flags of `cleanup`.
+#[derive(Args, Debug)]
+pub struct Cleanup {
+    /// Directory that holds the credentials [default: ./tbot-user]
+    #[arg(long)]
+    destination: Option<String>,
+}
+
 /// The value of a flag, trimmed. An empty one is unset, as with variables: `--token="$TOKEN"` is what scripts say.
 fn given(flag: &Option<String>) -> Option<&str> {
     flag.as_deref().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// A flag's value, understood.
+fn parsed<T: FromStr<Err = Invalid>>(name: &'static str, text: Option<&str>) -> Result<Option<T>, Error> {
+    text.map(|text| text.parse().map_err(|invalid: Invalid| invalid.of(name, text))).transpose()
 }
 
 /// A destination as tbot takes it: a path, or `file:///path`.
@@ -226,7 +309,7 @@ mod tests {
 
     fn identity(line: &str) -> Result<Settings, Error> {
         match parse(line).unwrap().face() {
-            Face::Identity(flags) => flags.settings(&Environment::default(), false),
+            Face::Verb(Verb::Identity(flags)) => flags.settings(&Environment::default(), false),
             face => panic!("{face:?}"),
         }
     }
@@ -268,7 +351,7 @@ mod tests {
     #[test]
     fn an_empty_flag_is_unset() {
         let flags = ["tbot", "start", "identity", "--oneshot", "--destination=d", "--proxy-server=", "--token= "];
-        let Face::Identity(flags) = Cli::try_parse_from(flags).unwrap().face() else { panic!() };
+        let Face::Verb(Verb::Identity(flags)) = Cli::try_parse_from(flags).unwrap().face() else { panic!() };
         let env = Environment::from_iter([("TELEPORT_PROXY", "p.example"), ("TELEPORT_BOT_TOKEN", "t")]);
         let settings = flags.settings(&env, false).unwrap();
         assert_eq!((settings.proxy.host.as_str(), settings.token.as_str()), ("p.example", "t"));

@@ -21,6 +21,21 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
+
+    /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is what Bitbucket makes of a
+    /// YAML list (bitbucket-pipes.md 2.3). Empty ones are left out.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        if let Some(text) = self.get(name) {
+            return text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        }
+        let count = self.get(&format!("{name}_COUNT")).and_then(|count| count.parse::<u16>().ok());
+        (0..count.unwrap_or(0)).filter_map(|n| self.get(&format!("{name}_{n}"))).collect()
+    }
+
+    /// The names of all variables, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {

@@ -1,38 +1,79 @@
 //! What a person sees. One line per stage on stderr, and one place that prints.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
+use std::time::Instant;
 
+use anstyle::{AnsiColor, Style};
 use env_logger::fmt::Formatter;
-use log::{LevelFilter, Record};
+use log::{Level, LevelFilter, Record};
 
-use crate::error::without_tokens;
+use crate::environment::Environment;
+use crate::error::{Failure, without_tokens};
 
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).
-const STAGES: [&str; 6] = ["token", "discover", "join", "certificates", "write", "done"];
+const STAGES: [&str; 8] = ["variables", "token", "discover", "join", "certificates", "write", "cleanup", "done"];
+
+/// What this process logs with.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// When the log began, and whether it may use colour.
+#[derive(Debug)]
+struct Log {
+    began: Instant,
+    colour: bool,
+}
 
 /// Starts the log. `RUST_LOG` is not read: a variable that is set for another program must not make this one talkative.
-pub fn start(debug: bool) {
+pub fn start(debug: bool, env: &Environment) {
+    // A second start, as in tests, changes nothing.
+    let _ = LOG.set(Log { began: Instant::now(), colour: colour(env) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
     for stage in STAGES {
         builder.filter_module(stage, level);
     }
-    // A second start, as in tests, changes nothing.
     let _ = builder.format(line).target(env_logger::Target::Stderr).try_init();
 }
 
+/// Bitbucket shows colours, though no terminal is attached (bitbucket-pipes.md 2.2); it says `CI`, to pipes as well.
+/// <https://no-color.org> has the last word.
+fn colour(env: &Environment) -> bool {
+    env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || std::io::stderr().is_terminal())
+}
+
 fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let stage = record.target();
     // The filter lets prefixes in.
-    if !STAGES.contains(&record.target()) {
+    if !STAGES.contains(&stage) {
         return Ok(());
     }
-    let mark = match record.level() {
-        log::Level::Warn | log::Level::Error => "warning: ",
-        log::Level::Debug => "(debug) ",
-        _ => "",
+    let time = LOG.get().map(|log| log.began.elapsed().as_secs_f32()).unwrap_or_default();
+    let (mark, style) = match record.level() {
+        Level::Warn | Level::Error => ("warning: ", AnsiColor::Yellow.on_default()),
+        Level::Debug | Level::Trace => ("(debug) ", AnsiColor::BrightBlack.on_default()),
+        Level::Info if stage == "done" => ("", AnsiColor::Green.on_default()),
+        Level::Info => ("", Style::new()),
     };
-    writeln!(out, "{:<13} {mark}{}", record.target(), without_tokens(&record.args().to_string()))
+    let name = painted(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
+    let text = painted(&format!("{mark}{}", without_tokens(&record.args().to_string())), style);
+    writeln!(out, "{time:>5.2}s {name} {text}")
+}
+
+/// The text in that style, where there is colour.
+fn painted(text: &str, style: Style) -> String {
+    match LOG.get() {
+        Some(Log { colour: true, .. }) => format!("{style}{text}{style:#}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// Prints how a run failed; the first line of it in red.
+pub fn failure(failure: &Failure) {
+    let text = failure.render();
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    print(&format!("{}\n{rest}", painted(first, AnsiColor::Red.on_default())));
 }
 
 /// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an argument

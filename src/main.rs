@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
 use teleport_pipe::error::{Exit, Failure};
+use teleport_pipe::pipe::{self, Action};
 use teleport_pipe::surroundings::Surroundings;
-use teleport_pipe::{command, log, pipe};
+use teleport_pipe::{command, log};
 
 fn main() -> ExitCode {
     log::on_panic();
@@ -29,27 +30,34 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Whatever a ProxyCommand says stands between the lines of ssh.
-            let text = if one_line { failure.one_line() } else { failure.render() };
-            log::print(&text);
+            match one_line {
+                true => log::print(&failure.one_line()),
+                false => log::failure(&failure),
+            }
             ExitCode::from(failure.exit() as u8)
         }
     }
 }
 
 fn run(face: Face, debug: bool) -> Result<(), Failure> {
-    match face {
-        Face::Pipe => {
-            let surroundings = Surroundings::of_process()?;
-            let debug = debug || pipe::debug(&surroundings.env)?;
-            log::start(debug);
-            command::join::run(&pipe::settings(&surroundings.env)?, &surroundings)
-        }
-        Face::Identity(flags) => {
-            let surroundings = Surroundings::of_process()?;
-            log::start(debug);
-            command::join::run(&flags.settings(&surroundings.env, debug)?, &surroundings)
-        }
-        Face::SshProxy(flags) => command::ssh_proxy::run(&flags),
-        Face::Version => command::version::run(),
+    // Between the lines of ssh no log has a place, nor beside the version.
+    let verb = match face {
+        Face::SshProxy(flags) => return command::ssh_proxy::run(&flags),
+        Face::Version => return command::version::run(),
+        Face::Pipe => None,
+        Face::Verb(verb) => Some(verb),
+    };
+    let surroundings = Surroundings::of_process()?;
+    let env = &surroundings.env;
+    let debug = debug | (verb.is_none() && pipe::debug(env)?);
+    log::start(debug, env);
+    let action = match verb {
+        None => pipe::action(env)?,
+        Some(verb) => verb.action(env, debug)?,
+    };
+    match action {
+        Action::Join(settings) => command::join::run(&settings, &surroundings),
+        Action::Inspect(inspection) => command::inspect::run(&inspection, &surroundings),
+        Action::Cleanup(path) => command::cleanup::run(&path, &surroundings),
     }
 }

@@ -1,5 +1,6 @@
 //! The one deadline of a run, and the one policy for trying again.
 
+use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -8,19 +9,41 @@ use backon::{ExponentialBuilder, Retryable as _};
 /// No single attempt takes longer than this, however late the deadline is.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
 
+/// Whoever waits for longer than this without a word thinks that it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The moment at which a run, or one attempt of it, gives up. Every call that can wait receives it.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    at: Instant,
+    /// The stage of the log in which a long wait is told; without one it is not.
+    stage: Option<&'static str>,
+}
+
+/// Something that somebody else has to do before we can go on.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// Whose turn it is: `host:port`, or the name of a server.
+    pub addr: String,
+    /// What is expected; completes «waiting for …».
+    pub what: &'static str,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "waiting for {} ({})", self.addr, self.what)
+    }
+}
 
 impl Deadline {
     /// This much time from now.
     pub fn after(timeout: Duration) -> Self {
-        Self(Instant::now() + timeout)
+        Self { at: Instant::now() + timeout, stage: None }
     }
 
     /// What is left of it; zero when it has passed.
     pub fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.at.saturating_duration_since(Instant::now())
     }
 
     /// Whether it has passed.
@@ -28,21 +51,40 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// The deadline of an attempt that begins now.
-    fn attempt(self) -> Self {
-        Self(self.0.min(Instant::now() + ATTEMPT))
+    /// The deadline of an attempt of this stage that begins now.
+    fn attempt(self, stage: &'static str) -> Self {
+        Self { at: self.at.min(Instant::now() + ATTEMPT), stage: Some(stage) }
     }
 
-    /// The result of `future`, or `late()` if that has not come by the deadline.
+    /// The result of `future`, or what was awaited if that has not come by the deadline. The log says so before.
     ///
     /// # Errors
-    /// Those of `future`, and `late()`.
-    pub async fn bound<T, E>(
+    /// Those of `future`, and the one that is made of `awaited`.
+    pub async fn bound<T, E: From<Awaited>>(
         self,
+        awaited: Awaited,
         future: impl Future<Output = Result<T, E>>,
-        late: impl FnOnce() -> E,
     ) -> Result<T, E> {
-        tokio::time::timeout(self.left(), future).await.unwrap_or_else(|_| Err(late()))
+        let told = async {
+            match self.stage {
+                Some(stage) => told(stage, &awaited, future).await,
+                None => future.await,
+            }
+        };
+        let result = tokio::time::timeout(self.left(), told).await;
+        result.unwrap_or_else(|_| Err(awaited.into()))
+    }
+}
+
+/// The result of `future`. If it takes long, the log says what for.
+pub async fn told<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match tokio::time::timeout(PATIENCE, &mut future).await {
+        Ok(done) => done,
+        Err(_) => {
+            log::info!(target: stage, "{what}");
+            future.await
+        }
     }
 }
 
@@ -67,7 +109,7 @@ pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
         .with_max_delay(Duration::from_secs(10))
         .with_max_times(6)
         .with_jitter();
-    (|| attempt(deadline.attempt()))
+    (|| attempt(deadline.attempt(stage)))
         .retry(pauses)
         .when(Transient::is_transient)
         // An attempt without time would only replace the error that says something by one that does not.

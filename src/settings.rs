@@ -31,6 +31,55 @@ pub struct Settings {
     pub discreet: bool,
 }
 
+/// How a step is to be looked at, for whoever sets up the cluster's side.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The cluster's proxy, to be asked what the cluster is; without it nobody is.
+    pub proxy: Option<ProxyAddr>,
+    /// What the join token is to be called.
+    pub token: Option<TokenName>,
+    /// How wide the token's rule is to be; otherwise as narrow as the step allows.
+    pub scope: Option<Scope>,
+    /// The role's logins.
+    pub logins: Vec<String>,
+    /// After this discovery gives up.
+    pub timeout: Duration,
+    /// As of [`Settings`].
+    pub ca_file: Option<PathBuf>,
+    /// As of [`Settings`].
+    pub discreet: bool,
+}
+
+/// Who may use a join token: the smaller, the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Steps of one deployment environment.
+    Deployment,
+    /// Steps on one branch.
+    Branch,
+    /// Every step of the repository.
+    Repository,
+    /// Every step of every repository of the workspace.
+    Workspace,
+}
+
+impl FromStr for Scope {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "deployment" => Ok(Self::Deployment),
+            "branch" => Ok(Self::Branch),
+            "repository" => Ok(Self::Repository),
+            "workspace" => Ok(Self::Workspace),
+            _ => Err(Invalid::new(
+                "is no scope of a join token",
+                "Write deployment, branch, repository or workspace; without it the narrowest is taken.",
+            )),
+        }
+    }
+}
+
 /// Defaults that the pipe and the command line share.
 pub mod default {
     /// Lifetime of the certificates.

@@ -20,7 +20,7 @@ use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::http::Http;
 use crate::net::tls::Trust;
 use crate::output::{self, ssh_config};
-use crate::retry::{Deadline, retry};
+use crate::retry::{Deadline, retry, told};
 use crate::settings::Settings;
 use crate::surroundings::Surroundings;
 
@@ -107,7 +107,10 @@ impl Run<'_> {
             }
         };
         // The key that was made meanwhile fits, but for a suite that was changed in between.
-        let key = if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await };
+        let key = async {
+            if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await }
+        };
+        let key = told("certificates", "making the key pair", key).await;
         let credentials = self.certificates(joined, key?, tcp).await?;
         Ok((cluster, credentials))
     }

@@ -1,5 +1,7 @@
 //! What a person can ask for; one module each.
 
+pub mod cleanup;
+pub mod inspect;
 pub mod join;
 pub mod ssh_proxy;
 pub mod version;

@@ -21,7 +21,7 @@ use crate::net::grpc::{Channel, broken, code_name};
 use crate::net::tls::{self, ClientIdentity, Service, Trust};
 use crate::net::{self, dial};
 use crate::output::identity_file::{self, Identity};
-use crate::retry::Deadline;
+use crate::retry::{Awaited, Deadline};
 use crate::settings::{Invalid, ProxyAddr};
 use crate::x509::X509;
 
@@ -94,15 +94,18 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
         // Any first message means "connected", even an empty one.
         Ok((first.ok_or_else(|| Error::Node { name: name.clone(), reason: "it hung up".to_owned() })?, answers))
     };
-    let late = || Error::from(net::Error::Late { addr: name.clone(), waiting_for: "a connection to the node" });
-    let opening = deadline.bound(opening, late);
+    let awaited = || Awaited { addr: name.clone(), what: "a connection to the node" };
+    let opening = deadline.bound(awaited(), opening);
     let (chunks, read) = mpsc::channel(FRAMES);
     let reading = read_chunks(tokio::io::stdin(), chunks);
     tokio::pin!(opening, reading);
     let (opened, all_read) = tokio::select! {
         opened = &mut opening => (opened, false),
         // ssh is gone before there was a way: not worth the whole wait.
-        () = &mut reading => (tokio::time::timeout(ABANDONED, opening).await.unwrap_or_else(|_| Err(late())), true),
+        () = &mut reading => {
+            let opened = tokio::time::timeout(ABANDONED, opening).await;
+            (opened.unwrap_or_else(|_| Err(Error::from(awaited()))), true)
+        }
     };
     let (first, answers) = opened?;
 
@@ -232,6 +235,12 @@ pub enum Error {
     /// A load balancer that ends TLS.
     #[error("--connection-upgrade is not supported yet")]
     Upgrade,
+}
+
+impl From<Awaited> for Error {
+    fn from(awaited: Awaited) -> Self {
+        Self::Net(awaited.into())
+    }
 }
 
 impl Error {

@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::error::{Exit, Explain, nested};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes};
-use crate::retry::Transient;
+use crate::retry::{Awaited, Transient};
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,12 @@ pub enum Attempt {
     /// No key.
     #[error(transparent)]
     Key(#[from] crate::keys::Error),
+}
+
+impl From<Awaited> for Attempt {
+    fn from(awaited: Awaited) -> Self {
+        Self::Net(awaited.into())
+    }
 }
 
 impl Attempt {

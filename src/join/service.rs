@@ -17,7 +17,7 @@ use crate::keys::{KeyPair, Suite};
 use crate::net::grpc::Channel;
 use crate::net::tls::{self, Service};
 use crate::net::{self, dial};
-use crate::retry::{Deadline, Transient, retry};
+use crate::retry::{Awaited, Deadline, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -104,9 +104,8 @@ impl Conversation {
         });
         // Before the stream opens, so that it goes out with the opening.
         let _ = say.send(wire::JoinRequest { payload: Some(first) }).await;
-        let late = || late(&addr);
         let open = async { client.join(ReceiverStream::new(said)).await.map_err(|s| Attempt::of_status(&s, &addr)) };
-        let hear = deadline.bound(open, late).await?.into_inner();
+        let hear = deadline.bound(awaited(&addr), open).await?.into_inner();
         let mut conversation = Self { say, hear, addr, deadline };
         match conversation.next().await? {
             Hear::Init(greeting) => Ok((conversation, greeting)),
@@ -124,7 +123,7 @@ impl Conversation {
         let Self { hear, addr, deadline, .. } = self;
         let addr = addr.as_str();
         let message = async { hear.message().await.map_err(|status| Attempt::of_status(&status, addr)) };
-        let message = deadline.bound(message, || late(addr)).await?;
+        let message = deadline.bound(awaited(addr), message).await?;
         message.and_then(|message| message.payload).ok_or(Attempt::Nonsense("it is empty"))
     }
 
@@ -149,8 +148,8 @@ impl Conversation {
     }
 }
 
-fn late(addr: &str) -> Attempt {
-    net::Error::Late { addr: addr.to_owned(), waiting_for: "the join service" }.into()
+fn awaited(addr: &str) -> Awaited {
+    Awaited { addr: addr.to_owned(), what: "the join service" }
 }
 
 fn bot_params(request: &Request<'_>, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {

@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::Error;
-use crate::retry::Deadline;
+use crate::retry::{Awaited, Deadline};
 use crate::settings::ProxyAddr;
 
 /// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
@@ -23,8 +23,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
 pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, Error> {
-    let late = || Error::Late { addr: addr.to_string(), waiting_for: super::TCP };
-    deadline.bound(connect_any(addr), late).await
+    deadline.bound(Awaited { addr: addr.to_string(), what: super::TCP }, connect_any(addr)).await
 }
 
 async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {

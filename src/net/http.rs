@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 
 use super::{Error, Stream, broken};
-use crate::retry::Deadline;
+use crate::retry::{Awaited, Deadline};
 
 /// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
 const MOST: usize = 1 << 20;
@@ -46,9 +46,8 @@ impl Http {
     /// # Errors
     /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
     pub async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        let addr = self.addr.clone();
-        let late = || Error::Late { addr, waiting_for: "an HTTP answer" };
-        deadline.bound(self.exchange(path, json), late).await
+        let awaited = Awaited { addr: self.addr.clone(), what: "an HTTP answer" };
+        deadline.bound(awaited, self.exchange(path, json)).await
     }
 
     async fn exchange(&mut self, path: &str, json: Option<Bytes>) -> Result<Answer, Error> {

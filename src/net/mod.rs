@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{Exit, Explain};
-use crate::retry::Transient;
+use crate::retry::{Awaited, Transient};
 use crate::settings::ProxyAddr;
 
 /// Bytes both ways.
@@ -174,6 +174,12 @@ fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     match alert.and_then(|alert| ALERTS.into_iter().find(|name| alert.starts_with(name))) {
         Some(alert) => Error::ClientRefused { addr, alert: alert.to_owned() },
         None => Error::Broken { addr, reason },
+    }
+}
+
+impl From<Awaited> for Error {
+    fn from(Awaited { addr, what: waiting_for }: Awaited) -> Self {
+        Self::Late { addr, waiting_for }
     }
 }
 

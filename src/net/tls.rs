@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::discovery::ClusterName;
 use super::{Error, Stream};
 use crate::error::foreign;
-use crate::retry::Deadline;
+use crate::retry::{Awaited, Deadline};
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
@@ -132,8 +132,8 @@ pub async fn connect(
             Some(_) => explain_cluster(server, &error),
         })
     };
-    let late = || Error::Late { addr: server.to_owned(), waiting_for: "a TLS handshake" };
-    let stream = deadline.bound(handshake, late).await?;
+    let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
+    let stream = deadline.bound(awaited, handshake).await?;
     // A web server may leave HTTP/1.1 unsaid; every other service must have been picked by name.
     if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web) {
         return Err(Error::NoAlpn { host: server.to_owned() });

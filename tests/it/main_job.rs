@@ -30,6 +30,35 @@ fn the_log_of_a_step() {
 }
 
 #[test]
+fn the_log_has_times_and_in_a_ci_colours() {
+    let cluster = Testcluster::start();
+    let log = |step: Step| step.pipe().ok().stderr;
+    let plain = log(Step::of(&cluster));
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    for line in plain.lines() {
+        let time = line.trim_start().split_once("s ").map(|(time, _)| time.parse::<f32>());
+        assert!(matches!(time, Some(Ok(_))), "{line}");
+    }
+    // No terminal is attached, in a pipe as here.
+    let coloured = log(Step::of(&cluster).without("NO_COLOR"));
+    assert!(coloured.contains("\u{1b}[34mtoken "), "{coloured}");
+    assert!(coloured.contains("\u{1b}[32mcluster example.teleport.sh"), "{coloured}");
+    let elsewhere = log(Step::of(&cluster).without("NO_COLOR").without("CI"));
+    assert!(!elsewhere.contains('\u{1b}'), "{elsewhere}");
+    let error = Step::of(&cluster).without("NO_COLOR").env("TTL", "soon").pipe().stderr;
+    assert!(error.contains("\u{1b}[31merror: TTL is `soon`, which is not a duration\u{1b}[0m\n"), "{error}");
+}
+
+#[test]
+fn the_log_says_what_a_long_wait_is_for() {
+    let cluster = Testcluster::builder().latency(std::time::Duration::from_secs(3)).start();
+    let step = Step::of(&cluster).env("TIMEOUT", "60s");
+    let log = step.pipe().stderr;
+    let waits = |stage: &str| log.lines().any(|line| line.contains(stage) && line.contains("waiting for "));
+    assert!(waits("discover") && waits("join"), "{log}");
+}
+
+#[test]
 fn the_guides_command_word_for_word() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");

@@ -46,6 +46,7 @@ impl Step {
         step.scrub.push((format!(":{}", cluster.port()), ":PORT"));
         step.env("PROXY_SERVER", &cluster.proxy_addr())
             .env("TOKEN", cluster.token_name())
+            .env("NO_COLOR", "1")
             .env("SSL_CERT_FILE", cluster.web_ca_file().to_str().unwrap())
     }
 
@@ -133,14 +134,25 @@ impl Step {
         format!("{}@{}", cluster.node_login(), cluster.node_host())
     }
 
-    /// The text without what differs from run to run: the clone directory, the port, times, keys.
+    /// The text without what differs from run to run: the clone directory, the port, times, keys, and what was waited
+    /// for (on a slow machine that is more).
     pub(crate) fn scrubbed(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (what, name) in &self.scrub {
             text = text.replace(what, name);
         }
-        text.lines().map(scrub_line).map(|line| line + "\n").collect()
+        let lines = text
+            .lines()
+            .map(without_time)
+            .filter(|line| line.get(14..).is_none_or(|said| !said.starts_with("waiting for ")));
+        lines.map(scrub_line).map(|line| line + "\n").collect()
     }
+}
+
+/// The line of a log without the time at its beginning.
+fn without_time(line: &str) -> &str {
+    let time = line.trim_start().split_once("s ").filter(|(time, _)| time.parse::<f32>().is_ok());
+    time.map_or(line, |(_, rest)| rest)
 }
 
 /// Times of day and base64 of keys, which differ in each run.
