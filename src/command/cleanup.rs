@@ -1,15 +1,41 @@
-//! `cleanup`: removes what a run wrote.
+//! `cleanup`: removes what runs wrote.
 
 use std::path::Path;
+use std::time::Duration;
 
-use crate::error::Failure;
+use crate::destination::{self, Cleaned};
+use crate::error::{Failure, foreign};
+use crate::retry::Deadline;
 use crate::surroundings::Surroundings;
 
-/// Removes what was written to `path`.
+/// A run that writes there right now is waited for this long.
+const LOCK: Duration = Duration::from_secs(30);
+
+/// Removes what was written to `path`, and says what that was. That there is nothing is no error.
 ///
 /// # Errors
 /// It cannot be removed.
 pub fn run(path: &Path, surroundings: &Surroundings) -> Result<(), Failure> {
-    let _ = (path, surroundings);
+    let Cleaned { path, found, removed, changed, left, directories } =
+        destination::cleanup(&surroundings.working_dir, path, Deadline::after(LOCK))?;
+    let shown = path.display();
+    let emptied = match directories {
+        0 => "",
+        1 => ", and the directory itself",
+        _ => ", the directory itself, and parents that were made for it",
+    };
+    match removed.len() {
+        0 if !found => log::info!(target: "cleanup", "nothing to do: {shown} is not there"),
+        0 => log::info!(target: "cleanup", "nothing to do: nothing in {shown} is recorded as written by teleport-pipe"),
+        count => log::info!(target: "cleanup", "removed {count} files from {shown}{emptied}"),
+    }
+    log::debug!(target: "cleanup", "{}", foreign(&removed.join(", ")));
+    if !changed.is_empty() {
+        let changed = foreign(&changed.join(", "));
+        log::warn!(target: "cleanup", "changed since they were written, and left: {changed}; `rm -rf` removes them");
+    }
+    if !left.is_empty() {
+        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {left}");
+    }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl Explain for Error {
                     .into()
             }
             Self::NotPermitted { uid, .. } => {
-                format!("Choose another destination, or let user {uid} write there; root may write almost anywhere.")
+                format!("Let user {uid} write there, choose another destination, or run this as root, as a pipe is.")
             }
             Self::SomeoneElses { uid, .. } => format!(
                 "Do not create the destination beforehand (it is made with the right mode), or create it as user {uid}."

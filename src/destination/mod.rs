@@ -6,11 +6,13 @@
 //! is the old set and some temporaries, or a directory with a `.gitignore`; the next run heals both. A lock keeps runs
 //! apart. Links are followed nowhere.
 
+mod cleanup;
 mod directory;
 mod error;
 mod ours;
 mod owner;
 mod place;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +22,17 @@ use std::path::Path;
 use rustix::fs::Mode as Bits;
 use zeroize::Zeroize as _;
 
+pub use self::cleanup::{Cleaned, cleanup};
 pub use self::error::Error;
 pub use self::ours::{FIRST_LINE, Listing};
 pub use self::owner::{NotAnOwner, Owner};
 
 use self::directory::Directory;
 use self::error::us;
-use self::ours::{Contents, GITIGNORE};
+use self::ours::{Contents, GITIGNORE, gitignore};
 use self::owner::Giving;
 use self::place::{Found, Place};
+use self::record::Record;
 use crate::retry::Deadline;
 
 /// A place for credentials that was looked at. Nothing of it is created yet.
@@ -98,7 +102,7 @@ impl Destination {
     /// When it fails, the old files are still there and temporaries are not; only the last step, the renames, could in
     /// theory stop half-way, on a file system that breaks in this moment.
     pub fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<(), Error> {
-        let dir = self.locked(deadline)?;
+        let (dir, made) = self.locked(deadline)?;
         let contents = self.look(&dir)?;
         files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
         // The directory has its owner by now, declared by who made it, or given by us.
@@ -109,8 +113,16 @@ impl Destination {
         }
         dir.remove(&contents.temporaries)?;
         if ours_alone && (self.foreign == Foreign::Refuse || !dir.has(GITIGNORE)?) {
-            dir.replace(&[File::private(GITIGNORE, "*\n")], giving)?;
+            dir.replace(&[gitignore()], giving)?;
         }
+        let mut record = Record::read(&dir);
+        record.retain_unchanged(&dir);
+        record.made = record.made.max(made);
+        record.add(&files);
+        if ours_alone {
+            record.add(&[gitignore()]);
+        }
+        let files: Vec<_> = [record.file()].into_iter().chain(files).collect();
         dir.replace(&files, giving)?;
         dir.sync()
     }
@@ -135,18 +147,18 @@ impl Destination {
         Ok(contents)
     }
 
-    /// The directory, made if need be, and ours to write in until it is closed.
-    fn locked(&self, deadline: Deadline) -> Result<Directory, Error> {
+    /// The directory, and how many had to be made for it; ours to write in until it is closed.
+    fn locked(&self, deadline: Deadline) -> Result<(Directory, usize), Error> {
         let giving = self.giving(self.place.neighbour()?);
-        let dir = self.place.make(giving)?;
+        let (dir, made) = self.place.make(giving)?;
         dir.lock(deadline)?;
         if dir.stat()?.st_nlink > 0 {
-            return Ok(dir);
+            return Ok((dir, made));
         }
         // A cleanup removed it while we waited for the lock.
-        let dir = self.place.make(giving)?;
+        let (dir, made) = self.place.make(giving)?;
         dir.lock(deadline)?;
-        Ok(dir)
+        Ok((dir, made))
     }
 
     /// The wanted owner, or else this one.

@@ -1,11 +1,12 @@
 //! Which entries of a destination are ours.
 
-use std::ffi::CStr;
 use std::fmt;
 use std::io::Read;
 
+use super::File;
 use super::directory::Directory;
 use super::error::Error;
+use super::record::RECORD;
 use crate::error::foreign;
 
 /// The first line of `<cluster>.ssh_config` and `<cluster>.known_hosts`, by which a later run knows them as ours.
@@ -16,6 +17,11 @@ const MARK: &str = "# Written by teleport-pipe";
 
 /// Keeps git from seeing anything in the destination.
 pub(super) const GITIGNORE: &str = ".gitignore";
+
+/// The file of that name: all that is in the destination is overlooked.
+pub(super) fn gitignore() -> File {
+    File::private(GITIGNORE, "*\n")
+}
 
 /// Names of files that are not complete begin with this.
 pub(super) const TEMPORARY: &str = ".teleport-pipe.tmp.";
@@ -36,6 +42,7 @@ const NAMES: &[&str] = &[
     "teleport-pipe",
     "network.json",
     GITIGNORE,
+    RECORD,
 ];
 
 /// Some names of entries, and how many there are.
@@ -50,16 +57,24 @@ impl Listing {
     const MOST: usize = 8;
 
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    fn push(&mut self, name: &CStr) {
+    fn push(&mut self, name: &str) {
         if self.shown.len() < Self::MOST {
-            self.shown.push(foreign(&name.to_string_lossy()));
+            self.shown.push(foreign(name));
             self.shown.sort();
         }
         self.total += 1;
+    }
+}
+
+impl FromIterator<String> for Listing {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        let mut listing = Self::default();
+        names.into_iter().for_each(|name| listing.push(&name));
+        listing
     }
 }
 
@@ -89,7 +104,7 @@ impl Contents {
         let mut contents = Self::default();
         dir.each_name(|name| match name.to_str().ok().filter(|name| is_ours(dir, name)) {
             None => {
-                contents.foreign.push(name);
+                contents.foreign.push(&name.to_string_lossy());
                 Ok(())
             }
             Some(ours) => {

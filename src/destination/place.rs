@@ -5,7 +5,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, stat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, stat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::directory::Directory;
@@ -17,7 +19,7 @@ use crate::error::foreign;
 const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A path as it was given, and where it starts. What it leads to is looked up anew each time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Place {
     working_dir: PathBuf,
     /// Where the path starts: its own path may have links in it, nobody gave it to us.
@@ -87,13 +89,27 @@ impl Place {
     }
 
     /// Opens the directory, after making what is missing of it: mode 0700, parents too, as tbot does
-    /// (teleport-issue-and-outputs.md 5.1).
-    pub(super) fn make(&self, giving: Giving) -> Result<Directory, Error> {
+    /// (teleport-issue-and-outputs.md 5.1). Also tells how many that were.
+    pub(super) fn make(&self, giving: Giving) -> Result<(Directory, usize), Error> {
         let Reached { mut dir, depth } = self.reach()?;
         for next in depth..self.parts.len() {
             dir = self.make_one(&dir, next, giving)?;
         }
-        Directory::open(dir, self.absolute.clone())
+        Ok((Directory::open(dir, self.absolute.clone())?, self.parts.len() - depth))
+    }
+
+    /// Removes up to `most` directories, the last one of the path first, until one is not empty or may not go: a mount
+    /// point, or something in a directory of somebody else. Tells how many went.
+    pub(super) fn remove(&self, most: usize) -> Result<usize, Error> {
+        for removed in 0..most.min(self.parts.len()) {
+            let depth = self.parts.len() - removed - 1;
+            let parent = Self { parts: self.parts[..depth].to_vec(), base: self.base.clone(), ..Self::default() };
+            let dir = parent.reach()?.dir;
+            if unlinkat(&dir, &self.parts[depth], AtFlags::REMOVEDIR).is_err() {
+                return Ok(removed);
+            }
+        }
+        Ok(most.min(self.parts.len()))
     }
 
     /// Makes the directory `parts[next]` in `parent`. If another run is faster, that one is as good.

@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, FlockOperation, Gid, Uid, flock, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::record::RECORD;
 use super::*;
 
 /// A working directory that other users may enter.
@@ -123,8 +124,8 @@ fn set(tag: &str) -> Vec<File> {
 
 /// The names of `set`, and modes as they should be.
 fn complete() -> BTreeSet<(String, u32)> {
-    let private = [".gitignore", "key", "key-cert.pub", "known_hosts", "ssh_config"].map(|name| (name.into(), 0o600));
-    private.into_iter().chain([("teleport-pipe".into(), 0o700)]).collect()
+    let private = [".gitignore", RECORD, "key", "key-cert.pub", "known_hosts", "ssh_config"];
+    private.map(|name| (name.into(), 0o600)).into_iter().chain([("teleport-pipe".into(), 0o700)]).collect()
 }
 
 fn soon() -> Deadline {
@@ -284,8 +285,9 @@ fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
         let what = if event.events().contains(ReadFlags::CREATE) { "create" } else { "rename" };
         seen.push(format!("{what} {}", event.file_name().unwrap().to_str().unwrap()));
     }
-    let created = (0..5).map(|n| format!("create .teleport-pipe.tmp.{n}"));
-    let renamed = set("1").into_iter().map(|file| format!("rename {}", file.name()));
+    let created = (0..6).map(|n| format!("create .teleport-pipe.tmp.{n}"));
+    let set = set("1");
+    let renamed = [RECORD].into_iter().chain(set.iter().map(File::name)).map(|name| format!("rename {name}"));
     let gitignore = ["create .teleport-pipe.tmp.0".to_owned(), "rename .gitignore".to_owned()];
     assert_eq!(seen, gitignore.into_iter().chain(created).chain(renamed).collect::<Vec<_>>());
 }
@@ -442,7 +444,7 @@ fn a_name_cannot_leave_the_directory() {
     assert_eq!(fs::read_dir(work.path("tbot-user")).unwrap().count(), 0);
     let fits = "x".repeat(255);
     work.check().unwrap().write(vec![File::private(&fits, "")], soon()).unwrap();
-    assert_eq!(work.names(), [".gitignore", &fits]);
+    assert_eq!(work.names(), [".gitignore", RECORD, &fits]);
 }
 
 #[test]

@@ -13,8 +13,9 @@ use crate::machine::{pipe_with, strace};
 use crate::step::Step;
 
 /// All files, in the order in which they take their places.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     ".gitignore",
+    ".teleport-pipe.sha256",
     "teleport-pipe",
     "teleport-host-ca.crt",
     "teleport-user-ca.crt",
@@ -74,7 +75,8 @@ fn holds(whole: &[u8], part: &[u8]) -> bool {
 #[track_caller]
 fn old_or_new(step: &Step, old: &Files) {
     let now = files(step);
-    let changes = |name: &&str| ["identity", "key.pub", "tlscert", "key", "key-cert.pub"].contains(name);
+    let changes =
+        |name: &&str| [".teleport-pipe.sha256", "identity", "key.pub", "tlscert", "key", "key-cert.pub"].contains(name);
     let new = |name: &str| now.get(name) != old.get(name);
     // What is the same in every run is never touched once it is there.
     let order = ORDER.into_iter().filter(|name| old.is_empty() || changes(name));
@@ -109,8 +111,17 @@ fn before_it_matters(step: &Step, call: &str) -> usize {
     calls.take_while(|line| !line.contains(" flock(") && !line.contains(" mkdirat(")).count()
 }
 
-/// Kills runs at the first, second, ... call, until there are no more. Each begins with what `prepare` makes.
+/// Kills runs at the first, second, ... call, until there are no more. Each begins with what `prepare` makes. The next
+/// run heals what is left.
 fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
+    killed_and(call, prepare, |step| {
+        step.pipe().ok();
+        complete(step);
+    });
+}
+
+/// Kills runs at the first, second, ... call, until there are no more, with something else to do after each.
+fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
     if strace().is_none() {
         return;
     }
@@ -130,8 +141,7 @@ fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
         // strace dies as what it traces died.
         assert_eq!(said.status, None, "{}", said.stderr);
         old_or_new(&step, &old);
-        step.pipe().ok();
-        complete(&step);
+        afterwards(&step);
     }
     complete(&step);
     hello(&step, &cluster);
@@ -202,6 +212,49 @@ fn at_every_change_of_a_mode_of_new_files() {
 #[test]
 fn at_the_making_of_the_directory() {
     from_nothing("mkdirat");
+}
+
+/// A cleanup removes whatever a killed run left of the old files and the new ones.
+#[track_caller]
+fn nothing_is_left_by_a_cleanup(step: &Step) {
+    step.product(&["cleanup"]).ok();
+    assert!(!step.dir().join("tbot-user").exists(), "{:?}", files(step).keys());
+}
+
+#[test]
+fn a_cleanup_after_every_rename_of_new_files() {
+    killed_and("/^rename", |_| {}, nothing_is_left_by_a_cleanup);
+}
+
+#[test]
+fn a_cleanup_after_every_rename_over_old_files() {
+    let old = |step: &Step| drop(step.pipe().ok());
+    killed_and("/^rename", old, nothing_is_left_by_a_cleanup);
+}
+
+#[test]
+fn a_cleanup_that_is_killed_is_done_by_the_next() {
+    if strace().is_none() {
+        return;
+    }
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    for kills in 1.. {
+        step.pipe().ok();
+        let inject = format!("--inject=unlinkat:signal=KILL:when={kills}");
+        let args =
+            ["-fqqq", "-o/dev/null", "--signal=none", "--trace=unlinkat", &inject, "--", Step::binary(), "cleanup"];
+        let killed = step.run("strace", &args);
+        // The keys go first.
+        assert!(kills <= 2 || !step.output("identity").exists() && !step.output("key").exists());
+        step.product(&["cleanup"]).ok();
+        // Between the last file and the directory there is nothing left to know the directory by.
+        assert!(files(&step).is_empty(), "{:?}", files(&step).keys());
+        if killed.status == Some(0) {
+            assert!(kills > ORDER.len());
+            return;
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod cleanup;
 mod documented;
 mod failure;
 mod killed;

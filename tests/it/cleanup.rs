@@ -1,0 +1,130 @@
+//! `cleanup`, as the pipe and as a command: what was written goes, everything else stays.
+
+use std::fs;
+
+use expect_test::expect_file;
+use testcluster::Testcluster;
+
+use crate::machine::{Unprivileged, root};
+use crate::step::{Said, Step};
+
+fn cleanup(step: &Step) -> Said {
+    step.product(&["cleanup"]).ok()
+}
+
+fn names(step: &Step) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(step.dir().join("tbot-user")) else { return vec!["(no directory)".to_owned()] };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let first = cleanup(&step).stderr;
+    assert_eq!(names(&step), ["(no directory)"]);
+    let second = cleanup(&step).stderr;
+    expect_file!["golden/log/cleanup.log"].assert_eq(&step.scrubbed(&(first + &second)));
+}
+
+#[test]
+fn as_an_action_of_the_pipe_with_its_destination() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", "deep/er/creds");
+    step.pipe().ok();
+    fs::write(step.dir().join("deep/mine"), "").unwrap();
+    // The action needs no token, no cluster, and works in an after-script.
+    let step = step.env("ACTION", "cleanup").without("PROXY_SERVER").without("TOKEN");
+    let step = step.without("BITBUCKET_STEP_OIDC_TOKEN").env("BITBUCKET_EXIT_CODE", "1");
+    step.pipe().ok();
+    // What was made for it goes, up to where somebody else has something.
+    assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
+}
+
+#[test]
+fn by_the_binary_that_lies_there() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    step.run("./tbot-user/teleport-pipe", &["cleanup"]).ok();
+    assert_eq!(names(&step), ["(no directory)"]);
+}
+
+#[test]
+fn a_directory_that_the_step_made_stays() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    step.pipe().ok();
+    step.pipe().ok();
+    cleanup(&step);
+    assert!(names(&step).is_empty());
+}
+
+#[test]
+fn what_is_not_ours_or_was_changed_stays_and_is_named() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    fs::write(step.output("notes"), "mine").unwrap();
+    let first = cleanup(&step).stderr;
+    assert_eq!(names(&step), ["notes"]);
+    fs::remove_file(step.output("notes")).unwrap();
+
+    step.pipe().ok();
+    fs::write(step.output("ssh_config"), "Host mine\n").unwrap();
+    let second = cleanup(&step).stderr;
+    // The next cleanup must still know it, and git must not see it.
+    assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "ssh_config"]);
+    expect_file!["golden/log/cleanup-not-ours.log"].assert_eq(&step.scrubbed(&(first + &second)));
+    step.pipe().ok();
+    cleanup(&step);
+    // The directory was made by a run whose record is gone.
+    assert!(names(&step).is_empty(), "{:?}", names(&step));
+}
+
+#[test]
+fn a_checkout_as_destination_keeps_what_has_our_names() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    for name in [".gitignore", "network.json", "src.c"] {
+        fs::write(step.dir().join(name), "mine\n").unwrap();
+    }
+    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    step.product(&["start", "identity", "--oneshot", "--destination=.", "--token=example-bot", &proxy]).ok();
+    assert!(step.dir().join("key").exists());
+    step.product(&["cleanup", "--destination=."]).ok();
+    let mut left: Vec<_> =
+        fs::read_dir(step.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".gitignore", "network.json", "src.c"]);
+}
+
+#[test]
+fn what_tbot_wrote_is_left_to_tbot() {
+    let step = Step::empty();
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    fs::write(step.output("key"), "a key").unwrap();
+    let log = cleanup(&step).stderr;
+    assert_eq!(names(&step), ["key"]);
+    assert!(log.contains("nothing in ") && log.contains("left: key"), "{log}");
+}
+
+#[test]
+fn what_another_user_wrote_is_said_to_be_his() {
+    if root().is_none() {
+        return;
+    }
+    let cluster = Testcluster::start();
+    let Some(user) = Unprivileged::step_of(&cluster) else { return };
+    user.step.pipe().ok();
+    fs::set_permissions(user.step.dir().join("tbot-user"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
+    std::os::unix::fs::chown(user.step.dir().join("tbot-user"), Some(0), Some(0)).unwrap();
+    let said = user.run(user.step.dir().join("product").to_str().unwrap(), &["cleanup"]);
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    expect_file!["golden/place/cleanup-not-permitted.log"].assert_eq(&user.step.scrubbed(&said.stderr));
+}
