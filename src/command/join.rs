@@ -10,7 +10,7 @@ use super::block_on;
 use crate::auth::{self, Auth};
 use crate::bot::Bot;
 use crate::credentials::{self, Asked, Authority, Credentials};
-use crate::destination::{Destination, File};
+use crate::destination::{Destination, File, Written};
 use crate::error::{Failure, foreign};
 use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
@@ -35,6 +35,12 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let Settings { destination, foreign, owner, .. } = settings;
     let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
     let place = ssh_config::nameable(destination.absolute())?;
+    if destination.is_noexec() {
+        log::warn!(
+            target: "write",
+            "the file system of {place} is mounted noexec, so ssh cannot start its ProxyCommand from there"
+        );
+    }
     let ca_file = settings.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
     let trust = Trust::web(ca_file.as_deref())?;
 
@@ -48,14 +54,31 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
     let names = files.iter().map(File::name).collect::<Vec<_>>().join(", ");
-    destination.write(files, deadline)?;
+    let written = destination.write(files, deadline)?;
     log::debug!(target: "write", "{names}");
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
+    say_whose(&written, &settings.destination);
     // As it was given, if ssh finds it by that: `a/../b` wants an `a` that need not be there.
     let dotted = settings.destination.components().any(|part| part == Component::ParentDir);
     let place = if dotted { destination.absolute() } else { &settings.destination };
     summary(settings, place, &credentials, run.now);
     Ok(())
+}
+
+/// ssh takes a private key only from the user who owns it, and the step need not run as the user that this runs as.
+fn say_whose(written: &Written, destination: &Path) {
+    let Written { uid, guessed, someone_else } = written;
+    let place = shell_word(&foreign(&destination.display().to_string()));
+    let remedy = format!("`mkdir -p {place}` in the step before the pipe, or FILE_OWNER, lets another user read them");
+    match someone_else {
+        Some(other) => log::warn!(
+            target: "write",
+            "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
+        ),
+        // root runs the pipe and owns the clone directory; that says nothing about the step.
+        None if *guessed && *uid == 0 => log::info!(target: "write", "only user 0 (root) can read them; {remedy}"),
+        None => {}
+    }
 }
 
 fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken, id_token::Error> {

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{
-    Access, AtFlags, Dir, FileType, FlockOperation, Mode as Bits, OFlags, Stat, accessat, fchmod, flock, fstat, fsync,
-    openat, renameat, statat, unlinkat,
+    Access, AtFlags, Dir, FileType, FlockOperation, Mode as Bits, OFlags, Stat, StatVfsMountFlags, accessat, fchmod,
+    flock, fstat, fstatvfs, fsync, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -64,6 +64,11 @@ impl Directory {
     pub(super) fn expect_writable(&self) -> Result<(), Error> {
         let access = accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
         access.map_err(|errno| self.failed("write to", errno))
+    }
+
+    /// Whether nothing can be started from it.
+    pub(super) fn is_noexec(&self) -> bool {
+        fstatvfs(&self.fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
     /// Whether it is closed to others, or we could close it.

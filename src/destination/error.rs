@@ -97,6 +97,12 @@ pub enum Error {
         /// What was to be written.
         path: PathBuf,
     },
+    /// The file system is mounted noexec.
+    #[error("programs cannot be started from `{path}`: its file system is mounted noexec")]
+    NoExec {
+        /// The destination.
+        path: PathBuf,
+    },
     /// The disk is full.
     #[error("no space is left for `{path}`")]
     DiskFull {
@@ -165,6 +171,9 @@ impl Explain for Error {
             }
             Self::CannotChown { .. } => "Only root gives files to another user, and only if the container lets it.",
             Self::ReadOnly { .. } => "The directory is mounted into this container as read-only.",
+            Self::NoExec { .. } => {
+                "The runner's own setup. ssh would have to start the ProxyCommand, which is put beside ssh_config."
+            }
             Self::Busy { .. } => "Two steps or commands use the same destination, or a run before this one hangs.",
             Self::Failed { .. } => "The file system is unusual (a network share, for example) or damaged.",
         };
@@ -194,6 +203,10 @@ impl Explain for Error {
             ),
             Self::CannotChown { .. } => "Run this as root, or do not ask for another owner.".into(),
             Self::ReadOnly { .. } => "Choose a destination that can be written, or mount it without `:ro`.".into(),
+            Self::NoExec { .. } => "Choose a destination that is mounted without noexec, or have the runner mount the \
+                                    clone directory without it. Where only the keys are wanted, `teleport-pipe start \
+                                    identity` writes them all the same."
+                .into(),
             Self::DiskFull { .. } => "Free some space, or choose a destination elsewhere; 10 MB are enough.".into(),
             Self::Quota { .. } => "Free some space, or choose a destination elsewhere that has another quota.".into(),
             Self::Busy { .. } => "Give each its own destination, or more time.".into(),
@@ -220,6 +233,7 @@ impl Explain for Error {
             Self::NotPermitted { .. } | Self::SomeoneElses { .. } => "the-destination-belongs-to-someone-else",
             Self::CannotChown { .. } => "the-owner-cannot-be-changed",
             Self::ReadOnly { .. } => "the-destination-is-read-only",
+            Self::NoExec { .. } => "programs-cannot-be-started-from-the-destination",
             Self::DiskFull { .. } | Self::Quota { .. } => "no-space-is-left",
             Self::Busy { .. } => "another-run-uses-the-destination",
             Self::Failed { .. } => "the-destination-cannot-be-written",
@@ -261,6 +275,7 @@ mod tests {
             Error::SomeoneElses { path: path(), owner: 0, uid: 1000 },
             Error::CannotChown { path: path(), owner: Owner { uid: 1, gid: None }, uid: 1000 },
             errno(Errno::ROFS),
+            Error::NoExec { path: path() },
             errno(Errno::NOSPC),
             errno(Errno::DQUOT),
             Error::Busy { path: path() },

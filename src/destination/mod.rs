@@ -41,6 +41,19 @@ pub struct Destination {
     place: Place,
     foreign: Foreign,
     owner: Option<Owner>,
+    /// What lies on the file system that holds it cannot be started.
+    noexec: bool,
+}
+
+/// What came of a [`write`](Destination::write).
+#[derive(Debug)]
+pub struct Written {
+    /// Who owns the directory, and most likely all that is in it.
+    pub uid: u32,
+    /// Nobody said who should: neither by a wish nor by making the directory.
+    pub guessed: bool,
+    /// Somebody else who has something in the working directory, if it was guessed.
+    pub someone_else: Option<u32>,
 }
 
 /// What to do about a destination that holds what is not ours.
@@ -75,10 +88,19 @@ impl Destination {
     /// # Errors
     /// Whatever can be known to be in the way already.
     pub fn check(working_dir: &Path, path: &Path, foreign: Foreign, owner: Option<Owner>) -> Result<Self, Error> {
-        let this = Self { place: Place::new(working_dir, path)?, foreign, owner };
+        let mut this = Self { place: Place::new(working_dir, path)?, foreign, owner, noexec: false };
         match this.place.find()? {
-            Found::Nothing(parent) => parent.expect_writable()?,
-            Found::Directory(dir) => this.check_directory(&dir)?,
+            Found::Nothing(parent) => {
+                parent.expect_writable()?;
+                this.noexec = parent.is_noexec();
+            }
+            Found::Directory(dir) => {
+                this.check_directory(&dir)?;
+                this.noexec = dir.is_noexec();
+            }
+        }
+        if this.noexec && foreign == Foreign::Refuse {
+            return Err(Error::NoExec { path: this.absolute().into() });
         }
         match owner {
             Some(owner) if us() != 0 && us() != owner.uid => {
@@ -93,6 +115,12 @@ impl Destination {
         self.place.absolute()
     }
 
+    /// Whether ssh could not start a ProxyCommand from there. As a pipe that is an error; tbot's users may want only the
+    /// keys.
+    pub fn is_noexec(&self) -> bool {
+        self.noexec
+    }
+
     /// Writes these files, in this order, after whatever other run is writing there.
     ///
     /// Names of files should be those that [`check`](Self::check) knows as ours, or the next run will take them for
@@ -101,7 +129,7 @@ impl Destination {
     /// # Errors
     /// When it fails, the old files are still there and temporaries are not; only the last step, the renames, could in
     /// theory stop half-way, on a file system that breaks in this moment.
-    pub fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<(), Error> {
+    pub fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<Written, Error> {
         let (dir, made) = self.locked(deadline)?;
         let contents = self.look(&dir)?;
         files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
@@ -124,7 +152,11 @@ impl Destination {
         }
         let files: Vec<_> = [record.file()].into_iter().chain(files).collect();
         dir.replace(&files, giving)?;
-        dir.sync()
+        dir.sync()?;
+        let uid = dir.stat()?.st_uid;
+        let guessed = self.owner.is_none() && record.made > 0;
+        let someone_else = if guessed { self.place.neighbour_other_than(uid) } else { None };
+        Ok(Written { uid, guessed, someone_else })
     }
 
     /// A directory that is there already: is it fit?

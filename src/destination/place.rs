@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -76,6 +77,15 @@ impl Place {
     pub(super) fn neighbour(&self) -> Result<Owner, Error> {
         let stat = stat(&self.working_dir);
         stat.map(|stat| Owner::of(&stat)).map_err(|errno| no_working_dir(&self.working_dir, errno))
+    }
+
+    /// Another user who owns something in the working directory; the clone directory is root's whoever runs the step,
+    /// but what the step made before is the step's (bitbucket-pipes.md 2.5).
+    pub(super) fn neighbour_other_than(&self, uid: u32) -> Option<u32> {
+        /// Enough to find somebody, and not long.
+        const MOST: usize = 1000;
+        let entries = fs::read_dir(&self.working_dir).ok()?.take(MOST).filter_map(Result::ok);
+        entries.filter_map(|entry| Some(entry.metadata().ok()?.uid())).find(|other| *other != uid)
     }
 
     /// What is there now. Changes nothing.

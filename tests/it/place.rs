@@ -198,7 +198,7 @@ fn file_owner_owns_what_root_writes() {
 #[track_caller]
 fn all_belongs_to(uid: u32, step: &Step) {
     let all = snapshot(&step.dir().join("tbot-user"));
-    assert_eq!(all.len(), 14, "{all:?}");
+    assert_eq!(all.len(), 15, "{all:?}");
     assert!(all.values().all(|(_, owner, _)| *owner == uid), "{all:?}");
 }
 
@@ -215,6 +215,56 @@ fn a_mount_point_can_be_the_destination() {
         assert_eq!(fs::metadata(step.output("key")).unwrap().dev(), device);
     }
     assert_eq!(mode(&step.dir().join("tbot-user")), 0o700);
+}
+
+#[test]
+fn where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_warned() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
+    let Some(_tmpfs) = Tmpfs::at(step.dir().join("disk"), "mode=0755") else { return };
+    rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::NOEXEC, "").unwrap();
+    let said = step.pipe();
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    assert!(!step.dir().join("disk/tbot-user").exists());
+    expect_file!["golden/place/noexec.log"].assert_eq(&step.scrubbed(&said.stderr));
+    assert!(cluster.calls().is_empty());
+
+    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    let flags = ["start", "identity", "--oneshot", "--destination=disk/creds", "--token=example-bot", &proxy];
+    let log = step.product(&flags).ok().stderr;
+    assert!(log.contains("warning: the file system of ") && log.contains(" is mounted noexec"), "{log}");
+    assert!(step.dir().join("disk/creds/identity").exists());
+}
+
+#[test]
+fn who_can_read_the_files_is_said_unless_it_was_declared() {
+    if root().is_none() {
+        return;
+    }
+    let cluster = Testcluster::start();
+    let both = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
+    // Everything is root's, which says nothing about the step.
+    let step = Step::of(&cluster);
+    for _ in 0..2 {
+        let log = step.pipe().ok().stderr;
+        assert!(both(&log) && !log.contains("warning"), "{log}");
+    }
+    // Somebody else has been at work here.
+    let step = Step::of(&cluster);
+    fs::write(step.dir().join("notes"), "").unwrap();
+    std::os::unix::fs::chown(step.dir().join("notes"), Some(1234), None).unwrap();
+    let log = step.pipe().ok().stderr;
+    assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
+    // The owner was declared, in one way or the other.
+    let step = Step::of(&cluster).env("FILE_OWNER", "1234");
+    let log = step.pipe().ok().stderr;
+    assert!(!both(&log), "{log}");
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    std::os::unix::fs::chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
+    let log = step.pipe().ok().stderr;
+    assert!(!both(&log), "{log}");
+    all_belongs_to(1234, &step);
 }
 
 #[test]

@@ -135,16 +135,15 @@ impl Step {
     }
 
     /// The text without what differs from run to run: the clone directory, the port, times, keys, and what was waited
-    /// for (on a slow machine that is more).
+    /// for (on a slow machine that is more), and who can read the files (root says more).
     pub(crate) fn scrubbed(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (what, name) in &self.scrub {
             text = text.replace(what, name);
         }
-        let lines = text
-            .lines()
-            .map(without_time)
-            .filter(|line| line.get(14..).is_none_or(|said| !said.starts_with("waiting for ")));
+        let lines = text.lines().map(without_time).filter(|line| {
+            line.get(14..).is_none_or(|said| !said.starts_with("waiting for ") && !said.starts_with("only user 0 "))
+        });
         lines.map(scrub_line).map(|line| line + "\n").collect()
     }
 }
