@@ -142,7 +142,7 @@ fn ca_file(env: &Environment) -> Result<Option<PathBuf>, Error> {
 }
 
 fn discreet(env: &Environment) -> Result<bool, Error> {
-    Ok(bitbucket::log_is_public(env) && !debug(env)?)
+    Ok(!debug(env)? && bitbucket::log_is_public(env))
 }
 
 /// The value of a variable, or of the one of tbot that stands for it.

@@ -50,7 +50,7 @@ impl Work {
 
     /// A whole run.
     fn run(&self, tag: &str) -> Result<(), Error> {
-        self.check()?.write(set(tag), soon())
+        self.check()?.write(set(tag), soon()).map(drop)
     }
 
     fn read(&self, name: &str) -> String {
@@ -298,7 +298,11 @@ fn two_runs_at_once_do_not_mix() {
     let done = AtomicBool::new(false);
     let writer = |tag: &'static str| {
         let work = &work;
-        move || (0..20).for_each(|n| work.check().unwrap().write(set(&format!("{tag}{n}")), soon()).unwrap())
+        move || {
+            (0..20).for_each(|n| {
+                work.check().unwrap().write(set(&format!("{tag}{n}")), soon()).unwrap();
+            })
+        }
     };
     let key = work.path("tbot-user/key");
     let whole = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
@@ -556,7 +560,7 @@ fn a_given_owner_that_cannot_be_had_is_an_error() {
     let destination = work.check_as(Foreign::Refuse, Some("1001")).unwrap();
     as_user(1000, || {
         assert!(refused(work.check_as(Foreign::Refuse, Some("1001")).map(drop)));
-        assert!(refused(destination.write(set("1"), soon())));
+        assert!(refused(destination.write(set("1"), soon()).map(drop)));
         work.check_as(Foreign::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
     });
     assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
