@@ -10,7 +10,7 @@ use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
 use crate::pipe::{self, Action};
-use crate::settings::{self, Error, Inspection, Invalid, Settings, TokenName, default, timeout};
+use crate::settings::{self, Error, Inspection, Invalid, LeakCheck, Settings, TokenName, default, timeout};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
@@ -156,6 +156,8 @@ impl Identity {
             owner: None,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
             discreet: bitbucket::log_is_public(env) && !debug,
+            // A line that works with tbot works here.
+            leak_check: LeakCheck::Warn,
         })
     }
 

@@ -120,6 +120,7 @@ fn join(env: &Environment) -> Result<Settings, Error> {
         })?,
         ca_file: ca_file(env)?,
         discreet: discreet(env)?,
+        leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
 }
 

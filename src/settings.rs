@@ -29,6 +29,8 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The log is public (a public repository's pipeline): say nothing about claims, roles and logins.
     pub discreet: bool,
+    /// What to do if artifacts or caches would take the credentials.
+    pub leak_check: LeakCheck,
 }
 
 /// How a step is to be looked at, for whoever sets up the cluster's side.
@@ -270,6 +272,35 @@ pub fn boolean(text: &str) -> Result<bool, Invalid> {
     }
 }
 
+/// What to do if artifacts or caches of the step would take the credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeakCheck {
+    /// Nothing was said: stop if they surely would, else warn.
+    #[default]
+    Sure,
+    /// Stop if they could.
+    Error,
+    /// Warn.
+    Warn,
+    /// Do not look.
+    Off,
+}
+
+impl FromStr for LeakCheck {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.to_ascii_lowercase().as_str() {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "off" => Ok(Self::Off),
+            _ => {
+                Err(Invalid::new("is none of error, warn and off", "Write 'error', 'warn' or 'off', or leave it out."))
+            }
+        }
+    }
+}
+
 /// Why a text is not what it should be; whoever knows the variable's or flag's name adds it with [`Invalid::of`].
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
@@ -417,6 +448,12 @@ mod tests {
         for text in ["0s", "25h", "60"] {
             assert!(timeout(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn leak_checks() {
+        assert_eq!("Warn".parse::<LeakCheck>().unwrap(), LeakCheck::Warn);
+        assert!("false".parse::<LeakCheck>().is_err());
     }
 
     #[test]

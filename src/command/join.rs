@@ -12,6 +12,7 @@ use crate::bot::Bot;
 use crate::credentials::{self, Asked, Authority, Credentials};
 use crate::destination::{Destination, File, Written};
 use crate::error::{Failure, foreign};
+use crate::guard;
 use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
@@ -35,6 +36,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let Settings { destination, foreign, owner, .. } = settings;
     let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
     let place = ssh_config::nameable(destination.absolute())?;
+    guard::check(&surroundings.env, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
         log::warn!(
             target: "write",

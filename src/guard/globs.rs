@@ -1,0 +1,363 @@
+//! Whether a pattern matches a path, by rules that are not all written down.
+//!
+//! What Bitbucket's artifacts match is documented by examples only, and emulators differ (bitbucket-pipes.md 5.1), so
+//! there are several [`Rules`]. No crate at hand has the one where `*` crosses `/` beside the one where it does not, and
+//! a matcher must not be slow for any pattern: this one walks all ways through the pattern at once, which takes at most
+//! the length of the pattern times that of the path, and counts them.
+
+use std::cell::Cell;
+
+/// How to read a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// `*`, `?` and classes match a `/`, too.
+    crosses: bool,
+    /// Wildcards match a dot at the beginning of a name.
+    dots: bool,
+    /// A pattern that matches a directory matches what is in it.
+    below: bool,
+}
+
+impl Rules {
+    /// As everybody reads a pattern: `*` is part of a name, `**` any directories.
+    pub(super) const PLAIN: Self = Self { crosses: false, dots: false, below: false };
+    /// Whatever any reader might make of it.
+    pub(super) const ANY: Self = Self { crosses: true, dots: true, below: true };
+    /// `.dockerignore`
+    pub(super) const DOCKER: Self = Self { crosses: false, dots: true, below: true };
+}
+
+/// The work that patterns may make, in steps of the matcher; some tenths of a second.
+const MOST_WORK: usize = 30_000_000;
+
+/// Alternatives that the braces of one pattern may make.
+const MOST_ALTERNATIVES: usize = 64;
+
+/// Matches patterns, until there were too many.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    work_left: Cell<usize>,
+}
+
+impl Matcher {
+    pub(super) fn new() -> Self {
+        Self { work_left: Cell::new(MOST_WORK) }
+    }
+
+    /// Whether every pattern was matched; if not, some were taken for patterns that match nothing.
+    pub(super) fn did_all(&self) -> bool {
+        self.work_left.get() > 0
+    }
+
+    /// Whether `pattern` matches `path`, which has no `/` in front.
+    pub(super) fn matches(&self, pattern: &str, path: &str, rules: Rules) -> bool {
+        let Some(alternatives) = self.alternatives(pattern) else { return false };
+        alternatives.iter().any(|pattern| self.matches_one(pattern, path, rules))
+    }
+
+    /// `a{b,c}` as `ab` and `ac`. Braces that are not closed, or have nothing to choose from, are characters.
+    fn alternatives(&self, pattern: &str) -> Option<Vec<String>> {
+        let mut all = vec![pattern.to_owned()];
+        let mut done = 0;
+        while let Some(one) = all.get(done) {
+            let Some((before, choices, after)) = braces(one) else {
+                done += 1;
+                continue;
+            };
+            let new: Vec<_> = choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect();
+            if !self.works(new.iter().map(String::len).sum()) || all.len() + new.len() > MOST_ALTERNATIVES {
+                self.work_left.set(0);
+                return None;
+            }
+            all.splice(done..=done, new);
+        }
+        Some(all)
+    }
+
+    fn matches_one(&self, pattern: &str, path: &str, rules: Rules) -> bool {
+        let tokens = tokens(pattern);
+        let end = tokens.len();
+        if !self.works((end + 1) * (path.chars().count() + 1)) {
+            return false;
+        }
+        // Which tokens could be next.
+        let mut at = vec![false; end + 1];
+        reach(&mut at, &tokens, 0);
+        let mut before = '/';
+        for c in path.chars() {
+            if rules.below && c == '/' && at[end] {
+                return true;
+            }
+            let hidden = c == '.' && before == '/' && !rules.dots;
+            let mut next = vec![false; end + 1];
+            for (n, token) in tokens.iter().enumerate().filter(|(n, _)| at[*n]) {
+                let wild = !hidden && (c != '/' || rules.crosses);
+                let to = match token {
+                    Token::Char(this) => (*this == c).then_some(n + 1),
+                    Token::One => wild.then_some(n + 1),
+                    Token::Class(class) => (wild && class.has(c)).then_some(n + 1),
+                    Token::Star => wild.then_some(n),
+                    Token::Rest => (!hidden).then_some(n),
+                    Token::Directories => (!hidden && c != '/').then_some(n + 1),
+                    Token::InDirectory if c == '/' => Some(n - 1),
+                    Token::InDirectory => Some(n),
+                };
+                if let Some(to) = to {
+                    reach(&mut next, &tokens, to);
+                }
+            }
+            at = next;
+            before = c;
+        }
+        at[end]
+    }
+
+    /// Takes work from what is left; whether there was enough.
+    fn works(&self, work: usize) -> bool {
+        self.work_left.set(self.work_left.get().saturating_sub(work));
+        self.did_all()
+    }
+}
+
+/// Text before, inside of and after the first innermost braces with a comma in them.
+fn braces(pattern: &str) -> Option<(&str, &str, &str)> {
+    let mut open = None;
+    for (at, c) in pattern.char_indices() {
+        match (c, open) {
+            ('{', _) => open = Some(at),
+            ('}', Some(from)) => match &pattern[from + 1..at] {
+                choices if choices.contains(',') => return Some((&pattern[..from], choices, &pattern[at + 1..])),
+                _ => open = None,
+            },
+            _ => {}
+        }
+    }
+    None
+}
+
+#[derive(Debug)]
+enum Token {
+    Char(char),
+    /// `?`
+    One,
+    /// `[…]`
+    Class(Class),
+    /// `*`, or `**` inside of a name.
+    Star,
+    /// `**` at the end: everything.
+    Rest,
+    /// `**/`, as two: where a directory may begin,
+    Directories,
+    /// and inside of its name.
+    InDirectory,
+}
+
+/// Marks a token as one that could be next, and those behind it that may match nothing.
+fn reach(at: &mut [bool], tokens: &[Token], mut n: usize) {
+    while !at[n] {
+        at[n] = true;
+        n += match tokens.get(n) {
+            Some(Token::Star | Token::Rest) => 1,
+            Some(Token::Directories) => 2,
+            _ => return,
+        };
+    }
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(&c) = chars.get(at) {
+        let begins = at == 0 || chars[at - 1] == '/';
+        at += 1;
+        match c {
+            '*' => {
+                let from = at;
+                while chars.get(at) == Some(&'*') {
+                    at += 1;
+                }
+                match (begins && at > from, chars.get(at)) {
+                    (true, None) => tokens.push(Token::Rest),
+                    (true, Some('/')) => {
+                        at += 1;
+                        tokens.extend([Token::Directories, Token::InDirectory]);
+                    }
+                    _ => tokens.push(Token::Star),
+                }
+            }
+            '?' => tokens.push(Token::One),
+            '[' => match Class::read(&chars[at..]) {
+                Some((class, length)) => {
+                    at += length;
+                    tokens.push(Token::Class(class));
+                }
+                None => tokens.push(Token::Char(c)),
+            },
+            '\\' if at < chars.len() => {
+                tokens.push(Token::Char(chars[at]));
+                at += 1;
+            }
+            _ => tokens.push(Token::Char(c)),
+        }
+    }
+    tokens
+}
+
+/// `[a-z_]`, `[!0-9]`
+#[derive(Debug)]
+struct Class {
+    negated: bool,
+    ranges: Vec<(char, char)>,
+}
+
+impl Class {
+    /// No class has more; it is compared with every character.
+    const LONGEST: usize = 128;
+
+    /// Reads what follows `[`; how long it is with its `]`.
+    fn read(chars: &[char]) -> Option<(Self, usize)> {
+        let negated = matches!(chars.first(), Some('!' | '^'));
+        let from = usize::from(negated);
+        // A `]` that comes first is a member.
+        let length = chars.iter().take(Self::LONGEST).skip(from + 1).position(|c| *c == ']')? + from + 1;
+        let mut members = &chars[from..length];
+        let mut ranges = Vec::new();
+        while let [first, rest @ ..] = members {
+            members = match rest {
+                ['-', last, rest @ ..] => {
+                    ranges.push((*first, *last));
+                    rest
+                }
+                _ => {
+                    ranges.push((*first, *first));
+                    rest
+                }
+            };
+        }
+        Some((Self { negated, ranges }, length + 1))
+    }
+
+    fn has(&self, c: char) -> bool {
+        self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != self.negated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, path: &str, rules: Rules) -> bool {
+        Matcher::new().matches(pattern, path, rules)
+    }
+
+    #[test]
+    fn patterns_as_everybody_reads_them() {
+        for (pattern, path) in [
+            ("**", "d/key"),
+            ("**", "key"),
+            ("**/*", "d/key"),
+            ("**/*", "key"),
+            ("*/**", "d/key"),
+            ("d/**", "d/key"),
+            ("d/*", "d/key"),
+            ("**/key", "a/b/key"),
+            ("**/key", "key"),
+            ("a/**/key", "a/key"),
+            ("d/ke?", "d/key"),
+            ("d/[j-l]ey", "d/key"),
+            ("d/[!a]ey", "d/key"),
+            ("d/{key,x}", "d/key"),
+            ("{a,d}/**", "d/key"),
+            (r"d/\key", "d/key"),
+            (".d/**", ".d/key"),
+            ("d/k**y", "d/key"),
+        ] {
+            assert!(matches(pattern, path, Rules::PLAIN), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::ANY), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_only_some_read_so() {
+        for (pattern, path) in [
+            ("*", "d/key"),
+            ("d", "d/key"),
+            ("*.pub", "d/key.pub"),
+            ("d*", "d/key"),
+            ("**", ".d/key"),
+            ("**/*", ".d/key"),
+            ("*/key", "a/b/key"),
+            ("d?key", "d/key"),
+            ("?d/**", ".d/key"),
+        ] {
+            assert!(!matches(pattern, path, Rules::PLAIN), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::ANY), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_match_something_else() {
+        for (pattern, path) in [
+            ("", "d/key"),
+            ("build/**", "d/key"),
+            ("d/*.txt", "d/key"),
+            ("./**", "d/key"),
+            ("/**/x", "d/key"),
+            ("dd/**", "d/key"),
+            ("d/key/", "d/key"),
+            ("[", "d/key"),
+            ("d/[a", "d/key"),
+            ("{", "d/key"),
+            ("{a,b", "d/key"),
+            ("**/.*", "d/key"),
+            ("d/[]]ey", "d/key"),
+        ] {
+            assert!(!matches(pattern, path, Rules::ANY), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_dockerignore_excludes_what_is_in_a_directory() {
+        for pattern in ["d", "*", "**", "**/key", "d/k*"] {
+            assert!(matches(pattern, "d/key", Rules::DOCKER), "{pattern}");
+        }
+        assert!(matches("*", ".d/key", Rules::DOCKER));
+        assert!(!matches("key", "d/key", Rules::DOCKER) && !matches("*.d", "d/key", Rules::DOCKER));
+    }
+
+    #[test]
+    fn no_pattern_is_slow() {
+        let path = "a".repeat(4000);
+        for pattern in ["*a".repeat(50_000), "**/".repeat(50_000), "{a,b}".repeat(1000), "[!b]*".repeat(50_000)] {
+            let matcher = Matcher::new();
+            assert!(!matcher.matches(&pattern, &path, Rules::ANY));
+            assert!(!matcher.did_all());
+        }
+        let matcher = Matcher::new();
+        assert!(!matcher.matches(&format!("{}b", "*a".repeat(400)), &path, Rules::ANY));
+        assert!(matcher.did_all());
+    }
+
+    #[test]
+    fn any_rules_match_whatever_plain_rules_match() {
+        // A generator that is the same in each run.
+        let mut state = 7_u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as usize % below
+        };
+        let parts = ["a", "b", ".", "/", "*", "**", "**/", "?", "[ab]", "{a,b}", "[", "}", "\\"];
+        let names = ["a", "b", ".", "/a", "a/b"];
+        let mut matched = 0;
+        for _ in 0..50_000 {
+            let pattern: String = (0..random(7)).map(|_| parts[random(parts.len())]).collect();
+            let path: String = (0..=random(4)).map(|_| names[random(names.len())]).collect();
+            if matches(&pattern, &path, Rules::PLAIN) {
+                matched += 1;
+                assert!(matches(&pattern, &path, Rules::ANY), "{pattern} {path}");
+            }
+        }
+        assert!(matched > 1000, "{matched}");
+    }
+}

@@ -1,0 +1,419 @@
+//! `bitbucket-pipelines.yml`: all of its steps, and of each what the guard needs to know.
+//!
+//! Forms: bitbucket-pipes.md 5.1 to 5.3, and the published schema. What is not understood is passed over, and hides
+//! nothing beside it: Bitbucket has its own opinion of the file, this is not a check of it.
+
+use std::rc::Rc;
+
+use crate::yaml::{Map, Node, Tree};
+
+/// A file's steps.
+#[derive(Debug, Default)]
+pub(super) struct Pipelines<'t> {
+    pub(super) steps: Vec<Step<'t>>,
+    /// There are pipelines in other files or repositories.
+    pub(super) imports: bool,
+    /// Everything in the file was looked at.
+    pub(super) complete: bool,
+}
+
+/// A step, with what it inherits.
+#[derive(Debug, Default)]
+pub(super) struct Step<'t> {
+    pub(super) runs_for: RunsFor<'t>,
+    /// Its number in a parallel group, from 0, and how many there are.
+    pub(super) parallel: Option<(usize, usize)>,
+    pub(super) deployment: Option<&'t str>,
+    pub(super) oidc: bool,
+    /// In minutes, with its line.
+    pub(super) max_time: Option<(u64, usize)>,
+    pub(super) run_as_user: Option<u32>,
+    pub(super) artifacts: Vec<Rc<Upload<'t>>>,
+    pub(super) caches: Vec<Cache<'t>>,
+    pub(super) script: Vec<Command<'t>>,
+    pub(super) after_script: Vec<Command<'t>>,
+}
+
+/// What starts the pipeline that a step is in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum RunsFor<'t> {
+    /// A push to a branch that no other pattern matches.
+    Default,
+    /// A push to a branch that matches.
+    Branch(&'t str),
+    /// A tag that matches.
+    Tag(&'t str),
+    /// A pull request from a branch that matches.
+    PullRequest(&'t str),
+    /// A person, a schedule, an event, another pipeline; on any branch.
+    #[default]
+    Anything,
+}
+
+/// Artifacts that are collected together.
+#[derive(Debug, Default)]
+pub(super) struct Upload<'t> {
+    /// Patterns and their lines.
+    pub(super) paths: Vec<(&'t str, usize)>,
+    pub(super) ignored: Vec<&'t str>,
+    /// How many directories deep the search goes.
+    pub(super) depth: Option<u64>,
+    /// Collected only if the step fails.
+    pub(super) on_failure_only: bool,
+}
+
+/// A cache of a step.
+#[derive(Debug)]
+pub(super) struct Cache<'t> {
+    pub(super) name: &'t str,
+    pub(super) path: &'t str,
+    /// Where the path is written, or, of one that Bitbucket defines, where it is used.
+    pub(super) line: usize,
+}
+
+/// One entry of a script.
+#[derive(Debug)]
+pub(super) enum Command<'t> {
+    Shell(&'t str),
+    Pipe { reference: &'t str, variables: Vec<(&'t str, &'t str)> },
+}
+
+/// Caches that need no definition, and what they take. `docker` takes images, no files.
+const PREDEFINED: [(&str, &str); 8] = [
+    ("composer", "~/.composer/cache"),
+    ("dotnetcore", "~/.nuget/packages"),
+    ("gradle", "~/.gradle/caches"),
+    ("ivy2", "~/.ivy2/cache"),
+    ("maven", "~/.m2/repository"),
+    ("node", "node_modules"),
+    ("pip", "~/.cache/pip"),
+    ("sbt", "~/.sbt"),
+];
+
+impl<'t> Pipelines<'t> {
+    /// Walks through a file.
+    pub(super) fn of(tree: &'t Tree<'_>) -> Self {
+        let top = tree.root().map(Node::map).unwrap_or_default();
+        let definitions = top.map("definitions");
+        let options = top.map("options");
+        let mut reader = Reader {
+            oidc: options.get("oidc").is_some_and(asks_for_oidc),
+            max_time: options.get("max-time").and_then(minutes),
+            run_as_user: top.get("image").and_then(run_as_user),
+            caches: definitions.map("caches"),
+            steps: Vec::new(),
+            imports: definitions.get("imports").is_some(),
+        };
+        for (section, value) in top.map("pipelines").iter() {
+            let mut each = |runs_for: fn(&'t str) -> RunsFor<'t>| {
+                value.map().iter().for_each(|(pattern, list)| reader.pipeline(list, runs_for(pattern)));
+            };
+            match section {
+                "default" => reader.pipeline(value, RunsFor::Default),
+                "branches" => each(RunsFor::Branch),
+                "tags" => each(RunsFor::Tag),
+                "pull-requests" => each(RunsFor::PullRequest),
+                // `custom`, and what there may be some day.
+                _ => each(|_| RunsFor::Anything),
+            }
+        }
+        let Reader { steps, imports, .. } = reader;
+        Self { steps, imports, complete: tree.all_was_shown() }
+    }
+}
+
+/// What steps inherit, and the steps so far.
+struct Reader<'t> {
+    oidc: bool,
+    max_time: Option<(u64, usize)>,
+    run_as_user: Option<u32>,
+    caches: Map<'t>,
+    steps: Vec<Step<'t>>,
+    imports: bool,
+}
+
+/// Where in a pipeline a step stands.
+#[derive(Clone, Copy)]
+struct Within<'t> {
+    runs_for: RunsFor<'t>,
+    deployment: Option<&'t str>,
+    parallel: Option<(usize, usize)>,
+}
+
+impl<'t> Reader<'t> {
+    /// A list of items, or a mapping that has one (`steps:`) beside other things (`destinations:`), or an import.
+    fn pipeline(&mut self, node: Node<'t>, runs_for: RunsFor<'t>) {
+        let within = Within { runs_for, deployment: None, parallel: None };
+        let map = node.map();
+        self.imports |= map.get("import").is_some();
+        self.items(node, within, 0);
+        if let Some(steps) = map.get("steps") {
+            self.items(steps, within, 0);
+        }
+    }
+
+    /// Steps and groups of them. Groups in groups are not in Bitbucket's schema, but what is in them is a step anyway.
+    fn items(&mut self, list: Node<'t>, within: Within<'t>, depth: usize) {
+        const DEEPEST: usize = 4;
+        if depth > DEEPEST {
+            return;
+        }
+        for item in list.items() {
+            // An alias of a list, as an item.
+            self.items(item, within, depth + 1);
+            for (kind, value) in item.map().iter() {
+                match kind {
+                    "step" | "final" => self.step(&value.map(), within),
+                    "stage" => {
+                        let stage = value.map();
+                        let deployment = deployment(&stage).or(within.deployment);
+                        self.group(value, Within { deployment, ..within }, depth);
+                    }
+                    "parallel" => self.parallel(value, within, depth),
+                    "import" => self.imports = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A list of steps, or a mapping with `steps:`.
+    fn group(&mut self, node: Node<'t>, within: Within<'t>, depth: usize) {
+        self.items(node.map().get("steps").unwrap_or(node), within, depth + 1);
+    }
+
+    fn parallel(&mut self, node: Node<'t>, within: Within<'t>, depth: usize) {
+        let first = self.steps.len();
+        self.group(node, within, depth);
+        let count = self.steps.len() - first;
+        for (number, step) in self.steps[first..].iter_mut().enumerate() {
+            step.parallel = Some((number, count));
+        }
+    }
+
+    fn step(&mut self, step: &Map<'t>, within: Within<'t>) {
+        let image = step.get("image");
+        let commands = |key| step.get(key).map(|list| commands(list, 0)).unwrap_or_default();
+        let caches = step.get("caches").into_iter().flat_map(Node::one_or_more);
+        let caches = caches.filter_map(|name| self.cache(name)).collect();
+        self.steps.push(Step {
+            runs_for: within.runs_for,
+            parallel: within.parallel,
+            deployment: deployment(step).or(within.deployment),
+            oidc: step.get("oidc").map_or(self.oidc, asks_for_oidc),
+            max_time: step.get("max-time").and_then(minutes).or(self.max_time),
+            // An image of the step's own has its own user.
+            run_as_user: image.map_or(self.run_as_user, run_as_user),
+            artifacts: step.get("artifacts").map(uploads).unwrap_or_default(),
+            caches,
+            script: commands("script"),
+            after_script: commands("after-script"),
+        });
+    }
+
+    fn cache(&self, used: Node<'t>) -> Option<Cache<'t>> {
+        let name = used.text()?;
+        let Some(defined) = self.caches.get(name) else {
+            let (_, path) = PREDEFINED.iter().find(|(predefined, _)| *predefined == name)?;
+            return Some(Cache { name, path, line: used.line() });
+        };
+        let path = if defined.text().is_some() { defined } else { defined.map().get("path")? };
+        Some(Cache { name, path: path.text()?, line: path.line() })
+    }
+}
+
+fn deployment<'t>(map: &Map<'t>) -> Option<&'t str> {
+    map.get("deployment").or_else(|| map.get("environment"))?.text()
+}
+
+/// `true`, or a mapping with audiences.
+fn asks_for_oidc(node: Node<'_>) -> bool {
+    node.is_true() || node.map().iter().next().is_some()
+}
+
+fn minutes(node: Node<'_>) -> Option<(u64, usize)> {
+    Some((node.text()?.parse().ok()?, node.line()))
+}
+
+fn run_as_user(image: Node<'_>) -> Option<u32> {
+    image.map().get("run-as-user")?.text()?.parse().ok()
+}
+
+/// A list of patterns, of objects or of both; or a mapping with `paths`, `upload` or both.
+fn uploads(node: Node<'_>) -> Vec<Rc<Upload<'_>>> {
+    let mut uploads = Vec::new();
+    let mut own = Upload::default();
+    for item in node.one_or_more() {
+        match item.text() {
+            Some(pattern) => own.paths.push((pattern, item.line())),
+            None => {
+                let map = item.map();
+                uploads.push(Rc::new(upload(&map)));
+                for object in map.get("upload").into_iter().flat_map(Node::one_or_more) {
+                    uploads.push(Rc::new(match object.text() {
+                        Some(pattern) => Upload { paths: vec![(pattern, object.line())], ..Upload::default() },
+                        None => upload(&object.map()),
+                    }));
+                }
+            }
+        }
+    }
+    uploads.push(Rc::new(own));
+    uploads.retain(|upload| !upload.paths.is_empty());
+    uploads
+}
+
+fn upload<'t>(map: &Map<'t>) -> Upload<'t> {
+    let patterns =
+        |key| map.get(key).into_iter().flat_map(Node::one_or_more).filter_map(|p| Some((p.text()?, p.line())));
+    Upload {
+        paths: patterns("paths").collect(),
+        ignored: patterns("ignore-paths").map(|(pattern, _)| pattern).collect(),
+        depth: map.get("depth").and_then(|depth| depth.text()?.parse().ok()),
+        on_failure_only: map.get("capture-on").and_then(Node::text) == Some("failed"),
+    }
+}
+
+/// Entries of a script; lists in it (an alias of a list as an entry) are part of it.
+fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
+    const DEEPEST: usize = 4;
+    let mut all = Vec::new();
+    for entry in list.one_or_more() {
+        if let Some(line) = entry.text() {
+            all.push(Command::Shell(line));
+            continue;
+        }
+        let map = entry.map();
+        if let Some(reference) = map.get("pipe").and_then(Node::text) {
+            let variables = map.map("variables");
+            let variables = variables.iter().filter_map(|(name, value)| Some((name, value.text()?))).collect();
+            all.push(Command::Pipe { reference, variables });
+        }
+        if depth < DEEPEST && entry.items().next().is_some() {
+            all.extend(commands(entry, depth + 1));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(artifacts: &str) -> Vec<String> {
+        let yaml = format!("pipelines: {{default: [{{step: {{artifacts: {artifacts}}}}}]}}");
+        let tree = Tree::parse(&yaml).unwrap();
+        let pipelines = Pipelines::of(&tree);
+        assert_eq!(pipelines.steps.len(), 1, "{yaml}");
+        let uploads = &pipelines.steps[0].artifacts;
+        let mut patterns: Vec<_> = uploads.iter().flat_map(|u| &u.paths).map(|(p, _)| (*p).to_owned()).collect();
+        patterns.sort();
+        patterns
+    }
+
+    #[test]
+    fn every_form_of_artifacts() {
+        for form in [
+            "[a, b]",
+            "[{name: n, type: scoped, paths: [a, b]}]",
+            "[a, {name: n, paths: [b]}]",
+            "{paths: [a, b]}",
+            "{download: false, paths: [a], upload: [{name: n, paths: [b], unknown: {x: [y]}}]}",
+            "{upload: [a, {name: n, paths: b, type: test-reports}]}",
+            "{upload: [7, {paths: 8}], paths: [a, b, {c: d}, [e]]}",
+        ] {
+            let found = patterns(form);
+            let found: Vec<_> = found.iter().filter(|p| !["7", "8"].contains(&p.as_str())).collect();
+            assert_eq!(found, ["a", "b"], "{form}");
+        }
+        assert!(patterns("~").is_empty() && patterns("{download: true}").is_empty());
+        assert_eq!(patterns("a"), ["a"]);
+    }
+
+    const EVERYTHING: &str = r"
+image: {name: x, run-as-user: 1000}
+options: {max-time: 30, oidc: {audiences: [a]}}
+definitions:
+  caches:
+    own: ./own
+    keyed: {key: {files: [x]}, path: /keyed}
+    node: other
+    broken: [1]
+  steps:
+    - step: &base
+        artifacts: [anchored]
+        max-time: 90
+    - &list
+      - step: {name: in-list, artifacts: [listed]}
+pipelines:
+  default:
+    - step: {<<: *base, name: merged, image: plain, oidc: false}
+    - parallel:
+      - step: {artifacts: [parallel-0]}
+      - step: {artifacts: [parallel-1]}
+    - parallel:
+        fail-fast: true
+        steps:
+          - step: {<<: [*base, {caches: [own, keyed, node, pip, broken, unknown, docker]}]}
+    - *list
+    - stage:
+        deployment: prod
+        steps:
+          - step: {artifacts: [staged]}
+          - parallel: {steps: [{step: {artifacts: [staged-parallel]}}]}
+    - variables: [{name: x}]
+    - final: {artifacts: [final]}
+    - nonsense
+    - step: nonsense
+  branches:
+    'main': [{step: {artifacts: [branch]}}]
+    'imported': {import: 'repo:ref:pipeline'}
+  tags: {'v*': [{step: {artifacts: [tag], deployment: staging}}]}
+  pull-requests:
+    '**': [{step: {artifacts: [pr]}}]
+    'x': {destinations: [main], steps: [{step: {artifacts: [pr-destination]}}]}
+  custom:
+    manual: [{variables: [{name: x}]}, {step: {type: pipeline, custom: other}}, {step: {artifacts: [custom]}}]
+";
+
+    #[test]
+    fn every_place_where_steps_are() {
+        let tree = Tree::parse(EVERYTHING).unwrap();
+        let pipelines = Pipelines::of(&tree);
+        assert!(pipelines.imports && pipelines.complete);
+        let first = |s: &Step<'_>| s.artifacts.first().map_or("-".to_owned(), |u| u.paths[0].0.to_owned());
+        let mut all: Vec<_> = pipelines.steps.iter().map(first).collect();
+        all.sort();
+        let expected = "- - anchored anchored branch custom final listed parallel-0 parallel-1 pr pr-destination staged \
+                        staged-parallel tag";
+        assert_eq!(all.join(" "), expected);
+        let step = |name: &str| pipelines.steps.iter().find(|s| first(s) == name).unwrap();
+        assert_eq!(step("parallel-1").parallel, Some((1, 2)));
+        assert_eq!((step("staged").deployment, step("staged").parallel), (Some("prod"), None));
+        assert_eq!(step("staged-parallel").parallel, Some((0, 1)));
+        assert_eq!(step("tag").deployment, Some("staging"));
+        assert_eq!(
+            (step("final").run_as_user, step("final").max_time.unwrap().0, step("final").oidc),
+            (Some(1000), 30, true)
+        );
+        let merged = pipelines.steps.iter().find(|s| s.max_time.is_some_and(|(m, _)| m == 90)).unwrap();
+        assert_eq!((merged.run_as_user, merged.oidc), (None, false));
+        let caches = pipelines.steps.iter().find(|s| !s.caches.is_empty()).unwrap();
+        let caches: Vec<_> = caches.caches.iter().map(|c| (c.name, c.path)).collect();
+        assert_eq!(caches, [("own", "./own"), ("keyed", "/keyed"), ("node", "other"), ("pip", "~/.cache/pip")]);
+    }
+
+    #[test]
+    fn scripts() {
+        let yaml = "lines: &lines [c, d]\npipelines: {default: [{step: {script: [a, {pipe: p, variables: {X: '1', Y: [z]}}, *lines,
+            {agent: x}, 3], after-script: e}}]}";
+        let tree = Tree::parse(yaml).unwrap();
+        let pipelines = Pipelines::of(&tree);
+        let text = |commands: &[Command<'_>]| format!("{commands:?}");
+        assert_eq!(
+            text(&pipelines.steps[0].script),
+            r#"[Shell("a"), Pipe { reference: "p", variables: [("X", "1")] }, Shell("c"), Shell("d"), Shell("3")]"#
+        );
+        assert_eq!(text(&pipelines.steps[0].after_script), r#"[Shell("e")]"#);
+    }
+}
