@@ -31,6 +31,14 @@ pub enum Error {
     },
 }
 
+/// A path as one word of a shell's line.
+fn shell_word(path: &str) -> String {
+    match path.chars().all(|c| c.is_ascii_alphanumeric() || "./_-".contains(c)) {
+        true => format!("./{path}").replace(".//", "/"),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
 /// A text as a scalar of YAML.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -40,37 +48,40 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         let cause = match self {
             Self::Artifacts { .. } => {
-                "Artifacts go to later steps, and for 14 days to everybody who may see the pipeline.\n\
-                 Nothing was joined or written yet."
+                "Artifacts go to later steps, and for 14 days to everybody who may see the pipeline."
             }
             Self::Cache { .. } => {
-                "A cache is restored in every pipeline of the repository, on any branch, for a week or longer.\n\
-                 Nothing was joined or written yet."
+                "A cache goes to every pipeline of the repository, on any branch, for a week or longer."
             }
         };
         Some(cause.to_owned())
     }
 
     fn what_to_do(&self) -> String {
-        match self {
-            Self::Artifacts { destination, pattern, .. } => format!(
-                "Name what later steps need instead of that pattern, or leave the directory out of it:\n\
-                 artifacts:\n  upload:\n    - name: files\n      paths: [{}]\n      ignore-paths: [{}]\n\
-                 Or remove it before artifacts are collected; this is a warning then:\n\
-                 after-script:\n  - rm -rf {}\n\
-                 LEAK_CHECK: 'warn' goes on in spite of it.",
-                quoted(pattern),
-                quoted(&format!("{destination}/**")),
-                quoted(destination),
+        let (first, destination) = match self {
+            Self::Artifacts { destination, pattern, .. } if pattern.starts_with(destination.as_str()) => {
+                (format!("Take {} out of the artifacts.", quoted(pattern)), destination)
+            }
+            Self::Artifacts { destination, pattern, .. } => (
+                format!(
+                    "Name what later steps need instead of that pattern, or leave the directory out of it:\n\
+                     artifacts:\n  upload:\n    - name: files\n      paths: [{}]\n      ignore-paths: [{}]",
+                    quoted(pattern),
+                    quoted(&format!("{destination}/**")),
+                ),
+                destination,
             ),
-            Self::Cache { name, destination, .. } => format!(
-                "Give the cache `{name}` a path that does not hold `{destination}`, or give the pipe another DESTINATION.\n\
-                 Or remove it before caches are stored; this is a warning then:\n\
-                 after-script:\n  - rm -rf {}\n\
-                 LEAK_CHECK: 'warn' goes on in spite of it.",
-                quoted(destination),
+            Self::Cache { name, destination, .. } => (
+                format!("Give the cache `{name}` a path that does not hold `{destination}`, or change DESTINATION."),
+                destination,
             ),
-        }
+        };
+        format!(
+            "{first}\nOr remove the keys at the end of the step; this is a warning then:\n\
+             after-script:\n  - rm -rf {}\n\
+             LEAK_CHECK: 'warn' goes on in spite of it.",
+            shell_word(destination),
+        )
     }
 
     fn exit(&self) -> Exit {

@@ -27,8 +27,8 @@ impl Rules {
     pub(super) const DOCKER: Self = Self { crosses: false, dots: true, below: true };
 }
 
-/// The work that patterns may make, in steps of the matcher; some tenths of a second.
-const MOST_WORK: usize = 30_000_000;
+/// The work that patterns may make, in steps of the matcher: a tenth of a second.
+const MOST_WORK: usize = 10_000_000;
 
 /// Alternatives that the braces of one pattern may make.
 const MOST_ALTERNATIVES: usize = 64;

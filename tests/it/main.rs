@@ -8,6 +8,7 @@
 mod cleanup;
 mod documented;
 mod failure;
+mod guard;
 mod killed;
 mod machine;
 mod main_job;

@@ -33,6 +33,7 @@ pub(crate) fn variables() -> Vec<Failure> {
         wrong("ttl-is-no-duration", "TTL", "one hour"),
         Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
         wrong("timeout-of-zero", "TIMEOUT", "0s"),
+        wrong("leak-check-maybe", "LEAK_CHECK", "false"),
         wrong("debug-maybe", "DEBUG", "maybe"),
         wrong("file-owner-is-a-name", "FILE_OWNER", "deploy"),
     ]

@@ -7,7 +7,7 @@ use testcluster::{JoinService, Testcluster};
 
 use crate::failure::Failure;
 use crate::step::{Said, Step};
-use crate::{machine, network, refusals};
+use crate::{guard, machine, network, refusals};
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
 const WINDOW: usize = 12;
@@ -90,6 +90,7 @@ fn not_in_success() {
 fn every_failure() -> Vec<Failure> {
     let mut all = refusals::variables();
     all.extend(refusals::flags());
+    all.extend(guard::stops());
     all.extend(refusals::id_tokens());
     all.extend(refusals::joins());
     all.extend(refusals::certificates());

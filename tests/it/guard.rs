@@ -1,0 +1,269 @@
+//! Artifacts, caches and images that would take the keys out of the step.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use testcluster::Testcluster;
+
+use crate::failure::{Failure, check};
+use crate::step::{Said, Step};
+
+const FILE: &str = "bitbucket-pipelines.yml";
+
+/// A pipeline of one step that runs the pipe, with more in it.
+fn pipelines(more: &str) -> String {
+    format!(
+        "pipelines:
+  default:
+    - step:
+        oidc: true
+        script:
+          - pipe: docker://ghcr.io/example/teleport-pipe:1.0.0
+            variables: {{ PROXY_SERVER: $PROXY_SERVER, TOKEN: 'example-bot' }}
+          - ssh -F ./tbot-user/ssh_config user@node.example echo hello
+{more}"
+    )
+}
+
+const EVERYTHING: &str = "        artifacts:\n          - dist/**\n          - \"**\"\n";
+
+/// A file of the clone directory.
+fn holding(step: Step, name: &str, text: &str) -> Step {
+    fs::write(step.dir().join(name), text).unwrap();
+    step
+}
+
+/// Runs that the guard ends.
+pub(crate) fn stops() -> Vec<Failure> {
+    let stop =
+        |name, more: &'static str| Failure::new(name, 2).with(move |step, _| holding(step, FILE, &pipelines(more)));
+    let strictly = |name, more: &'static str| {
+        Failure::new(name, 2).with(move |step, _| holding(step.env("LEAK_CHECK", "error"), FILE, &pipelines(more)))
+    };
+    vec![
+        stop("artifacts-take-everything", EVERYTHING),
+        stop("artifacts-with-names", "        artifacts: [{name: a, type: scoped, paths: [x, 'tbot-user/**']}]\n"),
+        stop(
+            "artifacts-to-upload",
+            "        artifacts:\n          upload:\n            - {name: a, paths: ['*/**']}\n",
+        ),
+        stop("cache-of-everything", "        caches: [all]\ndefinitions:\n  caches:\n    all: .\n"),
+        strictly("artifacts-may-take-keys", "        artifacts: ['*']\n"),
+        strictly(
+            "cache-may-take-keys",
+            "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
+        ),
+        stop(
+            "artifacts-with-escapes",
+            "        artifacts: [\"\\e[31m\\u202e{**,**}\", '**/*', 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln']\n",
+        ),
+    ]
+}
+
+#[test]
+fn keys_that_would_leak_end_the_run() {
+    check(stops());
+}
+
+/// The run goes on, with these warnings of the guard.
+#[track_caller]
+fn goes_on(step: &Step) -> String {
+    warnings(step, &step.pipe().ok())
+}
+
+fn warnings(step: &Step, said: &Said) -> String {
+    let stderr = step.scrubbed(&said.stderr);
+    stderr.lines().filter(|line| line.starts_with("guard ")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn it_stops_before_the_cluster_hears_of_it() {
+    let cluster = Testcluster::start();
+    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    assert_eq!(step.pipe().status, Some(2));
+    assert!(cluster.record().is_empty(), "{:?}", cluster.record());
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+#[test]
+fn it_can_be_told_to_warn_or_not_to_look() {
+    let cluster = Testcluster::start();
+    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    let step = step.env("LEAK_CHECK", "warn");
+    let warned = "guard         warning: artifacts of the step take the keys in `tbot-user`: bitbucket-pipelines.yml:11: - \"**\"; \
+                  leave it out: ignore-paths: ['tbot-user/**']\n";
+    assert_eq!(goes_on(&step), warned);
+    assert_eq!(goes_on(&step.env("LEAK_CHECK", "off")), "");
+
+    // With tbot's command line, too.
+    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    let proxy = format!("--proxy-server={}", cluster.proxy_addr());
+    let token = format!("--token={}", cluster.token_name());
+    let args = ["start", "identity", "--oneshot", "--destination=./tbot-user", &proxy, &token];
+    assert_eq!(warnings(&step, &step.product(&args).ok()), warned);
+}
+
+#[test]
+fn nothing_is_said_where_there_is_nothing_to_say() {
+    let cluster = Testcluster::start();
+    assert_eq!(goes_on(&Step::of(&cluster)), "");
+    let harmless = "        artifacts: [dist/**, '**/*.xml']\n        caches: [node, pip]\n        max-time: 60\n";
+    assert_eq!(goes_on(&holding(Step::of(&cluster), FILE, &pipelines(harmless))), "");
+    let left_out = "        artifacts: {upload: [{name: a, paths: ['**'], ignore-paths: ['tbot-user/**']}]}\n";
+    assert_eq!(goes_on(&holding(Step::of(&cluster), FILE, &pipelines(left_out))), "");
+    // Elsewhere nobody collects artifacts.
+    let elsewhere = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING)).without("BITBUCKET_CLONE_DIR");
+    assert_eq!(goes_on(&elsewhere), "");
+}
+
+#[test]
+fn what_the_after_script_removes_is_a_warning() {
+    let cluster = Testcluster::start();
+    for line in ["rm -rf ./tbot-user", "./tbot-user/teleport-pipe cleanup"] {
+        let more = format!("        artifacts: ['**']\n        after-script:\n          - {line}\n");
+        let step = holding(Step::of(&cluster), FILE, &pipelines(&more)).env("LEAK_CHECK", "error");
+        let warned = goes_on(&step);
+        assert!(warned.contains("['**']; unless the after-script removes them\n"), "{warned}");
+    }
+    let more = "        artifacts: ['**']\n        after-script: [rm -rf ./other]\n";
+    assert_eq!(holding(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
+}
+
+#[test]
+fn of_several_steps_all_must_leak() {
+    let cluster = Testcluster::start();
+    let one = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe]}\n";
+    let step = holding(Step::of(&cluster), FILE, &pipelines(one));
+    let warned = goes_on(&step);
+    assert!(warned.contains("artifacts of the step may take the keys") && warned.contains(":9: "), "{warned}");
+    let both = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe], artifacts: ['**/*']}\n";
+    assert_eq!(holding(step, FILE, &pipelines(both)).pipe().status, Some(2));
+}
+
+#[test]
+fn the_step_that_runs_is_found_by_its_branch() {
+    let cluster = Testcluster::start();
+    let branch = Step::of(&cluster).variable("BITBUCKET_BRANCH").to_owned();
+    let step = |pattern: &str, artifacts: &str| {
+        let default = pipelines("        artifacts: [x]\n");
+        let branch = format!(
+            "  branches:\n    '{pattern}': [{{step: {{script: [teleport-pipe], artifacts: ['{artifacts}']}}}}]\n"
+        );
+        holding(Step::of(&cluster), FILE, &(default + &branch))
+    };
+    assert_eq!(step(&branch, "**").pipe().status, Some(2));
+    assert_eq!(goes_on(&step("other/*", "**")), "");
+}
+
+#[test]
+fn a_dockerfile_wants_a_dockerignore() {
+    let cluster = Testcluster::start();
+    let step = holding(Step::of(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
+    let warned = goes_on(&step);
+    assert!(warned.ends_with("add this line to .dockerignore: tbot-user\n"), "{warned}");
+    assert_eq!(goes_on(&holding(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
+}
+
+#[test]
+fn a_long_step_wants_long_lived_keys() {
+    let cluster = Testcluster::start();
+    let step = holding(Step::of(&cluster), FILE, &pipelines("        max-time: 90\n"));
+    assert_eq!(
+        goes_on(&step),
+        "guard         warning: the step may take 90 minutes, the keys live 1h (TTL): bitbucket-pipelines.yml:9: \
+         max-time: 90; if it does, give TTL: '90m'\n"
+    );
+    assert_eq!(goes_on(&step.env("TTL", "90m")), "");
+}
+
+#[test]
+fn test_reports_are_collected_by_themselves() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("DESTINATION", "build/test-results");
+    fs::create_dir(step.dir().join("build")).unwrap();
+    let warned = goes_on(&step);
+    assert!(warned.contains("the destination `build/test-results` is in test-results"), "{warned}");
+}
+
+#[test]
+fn what_cannot_be_seen_is_said() {
+    let cluster = Testcluster::start();
+    let step = holding(Step::of(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
+    let warned = goes_on(&step);
+    assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports others"), "{warned}");
+}
+
+#[test]
+fn only_a_regular_file_is_read() {
+    let cluster = Testcluster::start();
+    let unchecked = "guard         warning: bitbucket-pipelines.yml: it is no regular file; artifacts and caches of this step \
+                     were not checked\n";
+    let step = holding(Step::of(&cluster), "other.yml", &pipelines(EVERYTHING));
+    symlink("other.yml", step.dir().join(FILE)).unwrap();
+    assert_eq!(goes_on(&step), unchecked);
+    let step = Step::of(&cluster);
+    mknodat(CWD, step.dir().join(FILE), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert_eq!(goes_on(&step), unchecked);
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join(FILE)).unwrap();
+    assert_eq!(goes_on(&step), unchecked);
+}
+
+/// Files that are made to be a burden, and what is said about them.
+fn hostile() -> Vec<(&'static str, String, &'static str)> {
+    let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..40 {
+        bomb += &format!("l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(10));
+    }
+    let mut merges = "m0: &m0 {x: 1}\n".to_owned();
+    for n in 1..5000 {
+        merges += &format!("m{n}: &m{n} {{<<: [*m{0}, *m{0}], y{n}: 1}}\n", n - 1);
+    }
+    let patterns = |pattern: &str, count| format!("        artifacts: [{}]\n", format!("'{pattern}', ").repeat(count));
+    let step = "    - step: {oidc: true, script: [teleport-pipe], artifacts: ['*a*a*a*']}\n";
+    let aliases = "    - step: *s\n";
+    vec![
+        ("aliases", bomb + &pipelines("    - step: {script: *l39, artifacts: *l39}\n"), ""),
+        ("merges", merges + &pipelines("        <<: *m4999\n"), ""),
+        ("steps", pipelines(&step.repeat(8_000)), ""),
+        (
+            "aliases of steps",
+            format!(
+                "s: &s {{oidc: true, artifacts: ['*'], script: [teleport-pipe]}}\n{}",
+                pipelines(&aliases.repeat(40_000))
+            ),
+            "may take",
+        ),
+        ("patterns", pipelines(&patterns("*a*a*a*a*a*b", 50_000)), "has too much in it"),
+        ("a pattern", pipelines(&patterns(&"*a".repeat(400_000), 1)), "has too much in it"),
+        ("braces", pipelines(&patterns(&"{a,b}".repeat(1000), 1)), "has too much in it"),
+        (
+            "warnings",
+            pipelines(&format!("        artifacts:\n{}", "          - '*'\n".repeat(10_000))),
+            "there are more lines like these",
+        ),
+        ("deep", "[".repeat(500_000), "nested deeper than 64 levels"),
+        ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
+        ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),
+        ("large", " ".repeat(10_000_000), "more than 1 MiB"),
+        ("no YAML", "a: [\u{1b}[31m\n\"".to_owned(), "it is no YAML"),
+        ("bytes", "\u{0}\u{1}\u{fffd}".repeat(1000), "not checked"),
+        ("empty", String::new(), ""),
+    ]
+}
+
+#[test]
+fn no_file_stops_or_slows_the_run() {
+    let cluster = Testcluster::start();
+    for (name, text, expected) in hostile() {
+        let step = holding(Step::of(&cluster), FILE, &text);
+        let start = Instant::now();
+        let warned = goes_on(&step);
+        assert!(start.elapsed() < Duration::from_secs(30), "{name}: {:?}", start.elapsed());
+        assert!(warned.contains(expected) && warned.lines().count() <= 7, "{name}: {warned}");
+        assert!(!warned.contains('\u{1b}') && (!expected.is_empty() || warned.is_empty()), "{name}: {warned}");
+        println!("{name}: {:?} {}", start.elapsed(), warned.lines().count());
+    }
+}
