@@ -13,7 +13,8 @@ use crate::error::{Failure, without_tokens};
 
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).
-const STAGES: [&str; 9] = ["variables", "token", "guard", "discover", "join", "certificates", "write", "cleanup", "done"];
+const STAGES: [&str; 9] =
+    ["variables", "token", "guard", "discover", "join", "certificates", "write", "cleanup", "done"];
 
 /// What this process logs with.
 static LOG: OnceLock<Log> = OnceLock::new();

@@ -244,7 +244,7 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
             pipelines(&format!("        artifacts:\n{}", "          - '*'\n".repeat(10_000))),
             "there are more lines like these",
         ),
-        ("deep", "[".repeat(500_000), "nested deeper than 64 levels"),
+        ("deep", "[".repeat(500_000), "not checked"),
         ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
         ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),
         ("large", " ".repeat(10_000_000), "more than 1 MiB"),
