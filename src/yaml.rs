@@ -20,7 +20,7 @@ const MOST_NODES: usize = 100_000;
 const DEEPEST: usize = 64;
 
 /// How many nodes readers may look at.
-const MOST_LOOKS: usize = 1_000_000;
+const MOST_LOOKS: usize = 300_000;
 
 /// Why there is no tree.
 #[derive(Debug, thiserror::Error)]

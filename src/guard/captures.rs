@@ -81,10 +81,10 @@ impl Upload<'_> {
                 deep_enough && matcher.matches(pattern, &file, Rules::PLAIN) && !ignores(&file, Rules::ANY)
             })
         };
-        if !KEYS.iter().chain(&CERTIFICATES).any(|name| could(name)) {
+        if !KEYS.iter().chain(&CERTIFICATES).any(could) {
             return None;
         }
-        Some(plain && !self.on_failure_only && KEYS.iter().any(|name| surely(name)))
+        Some(plain && !self.on_failure_only && KEYS.iter().any(surely))
     }
 }
 

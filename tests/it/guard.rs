@@ -211,59 +211,28 @@ fn only_a_regular_file_is_read() {
     assert_eq!(goes_on(&step), unchecked);
 }
 
-/// Files that are made to be a burden, and what is said about them.
-fn hostile() -> Vec<(&'static str, String, &'static str)> {
+/// What is slow or large by itself is tested beside the code; this is about the run as a whole.
+#[test]
+fn a_hostile_file_does_not_stop_the_run() {
+    let cluster = Testcluster::start();
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..40 {
         bomb += &format!("l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(10));
     }
-    let mut merges = "m0: &m0 {x: 1}\n".to_owned();
-    for n in 1..5000 {
-        merges += &format!("m{n}: &m{n} {{<<: [*m{0}, *m{0}], y{n}: 1}}\n", n - 1);
-    }
-    let patterns = |pattern: &str, count| format!("        artifacts: [{}]\n", format!("'{pattern}', ").repeat(count));
-    let step = "    - step: {oidc: true, script: [teleport-pipe], artifacts: ['*a*a*a*']}\n";
-    let aliases = "    - step: *s\n";
-    vec![
-        ("aliases", bomb + &pipelines("    - step: {script: *l39, artifacts: *l39}\n"), ""),
-        ("merges", merges + &pipelines("        <<: *m4999\n"), ""),
-        ("steps", pipelines(&step.repeat(8_000)), ""),
+    bomb += &pipelines(&format!("        artifacts: ['{}']\n", "*a".repeat(300_000)));
+    for (text, expected) in [
+        (bomb, "bitbucket-pipelines.yml has too much in it: artifacts and caches were not all checked\n"),
+        ("a: 1\n".repeat(2_000_000), "it has more than 1 MiB; artifacts and caches of this step were not checked\n"),
         (
-            "aliases of steps",
-            format!(
-                "s: &s {{oidc: true, artifacts: ['*'], script: [teleport-pipe]}}\n{}",
-                pipelines(&aliases.repeat(40_000))
-            ),
-            "may take",
+            "- ".repeat(400_000),
+            "it is nested deeper than 64 levels; artifacts and caches of this step were not checked\n",
         ),
-        ("patterns", pipelines(&patterns("*a*a*a*a*a*b", 50_000)), "has too much in it"),
-        ("a pattern", pipelines(&patterns(&"*a".repeat(400_000), 1)), "has too much in it"),
-        ("braces", pipelines(&patterns(&"{a,b}".repeat(1000), 1)), "has too much in it"),
-        (
-            "warnings",
-            pipelines(&format!("        artifacts:\n{}", "          - '*'\n".repeat(10_000))),
-            "there are more lines like these",
-        ),
-        ("deep", "[".repeat(500_000), "not checked"),
-        ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
-        ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),
-        ("large", " ".repeat(10_000_000), "more than 1 MiB"),
-        ("no YAML", "a: [\u{1b}[31m\n\"".to_owned(), "it is no YAML"),
-        ("bytes", "\u{0}\u{1}\u{fffd}".repeat(1000), "not checked"),
-        ("empty", String::new(), ""),
-    ]
-}
-
-#[test]
-fn no_file_stops_or_slows_the_run() {
-    let cluster = Testcluster::start();
-    for (name, text, expected) in hostile() {
+        ("a: [\u{1b}[31m".to_owned(), "; artifacts and caches of this step were not checked\n"),
+    ] {
         let step = holding(Step::of(&cluster), FILE, &text);
         let start = Instant::now();
         let warned = goes_on(&step);
-        assert!(start.elapsed() < Duration::from_secs(30), "{name}: {:?}", start.elapsed());
-        assert!(warned.contains(expected) && warned.lines().count() <= 7, "{name}: {warned}");
-        assert!(!warned.contains('\u{1b}') && (!expected.is_empty() || warned.is_empty()), "{name}: {warned}");
-        println!("{name}: {:?} {}", start.elapsed(), warned.lines().count());
+        assert!(warned.ends_with(expected) && !warned.contains('\u{1b}'), "{warned}");
+        assert!(start.elapsed() < Duration::from_secs(40), "{:?}: {warned}", start.elapsed());
     }
 }
