@@ -36,7 +36,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let Settings { destination, foreign, owner, .. } = settings;
     let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
     let place = ssh_config::nameable(destination.absolute())?;
-    guard::check(&surroundings.env, destination.absolute(), settings.ttl, settings.leak_check)?;
+    let step = guard::check(&surroundings.env, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
         log::warn!(
             target: "write",
@@ -59,7 +59,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let written = destination.write(files, deadline)?;
     log::debug!(target: "write", "{names}");
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
-    say_whose(&written, &settings.destination);
+    say_whose(&written, step.run_as_user, &settings.destination);
     // As it was given, if ssh finds it by that: `a/../b` wants an `a` that need not be there.
     let dotted = settings.destination.components().any(|part| part == Component::ParentDir);
     let place = if dotted { destination.absolute() } else { &settings.destination };
@@ -68,18 +68,25 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
 }
 
 /// ssh takes a private key only from the user who owns it, and the step need not run as the user that this runs as.
-fn say_whose(written: &Written, destination: &Path) {
+fn say_whose(written: &Written, run_as_user: Option<u32>, destination: &Path) {
     let Written { uid, guessed, someone_else } = written;
+    let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
     let place = shell_word(&foreign(&destination.display().to_string()));
     let remedy = format!("`mkdir -p {place}` in the step before the pipe, or FILE_OWNER, lets another user read them");
-    match someone_else {
-        Some(other) => log::warn!(
+    match (other_user, someone_else) {
+        (Some(user), _) => log::warn!(
+            target: "write",
+            "only user {uid} can read the files, but the step has `run-as-user: {user}`: {remedy}"
+        ),
+        (None, Some(other)) => log::warn!(
             target: "write",
             "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
         ),
         // root runs the pipe and owns the clone directory; that says nothing about the step.
-        None if *guessed && *uid == 0 => log::info!(target: "write", "only user 0 (root) can read them; {remedy}"),
-        None => {}
+        (None, None) if *guessed && *uid == 0 => {
+            log::info!(target: "write", "only user 0 (root) can read them; {remedy}")
+        }
+        (None, None) => {}
     }
 }
 

@@ -255,6 +255,12 @@ fn who_can_read_the_files_is_said_unless_it_was_declared() {
     std::os::unix::fs::chown(step.dir().join("notes"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
+    // The step says who it is.
+    let step = Step::of(&cluster);
+    let yaml = "{image: {name: x, run-as-user: 1234}, pipelines: {default: [{step: {oidc: true, script: [make]}}]}}";
+    fs::write(step.dir().join("bitbucket-pipelines.yml"), yaml).unwrap();
+    let log = step.pipe().ok().stderr;
+    assert!(both(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
     // The owner was declared, in one way or the other.
     let step = Step::of(&cluster).env("FILE_OWNER", "1234");
     let log = step.pipe().ok().stderr;
