@@ -1,4 +1,5 @@
-//! Each error names a section of `docs/troubleshooting.md`. It is there, and it quotes the error.
+//! Each error names a section of `docs/troubleshooting.md`. It is there, and it quotes the error. What is no error of ours
+//! has its sections after those, in a part of its own. Every link in the documents leads somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -45,11 +46,17 @@ fn slug(heading: &str) -> String {
     heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The sections by their anchors.
-fn sections() -> BTreeMap<String, String> {
+/// The page's two parts: our errors, and what others say.
+fn parts() -> (String, String) {
     let page = read(&project("docs/troubleshooting.md"));
+    let (ours, others) = page.split_once("\n# Not an error of the pipe\n").unwrap();
+    (ours.to_owned(), others.to_owned())
+}
+
+/// The sections of a part by their anchors.
+fn sections(part: &str) -> BTreeMap<String, String> {
     let mut sections = BTreeMap::new();
-    for section in page.split("\n## ").skip(1) {
+    for section in part.split("\n## ").skip(1) {
         let (heading, text) = section.split_once('\n').unwrap();
         let twice = sections.insert(slug(heading), text.to_owned());
         assert!(twice.is_none(), "{heading} is there twice");
@@ -57,9 +64,16 @@ fn sections() -> BTreeMap<String, String> {
     sections
 }
 
+/// The blocks of a section, by their language.
+fn blocks<'a>(section: &'a str, languages: &[&str]) -> Vec<&'a str> {
+    let blocks = section.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    blocks.filter(|(language, _)| languages.contains(language)).map(|(_, text)| text).collect()
+}
+
 /// The errors that a section quotes; `…` stands for anything, or nothing.
 fn quotes(section: &str) -> Vec<&str> {
-    section.lines().filter_map(|line| line.strip_prefix("    error: ")).collect()
+    let lines = blocks(section, &["text"]).into_iter().flat_map(str::lines);
+    lines.filter_map(|line| line.strip_prefix("error: ")).collect()
 }
 
 fn fits(quote: &str, message: &str) -> bool {
@@ -74,19 +88,32 @@ fn fits(quote: &str, message: &str) -> bool {
 
 #[test]
 fn each_error_has_its_section_and_each_section_its_error() {
-    let sections = sections();
+    let sections = sections(&parts().0);
     let documented: BTreeSet<_> = sections.keys().cloned().collect();
     assert!(anchors().len() > 50, "{:?}", anchors());
     assert_eq!(anchors(), documented);
     for (anchor, text) in &sections {
         assert!(!quotes(text).is_empty(), "{anchor} quotes no error");
-        assert!(text.contains("\n    "), "{anchor}");
+        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
+    }
+}
+
+#[test]
+fn what_is_no_error_of_ours_is_quoted_and_mended() {
+    let (ours, others) = parts();
+    let (ours, others) = (sections(&ours), sections(&others));
+    assert!(others.len() > 5, "{:?}", others.keys());
+    for (anchor, text) in &others {
+        assert!(!ours.contains_key(anchor), "{anchor} is there twice");
+        assert!(!blocks(text, &["text"]).is_empty(), "{anchor} quotes nothing");
+        assert!(quotes(text).is_empty(), "{anchor} quotes an error of ours");
+        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
     }
 }
 
 #[test]
 fn each_error_is_quoted_in_its_section() {
-    let sections = sections();
+    let sections = sections(&parts().0);
     let mut checked = 0;
     for path in files(&project("tests/it/golden/errors"), ".txt") {
         let report = read(&path);
@@ -99,6 +126,53 @@ fn each_error_is_quoted_in_its_section() {
         checked += 1;
     }
     assert!(checked > 50, "{checked}");
+}
+
+/// The documents of the project.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = files(&project("docs"), ".md");
+    let here = std::fs::read_dir(project(".")).unwrap().map(|entry| entry.unwrap().path());
+    documents.extend(here.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    documents
+}
+
+/// The anchors of a page: its headings, outside of blocks.
+fn headings(page: &str) -> BTreeSet<String> {
+    let text = page.split("\n```").step_by(2).flat_map(str::lines);
+    text.filter(|line| line.starts_with('#')).map(|line| slug(line.trim_start_matches('#'))).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut checked = 0;
+    for document in documents() {
+        let page = read(&document);
+        let targets = page.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|target| !target.starts_with("https://")) {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let there = if path.is_empty() { document.clone() } else { document.with_file_name(path) };
+            assert!(there.is_file(), "{}: {target}", document.display());
+            let found = anchor.is_empty() || headings(&read(&there)).contains(anchor);
+            assert!(found, "{}: {target}", document.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
+}
+
+#[test]
+fn the_tests_that_hold_the_promises_are_there() {
+    let mut checked = 0;
+    let page = read(&project("SECURITY.md"));
+    for row in page.lines().filter(|line| line.contains("| `tests/")) {
+        let mut names = row.rsplit_once(" | ").unwrap().1.split('`').skip(1).step_by(2);
+        let file = read(&project(names.next().unwrap()));
+        for name in names {
+            assert!(file.contains(&format!("#[test]\nfn {name}() {{")), "{row}: {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked}");
 }
 
 #[test]
