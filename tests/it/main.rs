@@ -15,6 +15,7 @@ mod main_job;
 mod network;
 mod place;
 mod proxy_command;
+mod recipes;
 mod refusals;
 mod rendered;
 mod secrets;

@@ -1,0 +1,72 @@
+//! What the documents tell people to type, typed.
+
+use std::path::Path;
+
+use testcluster::Testcluster;
+
+use crate::step::{Said, Step};
+
+fn document(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The first block of this language after `from`.
+fn block(path: &str, from: &str, language: &str) -> String {
+    let page = document(path);
+    let (_, rest) = page.split_once(from).unwrap_or_else(|| panic!("{path}: no {from}"));
+    let (_, block) = rest.split_once(&format!("\n```{language}\n")).unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+/// A line of the step's script, in a shell as Bitbucket's.
+fn sh(step: &Step, line: &str) -> Said {
+    step.run("bash", &["-e", "-c", line])
+}
+
+#[test]
+fn the_first_lines_of_the_readme() {
+    let cluster = Testcluster::start();
+    let snippet = block("README.md", "# Bitbucket Pipelines Pipe", "yaml");
+    assert!(snippet.contains("oidc: true"));
+    let (_, variables) = snippet.split_once("variables: {").unwrap();
+    let (variables, rest) = variables.split_once('}').unwrap();
+
+    let mut step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
+    for variable in variables.split(',') {
+        let (name, value) = variable.trim().split_once(": ").unwrap();
+        let value = value.trim_matches('\'').replace("example.teleport.sh:443", &cluster.proxy_addr());
+        step = step.env(name, &value);
+    }
+    step.pipe().ok();
+    let script: Vec<_> = rest.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
+    assert_eq!(script.len(), 1, "{script:?}");
+    assert_eq!(sh(&step, script[0]).ok().stdout, "hello world\n");
+}
+
+#[test]
+fn the_line_by_which_ssh_run_calls_ssh() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    // The key of the repository's settings, which no node accepts.
+    sh(&step, "ssh-keygen -q -t ed25519 -N '' -f pipelines_id").ok();
+    let node = Step::node(&cluster);
+    let line = format!(
+        "ssh -A -tt -i ./pipelines_id -o 'StrictHostKeyChecking=no' -p 3022 -F ./tbot-user/ssh_config {node} 'echo hello'"
+    );
+    assert_eq!(sh(&step, &line).ok().stdout.trim_end(), "hello");
+}
+
+#[test]
+fn a_proxy_command_in_another_place() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let recipe = block("docs/troubleshooting.md", "## The ProxyCommand cannot be executed", "sh");
+    let elsewhere = step.dir().join("elsewhere").display().to_string();
+    sh(&step, &recipe.replace("/tmp/teleport-pipe", &elsewhere)).ok();
+    // What cannot be executed any more is not needed any more.
+    std::fs::remove_file(step.output("teleport-pipe")).unwrap();
+    let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!(said.stdout, "hello\n");
+}
