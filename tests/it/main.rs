@@ -12,6 +12,7 @@ mod guard;
 mod killed;
 mod machine;
 mod main_job;
+mod metadata;
 mod network;
 mod place;
 mod proxy_command;

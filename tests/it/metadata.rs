@@ -1,0 +1,148 @@
+//! `pipe.yml`, the README, `--help` and the code say the same, in the form that Bitbucket's catalogue wants.
+
+use std::path::Path;
+
+use teleport_pipe::pipe::VARIABLES;
+
+use crate::step::Step;
+
+/// A variable as a document tells it: name, whether it is required, default.
+type Told = (String, bool, Option<String>);
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// What the code says.
+fn of_the_code() -> Vec<Told> {
+    let told = VARIABLES.iter().map(|ours| (ours.name.to_owned(), ours.required, ours.default.map(str::to_owned)));
+    told.collect()
+}
+
+/// The value of a top-level key of `pipe.yml`, which has one line for each value.
+fn metadata(key: &str) -> String {
+    let text = read("pipe.yml");
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}: ")));
+    line.unwrap_or_else(|| panic!("pipe.yml has no {key}")).to_owned()
+}
+
+fn of_pipe_yml() -> Vec<Told> {
+    let text = read("pipe.yml");
+    let (_, variables) = text.split_once("\nvariables:\n").unwrap();
+    let variables = variables.split("  - name: ").skip(1).map(|variable| {
+        let mut lines = variable.lines();
+        let name = lines.next().unwrap().to_owned();
+        let value = |key: &str| variable.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
+        assert!(value("description:").is_some_and(|text| text.ends_with('.')), "{name} has no description");
+        let default = value("default:").map(|default| default.trim_matches('\'').to_owned());
+        (name, value("required:").unwrap().parse().unwrap(), default)
+    });
+    variables.collect()
+}
+
+/// The text of a `##` section of the README.
+fn section(heading: &str) -> String {
+    let readme = read("README.md");
+    let text = readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
+    text.split_once("\n## ").map_or(text, |(text, _)| text).to_owned()
+}
+
+fn of_the_table() -> Vec<Told> {
+    let table = section("Variables");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1).map(|row| {
+        let (name, usage) = row.trim_end_matches(" |").split_once(" | ").unwrap();
+        let default = usage.split_once("Default: `").map(|(_, rest)| rest.split_once('`').unwrap().0.to_owned());
+        let required = name.strip_suffix(" (*)");
+        (required.unwrap_or(name).to_owned(), required.is_some(), default)
+    });
+    rows.collect()
+}
+
+/// The snippet shows what is required, and the rest as comments; it has no defaults.
+fn of_the_snippet() -> Vec<(String, bool)> {
+    let definition = section("YAML Definition");
+    let (_, variables) = definition.split_once("  variables:\n").unwrap();
+    let (variables, _) = variables.split_once("```").unwrap();
+    let lines = variables.lines().map(|line| {
+        let optional = line.trim().strip_prefix("# ");
+        assert_eq!(optional.is_some(), line.ends_with(" # Optional"), "{line}");
+        (optional.unwrap_or(line.trim()).split_once(':').unwrap().0.to_owned(), optional.is_none())
+    });
+    lines.collect()
+}
+
+fn of_the_help() -> Vec<Told> {
+    let help = Step::empty().product(&["--help"]).ok().stdout;
+    let (_, variables) = help.split_once("Variables of the pipe").unwrap();
+    let lines = variables.lines().skip(1).take_while(|line| line.starts_with("  ")).map(|line| {
+        let (name, rest) = line.trim().split_once(' ').unwrap();
+        let default = rest.split_once("[default: ").map(|(_, default)| default.trim_end_matches(']').to_owned());
+        (name.to_owned(), rest.starts_with("(*)"), default)
+    });
+    lines.collect()
+}
+
+#[test]
+fn variables_are_the_same_everywhere() {
+    let code = of_the_code();
+    assert!(code.len() > 8, "{code:?}");
+    assert_eq!(of_pipe_yml(), code, "pipe.yml");
+    assert_eq!(of_the_table(), code, "the README's table");
+    assert_eq!(of_the_help(), code, "--help");
+    let names: Vec<_> = code.into_iter().map(|(name, required, _)| (name, required)).collect();
+    assert_eq!(of_the_snippet(), names, "the README's snippet");
+}
+
+/// The versions that follow on `before` in a text, up to the first character that no version has.
+fn versions<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let end = |rest: &'a str| rest.split(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap();
+    text.split(before).skip(1).map(|rest| end(rest).trim_end_matches('.')).collect()
+}
+
+#[test]
+fn versions_are_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    let numbers = version.split('.').map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>();
+    assert_eq!(numbers, [true; 3], "{version} is not x.y.z, which is all that tags of pipes can be");
+    assert_eq!(metadata("image"), format!("ghcr.io/ORGANISATION/teleport-pipe:{version}"));
+    for document in ["README.md", "docs/guide-bitbucket.md", "docs/troubleshooting.md"] {
+        let text = read(document);
+        let named = versions(&text, "ORGANISATION/teleport-pipe:");
+        assert!(!named.is_empty(), "{document}");
+        assert!(named.iter().all(|named| *named == version), "{document}: {named:?}");
+        assert!(versions(&text, "version=").iter().all(|named| *named == version), "{document}");
+    }
+    let changes = read("CHANGELOG.md");
+    assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
+}
+
+#[test]
+fn the_catalogue_finds_what_it_wants() {
+    for key in ["name", "image", "description", "category", "repository"] {
+        assert!(!metadata(key).is_empty(), "{key}");
+    }
+    let text = read("pipe.yml");
+    for key in ["vendor:\n  name: ", "maintainer:\n  name: ", "tags:\n  - "] {
+        assert!(text.contains(&format!("\n{key}")), "{key:?}");
+    }
+    assert!(section("YAML Definition").contains("```yaml\n- pipe: ORGANISATION/teleport-pipe:"), "without docker://");
+
+    let readme = read("README.md");
+    assert!(readme.starts_with("# Bitbucket Pipelines Pipe: "));
+    let headings: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let order = ["YAML Definition", "Variables", "Prerequisites", "Examples", "Support", "License"];
+    let found: Vec<_> = headings.into_iter().filter(|heading| order.contains(heading)).collect();
+    assert_eq!(found, order);
+    assert!(section("Variables").contains("_(*) = required variable._"));
+}
+
+#[test]
+fn the_log_is_as_the_readme_shows_it() {
+    let readme = read("README.md");
+    let (_, log) = readme.split_once("a line for each stage").unwrap();
+    let (log, _) = log.split_once("```text\n").unwrap().1.split_once("```").unwrap();
+    let step = Step::empty()
+        .scrub("example.teleport.sh:443".to_owned(), "localhost:PORT")
+        .scrub("/opt/atlassian/pipelines/agent/build".to_owned(), "CLONE_DIR");
+    assert_eq!(step.scrubbed(log), read("tests/it/golden/log/pipe.log"));
+}
