@@ -154,7 +154,7 @@ pub enum Error {
         /// The proxy's words.
         message: String,
     },
-    /// `SSL_CERT_FILE` cannot be used.
+    /// `CA_FILE` or `SSL_CERT_FILE` cannot be used.
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile {
         /// The file.
@@ -284,7 +284,7 @@ impl Explain for Error {
                  (--timeout); if it does not answer, ask whoever runs the cluster."
             }
             Self::Untrusted { .. } => {
-                "Give the authority's certificate in a PEM file: SSL_CERT_FILE=/path/to/ca.pem. \
+                "Name a PEM file with the authority's certificate by CA_FILE (or SSL_CERT_FILE). \
                  It is trusted in addition to the public ones."
             }
             Self::NotOfCluster { .. } => {
@@ -312,7 +312,9 @@ impl Explain for Error {
             }
             Self::Status { status: 429, .. } => "Run the step again later, or fewer at once.",
             Self::Status { .. } => "Run the step again; if it keeps failing, ask whoever runs the cluster.",
-            Self::CaFile { .. } => "Give a readable file with one or more certificates in PEM, or unset SSL_CERT_FILE.",
+            Self::CaFile { .. } => {
+                "Name a readable file with one or more certificates in PEM, or unset CA_FILE (SSL_CERT_FILE)."
+            }
         }
         .to_owned()
     }
