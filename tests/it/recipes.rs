@@ -44,6 +44,21 @@ fn the_first_lines_of_the_readme() {
 }
 
 #[test]
+fn the_readme_names_every_file() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let readme = document("README.md");
+    let (_, section) = readme.split_once("## What appears where").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    for entry in std::fs::read_dir(step.dir().join("tbot-user")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let name = name.replace(cluster.name(), "<cluster>");
+        assert!(section.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
 fn the_line_by_which_ssh_run_calls_ssh() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
