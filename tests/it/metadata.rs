@@ -110,7 +110,9 @@ fn versions_are_the_same_everywhere() {
         let named = versions(&text, "ORGANISATION/teleport-pipe:");
         assert!(!named.is_empty(), "{document}");
         assert!(named.iter().all(|named| *named == version), "{document}: {named:?}");
-        assert!(versions(&text, "version=").iter().all(|named| *named == version), "{document}");
+        for before in ["/teleport-pipe-", "=teleport-pipe-", "git checkout "] {
+            assert!(versions(&text, before).iter().all(|named| *named == version), "{document}");
+        }
     }
     let changes = read("CHANGELOG.md");
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
