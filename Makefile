@@ -22,7 +22,7 @@ test: prepare ## every test; the last line counts them
 	awk '/^test result:/ { p += $$4; f += $$6; s += $$8 } /^not run:/ { n++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", p - n, f, s + n }' $(TARGET)/test.log; exit $$status
 
-lint: ## formatting, lints, documentation, the YAML in the documents
+lint: prepare ## formatting, lints, documentation, the YAML in the documents
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
