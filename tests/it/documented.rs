@@ -1,5 +1,5 @@
-//! Each error names a section of `docs/troubleshooting.md`. It is there, and it quotes the error. What is no error of ours
-//! has its sections after those, in a part of its own. Every link in the documents leads somewhere.
+//! Each error names a section of `docs/troubleshooting.md`. It is there, and it quotes the error. What is no error of
+//! ours has its sections after those, in a part of its own. Every link in the documents leads somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

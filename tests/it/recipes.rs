@@ -66,9 +66,8 @@ fn the_line_by_which_ssh_run_calls_ssh() {
     // The key of the repository's settings, which no node accepts.
     sh(&step, "ssh-keygen -q -t ed25519 -N '' -f pipelines_id").ok();
     let node = Step::node(&cluster);
-    let line = format!(
-        "ssh -A -tt -i ./pipelines_id -o 'StrictHostKeyChecking=no' -p 3022 -F ./tbot-user/ssh_config {node} 'echo hello'"
-    );
+    let options = "-A -tt -i ./pipelines_id -o 'StrictHostKeyChecking=no' -p 3022 -F ./tbot-user/ssh_config";
+    let line = format!("ssh {options} {node} 'echo hello'");
     assert_eq!(sh(&step, &line).ok().stdout.trim_end(), "hello");
 }
 
