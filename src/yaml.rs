@@ -4,8 +4,9 @@
 //! bomb of aliases stays as small as it is on disk. Two limits make the work bounded whatever the file holds: the number
 //! of nodes that are kept, and the number of them that readers look at, where aliases count as often as they are followed.
 //!
-//! `serde_yaml` and its successor `yaml_serde` expand aliases into values, their limit is on repetitions and not on what
-//! is repeated, and they keep no lines.
+//! `serde_yaml` and its successor `yaml_serde` expand aliases into values and keep no lines; their limit is on how often
+//! something is repeated and not on how much, so that 5 kB of aliases become 1.3 GB (`yaml_serde` 0.10.7). They are also
+//! larger: in a binary that does nothing else 144 kB, `saphyr-parser` 93 kB.
 
 use std::borrow::Cow;
 use std::cell::Cell;

@@ -125,13 +125,18 @@ fn what_ends_a_run() {
     let [sure, possible] = ["        artifacts: ['**']\n", "        artifacts: ['*']\n"];
     let removed = format!("{sure}        after-script: [rm -rf tbot-user]\n");
     let other_step = format!("{sure}    - step: {{oidc: true, script: [teleport-pipe]}}\n");
-    for (more, by_default, strictly) in
-        [(sure, true, true), (possible, false, true), (&*removed, false, false), (&*other_step, false, true)]
-    {
+    let removed_or_not = format!("{removed}    - step: {{oidc: true, script: [teleport-pipe], artifacts: ['**']}}\n");
+    for (more, by_default, strictly, warnings) in [
+        (sure, true, true, 1),
+        (possible, false, true, 1),
+        (&*removed, false, false, 1),
+        (&*other_step, false, true, 1),
+        (&*removed_or_not, false, true, 2),
+    ] {
         assert_eq!(ends(more, LeakCheck::Sure), by_default, "{more}");
         assert_eq!(ends(more, LeakCheck::Error), strictly, "{more}");
         assert!(!ends(more, LeakCheck::Warn), "{more}");
-        assert_eq!(look(&pipelines(more), LeakCheck::Warn).0.len(), 1, "{more}");
+        assert_eq!(look(&pipelines(more), LeakCheck::Warn).0.len(), warnings, "{more}");
     }
     // Steps that were not seen could be the one.
     let many = |count| {
