@@ -405,7 +405,8 @@ pipelines:
 
     #[test]
     fn scripts() {
-        let yaml = "lines: &lines [c, d]\npipelines: {default: [{step: {script: [a, {pipe: p, variables: {X: '1', Y: [z]}}, *lines,
+        let yaml = "lines: &lines [c, d]
+pipelines: {default: [{step: {script: [a, {pipe: p, variables: {X: '1', Y: [z]}}, *lines,
             {agent: x}, 3], after-script: e}}]}";
         let tree = Tree::parse(yaml).unwrap();
         let pipelines = Pipelines::of(&tree);
