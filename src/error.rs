@@ -121,9 +121,10 @@ pub fn nested(text: &str) -> String {
     foreign(&reasons.collect::<Vec<_>>().join(": "))
 }
 
-/// Control characters, and those that hide text or turn its direction: a terminal or a browser obeys both.
-fn is_invisible(c: char) -> bool {
-    let format = ['\u{ad}', '\u{61c}', '\u{feff}'].contains(&c);
+/// Control characters, those that hide text or turn its direction (a terminal or a browser obeys both), and what is no
+/// character at all.
+pub fn is_invisible(c: char) -> bool {
+    let format = ['\u{ad}', '\u{61c}', '\u{feff}', '\u{fffe}', '\u{ffff}'].contains(&c);
     c.is_control() || format || ('\u{200b}'..='\u{200f}').contains(&c) || ('\u{2028}'..='\u{206f}').contains(&c)
 }
 

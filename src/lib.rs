@@ -4,6 +4,7 @@
 //!
 //! * [`cli`], [`pipe`]: the command line and the pipe's variables become [`settings`];
 //! * [`command`]: one module per thing a person asks for; `command::join` reads like the README;
+//! * [`manifests`]: what the cluster's side of a join looks like, in YAML with every [`scalar`] quoted;
 //! * [`id_token`]: which CI is this, and what is its ID token;
 //! * [`guard`]: would artifacts or caches of the step take the credentials? It reads [`yaml`];
 //! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
@@ -24,10 +25,12 @@ pub mod id_token;
 pub mod join;
 pub mod keys;
 pub mod log;
+pub mod manifests;
 pub mod net;
 pub mod output;
 pub mod pipe;
 pub mod retry;
+pub mod scalar;
 pub mod settings;
 pub mod surroundings;
 pub mod x509;

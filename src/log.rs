@@ -13,8 +13,8 @@ use crate::error::{Failure, without_tokens};
 
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).
-const STAGES: [&str; 9] =
-    ["variables", "token", "guard", "discover", "join", "certificates", "write", "cleanup", "done"];
+const STAGES: [&str; 10] =
+    ["variables", "token", "guard", "discover", "inspect", "join", "certificates", "write", "cleanup", "done"];
 
 /// What this process logs with.
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -81,6 +81,16 @@ pub fn failure(failure: &Failure) {
 /// that clap quotes, or as a path.
 pub fn print(text: &str) {
     let _ = std::io::stderr().write_all(without_tokens(text).as_bytes());
+}
+
+/// Prints what was asked for to stdout, in one piece. No ID token is shown there, either.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn out(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(without_tokens(text).as_bytes())?;
+    out.flush()
 }
 
 /// A panic is a bug: one line that says where, never the payload, which may quote what was being handled.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 
-use super::block_on;
+use super::{block_on, rough};
 use crate::auth::{self, Auth};
 use crate::bot::Bot;
 use crate::credentials::{self, Asked, Authority, Credentials};
@@ -249,13 +249,6 @@ fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: Sy
         target: "done",
         "{who}, valid for {lives}, files in {place}; next: ssh -F {config} {login}@<node>.{cluster}"
     );
-}
-
-/// A duration as a person would say it: to the minute from two minutes on.
-fn rough(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
-    humantime::format_duration(Duration::from_secs(said)).to_string()
 }
 
 /// The text as one word of a shell's line.

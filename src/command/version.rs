@@ -1,8 +1,7 @@
 //! `version`.
 
-use std::io::Write as _;
-
 use crate::error::Failure;
+use crate::log;
 use crate::surroundings::Unusable;
 
 /// Prints the version.
@@ -10,6 +9,6 @@ use crate::surroundings::Unusable;
 /// # Errors
 /// stdout is closed.
 pub fn run() -> Result<(), Failure> {
-    let printed = writeln!(std::io::stdout(), "teleport-pipe v{}", env!("CARGO_PKG_VERSION"));
+    let printed = log::out(&format!("teleport-pipe v{}\n", env!("CARGO_PKG_VERSION")));
     Ok(printed.map_err(Unusable::because("stdout"))?)
 }

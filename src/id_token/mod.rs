@@ -53,6 +53,12 @@ impl IdToken {
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
+
+    /// Why it cannot be used any more, if that is so.
+    pub fn expired(&self, now: SystemTime) -> Option<Error> {
+        let ago = now.duration_since(self.claims.expires()?).ok()?;
+        Some(Error::Expired { ago: humantime::format_duration(Duration::from_secs(ago.as_secs())) })
+    }
 }
 
 impl fmt::Debug for IdToken {
@@ -68,14 +74,19 @@ pub struct Claims(Map<String, Value>);
 impl Claims {
     /// A claim as text, fit for a log; `None` if it is missing, empty or no text.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.0.get(name)?.as_str().map(foreign).filter(|text| !text.is_empty())
+        self.literal(name).map(foreign).filter(|text| !text.is_empty())
     }
 
-    /// The audiences: a text, or a list where the step names its own (bitbucket-pipes.md 3).
-    pub fn audiences(&self) -> Vec<String> {
+    /// A claim as it stands in the token, for whoever compares it letter by letter; not fit for a log.
+    pub fn literal(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The audiences, as they stand in the token: a text, or a list where the step names its own (bitbucket-pipes.md 3).
+    pub fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
-            Some(Value::String(one)) => vec![foreign(one)],
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(foreign).collect(),
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         }
     }
@@ -151,8 +162,13 @@ impl Explain for Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The claims in this JSON.
+    pub(crate) fn claims(json: &str) -> Claims {
+        Claims(serde_json::from_str(json).unwrap())
+    }
 
     #[test]
     fn debug_shows_nothing() {
@@ -171,7 +187,6 @@ mod tests {
 
     #[test]
     fn claims_are_read_leniently() {
-        let claims = |json: &str| Claims(serde_json::from_str(json).unwrap());
         assert_eq!(claims(r#"{"aud":"a"}"#).audiences(), ["a"]);
         assert_eq!(claims(r#"{"aud":["a","b",3]}"#).audiences(), ["a", "b"]);
         assert!(claims(r#"{"aud":7}"#).audiences().is_empty());

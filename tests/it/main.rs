@@ -9,6 +9,7 @@ mod cleanup;
 mod documented;
 mod failure;
 mod guard;
+mod inspect;
 mod killed;
 mod machine;
 mod main_job;

@@ -5,7 +5,8 @@ use testcluster::{AllowRule, Builder, Fault, JoinService, Role, Testcluster};
 use crate::failure::{Failure, check};
 use crate::step::Step;
 
-const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+/// The variable that holds the step's ID token.
+pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
 /// Variables of the pipe that are missing or wrong.
 pub(crate) fn variables() -> Vec<Failure> {
@@ -36,6 +37,22 @@ pub(crate) fn variables() -> Vec<Failure> {
         wrong("leak-check-maybe", "LEAK_CHECK", "false"),
         wrong("debug-maybe", "DEBUG", "maybe"),
         wrong("file-owner-is-a-name", "FILE_OWNER", "deploy"),
+    ]
+}
+
+/// A scope of the join token that the step does not have.
+pub(crate) fn scopes() -> Vec<Failure> {
+    let inspect = |name, scope: &'static str, without: &'static str| {
+        Failure::new(name, 2).with(move |step, cluster| {
+            let token = cluster.mint(|claims| drop(claims.remove(without)));
+            step.env("ACTION", "inspect").env("SCOPE", scope).env(TOKEN, &token)
+        })
+    };
+    vec![
+        inspect("scope-deployment-not-there", "deployment", "deploymentEnvironmentUuid"),
+        inspect("scope-branch-not-there", "branch", "branchName"),
+        inspect("scope-workspace-not-there", "workspace", "workspaceUuid"),
+        inspect("scope-unknown", "tag", "branchName"),
     ]
 }
 
@@ -181,6 +198,11 @@ pub(crate) fn certificates() -> Vec<Failure> {
 #[test]
 fn what_is_wrong_with_the_variables() {
     check(variables());
+}
+
+#[test]
+fn what_is_wrong_with_the_scope() {
+    check(scopes());
 }
 
 #[test]

@@ -87,10 +87,30 @@ fn not_in_success() {
     }
 }
 
+#[test]
+fn not_in_what_inspect_shows() {
+    let cluster = Testcluster::start();
+    // Its claims are shown; a token among them is not.
+    let token = cluster.step_token();
+    let claims = cluster.mint(|claims| {
+        claims.insert("branchName".into(), token.clone().into());
+        claims.insert("aud".into(), token.clone().into());
+    });
+    let step = loud(Step::of(&cluster)).env("ACTION", "inspect").env("BITBUCKET_STEP_OIDC_TOKEN", &claims);
+    let mut secrets = Secrets::of(&step);
+    secrets.add_token(&token);
+    for step in [step, loud(Step::of(&cluster)).env("ACTION", "inspect").env("LOGINS", &token)] {
+        let said = step.product(&["-d"]).ok();
+        assert!(said.stdout.contains("kind: token"), "{}", said.stdout);
+        secrets.check(&said, "inspect");
+    }
+}
+
 fn every_failure() -> Vec<Failure> {
     let mut all = refusals::variables();
     all.extend(refusals::flags());
     all.extend(guard::stops());
+    all.extend(refusals::scopes());
     all.extend(refusals::id_tokens());
     all.extend(refusals::joins());
     all.extend(refusals::certificates());

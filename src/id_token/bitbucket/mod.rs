@@ -2,32 +2,38 @@
 //!
 //! Facts: bitbucket-pipes.md 2.3 and 3; what the cluster demands of the token: teleport-join.md 4.1 and 7.
 
+pub mod rule;
+
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use self::rule::Rule;
 use super::{Claims, Detection, Error, IdToken};
 use crate::environment::Environment;
+use crate::error::foreign;
 
 /// The variable that holds the step's ID token.
 pub const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
-/// Looks for the step's token. A token that has expired by our clock is unusable, the cluster allows one second.
+/// Looks for the step's token, to join with it. One that has expired by our clock is unusable, the cluster allows one
+/// second.
 pub fn detect(env: &Environment, now: SystemTime) -> Detection {
-    let Some(text) = env.get(VARIABLE) else {
-        return match env.get("BITBUCKET_BUILD_NUMBER") {
-            Some(_) => Detection::Unusable(Error::Missing),
-            None => Detection::NotHere,
-        };
-    };
-    let Some(token) = IdToken::parse(text) else {
-        return Detection::Unusable(Error::NotAJwt { variable: VARIABLE });
-    };
-    match token.claims().expires().map(|expires| now.duration_since(expires)) {
-        Some(Ok(ago)) => {
-            let ago = humantime::format_duration(std::time::Duration::from_secs(ago.as_secs()));
-            Detection::Unusable(Error::Expired { ago })
-        }
-        _ => Detection::Here(token),
+    match detect_of_any_age(env) {
+        Detection::Here(token) => match token.expired(now) {
+            Some(error) => Detection::Unusable(error),
+            None => Detection::Here(token),
+        },
+        other => other,
+    }
+}
+
+/// Looks for the step's token, to read what it says. It may have expired.
+pub fn detect_of_any_age(env: &Environment) -> Detection {
+    match env.get(VARIABLE).map(IdToken::parse) {
+        Some(Some(token)) => Detection::Here(token),
+        Some(None) => Detection::Unusable(Error::NotAJwt { variable: VARIABLE }),
+        None if env.get("BITBUCKET_BUILD_NUMBER").is_some() => Detection::Unusable(Error::Missing),
+        None => Detection::NotHere,
     }
 }
 
@@ -59,38 +65,18 @@ pub fn listing(claims: &Claims) -> String {
         "branchName",
         "deploymentEnvironmentUuid",
     ];
-    let mut text = format!("aud: {}\n", claims.audiences().join(", "));
+    let audiences: Vec<_> = claims.audiences().into_iter().map(foreign).collect();
+    let mut text = format!("aud: {}\n", if audiences.is_empty() { "(none)".to_owned() } else { audiences.join(", ") });
     for name in NAMES {
         let _ = writeln!(text, "{name}: {}", claims.text(name).unwrap_or_else(|| "(none)".to_owned()));
     }
     text
 }
 
-/// The part of a `kind: token` that would admit a step with these claims, narrowest rule first: what a person pastes
-/// after comparing. UUIDs keep their braces, they are part of the value (teleport-join.md 7).
+/// The part of a `kind: token` that would admit a step with these claims and as few others as can be: what a person
+/// pastes after comparing.
 pub fn token_spec(claims: &Claims) -> String {
-    let mut yaml = String::from("spec:\n  join_method: bitbucket\n  bitbucket:\n");
-    let mut field = |indent: &str, key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let _ = writeln!(yaml, "{indent}{key}: '{}'", value.replace('\'', "''"));
-        }
-    };
-    field("    ", "identity_provider_url", claims.text("iss"));
-    field("    ", "audience", claims.audiences().into_iter().next());
-    let allow = yaml.len();
-    let mut field = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let lead = if yaml.len() == allow { "    allow:\n      - " } else { "        " };
-            let _ = writeln!(yaml, "{lead}{key}: '{}'", value.replace('\'', "''"));
-        }
-    };
-    field("workspace_uuid", claims.text("workspaceUuid"));
-    field("repository_uuid", claims.text("repositoryUuid"));
-    match claims.text("deploymentEnvironmentUuid") {
-        Some(uuid) => field("deployment_environment_uuid", Some(uuid)),
-        None => field("branch_name", claims.text("branchName")),
-    }
-    yaml
+    format!("spec:\n{}", Rule::narrowest(claims).yaml())
 }
 
 #[cfg(test)]
@@ -127,27 +113,6 @@ mod tests {
     #[test]
     fn a_token_without_expiry_is_the_clusters_business() {
         assert!(matches!(detect_with(&[(VARIABLE, &jwt("{}"))]), Detection::Here(_)));
-    }
-
-    #[test]
-    fn the_rule_is_as_narrow_as_the_step() {
-        let claims = |json: &str| IdToken::parse(&jwt(json)).unwrap().claims().clone();
-        let all = r#"{"iss":"https://idp","aud":["ari:x"],"workspaceUuid":"{w}","repositoryUuid":"{r}",
-                      "branchName":"it's","deploymentEnvironmentUuid":"{d}"}"#;
-        expect_test::expect![[r"
-            spec:
-              join_method: bitbucket
-              bitbucket:
-                identity_provider_url: 'https://idp'
-                audience: 'ari:x'
-                allow:
-                  - workspace_uuid: '{w}'
-                    repository_uuid: '{r}'
-                    deployment_environment_uuid: '{d}'
-        "]]
-        .assert_eq(&token_spec(&claims(all)));
-        let branch = token_spec(&claims(r#"{"repositoryUuid":"{r}","branchName":"it's"}"#));
-        assert!(branch.ends_with("allow:\n      - repository_uuid: '{r}'\n        branch_name: 'it''s'\n"), "{branch}");
     }
 
     #[test]
