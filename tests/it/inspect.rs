@@ -162,7 +162,7 @@ fn the_step_to_write_is_yaml() {
 }
 
 /// What people, or people with bad intentions, can name a branch, a repository, an environment, an audience.
-const HOSTILE: [&str; 8] = [
+const HOSTILE: [&str; 9] = [
     "it's: {a} & *b # c",
     "\"quoted\" \\n \\",
     "*",
@@ -171,34 +171,32 @@ const HOSTILE: [&str; 8] = [
     "\u{1b}[2J\u{202e}\u{200b}\u{85}\u{feff}\u{ffff}\r\n\t",
     "EOF\n$(id)`id`",
     "größe/\u{1f600}, and so on",
+    " spaces around ",
 ];
 
 #[test]
 fn hostile_names_are_read_as_they_are() {
     let cluster = Testcluster::start();
-    for hostile in HOSTILE {
-        let text = format!("{hostile}.");
+    for hostile in HOSTILE.iter().copied().chain([&*"long/".repeat(200)]) {
         let token = cluster.mint(|claims| {
             for name in ["aud", "iss", "workspaceUuid", "repositoryUuid", "branchName"] {
-                claims.insert(name.into(), text.clone().into());
+                claims.insert(name.into(), hostile.into());
             }
         });
         let step = Step::of(&cluster).env(TOKEN, &token).env("ACTION", "inspect").env("LOGINS_COUNT", "1");
-        let step = ["BITBUCKET_WORKSPACE", "BITBUCKET_REPO_SLUG", "BITBUCKET_REPO_FULL_NAME", "LOGINS_0"]
+        let step = ["BITBUCKET_WORKSPACE", "BITBUCKET_REPO_SLUG", "LOGINS_0"]
             .into_iter()
-            .fold(step, |step, name| step.env(name, &text));
+            .fold(step, |step, name| step.env(name, hostile));
         let said = step.without("TOKEN").pipe().ok();
         let invisible = |c: char| (c.is_control() && c != '\n') || ['\u{202e}', '\u{200b}', '\u{feff}'].contains(&c);
         assert!(!said.stdout.contains(invisible), "{:?}", said.stdout);
         let [role, bot, token] = documents(&said);
         let bitbucket = &token["spec"]["bitbucket"];
-        assert_eq!(
-            (&bitbucket["audience"], &bitbucket["identity_provider_url"]),
-            (&text.as_str().into(), &text.as_str().into())
-        );
-        let rule = serde_json::json!({ "workspace_uuid": text, "repository_uuid": text, "branch_name": text });
+        assert_eq!((&bitbucket["audience"], &bitbucket["identity_provider_url"]), (&hostile.into(), &hostile.into()));
+        let rule = serde_json::json!({ "workspace_uuid": hostile, "repository_uuid": hostile, "branch_name": hostile });
         assert_eq!(bitbucket["allow"], Value::Array(vec![rule]));
-        assert_eq!(role["spec"]["allow"]["logins"][0], text);
+        // Variables are trimmed.
+        assert_eq!(role["spec"]["allow"]["logins"][0], hostile.trim());
         // Names are ours to choose, and what a label means must not be theirs.
         let label = role["spec"]["allow"]["node_labels"]["deploy-from"].as_str().unwrap();
         for name in [label, bot["metadata"]["name"].as_str().unwrap(), token["metadata"]["name"].as_str().unwrap()] {

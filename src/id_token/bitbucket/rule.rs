@@ -168,6 +168,7 @@ mod tests {
     #[test]
     fn the_rule_is_as_narrow_as_the_step() {
         expect_test::expect![[r"
+            spec:
               join_method: bitbucket
               bitbucket:
                 identity_provider_url: 'https://idp'
@@ -177,7 +178,7 @@ mod tests {
                     repository_uuid: '{r}'
                     deployment_environment_uuid: '{d}'
         "]]
-        .assert_eq(&Rule::narrowest(&claims(ALL)).yaml());
+        .assert_eq(&format!("spec:\n{}", Rule::narrowest(&claims(ALL)).yaml()));
         let branch = Rule::narrowest(&claims(r#"{"repositoryUuid":"{r}","branchName":"it's"}"#)).yaml();
         assert!(branch.ends_with("allow:\n      - repository_uuid: '{r}'\n        branch_name: 'it''s'\n"), "{branch}");
     }
