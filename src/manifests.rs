@@ -163,7 +163,7 @@ pub fn step(names: &Names, proxy: Option<&str>, cluster: Option<&str>, logins: &
     let _ = write!(
         yaml,
         "    script:
-      - pipe: docker://ghcr.io/ORGANISATION/teleport-pipe:{}
+      - pipe: ORGANISATION/teleport-pipe:{}
         variables:
           PROXY_SERVER: {}
           TOKEN: {}
