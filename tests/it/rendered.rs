@@ -62,7 +62,7 @@ fn every_file() {
     expect_file!["golden/rendered/cluster.known_hosts"].assert_eq(&text("example.teleport.sh.known_hosts"));
     expect_file!["golden/rendered/ssh_config"].assert_eq(&text("ssh_config"));
     expect_file!["golden/rendered/cluster.ssh_config"].assert_eq(&text("example.teleport.sh.ssh_config"));
-    assert_eq!(names.len(), 13, "{names:?}");
+    assert_eq!(names.len(), 14, "{names:?}");
 }
 
 #[test]
