@@ -4,13 +4,12 @@ SHELL = /bin/bash
 CARGO = cargo
 # Where cargo builds.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
-MUSL = x86_64-unknown-linux-musl
-STATIC = $(TARGET)/$(MUSL)/release/teleport-pipe
+STATIC = $(TARGET)/x86_64-unknown-linux-musl/release/teleport-pipe
 
-.PHONY: help demo test lint static bench conformance prepare
+.PHONY: help demo test lint static image image-test reproducible bench conformance prepare
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: prepare ## a cluster, a step's token, the pipe, and ssh through it: see it work
 	$(CARGO) build --locked --quiet --bin teleport-pipe
@@ -29,10 +28,18 @@ lint: prepare ## formatting, lints, documentation, the YAML in the documents
 	@tests/snippets $(TARGET)/snippets
 
 static: ## the static binary for x86_64, and its size
-	@tests/musl-target $(MUSL)
-	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL)
+	@release/binary amd64
 	@$(STATIC) version
 	@tests/size $(STATIC)
+
+image: ## the image for two platforms (target/oci), and the release's binaries (target/release-artifacts)
+	@tests/prepare image
+	@release/image
+	@release/artifacts
+
+reproducible: ## builds the image twice, in two directories, and compares (10 minutes)
+	@tests/prepare image
+	@release/reproducible
 
 bench: ## round trips, time and memory of a join (needs TELEPORT_PEER, see CONTRIBUTING.md)
 	@benches/round-trips $(STATIC)
