@@ -37,6 +37,9 @@ image: ## the image for two platforms (target/oci), and the release's binaries (
 	@release/image
 	@release/artifacts
 
+image-test: prepare ## the image, run as Bitbucket runs it (needs root; starts an engine where none runs)
+	@tests/image/run
+
 reproducible: ## builds the image twice, in two directories, and compares (10 minutes)
 	@tests/prepare image
 	@release/reproducible

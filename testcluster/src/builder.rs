@@ -1,7 +1,7 @@
 //! Setting a cluster up.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,19 @@ impl Builder {
     /// Name of the cluster; `example.teleport.sh` by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
+        self
+    }
+
+    /// The address of this machine on which it listens; 127.0.0.1 by default. Containers reach the one of their bridge.
+    pub fn listen(mut self, address: Ipv4Addr) -> Self {
+        self.options.address = address;
+        self
+    }
+
+    /// The proxy's name, in its web certificate and in discovery; `localhost` by default. Whoever uses another one
+    /// makes it lead to the address.
+    pub fn public_name(mut self, name: impl Into<String>) -> Self {
+        self.options.public_name = name.into();
         self
     }
 
@@ -148,10 +161,10 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When the machine has no loopback port, no temporary directory or no threads: nothing that a test could go on
+    /// When the machine has no such address, no port, no temporary directory or no threads: nothing that a test could go on
     /// from.
     pub fn start(self) -> Testcluster {
-        self.try_start().expect("a loopback port, a temporary directory and threads")
+        self.try_start().expect("an address with a free port, a temporary directory and threads")
     }
 
     fn try_start(self) -> io::Result<Testcluster> {
@@ -159,7 +172,7 @@ impl Builder {
         let directory = TempDir::with_prefix("testcluster-")?;
         // A port that nobody listens on, but that is taken: no other cluster shall get it.
         let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        socket.bind(SocketAddr::from((options.address, 0)))?;
         let port = socket.local_addr()?.port();
         let time = now(options.clock_offset);
         let authority = |key| Authority::new(&options.name, options.suite, key, time);
@@ -173,7 +186,7 @@ impl Builder {
         let faces = Faces::new(
             &web,
             &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
-            &host_face(&options, &host_ca, "Proxy", &PROXY_NAMES),
+            &host_face(&options, &host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
             &user_ca,
         );
         let node = node(&options, &directory, &accounts, [next_host_ca.as_ref().unwrap_or(&host_ca), &user_ca])?;
@@ -198,8 +211,8 @@ impl Builder {
     }
 }
 
-/// Names of the proxy's host certificate (teleport-ssh-proxy.md 2.2).
-const PROXY_NAMES: [&str; 5] = ["localhost", "127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
+/// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
+const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
 /// A certificate of the host CA, for one of the cluster's servers.
 fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> Face {
@@ -211,10 +224,11 @@ fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str])
 fn web_face(options: &Options) -> (String, Face) {
     const DAY: u64 = 24 * 3600;
     let now = now(0);
+    let address = options.address.to_string();
     let names: &[&str] = if options.faults.contains(&Fault::WebCertForOtherName) {
         &["elsewhere.example.com"]
     } else {
-        &["localhost", "127.0.0.1"]
+        &[&options.public_name, &address]
     };
     let expired = options.faults.contains(&Fault::WebCertExpired);
     let lifetime = if expired { (now - 90 * DAY, now - DAY) } else { (now - DAY, now + 90 * DAY) };

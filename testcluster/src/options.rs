@@ -1,6 +1,7 @@
 //! What clusters vary in.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fault::Fault;
@@ -100,6 +101,8 @@ pub(crate) struct JoinRules {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub name: String,
+    pub address: Ipv4Addr,
+    pub public_name: String,
     pub version: String,
     pub min_client_version: String,
     pub suite: Suite,
@@ -121,6 +124,8 @@ impl Options {
     pub(crate) fn new(logins: &[String]) -> Self {
         Self {
             name: "example.teleport.sh".into(),
+            address: Ipv4Addr::LOCALHOST,
+            public_name: "localhost".into(),
             version: "18.2.0".into(),
             min_client_version: "17.0.0-aa".into(),
             suite: Suite::BalancedV1,

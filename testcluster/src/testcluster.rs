@@ -14,7 +14,7 @@ use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
 use crate::record::{self, Call, Event, EventKind};
 use crate::step;
 
-/// A Teleport cluster on a loopback port. Dropping it ends it, its connections and its sshd processes.
+/// A Teleport cluster on one port. Dropping it ends it, its connections and its sshd processes.
 #[derive(Debug)]
 pub struct Testcluster {
     cluster: Arc<Cluster>,
@@ -45,12 +45,12 @@ impl Testcluster {
         Self { cluster, runtime: Some(runtime), directory, web_ca_file, login }
     }
 
-    /// The proxy's address, `localhost:PORT`.
+    /// The proxy's address, `localhost:PORT` unless it has another name.
     pub fn proxy_addr(&self) -> String {
-        format!("localhost:{}", self.port())
+        format!("{}:{}", self.cluster.options.public_name, self.port())
     }
 
-    /// The proxy's port on 127.0.0.1.
+    /// The proxy's port.
     pub fn port(&self) -> u16 {
         self.cluster.port
     }

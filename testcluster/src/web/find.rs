@@ -8,7 +8,7 @@ use crate::suite::{Suite, SuiteInFind};
 /// The answer of a proxy with TLS routing: one port for everything.
 pub(super) fn answer(cluster: &Cluster) -> Value {
     let options = &cluster.options;
-    let listen = format!("127.0.0.1:{}", cluster.port);
+    let listen = format!("{}:{}", options.address, cluster.port);
     // What a find reply always has under `auth`, empty.
     let mut auth = json!({
         "type": "",
@@ -33,7 +33,7 @@ pub(super) fn answer(cluster: &Cluster) -> Value {
                 "listen_addr": listen,
                 "tunnel_listen_addr": listen,
                 "web_listen_addr": listen,
-                "public_addr": format!("localhost:{}", cluster.port),
+                "public_addr": format!("{}:{}", options.public_name, cluster.port),
                 "dial_timeout": 30_000_000_000_u64,
             },
             "db": {},

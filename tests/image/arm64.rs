@@ -1,0 +1,24 @@
+//! The other platform, by an emulator: it is mounted, and called by its name, so that the kernel need not know of it.
+
+use crate::docker::{docker, program};
+use crate::images;
+use crate::step::{self, Step};
+
+#[test]
+#[ignore = "make image-test"]
+fn the_pipe_and_then_ssh() {
+    let emulator = format!("--volume={}:/qemu:ro", program("qemu-aarch64-static"));
+    let image = *images::PIPE_ARM64;
+    let version = docker(&["run", "--rm", &emulator, "--entrypoint=/qemu", image, "/teleport-pipe", "version"]).ok();
+    assert!(version.stdout.starts_with("teleport-pipe v"), "{version:?}");
+
+    let cluster = step::cluster();
+    let step = Step::of(&cluster);
+    step.pipe_of(&format!("{emulator} --entrypoint=/qemu {image} /teleport-pipe")).ok();
+    // The step's ssh is not emulated, its ProxyCommand has to be: the same command, behind the emulator.
+    let directives = std::fs::read_to_string(step.path("tbot-user/ssh_config")).unwrap();
+    let command = directives.lines().find_map(|line| line.trim().strip_prefix("ProxyCommand ")).unwrap();
+    let ssh = Step::ssh(&cluster).replacen("ssh ", &format!("ssh -o 'ProxyCommand /qemu {command}' "), 1);
+    let said = step.script_with(&[&emulator], &ssh).ok();
+    assert_eq!(said.stdout, "hello world\n");
+}

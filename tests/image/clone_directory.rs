@@ -1,0 +1,90 @@
+//! What the clone directory is like.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+
+use crate::pipe_line::BUILD;
+use crate::step::{self, Step};
+
+#[test]
+#[ignore = "make image-test"]
+fn the_script_has_changed_its_directory() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).cd("sub");
+    step.pipe().ok();
+    step.hello(&cluster);
+    assert!(step.path("sub/tbot-user/ssh_config").exists() && !step.path("tbot-user").exists());
+    assert_eq!(step.git(&["status", "--porcelain"]).ok().stdout, "");
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn there_is_no_clone() {
+    let cluster = step::cluster();
+    let step = Step::without_clone(&cluster);
+    step.pipe().ok();
+    step.hello(&cluster);
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn the_destination_is_of_an_earlier_run() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    let first = fs::read(step.path("tbot-user/key")).unwrap();
+    step.pipe().ok();
+    assert_ne!(fs::read(step.path("tbot-user/key")).unwrap(), first);
+    step.hello(&cluster);
+    let cleanup = step.with("ACTION", "cleanup");
+    cleanup.pipe().ok();
+    assert!(!cleanup.path("tbot-user").exists());
+    cleanup.pipe().ok();
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn it_is_read_only() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).mounted(":ro");
+    let before = step.beside_the_destination();
+    let said = step.pipe();
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    assert!(said.stderr.contains("read-only"), "{}", said.stderr);
+    assert_eq!(step.beside_the_destination(), before);
+    assert!(cluster.record().is_empty(), "{:?}", cluster.record());
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn nothing_in_it_may_be_executed() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster);
+    let _mount = NoExec::at(step.clone_dir());
+    // The containers have it, too.
+    let mounts = step.script("cat /proc/self/mounts").ok().stdout;
+    assert!(mounts.lines().any(|line| line.contains(BUILD) && line.contains("noexec")), "{mounts}");
+    let said = step.pipe();
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    assert!(said.stderr.contains("noexec"), "{}", said.stderr);
+}
+
+/// A directory on which nothing may be executed, until it is dropped.
+struct NoExec(PathBuf);
+
+impl NoExec {
+    fn at(path: PathBuf) -> Self {
+        mount_bind(&path, &path).unwrap();
+        let mount = Self(path);
+        mount_remount(&mount.0, MountFlags::BIND | MountFlags::NOEXEC, "").unwrap();
+        mount
+    }
+}
+
+impl Drop for NoExec {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}

@@ -1,0 +1,19 @@
+//! The image, run as Bitbucket runs a pipe, and then the rest of the step's script in another container that has a
+//! shell and OpenSSH and nothing else, against a [`testcluster`] outside of both.
+//!
+//! `make image-test` builds the image, starts an engine where none runs (`engine`), and runs these tests, which are
+//! ignored otherwise.
+
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+mod arm64;
+mod clone_directory;
+mod content;
+mod docker;
+mod images;
+mod name_server;
+mod names;
+mod pipe_line;
+mod step;
+mod step_image;
+mod users;

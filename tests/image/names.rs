@@ -1,0 +1,19 @@
+//! How the proxy's name is found.
+
+use crate::docker::gateway;
+use crate::name_server::NameServer;
+use crate::step::{self, Step};
+
+#[test]
+#[ignore = "make image-test"]
+fn answers_are_too_long_for_udp() {
+    let cluster = step::cluster();
+    let server = NameServer::at(gateway());
+    let step = Step::of(&cluster).network(&[format!("--dns={}", gateway())]);
+    step.pipe().ok();
+    let (udp, tcp) = server.asked();
+    assert!(udp > 0 && tcp > 0, "{udp} queries over UDP, {tcp} over TCP");
+    // The ProxyCommand finds it in the same way, in the step's container.
+    step.hello(&cluster);
+    assert!(server.asked().1 > tcp);
+}

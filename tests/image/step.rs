@@ -1,0 +1,204 @@
+//! A step: a clone, its pipe, the rest of its script.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use testcluster::{Builder, Testcluster};
+
+use crate::docker::{Said, docker, gateway};
+use crate::images;
+use crate::pipe_line::{BUILD, PipeLine};
+
+/// The proxy's name in the containers.
+pub(crate) const PROXY: &str = "proxy.example.teleport.sh";
+const PIPELINES: &str = "pipelines:\n  default:\n    - step:\n        oidc: true\n        script:\n          \
+                         - pipe: acme/teleport-pipe:1.0.0\n";
+
+/// A cluster that containers reach.
+pub(crate) fn cluster() -> Testcluster {
+    reachable(Testcluster::builder())
+}
+
+/// The same, out of a builder.
+pub(crate) fn reachable(builder: Builder) -> Testcluster {
+    builder.listen(gateway()).public_name(PROXY).start()
+}
+
+/// A step with `oidc: true` whose script begins with the pipe.
+pub(crate) struct Step {
+    directory: TempDir,
+    workdir: String,
+    environment: BTreeMap<String, String>,
+    variables: Vec<(String, String)>,
+    user: String,
+    network: Vec<String>,
+    mount: &'static str,
+}
+
+impl Step {
+    /// A clone of a repository, made as Bitbucket makes it: by root, for everybody (bitbucket-pipes.md 2.5).
+    pub(crate) fn of(cluster: &Testcluster) -> Self {
+        let step = Self::without_clone(cluster);
+        let git = |args: &[&str]| step.git(args).ok();
+        fs::create_dir(step.path("sub")).unwrap();
+        fs::write(step.path("sub/README.md"), "# Infrastructure\n").unwrap();
+        fs::write(step.path("bitbucket-pipelines.yml"), PIPELINES).unwrap();
+        git(&["init", "--quiet", "."]);
+        git(&["add", "."]);
+        git(&["-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", "All there is"]);
+        fs::write(step.path(".git/info/exclude"), ".bitbucket/pipelines/generated\n").unwrap();
+        Said::of(Command::new("chmod").args(["-R", "a+rwX"]).arg(step.clone_dir())).ok();
+        step
+    }
+
+    /// A step with `clone: enabled: false`. What the pipe is to trust is still there.
+    pub(crate) fn without_clone(cluster: &Testcluster) -> Self {
+        let directory = TempDir::with_prefix("agent-").unwrap();
+        let mut step = Self {
+            directory,
+            workdir: BUILD.to_owned(),
+            environment: cluster.bitbucket_env(Path::new(BUILD)).into_iter().collect(),
+            variables: Vec::new(),
+            user: "0:0".to_owned(),
+            network: vec![format!("--add-host={PROXY}:{}", gateway())],
+            mount: "",
+        };
+        for (name, value) in [
+            ("BITBUCKET_SSH_KEY_FILE", "/opt/atlassian/pipelines/agent/ssh/id_rsa"),
+            ("DOCKER_HOST_INTERNAL", "tcp://host.docker.internal:2375"),
+            ("PIPELINES_JWT_TOKEN", "a-token-of-bitbuckets-own"),
+            ("PIPELINES_VARIABLES_PATH", "/opt/atlassian/pipelines/agent/tmp/variables"),
+            ("TEST_METADATA_FILE_PATH", "/opt/atlassian/pipelines/agent/tmp/metadata"),
+        ] {
+            step.environment.insert(name.to_owned(), value.to_owned());
+        }
+        fs::create_dir(step.directory.path().join("ssh")).unwrap();
+        let storage = step.path(".bitbucket/pipelines/generated/pipeline/pipes/acme/teleport-pipe");
+        fs::create_dir_all(storage).unwrap();
+        fs::copy(cluster.web_ca_file(), step.path("ca.pem")).unwrap();
+        fs::set_permissions(step.clone_dir(), fs::Permissions::from_mode(0o777)).unwrap();
+        step.with("PROXY_SERVER", &cluster.proxy_addr())
+            .with("TOKEN", cluster.token_name())
+            .with("CA_FILE", &format!("{BUILD}/ca.pem"))
+    }
+
+    /// With this variable for the pipe.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The script is in a directory below the clone.
+    pub(crate) fn cd(mut self, directory: &str) -> Self {
+        self.workdir = format!("{BUILD}/{directory}");
+        self
+    }
+
+    /// The step's image has another user, or none of that number.
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        self.user = user.to_owned();
+        self
+    }
+
+    /// The clone directory is mounted with these options.
+    pub(crate) fn mounted(mut self, options: &'static str) -> Self {
+        self.mount = options;
+        self
+    }
+
+    /// Names are found in another way.
+    pub(crate) fn network(mut self, options: &[String]) -> Self {
+        self.network = options.to_vec();
+        self
+    }
+
+    /// The clone directory, here.
+    pub(crate) fn clone_dir(&self) -> PathBuf {
+        self.directory.path().join("build")
+    }
+
+    /// Something in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.clone_dir().join(name)
+    }
+
+    /// The pipe.
+    pub(crate) fn pipe(&self) -> Said {
+        self.pipe_of(&images::PIPE)
+    }
+
+    /// The pipe, with more in front of the image's name, or another image.
+    pub(crate) fn pipe_of(&self, image: &str) -> Said {
+        let line = PipeLine {
+            clone_dir: &self.clone_dir(),
+            mount: self.mount,
+            ssh_dir: &self.directory.path().join("ssh"),
+            workdir: &self.workdir,
+            environment: self.environment.keys().map(String::as_str).collect(),
+            variables: &self.variables,
+            network: &self.network,
+            image,
+        };
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &line.text()]).envs(&self.environment);
+        // The step's variable would be the client's, too, which has an engine of its own.
+        shell.env_remove("DOCKER_HOST").envs(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
+        Said::of(&mut shell)
+    }
+
+    /// The rest of the step's script, in the step's image.
+    pub(crate) fn script(&self, text: &str) -> Said {
+        self.script_with(&[], text)
+    }
+
+    /// The same, with more arguments for the container.
+    pub(crate) fn script_with(&self, more: &[&str], text: &str) -> Said {
+        let volume = format!("--volume={}:{BUILD}{}", self.clone_dir().display(), self.mount);
+        let network: Vec<&str> = self.network.iter().map(String::as_str).collect();
+        let run = ["run", "--rm", &volume, "--workdir", &self.workdir, "--user", &self.user];
+        docker(&[&run, &network[..], more, &[*images::STEP, "sh", "-euc", text]].concat())
+    }
+
+    /// The second line of the README says hello.
+    #[track_caller]
+    pub(crate) fn hello(&self, cluster: &Testcluster) {
+        let said = self.script(&Self::ssh(cluster)).ok();
+        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
+    }
+
+    /// The second line of the README.
+    pub(crate) fn ssh(cluster: &Testcluster) -> String {
+        let (login, host) = (cluster.node_login(), cluster.node_host());
+        format!("ssh -F ./tbot-user/ssh_config {login}@{host} echo \"hello world\"")
+    }
+
+    /// `git` in the clone, for whom it belongs to somebody else.
+    pub(crate) fn git(&self, args: &[&str]) -> Said {
+        let mut git = Command::new("git");
+        Said::of(git.args(["-c", "safe.directory=*", "-C"]).arg(self.clone_dir()).args(args))
+    }
+
+    /// Everything below the clone directory but the destination and git's own: mode, owner and content.
+    pub(crate) fn beside_the_destination(&self) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
+        let mut all = BTreeMap::new();
+        let mut open = vec![self.clone_dir()];
+        while let Some(path) = open.pop() {
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if path.ends_with("tbot-user") || path.ends_with(".git") {
+                continue;
+            }
+            let mut content = Vec::new();
+            if meta.is_dir() {
+                open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                content = fs::read(&path).unwrap();
+            }
+            all.insert(path, (meta.mode(), meta.uid(), content));
+        }
+        all
+    }
+}

@@ -1,0 +1,83 @@
+//! Who runs the pipe is root; who runs the rest of the step need not be.
+
+use crate::step::{self, Step};
+
+#[test]
+#[ignore = "make image-test"]
+fn root_runs_the_step() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster);
+    let before = step.beside_the_destination();
+    step.pipe().ok();
+    step.hello(&cluster);
+    assert_eq!(step.git(&["status", "--porcelain"]).ok().stdout, "");
+    // The storage directories included: what is there goes on to later steps.
+    assert_eq!(step.beside_the_destination(), before);
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn who_made_the_destination_can_use_the_keys() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).user("1000:1000");
+    step.script("umask 022; mkdir -p tbot-user").ok();
+    let said = step.pipe().ok();
+    assert!(!said.stderr.contains("FILE_OWNER"), "{}", said.stderr);
+    step.hello(&cluster);
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn who_did_not_is_told_how() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).user("1000:1000");
+    let said = step.pipe().ok();
+    let ssh = step.script(&Step::ssh(&cluster));
+    assert_eq!(ssh.status, Some(255));
+    assert!(ssh.stderr.contains("ssh_config: Permission denied"), "{}", ssh.stderr);
+    for remedy in ["FILE_OWNER", "mkdir -p"] {
+        assert!(said.stderr.contains(remedy), "{remedy}: {}", said.stderr);
+    }
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn file_owner_can_use_the_keys() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).user("1000:1000").with("FILE_OWNER", "1000");
+    step.pipe().ok();
+    step.hello(&cluster);
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn what_root_left_does_not_stop_file_owner() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    step.hello(&cluster);
+    let step = step.user("1000:1000").with("FILE_OWNER", "1000:1000");
+    step.pipe().ok();
+    step.hello(&cluster);
+    // Nor what that user left root.
+    let step = step.user("0:0").with("FILE_OWNER", "0:0");
+    step.pipe().ok();
+    step.hello(&cluster);
+}
+
+#[test]
+#[ignore = "make image-test"]
+fn a_user_without_a_name_has_the_keys_but_openssh_will_not_run() {
+    let cluster = step::cluster();
+    let step = Step::of(&cluster).user("4242:4242").with("FILE_OWNER", "4242:4242");
+    step.pipe().ok();
+    let ssh = step.script(&Step::ssh(&cluster));
+    assert_eq!((ssh.status, ssh.stderr.as_str()), (Some(255), "No user exists for uid 4242\r\n"));
+    step.script("cat tbot-user/key >/dev/null; ./tbot-user/teleport-pipe version").ok();
+    // The remedy: a line in the image's passwd, which is open to that in images made for such users.
+    let passwd = step.path("passwd");
+    std::fs::write(&passwd, "step:x:4242:4242::/tmp:/bin/sh\n").unwrap();
+    let volume = format!("--volume={}:/etc/passwd:ro", passwd.display());
+    let ssh = step.script_with(&[&volume], &Step::ssh(&cluster)).ok();
+    assert_eq!(ssh.stdout, "hello world\n");
+}
