@@ -6,6 +6,7 @@
 # (`--build-context compiled=DIRECTORY`), so that both ways end in the same last stage.
 
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.95.0-bookworm AS compiled
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc-aarch64-linux-gnu musl-tools \
     && rm -rf /var/lib/apt/lists/*

@@ -60,7 +60,7 @@ fn message(connection: &mut impl std::io::Read) -> Option<Vec<u8>> {
 fn answer(query: &[u8], address: Option<Ipv4Addr>) -> Vec<u8> {
     const TRUNCATED: u8 = 0b10;
     const A: [u8; 2] = [0, 1];
-    // After the header of 12 bytes the labels of the name, each with its length, up to an empty one; then type and class.
+    // After the header of 12 bytes the labels of the name, each with its length, up to an empty one; type and class.
     let mut end = 12;
     while query[end] != 0 {
         end += 1 + usize::from(query[end]);

@@ -1,4 +1,5 @@
-//! The line into which Bitbucket turns a `pipe:` item (bitbucket-pipes.md 2.2).
+//! The line into which Bitbucket turns a `pipe:` item (bitbucket-pipes.md 2.2); `bitbucket-pipeline-runner` 0.6.3, an
+//! emulator, has the same one, without the ID token and the storage directories.
 
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub(crate) struct PipeLine<'a> {
 }
 
 impl PipeLine<'_> {
-    /// The line, for a shell: values are pasted into double-quoted words.
+    /// The line, for a shell: values are pasted into double-quoted words, and only quotes are escaped.
     pub(crate) fn text(&self) -> String {
         let (clone_dir, ssh_dir) = (self.clone_dir.display(), self.ssh_dir.display());
         let mut words = vec![
@@ -42,7 +43,8 @@ impl PipeLine<'_> {
         ];
         words.extend(self.environment.iter().map(|name| format!("--env={name}=\"${name}\"")));
         words.push("--env=DOCKER_HOST=tcp://host.docker.internal:2375".to_owned());
-        words.extend(self.variables.iter().map(|(name, value)| format!("-e {name}=\"{value}\"")));
+        words
+            .extend(self.variables.iter().map(|(name, value)| format!("-e {name}=\"{}\"", value.replace('"', "\\\""))));
         words.extend(self.network.iter().cloned());
         words.push(self.image.to_owned());
         words.join(" ")

@@ -69,10 +69,10 @@ impl Step {
         };
         for (name, value) in [
             ("BITBUCKET_SSH_KEY_FILE", "/opt/atlassian/pipelines/agent/ssh/id_rsa"),
-            ("DOCKER_HOST_INTERNAL", "tcp://host.docker.internal:2375"),
+            ("BITBUCKET_DOCKER_HOST_INTERNAL", "tcp://host.docker.internal:2375"),
             ("PIPELINES_JWT_TOKEN", "a-token-of-bitbuckets-own"),
-            ("PIPELINES_VARIABLES_PATH", "/opt/atlassian/pipelines/agent/tmp/variables"),
-            ("TEST_METADATA_FILE_PATH", "/opt/atlassian/pipelines/agent/tmp/metadata"),
+            ("BITBUCKET_PIPELINES_VARIABLES_PATH", "/opt/atlassian/pipelines/agent/tmp/variables"),
+            ("BITBUCKET_TEST_METADATA_FILE_PATH", "/opt/atlassian/pipelines/agent/tmp/metadata"),
         ] {
             step.environment.insert(name.to_owned(), value.to_owned());
         }
