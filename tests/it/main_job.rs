@@ -1,7 +1,7 @@
 //! The main job: a step's ID token in, `hello world` over ssh out.
 
 use expect_test::expect_file;
-use testcluster::{EventKind, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
+use testcluster::{EventKind, Fault, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
 
 use crate::step::Step;
 
@@ -51,11 +51,14 @@ fn the_log_has_times_and_in_a_ci_colours() {
 
 #[test]
 fn the_log_says_what_a_long_wait_is_for() {
-    let cluster = Testcluster::builder().latency(std::time::Duration::from_secs(3)).start();
-    let step = Step::of(&cluster).env("TIMEOUT", "60s");
-    let log = step.pipe().stderr;
-    let waits = |stage: &str| log.lines().any(|line| line.contains(stage) && line.contains("waiting for "));
-    assert!(waits("discover") && waits("join"), "{log}");
+    let waits = |fault: Fault, stage: &str, what: &str| {
+        let cluster = Testcluster::builder().fault(fault).start();
+        let log = Step::of(&cluster).env("TIMEOUT", "5s").pipe().stderr;
+        let waits = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
+        assert!(log.lines().any(waits), "{log}");
+    };
+    waits(Fault::Hang, "discover", "(a TLS handshake)");
+    waits(Fault::JoinStalls, "join", "(the join service)");
 }
 
 #[test]
