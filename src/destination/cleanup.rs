@@ -41,7 +41,7 @@ pub fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cl
         Cleaned { path, found: false, removed: vec![], changed: vec![], left: Listing::default(), directories: 0 };
     let Found::Directory(dir) = place.find()? else { return Ok(cleaned) };
     cleaned.found = true;
-    dir.lock(deadline)?;
+    dir.lock(deadline, "cleanup")?;
     let record = Record::read(&dir);
     cleaned.empty(&dir, &record)?;
     if cleaned.changed.is_empty() && cleaned.left.is_empty() {

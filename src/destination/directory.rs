@@ -21,7 +21,7 @@ use super::error::{Error, us};
 use super::ours::TEMPORARY;
 use super::owner::Giving;
 use crate::error::foreign;
-use crate::retry::Deadline;
+use crate::retry::{Deadline, PATIENCE};
 
 /// The bits that say who may do what.
 const PERMISSIONS: u32 = 0o7777;
@@ -81,13 +81,21 @@ impl Directory {
         }
     }
 
-    /// Waits until no other run writes here. The lock goes when the directory is closed.
-    pub(super) fn lock(&self, deadline: Deadline) -> Result<(), Error> {
+    /// Waits until no other run writes here; if that takes long, the log says so under this stage. The lock goes when the
+    /// directory is closed.
+    pub(super) fn lock(&self, deadline: Deadline, stage: &'static str) -> Result<(), Error> {
+        let mut patience = Some(Deadline::after(PATIENCE));
         loop {
             match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),
                 Err(Errno::WOULDBLOCK) if deadline.is_over() => return Err(Error::Busy { path: self.path.clone() }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(PAUSE.min(deadline.left())),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    if patience.take_if(|patience| patience.is_over()).is_some() {
+                        let path = foreign(&self.path.display().to_string());
+                        log::info!(target: stage, "waiting for another run, which writes to {path}");
+                    }
+                    thread::sleep(PAUSE.min(deadline.left()));
+                }
                 Err(errno) => return Err(self.failed("lock", errno)),
             }
         }

@@ -183,13 +183,13 @@ impl Destination {
     fn locked(&self, deadline: Deadline) -> Result<(Directory, usize), Error> {
         let giving = self.giving(self.place.neighbour()?);
         let (dir, made) = self.place.make(giving)?;
-        dir.lock(deadline)?;
+        dir.lock(deadline, "write")?;
         if dir.stat()?.st_nlink > 0 {
             return Ok((dir, made));
         }
         // A cleanup removed it while we waited for the lock.
         let (dir, made) = self.place.make(giving)?;
-        dir.lock(deadline)?;
+        dir.lock(deadline, "write")?;
         Ok((dir, made))
     }
 

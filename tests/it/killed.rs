@@ -284,6 +284,8 @@ fn a_run_that_waits_for_another_gives_up_at_its_deadline() {
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
     expect_file!["golden/place/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
+    let told = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
+    assert_eq!(said.stderr.lines().filter(|line| told(line)).count(), 1, "{}", said.stderr);
     assert!(old == files(&step), "something was written without the lock");
     drop(other);
     step.pipe().ok();
