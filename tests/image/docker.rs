@@ -36,10 +36,14 @@ pub(crate) fn docker(args: &[&str]) -> Said {
     Said::of(Command::new("docker").args(args))
 }
 
-/// Our address as containers see it: the bridge's.
+/// Our address as containers see it: the bridge's. An engine that chose it itself need not tell it before it is started
+/// anew; it chooses the first of the network.
 pub(crate) fn gateway() -> Ipv4Addr {
-    let format = "--format={{(index .IPAM.Config 0).Gateway}}";
-    docker(&["network", "inspect", "bridge", format]).ok().stdout.trim().parse().unwrap()
+    let format = "--format={{with index .IPAM.Config 0}}{{.Gateway}} {{.Subnet}}{{end}}";
+    let told = docker(&["network", "inspect", "bridge", format]).ok().stdout;
+    let (gateway, subnet) = told.trim_end().split_once(' ').unwrap();
+    let first = |(network, _): (&str, &str)| Ipv4Addr::from_bits(network.parse::<Ipv4Addr>().unwrap().to_bits() + 1);
+    gateway.parse().unwrap_or_else(|_| first(subnet.split_once('/').unwrap()))
 }
 
 /// The absolute path of a program.
