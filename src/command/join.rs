@@ -36,6 +36,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let Settings { destination, foreign, owner, .. } = settings;
     let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
     let place = ssh_config::nameable(destination.absolute())?;
+    guard::expect_in_step(&surroundings.env, destination.absolute())?;
     let step = guard::check(&surroundings.env, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
         log::warn!(

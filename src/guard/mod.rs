@@ -13,6 +13,7 @@ mod docker;
 mod error;
 mod globs;
 mod pipelines_yaml;
+mod reach;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::error::Error;
+pub use self::reach::{Misplaced, expect_in_step};
 
 use self::captures::{By, Capture};
 use self::clone_dir::CloneDir;

@@ -55,6 +55,12 @@ pub(crate) fn stops() -> Vec<Failure> {
             "cache-may-take-keys",
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
+        Failure::new("destination-out-of-sight", 2)
+            .with(|step, _| step.env("DESTINATION", "/nowhere/keys").env("LEAK_CHECK", "off")),
+        Failure::new("destination-carried-on", 2).with(|step, _| {
+            let storage = format!("{}/keys", step.variable("BITBUCKET_PIPE_STORAGE_DIR"));
+            step.env("DESTINATION", &storage).env("LEAK_CHECK", "off")
+        }),
         stop(
             "artifacts-with-escapes",
             "        artifacts: [\"\\e[31m\\u202e{**,**}\", '**/*', 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln']\n",
