@@ -43,7 +43,9 @@ impl Record {
         for line in text.lines() {
             if let Some(made) = line.strip_prefix(MADE) {
                 record.made = made.parse().unwrap_or(0);
-            } else if let Some((digest, name)) = line.split_once("  ").filter(|(digest, _)| digest.len() == 64) {
+            } else if let Some((digest, name)) = line.split_once("  ").filter(|(digest, _)| digest.len() == 64)
+                && !leads_elsewhere(name)
+            {
                 record.files.insert((digest.to_owned(), name.to_owned()));
             }
         }
@@ -88,6 +90,12 @@ impl Record {
     }
 }
 
+/// Whether a name is not that of an entry of the directory. Whoever can write there can write a record, too: it must not
+/// make root look at, or remove, a file elsewhere.
+fn leads_elsewhere(name: &str) -> bool {
+    matches!(name, "" | "." | "..") || name.contains(['/', '\0'])
+}
+
 /// The digest of a regular file; `None` if it is none, or cannot be read.
 fn digest_of(dir: &Directory, name: &str) -> Option<String> {
     let mut file = dir.open_file(name).ok()?;
@@ -120,5 +128,14 @@ mod tests {
     #[test]
     fn nonsense_is_no_record() {
         assert_eq!(Record::parse("key\n# Directories made: -1\nabc  key\n\u{0}"), Record::default());
+    }
+
+    #[test]
+    fn a_record_knows_no_file_elsewhere() {
+        let digest = "0".repeat(64);
+        for name in ["", ".", "..", "../key", "/key", "a/key", "a\0"] {
+            assert_eq!(Record::parse(&format!("{digest}  {name}\n")), Record::default(), "{name:?}");
+        }
+        assert_eq!(Record::parse(&format!("{digest}  ..key\n")).names().len(), 1);
     }
 }
