@@ -90,8 +90,8 @@ impl Record {
     }
 }
 
-/// Whether a name is not that of an entry of the directory. Whoever can write there can write a record, too: it must not
-/// make root look at, or remove, a file elsewhere.
+/// Whether a name is not that of an entry of the directory. Whoever can write there can write a record, too: it must
+/// not make root look at, or remove, a file elsewhere.
 fn leads_elsewhere(name: &str) -> bool {
     matches!(name, "" | "." | "..") || name.contains(['/', '\0'])
 }

@@ -1,6 +1,6 @@
 //! Would a step's artifacts or caches take the credentials?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
@@ -52,10 +52,30 @@ impl<'t> Step<'t> {
     }
 
     /// Whether the destination is removed before artifacts and caches are collected, which is after the after-script.
-    pub(super) fn removes(&self, place: &CloneDir) -> bool {
-        self.after_script.iter().any(|command| command.removes(place))
+    pub(super) fn removal(&self, place: &CloneDir) -> Removal {
+        let by_after_script = self.after_script.iter().map(|command| command.removal(place)).max();
+        // What follows the pipe may remove it, too, but not if the script fails before.
+        let last = self.script.iter().rposition(|command| command.is_ours() && !command.is_cleanup());
+        let rest = last.map_or(&self.script[..], |last| &self.script[last + 1..]);
+        let by_script = rest.iter().map(|command| command.removal(place).min(Removal::Possible)).max();
+        by_after_script.max(by_script).unwrap_or_default()
     }
 }
+
+/// Whether something removes the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Removal {
+    /// Nothing does.
+    #[default]
+    No,
+    /// There are commands that could.
+    Possible,
+    /// The after-script does.
+    Sure,
+}
+
+/// In commands that may remove what they do not name: `git clean`, `./cleanup.sh`, `find -delete`.
+const CLEANERS: [&str; 3] = ["clean", "delete", "remove"];
 
 impl Upload<'_> {
     /// Whether a pattern takes files of the destination, and if so, whether that is sure.
@@ -103,37 +123,56 @@ impl Cache<'_> {
 }
 
 impl Command<'_> {
-    fn removes(&self, place: &CloneDir) -> bool {
-        let is_destination = |word: &str| {
-            let word = word.trim_matches(['"', '\'']).replace('"', "");
-            let word = word.strip_suffix("/*").unwrap_or(&word);
-            !word.is_empty() && place.resolve(word, Path::new("/root")) == place.destination
-        };
+    fn removal(&self, place: &CloneDir) -> Removal {
         match self {
             Self::Pipe { variables, .. } => {
                 let destination = variables.iter().find(|(name, _)| *name == "DESTINATION");
                 let destination = destination.map_or(default::DESTINATION, |(_, path)| path);
-                self.is_ours() && self.is_cleanup() && is_destination(destination)
-            }
-            Self::Shell(lines) => lines.split(['\n', ';', '&', '|']).any(|command| {
-                let mut words =
-                    command.split_whitespace().map(|word| word.strip_prefix("--destination=").unwrap_or(word));
-                match words.find(|word| *word == "rm" || word.contains(OUR_NAME)) {
-                    None => false,
-                    Some("rm") => {
-                        let words: Vec<_> = words.collect();
-                        let recursive = words.iter().any(|word| word.starts_with('-') && word.contains(['r', 'R']));
-                        recursive && words.iter().any(|word| is_destination(word))
-                    }
-                    Some(_) => {
-                        let words: Vec<_> = words.collect();
-                        let default = words.last() == Some(&"cleanup") && is_destination(default::DESTINATION);
-                        self.is_cleanup() && (default || words.iter().any(|word| is_destination(word)))
-                    }
+                match self.is_ours() && self.is_cleanup() && resolved(destination, place) == place.destination {
+                    true => Removal::Sure,
+                    false => Removal::No,
                 }
-            }),
+            }
+            Self::Shell(lines) => {
+                let commands = lines.split(['\n', ';', '&', '|']);
+                commands.map(|command| shell_removal(command, place)).max().unwrap_or_default()
+            }
         }
     }
+}
+
+/// The same of one command of a shell.
+fn shell_removal(command: &str, place: &CloneDir) -> Removal {
+    let mut words = command.split_whitespace().map(|word| word.strip_prefix("--destination=").unwrap_or(word));
+    let program = words.find(|word| *word == "rm" || word.contains(OUR_NAME));
+    let words: Vec<_> = words.collect();
+    let options = |word: &&str| word.starts_with('-');
+    let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, place)).collect();
+    match program {
+        Some("rm") if !words.iter().any(|word| options(word) && word.contains(['r', 'R'])) => Removal::No,
+        Some("rm") if paths.iter().any(|path| place.destination.starts_with(path)) => Removal::Sure,
+        // A variable, a pattern, or a path from another directory.
+        Some("rm") if paths.iter().any(|path| could_be(path, &place.destination)) => Removal::Possible,
+        Some("rm") => Removal::No,
+        Some(_) if words.contains(&"cleanup") => {
+            let default =
+                words.last() == Some(&"cleanup") && resolved(default::DESTINATION, place) == place.destination;
+            if default || paths.contains(&place.destination) { Removal::Sure } else { Removal::No }
+        }
+        _ if CLEANERS.iter().any(|cleaner| command.contains(cleaner)) => Removal::Possible,
+        _ => Removal::No,
+    }
+}
+
+/// What a word of a shell's line stands for.
+fn resolved(word: &str, place: &CloneDir) -> PathBuf {
+    let word = word.trim_matches(['"', '\'']).replace('"', "");
+    place.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
+}
+
+/// Whether a path that the shell makes something of could be the destination.
+fn could_be(path: &Path, destination: &Path) -> bool {
+    path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == destination.file_name()
 }
 
 #[cfg(test)]
@@ -222,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_removes_the_destination() {
-        let shell = |line| Command::Shell(line).removes(&place("/c/tbot-user"));
+        let shell = |line| Command::Shell(line).removal(&place("/c/tbot-user"));
         for line in [
             "rm -rf ./tbot-user",
             "rm -rf tbot-user/",
@@ -235,10 +274,24 @@ mod tests {
             "./tbot-user/teleport-pipe cleanup",
             "teleport-pipe cleanup --destination=./tbot-user",
         ] {
-            assert!(shell(line), "{line}");
+            assert_eq!(shell(line), Removal::Sure, "{line}");
+        }
+        for line in [
+            "rm -rf \"$PWD/tbot-user\"",
+            "rm -rf \"$CREDENTIALS\"",
+            "rm -rf tbot-*",
+            "cd sub && rm -rf tbot-user/",
+            "cd sub && rm -rf ../x/tbot-user",
+            "git clean -fdx",
+            "./ci/cleanup.sh",
+            "find . -name key -delete",
+            "docker run --rm -e ACTION=cleanup acme/teleport-pipe:1",
+        ] {
+            assert!(shell(line) >= Removal::Possible, "{line}");
         }
         for line in [
             "rm -f tbot-user",
+            "rm -rf \"$BITBUCKET_CLONE_DIR/dist\" ~/x",
             "rm -rf tbot-users",
             "ls tbot-user",
             "echo rm",
@@ -247,13 +300,25 @@ mod tests {
             "rm -rf",
             "",
         ] {
-            assert!(!shell(line), "{line}");
+            assert_eq!(shell(line), Removal::No, "{line}");
         }
         let pipe =
-            |variables| Command::Pipe { reference: "x/teleport-pipe:1", variables }.removes(&place("/c/tbot-user"));
-        assert!(pipe(vec![("ACTION", "cleanup")]));
-        assert!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "/c/tbot-user")]));
-        assert!(!pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "x")]) && !pipe(vec![]));
+            |variables| Command::Pipe { reference: "x/teleport-pipe:1", variables }.removal(&place("/c/tbot-user"));
+        assert_eq!(pipe(vec![("ACTION", "cleanup")]), Removal::Sure);
+        assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "/c/tbot-user")]), Removal::Sure);
+        assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "x")]), Removal::No);
+        assert_eq!(pipe(vec![]), Removal::No);
+    }
+
+    #[test]
+    fn what_follows_the_pipe_may_remove_the_destination() {
+        let pipe = || Command::Pipe { reference: "x/teleport-pipe:1", variables: vec![] };
+        let remove = || Command::Shell("rm -rf tbot-user");
+        let removal =
+            |script, after_script| Step { script, after_script, ..Step::default() }.removal(&place("/c/tbot-user"));
+        assert_eq!(removal(vec![pipe()], vec![remove()]), Removal::Sure);
+        assert_eq!(removal(vec![pipe(), remove()], vec![]), Removal::Possible);
+        assert_eq!(removal(vec![remove(), pipe()], vec![]), Removal::No);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use self::error::Error;
 pub use self::reach::{Misplaced, expect_in_step};
 
-use self::captures::{By, Capture};
+use self::captures::{By, Capture, Removal};
 use self::clone_dir::CloneDir;
 use self::error::quote;
 use self::globs::Matcher;
@@ -104,7 +104,8 @@ impl Guard<'_> {
             ));
         }
         self.max_time(&steps, &text);
-        let result = self.captures(&steps, pipelines.complete, &text);
+        // One that was not seen could be the one.
+        let result = self.captures(&steps, pipelines.complete && !pipelines.imports, &text);
         if !pipelines.complete || !self.matcher.did_all() {
             self.warn(format!("{FILE} has too much in it: artifacts and caches were not all checked"));
         }
@@ -166,8 +167,9 @@ impl Guard<'_> {
         let mut warnings = Vec::new();
         for step in steps {
             let captures = step.captures(&self.place, home, &self.matcher);
-            let removed = step.removes(&self.place);
-            all_sure &= !removed && captures.iter().any(|capture| capture.sure);
+            let removal = step.removal(&self.place);
+            let removed = removal == Removal::Sure;
+            all_sure &= removal == Removal::No && captures.iter().any(|capture| capture.sure);
             for capture in captures {
                 // Where there are two, the sure one ends the run.
                 if !removed && worst.is_none_or(|worst: Capture<'_>| capture.sure && !worst.sure) {
@@ -175,7 +177,7 @@ impl Guard<'_> {
                 }
                 if warnings.len() <= MOST_WARNINGS && !seen.contains(&capture) {
                     seen.push(capture);
-                    warnings.push((capture, removed));
+                    warnings.push((capture, removal));
                 }
             }
         }
@@ -187,11 +189,11 @@ impl Guard<'_> {
         if let Some(worst) = worst.filter(|_| stops) {
             return Err(self.leak(worst, all_sure, text));
         }
-        for (capture, removed) in warnings.iter().take(MOST_WARNINGS) {
-            let leak = self.leak(*capture, capture.sure && one, text);
-            let what = match removed {
-                true => "unless the after-script removes them".to_owned(),
-                false => leak.hint(),
+        for (capture, removal) in warnings.iter().take(MOST_WARNINGS) {
+            let leak = self.leak(*capture, capture.sure && one && *removal != Removal::Possible, text);
+            let what = match removal {
+                Removal::Sure => "unless the after-script removes them".to_owned(),
+                Removal::Possible | Removal::No => leak.hint(),
             };
             self.warn(format!("{leak}; {what}"));
         }

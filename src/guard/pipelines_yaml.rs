@@ -102,7 +102,7 @@ impl<'t> Pipelines<'t> {
             run_as_user: top.get("image").and_then(run_as_user),
             caches: definitions.map("caches"),
             steps: Vec::new(),
-            imports: definitions.get("imports").is_some(),
+            imports: definitions.map("imports").iter().next().is_some(),
         };
         for (section, value) in top.map("pipelines").iter() {
             let mut each = |runs_for: fn(&'t str) -> RunsFor<'t>| {

@@ -14,9 +14,12 @@ pub(super) const OUR_NAME: &str = "teleport-pipe";
 /// The steps that could be the running one.
 pub(super) fn candidates<'p, 't>(steps: &'p [Step<'t>], env: &Environment, matcher: &Matcher) -> Vec<&'p Step<'t>> {
     let mut left: Vec<_> = steps.iter().filter(|step| step.runs_us()).collect();
-    if left.is_empty() {
-        // A script in the repository may call us.
-        left = steps.iter().filter(|step| step.oidc).collect();
+    let has_token = env.get(bitbucket::VARIABLE).is_some();
+    // A script in the repository may call us, and a step without a token of its own may only speak of us, as one that
+    // builds our image.
+    let hidden = left.is_empty() || (has_token && !left.iter().any(|step| step.oidc));
+    if hidden {
+        left.extend(steps.iter().filter(|step| step.oidc));
     }
     let push = Push::of(env, steps, matcher);
     narrow(&mut left, |step| push.starts(step.runs_for, matcher));
@@ -25,10 +28,12 @@ pub(super) fn candidates<'p, 't>(steps: &'p [Step<'t>], env: &Environment, match
     let number = |name| env.get(name).and_then(|text| text.parse::<usize>().ok());
     let parallel = number("BITBUCKET_PARALLEL_STEP").zip(number("BITBUCKET_PARALLEL_STEP_COUNT"));
     narrow(&mut left, |step| step.parallel == parallel);
-    if env.get(bitbucket::VARIABLE).is_some() {
+    if has_token && !hidden {
         narrow(&mut left, |step| step.oidc);
     }
-    narrow(&mut left, |step| step.script.iter().any(|command| command.gives(env)));
+    if !hidden {
+        narrow(&mut left, |step| step.script.iter().any(|command| command.gives(env)));
+    }
     left
 }
 
@@ -63,7 +68,7 @@ impl Command<'_> {
     /// Whether this makes teleport-pipe remove what it wrote.
     pub(super) fn is_cleanup(&self) -> bool {
         match self {
-            Self::Shell(line) => line.split_whitespace().any(|word| word == "cleanup"),
+            Self::Shell(line) => line.split_whitespace().any(|word| word == "cleanup" || word == "ACTION=cleanup"),
             Self::Pipe { variables, .. } => variables.contains(&("ACTION", "cleanup")),
         }
     }
@@ -173,6 +178,8 @@ mod tests {
         // A step without `oidc` has no token.
         let both = format!("{ours}\n    - step: {{artifacts: [both], oidc: true, script: [teleport-pipe]}}");
         assert_eq!(found(&both, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "both");
+        // Who speaks of us and has none may be given one, or another step runs us by a script.
+        assert_eq!(found(&ours, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "oidc ours");
     }
 
     #[test]

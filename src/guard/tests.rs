@@ -124,12 +124,16 @@ fn what_ends_a_run() {
     let ends = |more: &str, leak_check| look(&pipelines(more), leak_check).1.is_err();
     let [sure, possible] = ["        artifacts: ['**']\n", "        artifacts: ['*']\n"];
     let removed = format!("{sure}        after-script: [rm -rf tbot-user]\n");
+    let opaque = format!("{sure}        after-script: [./cleanup.sh]\n");
+    let imports = format!("{sure}  custom: {{c: {{import: 'shared:main:deploy'}}}}\n");
     let other_step = format!("{sure}    - step: {{oidc: true, script: [teleport-pipe]}}\n");
     let removed_or_not = format!("{removed}    - step: {{oidc: true, script: [teleport-pipe], artifacts: ['**']}}\n");
     for (more, by_default, strictly, warnings) in [
         (sure, true, true, 1),
         (possible, false, true, 1),
         (&*removed, false, false, 1),
+        (&*opaque, false, true, 1),
+        (&*imports, false, true, 1),
         (&*other_step, false, true, 1),
         (&*removed_or_not, false, true, 2),
     ] {

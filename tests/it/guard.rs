@@ -133,6 +133,9 @@ fn what_the_after_script_removes_is_a_warning() {
         let warned = goes_on(&step);
         assert!(warned.contains("['**']; unless the after-script removes them\n"), "{warned}");
     }
+    let more = "        artifacts: ['**']\n        after-script: [./cleanup.sh]\n";
+    let warned = goes_on(&holding(Step::of(&cluster), FILE, &pipelines(more)));
+    assert!(warned.contains("may take") && warned.ends_with("ignore-paths: ['tbot-user/**']\n"), "{warned}");
     let more = "        artifacts: ['**']\n        after-script: [rm -rf ./other]\n";
     assert_eq!(holding(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
 }
