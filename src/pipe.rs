@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::destination::{Foreign, NotAnOwner};
 use crate::environment::Environment;
+use crate::error::foreign;
 use crate::id_token::bitbucket;
 use crate::settings::{self, Error, Inspection, Invalid, Settings, TokenName, boolean, default};
 
@@ -87,7 +88,7 @@ pub enum Action {
 /// One is missing or cannot be understood.
 pub fn action(env: &Environment) -> Result<Action, Error> {
     for (name, meant) in strays(env) {
-        log::warn!(target: "variables", "{name} is no variable of this pipe, and not used; {meant} is one");
+        log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", foreign(name));
     }
     const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect' or 'cleanup'.";
     match value(env, "ACTION")?.unwrap_or("join") {
@@ -198,7 +199,12 @@ fn strays(env: &Environment) -> Vec<(&str, &'static str)> {
         };
         misnomer.or_else(|| VARIABLES.iter().find(slip).map(|ours| ours.name))
     };
-    let ours = |name: &str| VARIABLES.iter().any(|ours| ours.name == name);
+    // Items of a list, too.
+    let is_item = |rest: &str| rest.strip_prefix('_').is_some_and(|n| n == "COUNT" || n.parse::<u16>().is_ok());
+    let ours = |name: &str| {
+        let rest = |ours: &Variable| name.strip_prefix(ours.name).is_some_and(|rest| rest.is_empty() || is_item(rest));
+        VARIABLES.iter().any(rest)
+    };
     env.names().filter(|name| !ours(name)).filter_map(|name| Some((name, near(name)?))).collect()
 }
 
@@ -308,6 +314,9 @@ mod tests {
         }
         for name in ["PATH", "HOME", "CI", "TERM", "TTY", "DOCKER_HOST", "BITBUCKET_STEP_OIDC_TOKEN", "TELEPORT_PROXY"]
         {
+            assert_eq!(near(name), None, "{name}");
+        }
+        for name in ["DESTINATION_0", "FILE_OWNER_COUNT", "LOGINS_12"] {
             assert_eq!(near(name), None, "{name}");
         }
         assert!(VARIABLES.iter().all(|ours| near(ours.name).is_none()));
