@@ -1,6 +1,7 @@
 //! The bot's own identity: what the join gave, and what it is good for.
 //!
-//! It has no access to anything but the calls of [`ask`](Bot::ask); access comes with the certificates that these bring.
+//! It has no access to anything but the calls of [`ask`](Bot::ask); access comes with the certificates that these
+//! bring.
 
 use std::time::SystemTime;
 

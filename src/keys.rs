@@ -88,7 +88,8 @@ impl crate::error::Explain for Error {
 }
 
 impl KeyPair {
-    /// A new key of the kind that the suite wants. RSA takes a good part of a second: make it while the network is busy.
+    /// A new key of the kind that the suite wants. RSA takes a good part of a second: make it while the network is
+    /// busy.
     ///
     /// # Errors
     /// RSA: the random numbers fit no key.

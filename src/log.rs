@@ -77,8 +77,8 @@ pub fn failure(failure: &Failure) {
     print(&format!("{}\n{rest}", painted(first, AnsiColor::Red.on_default())));
 }
 
-/// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an argument
-/// that clap quotes, or as a path.
+/// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an
+/// argument that clap quotes, or as a path.
 pub fn print(text: &str) {
     let _ = std::io::stderr().write_all(without_tokens(text).as_bytes());
 }

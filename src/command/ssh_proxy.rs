@@ -130,7 +130,8 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
     }
 }
 
-/// What ssh says, in pieces that fit a frame. Ends with ssh's end: begun before the way is open, so that this is noticed.
+/// What ssh says, in pieces that fit a frame. Ends with ssh's end: begun before the way is open, so that this is
+/// noticed.
 async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
     let mut buffer = vec![0; FRAME];
     loop {

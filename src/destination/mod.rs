@@ -115,8 +115,8 @@ impl Destination {
         self.place.absolute()
     }
 
-    /// Whether ssh could not start a ProxyCommand from there. As a pipe that is an error; tbot's users may want only the
-    /// keys.
+    /// Whether ssh could not start a ProxyCommand from there. As a pipe that is an error; tbot's users may want only
+    /// the keys.
     pub fn is_noexec(&self) -> bool {
         self.noexec
     }

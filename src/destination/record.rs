@@ -96,8 +96,8 @@ fn leads_elsewhere(name: &str) -> bool {
     matches!(name, "" | "." | "..") || name.contains(['/', '\0'])
 }
 
-/// The digest of a regular file; `None` if it is none, cannot be read, or is larger than anything of ours: a sparse file
-/// of terabytes is made in no time, and read in days.
+/// The digest of a regular file; `None` if it is none, cannot be read, or is larger than anything of ours: a sparse
+/// file of terabytes is made in no time, and read in days.
 fn digest_of(dir: &Directory, name: &str) -> Option<String> {
     const MOST: u64 = 1 << 29;
     let file = dir.open_file(name).ok()?;

@@ -269,6 +269,7 @@ mod tests {
             "rm -r \"$BITBUCKET_CLONE_DIR\"/tbot-user",
             "rm -rf \"${BITBUCKET_CLONE_DIR}/tbot-user\"",
             "rm -rf /c/tbot-user || true",
+            "rm -rf \"$BITBUCKET_CLONE_DIR\"",
             "echo bye\nsudo rm -R 'tbot-user'",
             "teleport-pipe cleanup",
             "./tbot-user/teleport-pipe cleanup",

@@ -1,7 +1,7 @@
 //! Would `docker build .` send the credentials along, and `COPY . .` put them into an image?
 //!
-//! Only the `.dockerignore` at the top of the context counts, for BuildKit `Dockerfile.dockerignore` before it. Contexts
-//! and Dockerfiles elsewhere are out of sight.
+//! Only the `.dockerignore` at the top of the context counts, for BuildKit `Dockerfile.dockerignore` before it.
+//! Contexts and Dockerfiles elsewhere are out of sight.
 
 use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};

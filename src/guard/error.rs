@@ -1,6 +1,7 @@
 //! Why the run must not go on.
 
 use crate::error::{Exit, Explain, foreign};
+use crate::scalar::quoted;
 
 /// What would take the credentials out of the step.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +38,6 @@ fn shell_word(path: &str) -> String {
         true => format!("./{path}").replace(".//", "/"),
         false => format!("'{}'", path.replace('\'', r"'\''")),
     }
-}
-
-/// A text as a scalar of YAML.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl Explain for Error {

@@ -2,8 +2,8 @@
 //!
 //! What is in the clone directory when a step ends may be kept by Bitbucket: artifacts for everybody who sees the
 //! pipeline, caches for every pipeline of the repository. So before anything is asked for, `bitbucket-pipelines.yml` is
-//! read. What the guard can tell is what that file says; it stops a run only where there is no other reading. All work is
-//! bounded, and a file that cannot be read is no reason to stop: whoever breaks it could as well remove it.
+//! read. What the guard can tell is what that file says; it stops a run only where there is no other reading. All work
+//! is bounded, and a file that cannot be read is no reason to stop: whoever breaks it could as well remove it.
 //!
 //! Facts: bitbucket-pipes.md 5. `docs/leak-check.md` says it to users.
 

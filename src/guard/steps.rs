@@ -1,7 +1,7 @@
 //! Which step of the file is the one that runs?
 //!
-//! Bitbucket tells a step neither its name nor its pipeline (bitbucket-pipes.md 5.4), so it is found by what it must look
-//! like. A trait that no step has was misread, by us or in the file; it tells nothing then, and all steps stay.
+//! Bitbucket tells a step neither its name nor its pipeline (bitbucket-pipes.md 5.4), so it is found by what it must
+//! look like. A trait that no step has was misread, by us or in the file; it tells nothing then, and all steps stay.
 
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Command, RunsFor, Step};
@@ -73,8 +73,8 @@ impl Command<'_> {
         }
     }
 
-    /// Whether this could have given us the environment that we have: our pipe gets exactly the variables that its entry
-    /// lists. Values that something is replaced in, and shell lines, could have given any.
+    /// Whether this could have given us the environment that we have: our pipe gets exactly the variables that its
+    /// entry lists. Values that something is replaced in, and shell lines, could have given any.
     fn gives(&self, env: &Environment) -> bool {
         let Self::Pipe { variables, .. } = self else { return self.is_ours() && !self.is_cleanup() };
         let is_literal = |value: &str| !value.contains(['$', '\\', '`', '"', '\'']);

@@ -82,7 +82,8 @@ impl Claims {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The audiences, as they stand in the token: a text, or a list where the step names its own (bitbucket-pipes.md 3).
+    /// The audiences, as they stand in the token: a text, or a list where the step names its own (bitbucket-pipes.md
+    /// 3).
     pub fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],

@@ -13,7 +13,7 @@ pub(crate) const BUILD: &str = "/opt/atlassian/pipelines/agent/build";
 pub(crate) struct PipeLine<'a> {
     /// The clone directory, here. Bitbucket's is at [`BUILD`] outside of the containers, too.
     pub(crate) clone_dir: &'a Path,
-    /// How it is mounted beyond that: `,ro` or nothing.
+    /// How it is mounted beyond that: `:ro` or nothing.
     pub(crate) mount: &'a str,
     /// Directory of the step's SSH key.
     pub(crate) ssh_dir: &'a Path,
