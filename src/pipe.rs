@@ -91,11 +91,12 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
         log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", foreign(name));
     }
     const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect' or 'cleanup'.";
-    match value(env, "ACTION")?.unwrap_or("join") {
+    let action = value(env, "ACTION")?.unwrap_or("join");
+    match action.to_ascii_lowercase().as_str() {
         "join" => Ok(Action::Join(join(env)?)),
         "inspect" => Ok(Action::Inspect(inspection(env)?)),
         "cleanup" => Ok(Action::Cleanup(optional(env, "DESTINATION", default::DESTINATION, settings::destination)?)),
-        other => Err(Invalid::new("is no action of this pipe", ACTIONS).of("ACTION", other)),
+        _ => Err(Invalid::new("is no action of this pipe", ACTIONS).of("ACTION", action)),
     }
 }
 
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn the_other_actions_need_nothing() {
         let alone = |action: &str, more| super::action(&[("ACTION", action), more].into_iter().collect()).unwrap();
-        assert!(matches!(alone("inspect", ("CI", "true")), Action::Inspect(Inspection { proxy: None, .. })));
+        assert!(matches!(alone("Inspect", ("CI", "true")), Action::Inspect(Inspection { proxy: None, .. })));
         match alone("cleanup", ("DESTINATION", "creds")) {
             Action::Cleanup(path) => assert_eq!(path, PathBuf::from("creds")),
             other => panic!("{other:?}"),

@@ -69,7 +69,7 @@ impl FromStr for Scope {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "deployment" => Ok(Self::Deployment),
             "branch" => Ok(Self::Branch),
             "repository" => Ok(Self::Repository),

@@ -63,7 +63,9 @@ impl Cleaned {
             }
         }
         for name in names(dir)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
-            self.remove(dir, name)?;
+            if dir.has_file(name)? {
+                self.remove(dir, name)?;
+            }
         }
         // While something stays that may be a key, git must go on to overlook it, and the next cleanup to know it.
         if self.changed.is_empty() {
@@ -72,7 +74,7 @@ impl Cleaned {
             if record.knows(dir, GITIGNORE) || (names(dir)? == [GITIGNORE] && killed.knows(dir, GITIGNORE)) {
                 self.remove(dir, GITIGNORE)?;
             }
-            if dir.has(RECORD)? {
+            if dir.has_file(RECORD)? {
                 dir.remove(&[RECORD.to_owned()])?;
             }
         }

@@ -126,6 +126,11 @@ impl Directory {
         Ok(self.kind(name)?.is_some())
     }
 
+    /// Whether there is a regular file of that name.
+    pub(super) fn has_file(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.kind(name)? == Some(FileType::RegularFile))
+    }
+
     /// An error if `name` is something that must not be replaced, or could not be the name of a file.
     pub(super) fn expect_file_or_nothing(&self, name: &str) -> Result<(), Error> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {

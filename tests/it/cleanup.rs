@@ -121,6 +121,19 @@ fn a_planted_record_removes_nothing_elsewhere() {
 }
 
 #[test]
+fn directories_with_our_names_stay() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    fs::create_dir(step.output(".teleport-pipe.tmp.7")).unwrap();
+    cleanup(&step);
+    assert_eq!(names(&step), [".teleport-pipe.tmp.7"]);
+    fs::rename(step.output(".teleport-pipe.tmp.7"), step.output(".teleport-pipe.sha256")).unwrap();
+    let log = cleanup(&step).stderr;
+    assert!(names(&step) == [".teleport-pipe.sha256"] && log.contains("left: .teleport-pipe.sha256"), "{log}");
+}
+
+#[test]
 fn what_tbot_wrote_is_left_to_tbot() {
     let step = Step::empty();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
