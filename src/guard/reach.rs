@@ -23,8 +23,8 @@ pub enum Misplaced {
     #[error("the destination `{0}` is outside of the clone directory, and would go with the pipe's container")]
     OutOfSight(String),
     /// Later steps would.
-    #[error("the destination `{0}` is in the storage directories of pipes, which Bitbucket carries to later steps")]
-    CarriedOn(String),
+    #[error("the destination is in the storage directories of pipes, which Bitbucket carries to later steps")]
+    CarriedOn,
 }
 
 /// An error unless the step sees `destination` (absolute, without `.`, `..` and links), and no other step does. Outside of
@@ -34,16 +34,15 @@ pub enum Misplaced {
 /// A pipe would write to where only its own container is, or anybody to where later steps read.
 pub fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), Misplaced> {
     let Some(place) = CloneDir::of(env, destination) else { return Ok(()) };
-    let shown = || foreign(&destination.to_string_lossy());
     let storage = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let is_pipe = storage.clone().next().is_some();
     let real = storage.clone().filter_map(|path| fs::canonicalize(path).ok());
     let generated = place.relative.as_deref().is_some_and(|relative| Path::new(relative).starts_with(GENERATED));
     if generated || storage.chain(real).any(|path| path.is_absolute() && destination.starts_with(path)) {
-        return Err(Misplaced::CarriedOn(shown()));
+        return Err(Misplaced::CarriedOn);
     }
     match is_pipe && place.relative.is_none() {
-        true => Err(Misplaced::OutOfSight(shown())),
+        true => Err(Misplaced::OutOfSight(foreign(&destination.to_string_lossy()))),
         false => Ok(()),
     }
 }
@@ -52,7 +51,7 @@ impl Explain for Misplaced {
     fn likely_cause(&self) -> Option<String> {
         let cause = match self {
             Self::OutOfSight(_) => "A pipe runs in a container of its own, which has no other directory of the step.",
-            Self::CarriedOn(_) => "Those directories are for what pipes of several steps share; keys are for one step.",
+            Self::CarriedOn => "Those directories are for what pipes of several steps share; keys are for one step.",
         };
         Some(cause.to_owned())
     }
@@ -68,7 +67,7 @@ impl Explain for Misplaced {
     fn anchor(&self) -> &'static str {
         match self {
             Self::OutOfSight(_) => "the-destination-is-outside-of-the-clone-directory",
-            Self::CarriedOn(_) => "the-destination-goes-on-to-later-steps",
+            Self::CarriedOn => "the-destination-goes-on-to-later-steps",
         }
     }
 }
@@ -82,7 +81,7 @@ mod tests {
         match expect_in_step(&variables.collect(), Path::new(destination)) {
             Ok(()) => "good",
             Err(Misplaced::OutOfSight(_)) => "out of sight",
-            Err(Misplaced::CarriedOn(_)) => "carried on",
+            Err(Misplaced::CarriedOn) => "carried on",
         }
     }
 
