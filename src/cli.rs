@@ -68,9 +68,7 @@ impl Verb {
         Ok(match self {
             Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
             Self::Inspect(flags) => Action::Inspect(flags.inspection(env, debug)?),
-            Self::Cleanup(flags) => {
-                Action::Cleanup(directory(given(&flags.destination).unwrap_or(default::DESTINATION))?)
-            }
+            Self::Cleanup(flags) => Action::Cleanup(given(&flags.destination).map(directory).transpose()?),
         })
     }
 }
@@ -226,7 +224,7 @@ impl Inspect {
 /// Flags of `cleanup`.
 #[derive(Args, Debug)]
 pub struct Cleanup {
-    /// Directory that holds the credentials [default: ./tbot-user]
+    /// Directory that holds the credentials [default: the one that this program was written to, else ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
 }

@@ -58,6 +58,6 @@ fn run(face: Face, debug: bool) -> Result<(), Failure> {
     match action {
         Action::Join(settings) => command::join::run(&settings, &surroundings),
         Action::Inspect(inspection) => command::inspect::run(&inspection, &surroundings),
-        Action::Cleanup(path) => command::cleanup::run(&path, &surroundings),
+        Action::Cleanup(path) => command::cleanup::run(path.as_deref(), &surroundings),
     }
 }

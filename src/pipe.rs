@@ -49,7 +49,7 @@ pub const VARIABLES: [Variable; 12] = {
 const OF_TBOT: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// What people write instead, beyond slips of the pen.
-const MISNOMERS: [(&str, &str); 19] = [
+const MISNOMERS: [(&str, &str); 21] = [
     ("PROXY", "PROXY_SERVER"),
     ("PROXY_ADDR", "PROXY_SERVER"),
     ("PROXY_ADDRESS", "PROXY_SERVER"),
@@ -60,7 +60,9 @@ const MISNOMERS: [(&str, &str); 19] = [
     ("JOIN_TOKEN", "TOKEN"),
     ("TOKEN_NAME", "TOKEN"),
     ("TELEPORT_TOKEN", "TOKEN"),
+    ("DEST", "DESTINATION"),
     ("DESTINATION_DIR", "DESTINATION"),
+    ("OUTPUT", "DESTINATION"),
     ("OUTPUT_DIR", "DESTINATION"),
     ("CERTIFICATE_TTL", "TTL"),
     ("CERT_TTL", "TTL"),
@@ -78,8 +80,8 @@ pub enum Action {
     Join(Settings),
     /// Show what a cluster needs to know of this step.
     Inspect(Inspection),
-    /// Remove what was written to this directory.
-    Cleanup(PathBuf),
+    /// Remove what was written to this directory, or to the one that this program lies in.
+    Cleanup(Option<PathBuf>),
 }
 
 /// Reads the pipe's variables. A variable that is nearly one of them is named in the log.
@@ -93,9 +95,17 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
     const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect' or 'cleanup'.";
     let action = value(env, "ACTION")?.unwrap_or("join");
     match action.to_ascii_lowercase().as_str() {
-        "join" => Ok(Action::Join(join(env)?)),
+        "join" => {
+            for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
+                log::warn!(target: "variables", "{name} is for ACTION: 'inspect', and not used");
+            }
+            Ok(Action::Join(join(env)?))
+        }
         "inspect" => Ok(Action::Inspect(inspection(env)?)),
-        "cleanup" => Ok(Action::Cleanup(optional(env, "DESTINATION", default::DESTINATION, settings::destination)?)),
+        "cleanup" => {
+            let destination = optional(env, "DESTINATION", default::DESTINATION, settings::destination)?;
+            Ok(Action::Cleanup(Some(destination)))
+        }
         _ => Err(Invalid::new("is no action of this pipe", ACTIONS).of("ACTION", action)),
     }
 }
@@ -275,7 +285,7 @@ mod tests {
         let alone = |action: &str, more| super::action(&[("ACTION", action), more].into_iter().collect()).unwrap();
         assert!(matches!(alone("Inspect", ("CI", "true")), Action::Inspect(Inspection { proxy: None, .. })));
         match alone("cleanup", ("DESTINATION", "creds")) {
-            Action::Cleanup(path) => assert_eq!(path, PathBuf::from("creds")),
+            Action::Cleanup(path) => assert_eq!(path, Some(PathBuf::from("creds"))),
             other => panic!("{other:?}"),
         }
     }

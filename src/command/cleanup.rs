@@ -6,16 +6,20 @@ use std::time::Duration;
 use crate::destination::{self, Cleaned};
 use crate::error::{Failure, foreign};
 use crate::retry::Deadline;
+use crate::settings::default;
 use crate::surroundings::Surroundings;
 
 /// A run that writes there right now is waited for this long.
 const LOCK: Duration = Duration::from_secs(30);
 
-/// Removes what was written to `path`, and says what that was. That there is nothing is no error.
+/// Removes what was written to `path`, and says what that was. That there is nothing is no error. Without a path it is
+/// the directory that this program was written to: `./creds/teleport-pipe cleanup`.
 ///
 /// # Errors
 /// It cannot be removed.
-pub fn run(path: &Path, surroundings: &Surroundings) -> Result<(), Failure> {
+pub fn run(path: Option<&Path>, surroundings: &Surroundings) -> Result<(), Failure> {
+    let own = surroundings.executable.parent().filter(|place| destination::was_written(place));
+    let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
     let Cleaned { path, found, removed, changed, left, directories } =
         destination::cleanup(&surroundings.working_dir, path, Deadline::after(LOCK))?;
     let shown = path.display();
@@ -35,7 +39,7 @@ pub fn run(path: &Path, surroundings: &Surroundings) -> Result<(), Failure> {
         log::warn!(target: "cleanup", "changed since they were written, and left: {changed}; `rm -rf` removes them");
     }
     if !left.is_empty() {
-        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {left}");
+        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {left}; `rm -rf` removes them");
     }
     Ok(())
 }

@@ -29,6 +29,11 @@ pub struct Cleaned {
     pub directories: usize,
 }
 
+/// Whether a directory has a record of what was written there.
+pub fn was_written(path: &Path) -> bool {
+    path.join(RECORD).is_file()
+}
+
 /// Removes what runs wrote to `path`, which may be relative to `working_dir`: files that are as they were written, what
 /// a killed run left, and the directories that were made for them, if they are empty then. No link is followed.
 ///

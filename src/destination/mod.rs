@@ -22,7 +22,7 @@ use std::path::Path;
 use rustix::fs::Mode as Bits;
 use zeroize::Zeroize as _;
 
-pub use self::cleanup::{Cleaned, cleanup};
+pub use self::cleanup::{Cleaned, cleanup, was_written};
 pub use self::error::Error;
 pub use self::ours::{FIRST_LINE, Listing};
 pub use self::owner::{NotAnOwner, Owner};

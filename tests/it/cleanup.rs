@@ -51,6 +51,10 @@ fn by_the_binary_that_lies_there() {
     step.pipe().ok();
     step.run("./tbot-user/teleport-pipe", &["cleanup"]).ok();
     assert_eq!(names(&step), ["(no directory)"]);
+    let step = step.env("DESTINATION", "creds");
+    step.pipe().ok();
+    step.run("./creds/teleport-pipe", &["cleanup"]).ok();
+    assert!(!step.dir().join("creds").exists());
 }
 
 #[test]
