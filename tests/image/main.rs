@@ -10,6 +10,7 @@ mod arm64;
 mod clone_directory;
 mod content;
 mod docker;
+mod emulator;
 mod images;
 mod name_server;
 mod names;

@@ -1,5 +1,4 @@
-//! The line into which Bitbucket turns a `pipe:` item (bitbucket-pipes.md 2.2); `bitbucket-pipeline-runner` 0.6.3, an
-//! emulator, has the same one, without the ID token and the storage directories.
+//! The line into which Bitbucket turns a `pipe:` item (bitbucket-pipes.md 2.2); `emulator.rs` runs another one.
 
 use std::path::Path;
 

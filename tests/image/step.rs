@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::{Builder, Testcluster};
 
-use crate::docker::{Said, docker, gateway};
+use crate::docker::{Said, docker, gateway, program};
 use crate::images;
 use crate::pipe_line::{BUILD, PipeLine};
 
@@ -143,8 +143,33 @@ impl Step {
             network: &self.network,
             image,
         };
+        self.shell(&line.text())
+    }
+
+    /// The pipe by the line of an emulator. What is mounted lies elsewhere here, and names are found in another way.
+    pub(crate) fn emulated(&self, line: &str) -> Said {
+        let source = |from: &str, to: &Path| (format!("--volume={from}:"), format!("--volume={}:", to.display()));
+        let (build, ssh) = (source(BUILD, &self.clone_dir()), self.directory.path().join("ssh"));
+        let ssh = source("/opt/atlassian/pipelines/agent/ssh", &ssh);
+        let docker = source("/opt/atlassian/pipelines/bin/docker", Path::new(&program("docker")));
+        let run = ("docker run ".to_owned(), format!("docker run {} ", self.network.join(" ")));
+        let workdir = ("--workdir=$(pwd)".to_owned(), format!("--workdir={}", self.workdir));
+        let line = [build, ssh, docker, run, workdir].iter().fold(line.to_owned(), |line, (theirs, ours)| {
+            assert!(line.contains(theirs), "{theirs}: {line}");
+            line.replacen(theirs, ours, 1)
+        });
+        self.shell(&line)
+    }
+
+    /// The pipe's variables.
+    pub(crate) fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// A line of the step's script, with its environment.
+    fn shell(&self, line: &str) -> Said {
         let mut shell = Command::new("sh");
-        shell.args(["-euc", &line.text()]).envs(&self.environment);
+        shell.args(["-euc", line]).envs(&self.environment);
         // The step's variable would be the client's, too, which has an engine of its own.
         shell.env_remove("DOCKER_HOST").envs(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
         Said::of(&mut shell)
