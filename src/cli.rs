@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
-use crate::pipe::{self, Action};
-use crate::settings::{self, Error, Inspection, Invalid, LeakCheck, Settings, TokenName, default, timeout};
+use crate::pipe;
+use crate::settings::{self, Action, Error, Inspection, Invalid, LeakCheck, Settings, TokenName, default, timeout};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///

@@ -10,7 +10,7 @@
 //! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
 //! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`];
-//! * [`keys`], [`x509`]: keys and certificates; [`error`], [`log`]: what a person reads.
+//! * [`keys`], [`x509`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and types.
 
 pub mod auth;
 pub mod bot;
@@ -32,6 +32,7 @@ pub mod pipe;
 pub mod retry;
 pub mod scalar;
 pub mod settings;
+pub mod shell;
 pub mod surroundings;
 pub mod x509;
 pub mod yaml;

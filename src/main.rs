@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
 use teleport_pipe::error::{Exit, Failure};
-use teleport_pipe::pipe::{self, Action};
 use teleport_pipe::surroundings::Surroundings;
-use teleport_pipe::{command, log};
+use teleport_pipe::{command, log, pipe};
 
 fn main() -> ExitCode {
     log::on_panic();
@@ -55,9 +54,5 @@ fn run(face: Face, debug: bool) -> Result<(), Failure> {
         None => pipe::action(env)?,
         Some(verb) => verb.action(env, debug)?,
     };
-    match action {
-        Action::Join(settings) => command::join::run(&settings, &surroundings),
-        Action::Inspect(inspection) => command::inspect::run(&inspection, &surroundings),
-        Action::Cleanup(path) => command::cleanup::run(path.as_deref(), &surroundings),
-    }
+    command::run(&action, &surroundings)
 }

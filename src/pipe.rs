@@ -6,7 +6,7 @@ use crate::destination::{Foreign, NotAnOwner};
 use crate::environment::Environment;
 use crate::error::foreign;
 use crate::id_token::bitbucket;
-use crate::settings::{self, Error, Inspection, Invalid, Settings, TokenName, boolean, default};
+use crate::settings::{self, Action, Error, Inspection, Invalid, Settings, TokenName, boolean, default};
 
 /// A variable of the pipe. `pipe.yml`, the README and `--help` say the same of it; a test holds them together.
 #[derive(Debug)]
@@ -72,17 +72,6 @@ const MISNOMERS: [(&str, &str); 21] = [
     ("LOGIN", "LOGINS"),
     ("VERBOSE", "DEBUG"),
 ];
-
-/// What the pipe is to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Write credentials.
-    Join(Settings),
-    /// Show what a cluster needs to know of this step.
-    Inspect(Inspection),
-    /// Remove what was written to this directory, or to the one that this program lies in.
-    Cleanup(Option<PathBuf>),
-}
 
 /// Reads the pipe's variables. A variable that is nearly one of them is named in the log.
 ///

@@ -8,6 +8,17 @@ use std::time::Duration;
 use crate::destination::{Foreign, Owner};
 use crate::error::{Exit, Explain, foreign};
 
+/// What is to be done, by whichever way it was asked for.
+#[derive(Debug)]
+pub enum Action {
+    /// Write credentials.
+    Join(Settings),
+    /// Show what a cluster needs to know of this step.
+    Inspect(Inspection),
+    /// Remove what was written to this directory, or to the one that this program lies in.
+    Cleanup(Option<PathBuf>),
+}
+
 /// How one run is to go. The pipe's variables, the command line and (later) `tbot.yaml` all become this.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -23,6 +23,7 @@ use crate::net::tls::Trust;
 use crate::output::{self, ssh_config};
 use crate::retry::{Deadline, retry, told};
 use crate::settings::Settings;
+use crate::shell;
 use crate::surroundings::Surroundings;
 
 /// Joins once and writes credentials.
@@ -72,7 +73,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
 fn say_whose(written: &Written, run_as_user: Option<u32>, destination: &Path) {
     let Written { uid, guessed, someone_else } = written;
     let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
-    let place = shell_word(&foreign(&destination.display().to_string()));
+    let place = shell::word(&foreign(&destination.display().to_string()));
     let remedy = format!("`mkdir -p {place}` in the step before the pipe, or FILE_OWNER, lets another user read them");
     match (other_user, someone_else) {
         (Some(user), _) => log::warn!(
@@ -99,7 +100,8 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
         Detection::NotHere => return Err(id_token::Error::NoCi),
     };
     let step = if settings.discreet { "this step".to_owned() } else { bitbucket::summary(token.claims()) };
-    log::debug!(target: "token", "it says, not verified: {}", bitbucket::listing(token.claims()).trim().replace('\n', ", "));
+    let says = bitbucket::listing(token.claims());
+    log::debug!(target: "token", "it says, not verified: {}", says.trim().replace('\n', ", "));
     match token.claims().expires().and_then(|expires| expires.duration_since(now).ok()) {
         Some(left) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
         None => log::info!(target: "token", "Bitbucket, {step}"),
@@ -236,7 +238,7 @@ impl Run<'_> {
 /// What came of it in one line, and what to type next. Where the log is public, not who may do what.
 fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: SystemTime) {
     let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
-    let place = shell_word(&foreign(&place.display().to_string()));
+    let place = shell::word(&foreign(&place.display().to_string()));
     let config = format!("{place}/ssh_config");
     let lives = rough(expires.duration_since(now).unwrap_or_default());
     let (who, login) = match settings.discreet {
@@ -250,15 +252,6 @@ fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: Sy
         target: "done",
         "{who}, valid for {lives}, files in {place}; next: ssh -F {config} {login}@<node>.{cluster}"
     );
-}
-
-/// The text as one word of a shell's line.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 fn listed(names: &[String]) -> String {

@@ -8,7 +8,21 @@ pub mod version;
 
 use std::time::Duration;
 
-use crate::surroundings::Unusable;
+use crate::error::Failure;
+use crate::settings::Action;
+use crate::surroundings::{Surroundings, Unusable};
+
+/// Does what was asked for.
+///
+/// # Errors
+/// Those of the command.
+pub fn run(action: &Action, surroundings: &Surroundings) -> Result<(), Failure> {
+    match action {
+        Action::Join(settings) => join::run(settings, surroundings),
+        Action::Inspect(inspection) => inspect::run(inspection, surroundings),
+        Action::Cleanup(path) => cleanup::run(path.as_deref(), surroundings),
+    }
+}
 
 /// Runs the one asynchronous part of a command, and leaves without waiting for threads that are stuck in a resolver or
 /// in reading a terminal.

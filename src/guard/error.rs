@@ -2,6 +2,7 @@
 
 use crate::error::{Exit, Explain, foreign};
 use crate::scalar::quoted;
+use crate::shell;
 
 /// What would take the credentials out of the step.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +31,6 @@ pub enum Error {
         /// Its name, fit to be shown.
         name: String,
     },
-}
-
-/// A path as one word of a shell's line.
-fn shell_word(path: &str) -> String {
-    match path.chars().all(|c| c.is_ascii_alphanumeric() || "./_-".contains(c)) {
-        true => format!("./{path}").replace(".//", "/"),
-        false => format!("'{}'", path.replace('\'', r"'\''")),
-    }
 }
 
 impl Explain for Error {
@@ -76,7 +69,7 @@ impl Explain for Error {
             "{first}\nOr remove the keys at the end of the step; this is a warning then:\n\
              after-script:\n  - rm -rf {}\n\
              LEAK_CHECK: 'warn' goes on in spite of it.",
-            shell_word(destination),
+            shell::path(destination),
         )
     }
 

@@ -1,35 +1,9 @@
 //! The Docker client as a child process.
 
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// What a command said, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) status: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Said {
-    /// It went well.
-    #[track_caller]
-    pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Says what a command says, with nothing on its stdin.
-    pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self {
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
+pub(crate) use crate::said::Said;
 
 /// `docker` with these arguments.
 pub(crate) fn docker(args: &[&str]) -> Said {

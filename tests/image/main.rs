@@ -15,6 +15,8 @@ mod images;
 mod name_server;
 mod names;
 mod pipe_line;
+#[path = "../it/said.rs"]
+mod said;
 mod step;
 mod step_image;
 mod users;

@@ -20,5 +20,6 @@ mod proxy_command;
 mod recipes;
 mod refusals;
 mod rendered;
+mod said;
 mod secrets;
 mod step;

@@ -30,6 +30,18 @@ fn the_log_of_a_step() {
 }
 
 #[test]
+fn variables_that_do_nothing_are_named() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster).env("PROXY", "x").env("SCOPE", "branch");
+    let log = step.scrubbed(&step.pipe().ok().stderr);
+    let mut warnings = log.lines().filter(|line| line.starts_with("variables ")).map(|line| line[14..].to_owned());
+    let stray = "warning: PROXY is no variable of this pipe, and not used; PROXY_SERVER is one";
+    assert_eq!(warnings.next().as_deref(), Some(stray), "{log}");
+    assert_eq!(warnings.next().as_deref(), Some("warning: SCOPE is for ACTION: 'inspect', and not used"), "{log}");
+    assert_eq!(warnings.next(), None);
+}
+
+#[test]
 fn the_log_has_times_and_in_a_ci_colours() {
     let cluster = Testcluster::start();
     let log = |step: Step| step.pipe().ok().stderr;

@@ -2,33 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 use testcluster::Testcluster;
+
+pub(crate) use crate::said::Said;
 
 /// A step. The environment of the test run is not handed on, but for what any program needs.
 pub(crate) struct Step {
     clone_dir: TempDir,
     env: BTreeMap<String, String>,
     scrub: Vec<(String, &'static str)>,
-}
-
-/// What a command said, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) status: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Said {
-    /// It went well.
-    #[track_caller]
-    pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
-        self
-    }
 }
 
 impl Step {
@@ -105,13 +90,7 @@ impl Step {
 
     /// Any program, in the clone directory, with the step's environment and nothing on stdin.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
-        let output = self.command(program, args).stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-        Said {
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Said::of(&mut self.command(program, args))
     }
 
     /// The same, to be started by the test itself.

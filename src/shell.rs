@@ -1,0 +1,33 @@
+//! Text for a shell that a person types in.
+
+/// The text as one word of a line.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// A path as one word, which is no option whatever it begins with.
+pub fn path(path: &str) -> String {
+    match path.starts_with('/') {
+        true => word(path),
+        false => word(&format!("./{path}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_paths() {
+        assert_eq!(word("./tbot-user/ssh_config"), "./tbot-user/ssh_config");
+        assert_eq!(word("it's mine"), r"'it'\''s mine'");
+        assert_eq!(word(""), "''");
+        assert_eq!(path("tbot-user"), "./tbot-user");
+        assert_eq!(path("-rf x"), "'./-rf x'");
+        assert_eq!(path("/a/$b"), "'/a/$b'");
+    }
+}
