@@ -12,13 +12,14 @@ use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
 use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
 use teleport_api::types::CertAuthorityV2;
-use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use crate::error::{Exit, Explain, nested};
+use crate::net::Stream;
 use crate::net::discovery::ClusterName;
 use crate::net::grpc::{Channel, broken, code_name, passes};
-use crate::net::tls::{self, Service, Trust};
+use crate::net::network::{Door, Network};
+use crate::net::tls::{Service, Trust};
 use crate::retry::{Awaited, Deadline, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
@@ -46,21 +47,22 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Goes through an open connection to the proxy's web port to the Auth Service of `cluster`.
+    /// Goes through the proxy's web port to the Auth Service of `cluster`. `dialled` is a connection to that port that
+    /// is open already.
     ///
     /// # Errors
-    /// The handshake fails.
-    pub async fn over(
-        tcp: TcpStream,
+    /// It is not reached.
+    pub async fn reach(
+        network: &Network,
+        dialled: Option<Stream>,
         proxy: &ProxyAddr,
         cluster: &ClusterName,
         trust: &Trust,
         deadline: Deadline,
     ) -> Result<Self, Error> {
-        let service = Service::Auth(cluster.clone());
-        let addr = format!("the Auth Service of {cluster}");
-        let tls = tls::connect(tcp, &cluster.auth_sni(), &service, trust, deadline).await;
-        let channel = Channel::over(tls.map_err(|error| error.behind(proxy, &addr))?, proxy).await?;
+        let (addr, name) = (format!("the Auth Service of {cluster}"), cluster.auth_sni());
+        let door = Door { addr: proxy, service: Service::Auth(cluster.clone()), name: &name, trust };
+        let channel = network.grpc(&door, dialled, deadline).await.map_err(|error| error.behind(proxy, &addr))?;
         Ok(Self { channel, addr, deadline })
     }
 

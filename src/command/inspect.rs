@@ -15,7 +15,9 @@ use crate::log::out;
 use crate::manifests::{self, Names};
 use crate::net;
 use crate::net::discovery::{ClusterInfo, discover};
+use crate::net::network::Network;
 use crate::net::tls::Trust;
+use crate::net::way_out::WayOut;
 use crate::retry::Deadline;
 use crate::settings::{Inspection, ProxyAddr, Scope};
 use crate::surroundings::{Surroundings, Unusable};
@@ -109,7 +111,10 @@ fn ask(
     let ca_file = inspection.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
     let deadline = Deadline::after(inspection.timeout);
     let answer = match Trust::web(ca_file.as_deref()) {
-        Ok(trust) => block_on(discover(proxy, &trust, deadline))?.map(|(cluster, _)| cluster),
+        Ok(trust) => {
+            let network = Network::new(WayOut, trust);
+            block_on(discover(&network, proxy, deadline))?.map(|(cluster, _)| cluster)
+        }
         Err(error) => Err(error),
     };
     match &answer {

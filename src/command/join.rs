@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpStream;
-
 use super::{block_on, rough};
 use crate::auth::{self, Auth};
 use crate::bot::Bot;
@@ -16,10 +14,12 @@ use crate::guard;
 use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
-use crate::net::dial;
+use crate::net::Stream;
 use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::http::Http;
+use crate::net::network::Network;
 use crate::net::tls::Trust;
+use crate::net::way_out::WayOut;
 use crate::output::{self, ssh_config};
 use crate::retry::{Deadline, retry, told};
 use crate::settings::Settings;
@@ -46,12 +46,12 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
         );
     }
     let ca_file = settings.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
-    let trust = Trust::web(ca_file.as_deref())?;
+    let network = Network::new(WayOut, Trust::web(ca_file.as_deref())?);
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
 
     let clock = surroundings.now;
-    let run = Run { settings, id_token: &id_token, trust: &trust, deadline, clock, now: clock() };
+    let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };
     let (cluster, credentials) = block_on(run.issue())??;
 
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing);
@@ -113,7 +113,7 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
 struct Run<'a> {
     settings: &'a Settings,
     id_token: &'a IdToken,
-    trust: &'a Trust,
+    network: &'a Network,
     deadline: Deadline,
     clock: fn() -> SystemTime,
     now: SystemTime,
@@ -123,7 +123,7 @@ impl Run<'_> {
     async fn issue(&self) -> Result<(ClusterInfo, Credentials), Failure> {
         let request = join::Request {
             proxy: &self.settings.proxy,
-            trust: self.trust,
+            network: self.network,
             token: &self.settings.token,
             id_token: self.id_token,
             ttl: self.settings.ttl,
@@ -131,7 +131,7 @@ impl Run<'_> {
             deadline: self.deadline,
         };
         // Nobody waits for anybody: discovery, the join, and the connection that Auth will be reached by.
-        let ((cluster, http, key), outcome, tcp) =
+        let ((cluster, http, key), outcome, dialled) =
             tokio::try_join!(self.discover(), self.join(&request), self.dial_ahead())?;
         let joined = match outcome {
             Outcome::Joined(joined) => joined,
@@ -146,7 +146,7 @@ impl Run<'_> {
             if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await }
         };
         let key = told("certificates", "making the key pair", key).await;
-        let credentials = self.certificates(joined, key?, tcp).await?;
+        let credentials = self.certificates(joined, key?, dialled).await?;
         Ok((cluster, credentials))
     }
 
@@ -154,7 +154,7 @@ impl Run<'_> {
     async fn discover(
         &self,
     ) -> Result<(ClusterInfo, Http, impl Future<Output = Result<KeyPair, keys::Error>>), Failure> {
-        let (cluster, http) = discover(&self.settings.proxy, self.trust, self.deadline).await?;
+        let (cluster, http) = discover(self.network, &self.settings.proxy, self.deadline).await?;
         log::info!(
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
@@ -181,12 +181,17 @@ impl Run<'_> {
         }
     }
 
-    /// The TCP connection to Auth goes to the same address; that it fails will be seen again when it is needed.
-    async fn dial_ahead(&self) -> Result<Option<TcpStream>, Failure> {
-        Ok(dial::connect(&self.settings.proxy, self.deadline).await.ok())
+    /// The connection to Auth goes to the same address; that it fails will be seen again when it is needed.
+    async fn dial_ahead(&self) -> Result<Option<Stream>, Failure> {
+        Ok(self.network.dial(&self.settings.proxy, self.deadline).await.ok())
     }
 
-    async fn certificates(&self, joined: Joined, key: KeyPair, tcp: Option<TcpStream>) -> Result<Credentials, Failure> {
+    async fn certificates(
+        &self,
+        joined: Joined,
+        key: KeyPair,
+        dialled: Option<Stream>,
+    ) -> Result<Credentials, Failure> {
         let service = joined.service;
         let bot = Bot::of(joined)?;
         match self.settings.discreet {
@@ -194,15 +199,12 @@ impl Run<'_> {
             false => log::info!(target: "join", "as {} by {service}", foreign(&bot.user)),
         }
         let expires = self.now + self.settings.ttl.0;
-        let dialled = Cell::new(tcp);
+        let dialled = Cell::new(dialled);
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
             let (dialled, bot, key) = (dialled.take(), &bot, &key);
             async move {
-                let tcp = match dialled {
-                    Some(tcp) => tcp,
-                    None => dial::connect(&self.settings.proxy, deadline).await?,
-                };
-                let auth = Auth::over(tcp, &self.settings.proxy, &bot.cluster, &bot.trust, deadline).await?;
+                let proxy = &self.settings.proxy;
+                let auth = Auth::reach(self.network, dialled, proxy, &bot.cluster, &bot.trust, deadline).await?;
                 bot.ask(&auth, key, expires).await
             }
         })

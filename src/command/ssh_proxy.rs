@@ -17,9 +17,11 @@ use tonic::{Code, Status, Streaming};
 use super::block_on;
 use crate::cli::SshProxy;
 use crate::error::{Exit, Explain, Failure, foreign, nested};
-use crate::net::grpc::{Channel, broken, code_name};
-use crate::net::tls::{self, ClientIdentity, Service, Trust};
-use crate::net::{self, dial};
+use crate::net;
+use crate::net::grpc::{broken, code_name};
+use crate::net::network::{Door, Network};
+use crate::net::tls::{ClientIdentity, Service, Trust};
+use crate::net::way_out::WayOut;
 use crate::output::identity_file::{self, Identity};
 use crate::retry::{Awaited, Deadline};
 use crate::settings::{Invalid, ProxyAddr};
@@ -78,9 +80,9 @@ async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> R
     let deadline = Deadline::after(OPENING);
     let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
     let trust = Trust::cluster(&identity.authorities, client);
-    let tcp = dial::connect(proxy, deadline).await?;
-    let tls = tls::connect(tcp, &proxy.host, &Service::Transport, &trust, deadline).await?;
-    let channel = Channel::over(tls, proxy).await?;
+    let network = Network::new(WayOut, Trust::web(None)?);
+    let door = Door { addr: proxy, service: Service::Transport, name: &proxy.host, trust: &trust };
+    let channel = network.grpc(&door, None, deadline).await?;
 
     let name = target.host_port.clone();
     let (frames, out) = mpsc::channel(FRAMES);

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Joined, Request, expires};
 use crate::keys::{KeyPair, Suite};
-use crate::net::discovery::{connect, error_message};
+use crate::net::discovery::error_message;
 use crate::net::http::{Answer, Http};
 use crate::retry::retry;
 
@@ -58,7 +58,7 @@ pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Res
         async move {
             let mut http = match open {
                 Some(http) => http,
-                None => connect(request.proxy, request.trust, deadline).await?,
+                None => request.network.web(request.proxy, deadline).await?,
             };
             read(&http.send("/webapi/host/credentials", Some(body), deadline).await?)
         }

@@ -17,7 +17,7 @@ use crate::id_token::IdToken;
 use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
-use crate::net::tls::Trust;
+use crate::net::network::Network;
 use crate::retry::Deadline;
 use crate::settings::{ProxyAddr, TokenName, Ttl};
 
@@ -25,8 +25,8 @@ use crate::settings::{ProxyAddr, TokenName, Ttl};
 pub struct Request<'a> {
     /// Joining always uses the address that was configured (teleport-join.md 1.3).
     pub proxy: &'a ProxyAddr,
-    /// For the web certificate.
-    pub trust: &'a Trust,
+    /// How the proxy is reached.
+    pub network: &'a Network,
     /// The join token's name.
     pub token: &'a TokenName,
     /// The step's ID token.

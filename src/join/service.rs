@@ -14,9 +14,7 @@ use wire::join_service_client::JoinServiceClient;
 
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::keys::{KeyPair, Suite};
-use crate::net::grpc::Channel;
-use crate::net::tls::{self, Service};
-use crate::net::{self, dial};
+use crate::net;
 use crate::retry::{Awaited, Deadline, Transient, retry};
 
 /// How long a last message gets to be sent.
@@ -89,11 +87,8 @@ struct Conversation {
 impl Conversation {
     /// Connects, introduces itself, and is greeted.
     async fn open(request: &Request<'_>, deadline: Deadline) -> Result<(Self, wire::ServerInit), Attempt> {
-        let Request { proxy, trust, .. } = *request;
-        let addr = proxy.to_string();
-        let tcp = dial::connect(proxy, deadline).await?;
-        let tls = tls::connect(tcp, &proxy.host, &Service::Join, trust, deadline).await?;
-        let channel = Channel::over(tls, proxy).await?;
+        let addr = request.proxy.to_string();
+        let channel = request.network.join(request.proxy, deadline).await?;
 
         let (say, said) = mpsc::channel(2);
         let mut client = JoinServiceClient::with_origin(channel.clone(), channel.origin());

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Error;
 use super::http::{Answer, Http};
-use super::tls::{self, Service, Trust};
-use super::{Error, dial};
+use super::network::Network;
 use crate::error::{foreign, nested};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
@@ -76,23 +76,13 @@ impl fmt::Display for ClusterName {
 ///
 /// # Errors
 /// The proxy is not reached, or it is no Teleport proxy.
-pub async fn discover(proxy: &ProxyAddr, trust: &Trust, deadline: Deadline) -> Result<(ClusterInfo, Http), Error> {
+pub async fn discover(network: &Network, proxy: &ProxyAddr, deadline: Deadline) -> Result<(ClusterInfo, Http), Error> {
     retry("discover", deadline, |deadline| async move {
-        let mut http = connect(proxy, trust, deadline).await?;
+        let mut http = network.web(proxy, deadline).await?;
         let answer = http.send("/webapi/find", None, deadline).await?;
         Ok((read(proxy, &answer)?, http))
     })
     .await
-}
-
-/// A connection to the proxy's web API.
-///
-/// # Errors
-/// The proxy is not reached.
-pub async fn connect(proxy: &ProxyAddr, trust: &Trust, deadline: Deadline) -> Result<Http, Error> {
-    let stream = dial::connect(proxy, deadline).await?;
-    let stream = tls::connect(stream, &proxy.host, &Service::Web, trust, deadline).await?;
-    Http::over(stream, proxy.to_string()).await
 }
 
 /// Unknown keys are ignored, optional ones may be missing.

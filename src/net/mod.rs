@@ -1,11 +1,13 @@
-//! Reaching the cluster. Layers from below: [`dial`], [`tls`], then [`http`] or [`grpc`] over it; [`discovery`] asks
-//! what the cluster is. Each layer takes and gives a [`Stream`].
+//! Reaching the cluster. Layers from below: [`dial`], [`way_out`], [`tls`], then [`http`] or [`grpc`] over it; a [`network`]
+//! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
 
 pub mod dial;
 pub mod discovery;
 pub mod grpc;
 pub mod http;
+pub mod network;
 pub mod tls;
+pub mod way_out;
 
 use std::io;
 use std::path::PathBuf;
