@@ -1,8 +1,8 @@
 //! The calls of a run to the Auth Service, with the bot's own certificate.
 //!
-//! Route A of teleport-issue-and-outputs.md 1.5: TLS through the proxy's web port, by ALPN, to Auth itself. Route B
-//! (`ProxyCluster`), for names over 109 characters and proxies with separate ports, will be another way to make the
-//! [`Channel`]; the calls stay as they are.
+//! There are two ways to it (teleport-issue-and-outputs.md 1.5): TLS through the proxy's web port, told apart by ALPN
+//! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
+//! for the cluster's name.
 
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use tonic::{Code, Status};
 
 use crate::error::{Exit, Explain, nested};
 use crate::net::Stream;
-use crate::net::discovery::ClusterName;
+use crate::net::discovery::{ClusterInfo, ClusterName};
 use crate::net::grpc::{Channel, broken, code_name, passes};
 use crate::net::network::{Door, Network};
-use crate::net::tls::{Service, Trust};
+use crate::net::proxy_cluster;
+use crate::net::tls::{self, Service, Trust};
 use crate::retry::{Awaited, Deadline, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
@@ -27,14 +28,39 @@ use crate::{keys, net};
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
 const LONGEST_NAME: usize = 109;
 
-/// Whether the Auth Service of a cluster of that name can be reached this way.
-///
-/// # Errors
-/// The name is too long.
-pub fn reaches(cluster: &ClusterName) -> Result<(), net::Error> {
-    match cluster.as_str().len() {
-        ..=LONGEST_NAME => Ok(()),
-        _ => Err(net::Error::LongName { name: cluster.to_string() }),
+/// From where a cluster's Auth Service is sought.
+pub struct Place<'a> {
+    /// How the proxy is reached.
+    pub network: &'a Network,
+    /// The proxy, as we were told.
+    pub proxy: &'a ProxyAddr,
+    /// What the proxy says of itself.
+    pub cluster: &'a ClusterInfo,
+}
+
+impl Place<'_> {
+    async fn connect(
+        &self,
+        dialled: Option<Stream>,
+        name: &ClusterName,
+        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Channel, net::Error> {
+        let Self { network, proxy, cluster } = *self;
+        let sni = name.auth_sni();
+        if cluster.tls_routing && name.as_str().len() <= LONGEST_NAME {
+            let door = Door { addr: proxy, service: Service::Auth(name.clone()), name: &sni, trust, web_port: true };
+            return network.grpc(&door, dialled, deadline).await;
+        }
+        // The address that ssh uses: its name is in the certificate that is shown there, ours need not be.
+        let addr = &cluster.ssh_proxy;
+        let dialled = dialled.filter(|_| addr == proxy);
+        let web_port = cluster.tls_routing;
+        let door = Door { addr, service: Service::Transport, name: &addr.host, trust, web_port };
+        let transport = network.grpc(&door, dialled, deadline).await?;
+        let stream = proxy_cluster::open(&transport, name);
+        let stream = tls::connect(stream, &sni, &Service::AuthInside, trust, deadline).await?;
+        Channel::over(stream, proxy).await
     }
 }
 
@@ -47,23 +73,21 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Goes through the proxy's web port to the Auth Service of `cluster`. `dialled` is a connection to that port that
-    /// is open already.
+    /// Goes to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
+    /// open already.
     ///
     /// # Errors
     /// It is not reached.
     pub async fn reach(
-        network: &Network,
+        place: &Place<'_>,
         dialled: Option<Stream>,
-        proxy: &ProxyAddr,
         cluster: &ClusterName,
         trust: &Trust,
         deadline: Deadline,
     ) -> Result<Self, Error> {
-        let (addr, name) = (format!("the Auth Service of {cluster}"), cluster.auth_sni());
-        let door = Door { addr: proxy, service: Service::Auth(cluster.clone()), name: &name, trust };
-        let channel = network.grpc(&door, dialled, deadline).await.map_err(|error| error.behind(proxy, &addr))?;
-        Ok(Self { channel, addr, deadline })
+        let addr = format!("the Auth Service of {cluster}");
+        let channel = place.connect(dialled, cluster, trust, deadline).await;
+        Ok(Self { channel: channel.map_err(|error| error.behind(place.proxy, &addr))?, addr, deadline })
     }
 
     /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name

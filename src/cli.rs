@@ -9,8 +9,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
+use crate::net::upgrade::{self, Upgrade};
 use crate::pipe;
-use crate::settings::{self, Action, Error, Inspection, Invalid, LeakCheck, Settings, TokenName, default, timeout};
+use crate::settings::{
+    self, Action, Error, Inspection, Invalid, LeakCheck, ProxyAddr, Settings, TokenName, default, timeout,
+};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
@@ -139,13 +142,16 @@ impl Identity {
         let missing = |name, example| Error::Missing { name, example };
         let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
         let proxy = proxy.ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
+        let proxy: ProxyAddr = proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?;
+        let upgrade = Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string());
         let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
         let token = token.ok_or(missing("--token", "example-bot"))?;
         let destination = given(&self.destination).ok_or(missing("--destination", "./tbot-user"))?;
         let ttl = given(&self.certificate_ttl).unwrap_or(default::TTL);
         let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
         Ok(Settings {
-            proxy: proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?,
+            proxy,
+            upgrade,
             token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", token))?,
             destination: directory(destination)?,
             foreign: Foreign::Leave,
@@ -281,8 +287,9 @@ pub struct SshProxy {
     /// Login on the node; not needed on this way
     #[arg(long, hide = true)]
     user: Option<String>,
+    /// The proxy has one port for everything
     #[arg(long, hide = true)]
-    tls_routing: bool,
+    pub tls_routing: bool,
     #[arg(long, hide = true, overrides_with = "tls_routing")]
     no_tls_routing: bool,
     /// Go through a load balancer that ends TLS

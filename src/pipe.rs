@@ -6,7 +6,8 @@ use crate::destination::{Foreign, NotAnOwner};
 use crate::environment::Environment;
 use crate::error::foreign;
 use crate::id_token::bitbucket;
-use crate::settings::{self, Action, Error, Inspection, Invalid, Settings, TokenName, boolean, default};
+use crate::net::upgrade::{self, Upgrade};
+use crate::settings::{self, Action, Error, Inspection, Invalid, ProxyAddr, Settings, TokenName, boolean, default};
 
 /// A variable of the pipe. `pipe.yml`, the README and `--help` say the same of it; a test holds them together.
 #[derive(Debug)]
@@ -108,8 +109,10 @@ pub fn debug(env: &Environment) -> Result<bool, Error> {
 }
 
 fn join(env: &Environment) -> Result<Settings, Error> {
+    let proxy: ProxyAddr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     Ok(Settings {
-        proxy: required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?,
+        upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+        proxy,
         token: required(env, "TOKEN", "example-bot", str::parse::<TokenName>)?,
         destination: optional(env, "DESTINATION", default::DESTINATION, settings::destination)?,
         foreign: Foreign::Refuse,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::destination::{Foreign, Owner};
 use crate::error::{Exit, Explain, foreign};
+use crate::net::upgrade::Upgrade;
 
 /// What is to be done, by whichever way it was asked for.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub enum Action {
 pub struct Settings {
     /// The cluster's proxy.
     pub proxy: ProxyAddr,
+    /// Whether a load balancer in front of it wants connections to be upgraded.
+    pub upgrade: Upgrade,
     /// The join token's name.
     pub token: TokenName,
     /// Where the credentials go; may be relative to the working directory.

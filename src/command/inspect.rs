@@ -17,6 +17,7 @@ use crate::net;
 use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::network::Network;
 use crate::net::tls::Trust;
+use crate::net::upgrade::Upgrade;
 use crate::net::way_out::WayOut;
 use crate::retry::Deadline;
 use crate::settings::{Inspection, ProxyAddr, Scope};
@@ -112,7 +113,7 @@ fn ask(
     let deadline = Deadline::after(inspection.timeout);
     let answer = match Trust::web(ca_file.as_deref()) {
         Ok(trust) => {
-            let network = Network::new(WayOut, trust);
+            let network = Network::new(WayOut, trust, Upgrade::Never);
             block_on(discover(&network, proxy, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
 use super::{block_on, rough};
-use crate::auth::{self, Auth};
+use crate::auth::{Auth, Place};
 use crate::bot::Bot;
 use crate::credentials::{self, Asked, Authority, Credentials};
 use crate::destination::{Destination, File, Written};
@@ -46,7 +46,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
         );
     }
     let ca_file = settings.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
-    let network = Network::new(WayOut, Trust::web(ca_file.as_deref())?);
+    let network = Network::new(WayOut, Trust::web(ca_file.as_deref())?, settings.upgrade);
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
 
@@ -54,7 +54,9 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };
     let (cluster, credentials) = block_on(run.issue())??;
 
-    let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing);
+    // With separate ports ssh goes to one that no balancer for the web stands in front of.
+    let upgrade = cluster.tls_routing && network.upgrades();
+    let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing, upgrade);
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
     let names = files.iter().map(File::name).collect::<Vec<_>>().join(", ");
@@ -146,7 +148,7 @@ impl Run<'_> {
             if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await }
         };
         let key = told("certificates", "making the key pair", key).await;
-        let credentials = self.certificates(joined, key?, dialled).await?;
+        let credentials = self.certificates(joined, &cluster, key?, dialled).await?;
         Ok((cluster, credentials))
     }
 
@@ -161,7 +163,6 @@ impl Run<'_> {
         );
         let (ssh, routing) = (&cluster.ssh_proxy, if cluster.tls_routing { "with" } else { "without" });
         log::debug!(target: "discover", "connections to nodes will go to {ssh}, {routing} TLS routing");
-        auth::reaches(&cluster.name)?;
         let key = KeyPair::generate_aside(cluster.suite);
         Ok((cluster, http, key))
     }
@@ -189,6 +190,7 @@ impl Run<'_> {
     async fn certificates(
         &self,
         joined: Joined,
+        cluster: &ClusterInfo,
         key: KeyPair,
         dialled: Option<Stream>,
     ) -> Result<Credentials, Failure> {
@@ -200,11 +202,11 @@ impl Run<'_> {
         }
         let expires = self.now + self.settings.ttl.0;
         let dialled = Cell::new(dialled);
+        let place = Place { network: self.network, proxy: &self.settings.proxy, cluster };
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
-            let (dialled, bot, key) = (dialled.take(), &bot, &key);
+            let (dialled, place, bot, key) = (dialled.take(), &place, &bot, &key);
             async move {
-                let proxy = &self.settings.proxy;
-                let auth = Auth::reach(self.network, dialled, proxy, &bot.cluster, &bot.trust, deadline).await?;
+                let auth = Auth::reach(place, dialled, &bot.cluster, &bot.trust, deadline).await?;
                 bot.ask(&auth, key, expires).await
             }
         })

@@ -21,6 +21,7 @@ use crate::net;
 use crate::net::grpc::{broken, code_name};
 use crate::net::network::{Door, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
+use crate::net::upgrade::Upgrade;
 use crate::net::way_out::WayOut;
 use crate::output::identity_file::{self, Identity};
 use crate::retry::{Awaited, Deadline};
@@ -47,9 +48,6 @@ const PARTING: Duration = Duration::from_millis(250);
 /// # Errors
 /// The identity cannot be used, or the node is not reached.
 pub fn run(flags: &SshProxy) -> Result<(), Failure> {
-    if flags.connection_upgrade {
-        return Err(Error::Upgrade.into());
-    }
     let addr = flags.proxy_server.as_str();
     let proxy: ProxyAddr = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
@@ -65,7 +63,10 @@ pub fn run(flags: &SshProxy) -> Result<(), Failure> {
     let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();
     let port = flags.port.as_deref().filter(|port| !port.is_empty()).unwrap_or("0");
     let target = TargetHost { host_port: format!("{}:{port}", clean(&flags.host, &proxy.host, &cluster)), cluster };
-    Ok(block_on(connect(&proxy, identity, target))??)
+    // Separate ports are never behind a balancer for the web, whatever an old ssh_config says.
+    let upgrade = if flags.connection_upgrade && flags.tls_routing { Upgrade::Always } else { Upgrade::Never };
+    let network = Network::new(WayOut, Trust::web(None)?, upgrade);
+    Ok(block_on(connect(&network, &proxy, identity, target))??)
 }
 
 /// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
@@ -76,12 +77,11 @@ fn clean<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
         .fold(host, |host, suffix| host.strip_suffix(suffix).and_then(|host| host.strip_suffix('.')).unwrap_or(host))
 }
 
-async fn connect(proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {
+async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {
     let deadline = Deadline::after(OPENING);
     let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
     let trust = Trust::cluster(&identity.authorities, client);
-    let network = Network::new(WayOut, Trust::web(None)?);
-    let door = Door { addr: proxy, service: Service::Transport, name: &proxy.host, trust: &trust };
+    let door = Door { addr: proxy, service: Service::Transport, name: &proxy.host, trust: &trust, web_port: true };
     let channel = network.grpc(&door, None, deadline).await?;
 
     let name = target.host_port.clone();
@@ -235,9 +235,6 @@ pub enum Error {
         /// The proxy's words.
         reason: String,
     },
-    /// A load balancer that ends TLS.
-    #[error("--connection-upgrade is not supported yet")]
-    Upgrade,
 }
 
 impl From<Awaited> for Error {
@@ -280,7 +277,6 @@ impl Explain for Error {
             Self::Refused { code: Code::ResourceExhausted, .. } => "Run fewer connections at once, or try again later.",
             Self::Refused { .. } => "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
             Self::Ended { .. } => "Run the command again; if it keeps failing, look at the proxy's log at that time.",
-            Self::Upgrade => "Reach the proxy without a load balancer that ends TLS.",
         }
         .to_owned()
     }
@@ -288,7 +284,7 @@ impl Explain for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Net(error) => error.exit(),
-            Self::Identity { .. } | Self::Upgrade => Exit::BadInput,
+            Self::Identity { .. } => Exit::BadInput,
             Self::Ended { .. } | Self::Refused { code: Code::ResourceExhausted, .. } => Exit::Network,
             Self::Expired { .. } | Self::Node { .. } | Self::Refused { .. } => Exit::Refused,
         }
@@ -301,7 +297,6 @@ impl Explain for Error {
             Self::Expired { .. } => "the-credentials-have-expired",
             Self::Node { .. } | Self::Refused { .. } => "no-connection-to-the-node",
             Self::Ended { .. } => "the-connection-broke",
-            Self::Upgrade => "no-alpn",
         }
     }
 }

@@ -35,8 +35,13 @@ impl Failed {
         match &self.attempt {
             Attempt::Grpc { code, .. } => *code == Code::Unimplemented,
             Attempt::Net(error) => {
-                let elsewhere =
-                    matches!(error, net::Error::NoAlpn { .. } | net::Error::NotGrpc { .. } | net::Error::Tls { .. });
+                let elsewhere = matches!(
+                    error,
+                    net::Error::NoAlpn { .. }
+                        | net::Error::NoUpgrade { .. }
+                        | net::Error::NotGrpc { .. }
+                        | net::Error::Tls { .. }
+                );
                 !self.greeted && (error.is_transient() || elsewhere)
             }
             _ => false,
@@ -52,7 +57,15 @@ impl Transient for Failed {
 
 /// Joins, or finds that there is nobody to join by.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    match retry("join", request.deadline, |deadline| once(request, deadline)).await {
+    let tries = || retry("join", request.deadline, |deadline| once(request, deadline));
+    let mut answer = tries().await;
+    // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: the service may be behind it.
+    if let Err(Failed { attempt: Attempt::Net(_), greeted: false }) = &answer
+        && request.network.finds_balancer(request.proxy, request.deadline).await
+    {
+        answer = tries().await;
+    }
+    match answer {
         Ok(joined) => Ok(Outcome::Joined(joined)),
         Err(failed) if failed.is_absence() => Ok(Outcome::NotThere(failed.attempt)),
         Err(failed) => Err(Error::new(failed.attempt, None)),

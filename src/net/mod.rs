@@ -6,8 +6,11 @@ pub mod discovery;
 pub mod grpc;
 pub mod http;
 pub mod network;
+pub mod proxy_cluster;
 pub mod tls;
+pub mod upgrade;
 pub mod way_out;
+pub mod websocket;
 
 use std::io;
 use std::path::PathBuf;
@@ -86,12 +89,6 @@ pub enum Error {
         /// The name of the alert.
         alert: String,
     },
-    /// Not this way.
-    #[error("the cluster's name has {} characters, more than the 109 that this way to its Auth Service can carry", name.len())]
-    LongName {
-        /// The name.
-        name: String,
-    },
     /// HTTP where gRPC was expected.
     #[error("{addr} answered HTTP {status} where gRPC was expected")]
     NotGrpc {
@@ -129,6 +126,16 @@ pub enum Error {
     NoAlpn {
         /// The server's name.
         host: String,
+    },
+    /// A load balancer ends TLS and does not let Teleport's protocols through in a WebSocket, either.
+    #[error(
+        "{addr} does not let Teleport's protocols through: it ends TLS itself and refuses a connection upgrade (it answered {answer})"
+    )]
+    NoUpgrade {
+        /// `host:port`.
+        addr: String,
+        /// The HTTP status, and what was wrong if it was the right one.
+        answer: String,
     },
     /// The connection broke in the middle.
     #[error("the connection to {addr} broke ({reason})")]
@@ -255,12 +262,15 @@ impl Explain for Error {
                     "The bot is locked, its roles demand a device or an address that this runner does not have, \
                      the certificate has expired, or a clock is wrong."
                 }
-                Self::LongName { .. } => return None,
                 Self::NotGrpc { .. } => "A load balancer in front of the proxy does not pass gRPC on.",
                 Self::WrongName { .. } => "The proxy is known under another name.",
                 Self::WrongTime { .. } => "The certificate was not renewed, or the clock here is wrong.",
                 Self::Tls { .. } => "The port speaks something else than TLS, or only old versions of it.",
                 Self::NoAlpn { .. } => "A load balancer in front of the proxy ends TLS itself.",
+                Self::NoUpgrade { .. } => {
+                    "A load balancer in front of the proxy removes the headers `Connection: Upgrade` and \
+                     `Upgrade: websocket`, or the proxy behind it has no TLS of its own or is older than 15.1."
+                }
                 Self::Broken { .. } => "The proxy was restarted, or something between here and it cut the connection.",
                 Self::NotTeleport { .. } => {
                     "The address is that of another server, or of a page in front of the proxy."
@@ -296,7 +306,6 @@ impl Explain for Error {
             Self::ClientRefused { .. } => {
                 "See `tctl get locks`, the options of the bot's roles, and the clocks of runner and cluster."
             }
-            Self::LongName { .. } => "Clusters with longer names are not supported yet.",
             Self::NotGrpc { .. } => {
                 "Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."
             }
@@ -304,8 +313,12 @@ impl Explain for Error {
             Self::WrongTime { .. } => "Look at the clock of the runner first, then at the certificate.",
             Self::Tls { .. } => "Check the port of PROXY_SERVER (--proxy-server); TLS 1.2 is the least.",
             Self::NoAlpn { .. } => {
-                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). \
-                 Connection upgrades are not supported yet."
+                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
+                 TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address."
+            }
+            Self::NoUpgrade { .. } => {
+                "Let the load balancer pass WebSockets on (nginx: `proxy_http_version 1.1`, and the headers Upgrade \
+                 and Connection), or let it pass TLS through (layer 4)."
             }
             Self::Broken { .. } => "Run the step again; if it keeps failing, look at the proxy's log at that time.",
             Self::NotTeleport { .. } => {
@@ -337,12 +350,12 @@ impl Explain for Error {
             Self::NotOfCluster { .. } => "a-certificate-is-not-the-clusters",
             Self::Certificate { .. } => "the-proxys-certificate-cannot-be-accepted",
             Self::ClientRefused { .. } => "the-cluster-does-not-accept-the-certificate",
-            Self::LongName { .. } => "the-clusters-name-is-too-long",
             Self::NotGrpc { .. } => "not-grpc",
             Self::WrongName { .. } => "the-proxys-certificate-is-for-another-name",
             Self::WrongTime { .. } => "the-proxys-certificate-is-out-of-date",
             Self::Tls { .. } => "no-tls-connection",
             Self::NoAlpn { .. } => "no-alpn",
+            Self::NoUpgrade { .. } => "no-connection-upgrade",
             Self::Broken { .. } => "the-connection-broke",
             Self::NotTeleport { .. } => "not-a-teleport-proxy",
             Self::Status { .. } => "the-proxy-answers-with-an-error",

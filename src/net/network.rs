@@ -1,17 +1,25 @@
-//! From an address to a service, layer by layer: way out, TLS, and what is spoken over it.
+//! From an address to a service, layer by layer: way out, then TLS or a connection upgrade, then what is spoken there.
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use super::grpc::Channel;
 use super::http::Http;
 use super::tls::{self, Service, Trust};
+use super::upgrade::{self, Upgrade};
 use super::way_out::WayOut;
 use super::{Error, Stream};
 use crate::retry::Deadline;
 use crate::settings::ProxyAddr;
 
+/// Whoever does not answer for so long is no load balancer (teleport-join.md 3.3).
+const PROBE: Duration = Duration::from_secs(5);
+
 /// How clusters are reached from here. One for a whole run: what it learns on the way serves the next connection.
 pub struct Network {
     way_out: WayOut,
     web: Trust,
+    upgrade: Cell<Upgrade>,
 }
 
 /// A service at a proxy's address.
@@ -24,12 +32,42 @@ pub struct Door<'a> {
     pub name: &'a str,
     /// Who is believed to be it.
     pub trust: &'a Trust,
+    /// Whether it is a web port, where a load balancer may stand in front.
+    pub web_port: bool,
 }
 
 impl Network {
     /// Leaves by `way_out` and believes `web` on the web.
-    pub fn new(way_out: WayOut, web: Trust) -> Self {
-        Self { way_out, web }
+    pub fn new(way_out: WayOut, web: Trust, upgrade: Upgrade) -> Self {
+        Self { way_out, web, upgrade: Cell::new(upgrade) }
+    }
+
+    /// Whether connections are upgraded, as far as is known now.
+    pub fn upgrades(&self) -> bool {
+        self.upgrade.get() == Upgrade::Always
+    }
+
+    /// Looks whether something in front of the proxy takes its protocols away, as Teleport's own clients do
+    /// (teleport-join.md 3.3). True if that is news.
+    pub async fn finds_balancer(&self, proxy: &ProxyAddr, deadline: Deadline) -> bool {
+        if self.upgrade.get() != Upgrade::WhereNeeded {
+            return false;
+        }
+        let probe = async {
+            let stream = self.dial(proxy, deadline).await?;
+            tls::connect(stream, &proxy.host, &Service::ReverseTunnel, &self.web, deadline).await
+        };
+        matches!(tokio::time::timeout(PROBE, probe).await, Ok(Err(Error::NoAlpn { .. }))) && self.upgrade_from_now_on()
+    }
+
+    /// Connections to the web port want an upgrade; true if that is news, and may help.
+    fn upgrade_from_now_on(&self) -> bool {
+        let news = self.upgrade.get() == Upgrade::WhereNeeded;
+        if news {
+            log::info!(target: "discover", "a load balancer in front ends TLS: going on by connection upgrade (WebSocket)");
+            self.upgrade.set(Upgrade::Always);
+        }
+        news
     }
 
     /// A connection that nothing has been said on yet.
@@ -55,20 +93,62 @@ impl Network {
     /// # Errors
     /// It is not reached.
     pub async fn join(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<Channel, Error> {
-        let door = Door { addr: proxy, service: Service::Join, name: &proxy.host, trust: &self.web };
-        self.grpc(&door, None, deadline).await
+        let door = |trust| Door { addr: proxy, service: Service::Join, name: &proxy.host, trust, web_port: true };
+        if !self.upgrades() {
+            match self.straight(&door(&self.web), None, deadline).await {
+                Err(Error::NoAlpn { .. }) if self.upgrade_from_now_on() => {}
+                answer => return answer,
+            }
+        }
+        self.upgraded(&door(&Trust::inside()), None, deadline).await
     }
 
-    /// A connection to a gRPC service. `dialled` is one to its address that is open already.
+    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is one to its address that is
+    /// open already.
     ///
     /// # Errors
     /// It is not reached.
     pub async fn grpc(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
-        let stream = match dialled {
-            Some(stream) => stream,
-            None => self.dial(door.addr, deadline).await?,
+        if door.web_port && self.upgrades() {
+            return self.upgraded(door, dialled, deadline).await;
+        }
+        let error = match self.straight(door, dialled, deadline).await {
+            // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
+            Err(error @ (Error::NoAlpn { .. } | Error::NotOfCluster { .. })) if door.web_port => error,
+            answer => return answer,
         };
+        if self.upgrade.get() == Upgrade::Never {
+            return Err(error);
+        }
+        match (self.upgraded(door, None, deadline).await, error) {
+            (Ok(channel), _) => {
+                self.upgrade_from_now_on();
+                Ok(channel)
+            }
+            // That the certificate is a wrong one was no mistake, then.
+            (Err(_), error @ Error::NotOfCluster { .. }) => Err(error),
+            (Err(refused), _) => Err(refused),
+        }
+    }
+
+    async fn straight(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
+        let stream = self.dialled(door, dialled, deadline).await?;
         let stream = tls::connect(stream, door.name, &door.service, door.trust, deadline).await?;
         Channel::over(stream, door.addr).await
+    }
+
+    async fn upgraded(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
+        let stream = self.dialled(door, dialled, deadline).await?;
+        let stream = tls::connect(stream, &door.addr.host, &Service::Balancer, &self.web, deadline).await?;
+        let stream = upgrade::through(stream, &door.addr.to_string(), &door.service, deadline).await?;
+        let stream = tls::connect(stream, door.name, &door.service, door.trust, deadline).await?;
+        Channel::over(stream, door.addr).await
+    }
+
+    async fn dialled(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Stream, Error> {
+        match dialled {
+            Some(stream) => Ok(stream),
+            None => self.dial(door.addr, deadline).await,
+        }
     }
 }

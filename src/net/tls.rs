@@ -8,17 +8,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::discovery::ClusterName;
 use super::{Error, Stream};
 use crate::error::foreign;
 use crate::retry::{Awaited, Deadline};
+use crate::x509::X509;
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
@@ -29,8 +34,14 @@ pub enum Service {
     Join,
     /// The cluster's Auth Service.
     Auth(ClusterName),
+    /// The cluster's Auth Service, through the transport service: nobody routes by name there.
+    AuthInside,
     /// The transport service: connections to nodes.
     Transport,
+    /// Nothing that we want: only a Teleport proxy knows the name.
+    ReverseTunnel,
+    /// A load balancer, which is asked for a connection upgrade.
+    Balancer,
 }
 
 impl Service {
@@ -41,7 +52,11 @@ impl Service {
             Self::Join => &["teleport-proxy-grpc", "h2"],
             // The name comes first to be routed by, `h2` is what Auth itself knows.
             Self::Auth(cluster) => &[&format!("teleport-auth@{}", cluster.auth_server_name()), "h2"],
+            Self::AuthInside => &["h2"],
             Self::Transport => &["teleport-proxy-ssh-grpc", "h2"],
+            Self::ReverseTunnel => &["teleport-reversetunnel"],
+            // As Teleport's own clients do: whoever sees no name expects HTTP/1.1.
+            Self::Balancer => &[],
         };
         names.iter().map(|name| name.as_bytes().to_vec()).collect()
     }
@@ -50,8 +65,16 @@ impl Service {
 /// Who is believed to be the server, and who we are.
 #[derive(Clone)]
 pub struct Trust {
-    roots: Arc<RootCertStore>,
+    servers: Servers,
     client: Option<Arc<ClientIdentity>>,
+}
+
+#[derive(Clone)]
+enum Servers {
+    /// Those that these authorities have signed.
+    SignedBy(Arc<RootCertStore>),
+    /// Whatever says that it is a Teleport server.
+    Teleport,
 }
 
 /// A client certificate and its key.
@@ -79,7 +102,7 @@ impl Trust {
                 return Err(unusable("there is no certificate in it".to_owned()));
             }
         }
-        Ok(Self { roots: Arc::new(roots), client: None })
+        Ok(Self { servers: Servers::SignedBy(Arc::new(roots)), client: None })
     }
 
     /// The cluster's own authorities, and the certificate that we show.
@@ -89,13 +112,22 @@ impl Trust {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(authorities.into_iter().cloned());
-        Self { roots: Arc::new(roots), client: Some(Arc::new(client)) }
+        Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
+    }
+
+    /// For a join inside of a connection upgrade. The proxy shows a certificate of the host CA there, which only the
+    /// join makes known; who is talked to was found out by the TLS around the upgrade. So a certificate with the name
+    /// that all servers of Teleport have will do, as it does for Teleport's own clients (teleport-join.md 3.3).
+    pub fn inside() -> Self {
+        Self { servers: Servers::Teleport, client: None }
     }
 
     fn config(&self, service: &Service) -> Result<ClientConfig, rustls::Error> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.roots.clone());
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let builder = match &self.servers {
+            Servers::SignedBy(roots) => builder.with_root_certificates(roots.clone()),
+            Servers::Teleport => builder.dangerous().with_custom_certificate_verifier(Arc::new(TeleportServer)),
+        };
         let mut config = match &self.client {
             None => builder.with_no_client_auth(),
             Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
@@ -104,6 +136,52 @@ impl Trust {
         // Every connection of a run goes to another service: there is nothing to resume.
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
+    }
+}
+
+/// See [`Trust::inside`].
+#[derive(Debug)]
+struct TeleportServer;
+
+impl ServerCertVerifier for TeleportServer {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        const NAME: &str = "teleport.cluster.local";
+        let name = ServerName::try_from(NAME).map_err(|_| CertificateError::NotValidForName)?;
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)?;
+        let x509 = X509::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        match x509.not_after().duration_since(UNIX_EPOCH) {
+            Ok(end) if end.as_secs() > now.as_secs() => Ok(ServerCertVerified::assertion()),
+            _ => Err(CertificateError::Expired.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -135,7 +213,7 @@ pub async fn connect(
     let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
     let stream = deadline.bound(awaited, handshake).await?;
     // A web server may leave HTTP/1.1 unsaid; every other service must have been picked by name.
-    if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web) {
+    if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web | Service::Balancer) {
         return Err(Error::NoAlpn { host: server.to_owned() });
     }
     Ok(Box::new(stream))
@@ -185,7 +263,10 @@ fn explain_web(server: &str, error: &std::io::Error) -> Error {
             }
             _ => Error::Certificate { host, reason: foreign(&tls.to_string()) },
         },
-        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => Error::NoAlpn { host },
+        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
+        | rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
+            Error::NoAlpn { host }
+        }
         _ => Error::Tls { host, reason: foreign(&tls.to_string()) },
     }
 }

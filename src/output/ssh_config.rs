@@ -20,6 +20,8 @@ pub struct Paths {
     pub proxy: ProxyAddr,
     /// Everything goes through the web port.
     pub tls_routing: bool,
+    /// There it goes through a connection upgrade.
+    pub upgrade: bool,
 }
 
 /// The destination has a name that `ssh_config` cannot hold.
@@ -62,8 +64,8 @@ pub fn nameable(destination: &Path) -> Result<String, Unnameable> {
 
 impl Paths {
     /// `destination` is what [`nameable`] gave.
-    pub fn new(destination: String, proxy: ProxyAddr, tls_routing: bool) -> Self {
-        Self { destination, proxy, tls_routing }
+    pub fn new(destination: String, proxy: ProxyAddr, tls_routing: bool, upgrade: bool) -> Self {
+        Self { destination, proxy, tls_routing, upgrade }
     }
 
     /// A path in double quotes; `%` begins a token in most directives that take paths.
@@ -76,13 +78,14 @@ impl Paths {
     fn proxy_command(&self, cluster: &ClusterName) -> String {
         let shell = |text: &str| format!("'{}'", text.replace('\'', r#"'"'"'"#)).replace('%', "%%");
         format!(
-            "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} \
-             --no-connection-upgrade --resume --user='%r' --host='%h' --port='%p'",
+            "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {} \
+             --resume --user='%r' --host='%h' --port='%p'",
             shell(&format!("{}/{}", self.destination, super::BINARY)),
             shell(&self.destination),
             shell(&self.proxy.to_string()),
             shell(cluster.as_str()),
             if self.tls_routing { "--tls-routing" } else { "--no-tls-routing" },
+            if self.upgrade { "--connection-upgrade" } else { "--no-connection-upgrade" },
         )
     }
 

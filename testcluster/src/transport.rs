@@ -40,6 +40,14 @@ impl TransportApi {
 #[tonic::async_trait]
 impl TransportService for TransportApi {
     type ProxySSHStream = ReceiverStream<Result<pb::ProxySshResponse, Status>>;
+    type ProxyClusterStream = ReceiverStream<Result<pb::ProxyClusterResponse, Status>>;
+
+    async fn proxy_cluster(
+        &self,
+        _request: Request<Streaming<pb::ProxyClusterRequest>>,
+    ) -> Result<Response<Self::ProxyClusterStream>, Status> {
+        Err(Status::unimplemented("ProxyCluster"))
+    }
 
     async fn proxy_ssh(
         &self,

@@ -190,7 +190,6 @@ pub(crate) fn certificates() -> Vec<Failure> {
         faulty("ssh-certificate-of-another-authority", Fault::SshCertOfOtherCa),
         faulty("tls-certificate-of-another-authority", Fault::TlsCertOfOtherCa),
         faulty("host-ca-of-another-cluster", Fault::WrongHostCa),
-        Failure::new("cluster-name-too-long", 5).at(Testcluster::builder().name("c.".repeat(51) + "examples")),
         faulty("no-certificate-authorities", Fault::EmptyCaList),
     ]
 }

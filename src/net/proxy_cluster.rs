@@ -1,0 +1,78 @@
+//! Bytes to the Auth Service of a cluster through the proxy's transport service (route B of
+//! teleport-issue-and-outputs.md 1.5): for proxies that have several ports, and where the cluster's name is too long for
+//! ALPN.
+
+use std::io;
+
+use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
+use teleport_api::teleport::transport::v1::{Frame, ProxyClusterRequest};
+use tokio::io::{AsyncReadExt as _, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::StreamReader;
+use tonic::Status;
+
+use super::Stream;
+use super::discovery::ClusterName;
+use super::grpc::{Channel, code_name};
+use crate::error::nested;
+
+/// The largest frame that Teleport itself sends, in bytes (teleport-ssh-proxy.md 2.3).
+const FRAME: usize = 16 * 1024;
+
+/// Frames under way in one direction.
+const FRAMES: usize = 16;
+
+/// A connection to the Auth Service of `cluster`. It is open at once: there is no answer but that of Auth, and a refusal
+/// is what reading it fails with.
+pub fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
+    let (write, written) = tokio::io::duplex(FRAME);
+    let (say, said) = mpsc::channel(FRAMES);
+    let (hear, heard) = mpsc::channel(FRAMES);
+    tokio::spawn(send(written, cluster.to_string(), say));
+    tokio::spawn(receive(channel.clone(), said, hear));
+    Box::new(tokio::io::join(StreamReader::new(ReceiverStream::new(heard)), write))
+}
+
+/// From us. The first frame says to which cluster.
+async fn send(mut from: DuplexStream, cluster: String, to: mpsc::Sender<ProxyClusterRequest>) {
+    let mut cluster = Some(cluster);
+    let mut buffer = vec![0; FRAME];
+    // Never an empty frame; the end of what we say is the end of the stream.
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let payload = buffer.get(..length).unwrap_or_default().to_vec();
+        let request =
+            ProxyClusterRequest { cluster: cluster.take().unwrap_or_default(), frame: Some(Frame { payload }) };
+        if to.send(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// To us, and why it ended if it did not end well.
+async fn receive(
+    channel: Channel,
+    said: mpsc::Receiver<ProxyClusterRequest>,
+    to: mpsc::Sender<io::Result<io::Cursor<Vec<u8>>>>,
+) {
+    let mut client = TransportServiceClient::with_origin(channel.clone(), channel.origin());
+    let talk = async {
+        let mut answers = client.proxy_cluster(ReceiverStream::new(said)).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            let payload = answer.frame.map(|frame| frame.payload).unwrap_or_default();
+            if to.send(Ok(io::Cursor::new(payload))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok::<(), Status>(())
+    };
+    let ended = tokio::select! {
+        ended = talk => ended,
+        // Nobody listens any more, though nothing comes.
+        () = to.closed() => return,
+    };
+    if let Err(status) = ended {
+        let reason = format!("the proxy says: {} ({})", nested(status.message()), code_name(status.code()));
+        let _ = to.send(Err(io::Error::other(reason))).await;
+    }
+}

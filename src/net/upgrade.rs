@@ -1,0 +1,186 @@
+//! Connection upgrade: Teleport's protocols inside a WebSocket, where a load balancer in front of the proxy ends TLS and
+//! so takes the protocol names (ALPN) away (teleport-join.md 3.3, teleport-ssh-proxy.md 3).
+
+use base64ct::{Base64, Encoding as _};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper::header::{
+    CONNECTION, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rand_core::{OsRng, RngCore as _};
+
+use super::tls::Service;
+use super::websocket::WebSocket;
+use super::{Error, Stream, broken};
+use crate::retry::{Awaited, Deadline};
+
+/// Where tbot is told whether connections are to be upgraded.
+pub const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
+
+/// Whether connections are to be upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Where one without has shown that it is needed.
+    WhereNeeded,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Upgrade {
+    /// What tbot's [`VARIABLE`] says of this address (`host:port`): items of the form
+    /// `<addr>=<bool>`, or `<bool>` for all others, with `,` or `;` between them. A variable that does not mention the
+    /// address says no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
+    pub fn of_variable(text: Option<&str>, addr: &str) -> Self {
+        let Some(text) = text else {
+            return Self::WhereNeeded;
+        };
+        let items = || text.split([',', ';']);
+        let own = items().find_map(|item| item.split_once(&format!("{addr}=")));
+        let says = match own {
+            Some((_, value)) => boolean(value),
+            None => items().filter_map(boolean).next_back(),
+        };
+        if says == Some(true) { Self::Always } else { Self::Never }
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "yeah" | "y" | "true" | "1" | "on" => Some(true),
+        "no" | "nope" | "n" | "false" | "0" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// What a server adds to the key before it hashes it (RFC 6455, section 1.3).
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The way through a load balancer: `stream` is a TLS connection to it. What comes back leads to the proxy itself, which
+/// expects TLS inside.
+///
+/// # Errors
+/// The upgrade is refused, or the connection breaks.
+pub async fn through(stream: Stream, addr: &str, service: &Service, deadline: Deadline) -> Result<Stream, Error> {
+    let awaited = Awaited { addr: addr.to_owned(), what: "a connection upgrade" };
+    deadline.bound(awaited, ask(stream, addr, protocol(service))).await
+}
+
+/// The proxy pings long connections, so that nothing on the way takes them for dead. Those to its own services are short.
+fn protocol(service: &Service) -> &'static str {
+    match service {
+        Service::Web | Service::Join => "alpn",
+        _ => "alpn-ping",
+    }
+}
+
+async fn ask(stream: Stream, addr: &str, protocol: &'static str) -> Result<Stream, Error> {
+    let broken = |error: hyper::Error| broken(addr, &error);
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(connection.with_upgrades());
+    let key = key();
+    let request = Request::builder()
+        .uri("/webapi/connectionupgrade")
+        .header(HOST, addr)
+        .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")))
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, &key)
+        .header(SEC_WEBSOCKET_PROTOCOL, protocol)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| super::broken(addr, &error))?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    check(&response, addr, &key, protocol)?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
+    Ok(Box::new(WebSocket::new(TokioIo::new(upgraded))))
+}
+
+/// Base64 of 16 random bytes.
+fn key() -> String {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    Base64::encode_string(&bytes)
+}
+
+/// Whether the server has understood.
+fn check<B>(response: &Response<B>, addr: &str, key: &str, protocol: &str) -> Result<(), Error> {
+    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let refused = |answer: String| Err(Error::NoUpgrade { addr: addr.to_owned(), answer });
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {}
+        // For the moment only.
+        status @ (StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT) => {
+            let message = "to a connection upgrade".to_owned();
+            return Err(Error::Status { addr: addr.to_owned(), status: status.as_u16(), message });
+        }
+        status => return refused(status.as_u16().to_string()),
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
+    if header(SEC_WEBSOCKET_ACCEPT) != Some(&Base64::encode_string(digest.as_ref())) {
+        return refused("101 for something else".to_owned());
+    }
+    match header(SEC_WEBSOCKET_PROTOCOL) {
+        Some(answer) if answer == protocol => Ok(()),
+        _ => refused(format!("101 without the protocol {protocol}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_variable_says() {
+        use Upgrade::{Always, Never, WhereNeeded};
+        assert_eq!(Upgrade::of_variable(None, "a:443"), WhereNeeded);
+        for (text, expected) in [
+            ("true", Always),
+            ("YES", Always),
+            ("0", Never),
+            ("b:443=true", Never),
+            ("a:443=on", Always),
+            ("true;a:443=off", Never),
+            ("a:443=maybe,true", Never),
+            ("no,a:443=1,a:443=0", Always),
+            ("no,b:443=1,yes", Always),
+            ("xa:443=1", Always),
+            ("t", Never),
+            (" true", Never),
+        ] {
+            assert_eq!(Upgrade::of_variable(Some(text), "a:443"), expected, "{text}");
+        }
+    }
+
+    fn answer(status: u16, headers: &[(&str, &str)]) -> Result<(), String> {
+        let response =
+            headers.iter().fold(Response::builder().status(status), |b, (name, value)| b.header(*name, *value));
+        // The example of RFC 6455, section 1.3.
+        check(&response.body(()).unwrap(), "p:443", "dGhlIHNhbXBsZSBub25jZQ==", "alpn").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn answers() {
+        let accept = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(answer(101, &[accept, ("sec-websocket-protocol", "alpn")]), Ok(()));
+        for (status, headers) in [
+            (101, &[accept][..]),
+            (101, &[accept, ("sec-websocket-protocol", "alpn-ping")]),
+            (101, &[("sec-websocket-accept", "else"), ("sec-websocket-protocol", "alpn")]),
+            (200, &[]),
+            (404, &[]),
+        ] {
+            let error = answer(status, headers).unwrap_err();
+            assert!(error.contains("connection upgrade"), "{error}");
+        }
+        assert_eq!(answer(503, &[]).unwrap_err(), "p:443 answered 503 (to a connection upgrade)");
+    }
+}
