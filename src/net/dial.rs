@@ -23,7 +23,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
 pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, Error> {
-    deadline.bound(Awaited { addr: addr.to_string(), what: super::TCP }, connect_any(addr)).await
+    deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
 async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {

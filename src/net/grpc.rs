@@ -91,7 +91,7 @@ pub fn broken(status: &Status, addr: &str) -> Option<Error> {
     let source = std::error::Error::source(status)?;
     match source.downcast_ref::<NotGrpc>() {
         Some(NotGrpc(status)) => Some(Error::NotGrpc { addr: addr.to_owned(), status: *status }),
-        None => Some(super::broken(addr, source)),
+        None => Some(super::error::broken(addr, source)),
     }
 }
 

@@ -8,7 +8,8 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 
-use super::{Error, Stream, broken};
+use super::error::broken;
+use super::{Error, Stream};
 use crate::retry::{Awaited, Deadline};
 
 /// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
