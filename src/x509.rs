@@ -1,5 +1,6 @@
 //! What we read of X.509 certificates.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
@@ -7,6 +8,8 @@ use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::pem::LineEnding;
 use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -84,9 +87,44 @@ impl X509 {
         texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
     }
 
+    /// Who signed it, as a person reads it: common name and organization.
+    pub fn issuer(&self) -> String {
+        described(&self.parsed.tbs_certificate.issuer)
+    }
+
+    /// Whom it is for, as a person reads it.
+    pub fn subject(&self) -> String {
+        described(&self.parsed.tbs_certificate.subject)
+    }
+
+    /// The names and addresses of the server that it is for.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.parsed.tbs_certificate.get::<SubjectAltName>().ok().flatten();
+        let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
+        let text = |name| match name {
+            GeneralName::DnsName(name) => Some(name.to_string()),
+            GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
+                v4 if v4.len() == 4 => <[u8; 4]>::try_from(v4).ok().map(|v4| IpAddr::from(v4).to_string()),
+                v6 => <[u8; 16]>::try_from(v6).ok().map(|v6| IpAddr::from(v6).to_string()),
+            },
+            _ => None,
+        };
+        names.into_iter().filter_map(text).collect()
+    }
+
     /// The issuer's organization: the cluster (teleport-issue-and-outputs.md 1.2).
     pub fn issuer_organization(&self) -> Option<String> {
         texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
+    }
+}
+
+/// `Common Name (Organization)`, or what there is of it.
+fn described(name: &Name) -> String {
+    let first = |attribute| texts(name, attribute).into_iter().next();
+    match (first(COMMON_NAME), first(ORGANIZATION)) {
+        (Some(name), Some(organization)) if organization != name => format!("{name} ({organization})"),
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) => "an authority without a name".to_owned(),
     }
 }
 

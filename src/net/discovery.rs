@@ -128,13 +128,24 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
         (200, Some(find)) => info(proxy, find),
         // A proxy that is overloaded or cut off from Auth says so in JSON; anything in front of it, mostly in HTML.
         (status, _) if status == 429 || status >= 500 => {
-            Err(Error::Status { addr: addr(), status, message: error_message(&answer.body) })
+            let message = error_message(&answer.body);
+            Err(Error::Status { addr: addr(), status, message: format!("{message}{}", by(answer)) })
+        }
+        (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.leads_to) => {
+            Err(Error::Redirect { addr: addr(), status, to: foreign(&answer.leads_to) })
         }
         (status, _) => {
             let kind = if answer.content_type.is_empty() { "no content type" } else { &answer.content_type };
-            Err(Error::NotTeleport { addr: addr(), found: foreign(&format!("/webapi/find answered {status}, {kind}")) })
+            let found = format!("/webapi/find answered {status}, {}{}", foreign(kind), by(answer));
+            Err(Error::NotTeleport { addr: addr(), found })
         }
     }
+}
+
+/// Who answered, where it says so; Teleport does not.
+fn by(answer: &Answer) -> String {
+    let server = foreign(&answer.server);
+    if server.is_empty() { server } else { format!(", by {server}") }
 }
 
 fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {
@@ -207,7 +218,13 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, content_type: &str, body: &str) -> Answer {
-        Answer { status, content_type: content_type.to_owned(), body: body.as_bytes().to_vec() }
+        Answer {
+            status,
+            content_type: content_type.to_owned(),
+            server: String::new(),
+            leads_to: String::new(),
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     fn found(body: &str) -> Result<ClusterInfo, Error> {
@@ -252,6 +269,12 @@ mod tests {
             let error = read(&proxy, &answer(status, "text/html", body)).unwrap_err();
             assert!(matches!(error, Error::NotTeleport { .. }), "{status} {body}");
         }
+        let nginx = Answer { server: "nginx/1.24".to_owned(), ..answer(404, "text/html", "<html>") };
+        let error = read(&proxy, &nginx).unwrap_err().to_string();
+        assert!(error.ends_with("(/webapi/find answered 404, text/html, by nginx/1.24)"), "{error}");
+        let portal = Answer { leads_to: "login.example.com".to_owned(), ..answer(302, "text/html", "") };
+        let error = read(&proxy, &portal).unwrap_err();
+        assert!(matches!(&error, Error::Redirect { to, .. } if to == "login.example.com"), "{error}");
         let error =
             read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
         assert_eq!(error.to_string(), "told.example:3080 answered 502 (no: auth)");

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::shown::Signer;
 use crate::error::{Exit, Explain, foreign};
 use crate::retry::{Awaited, Transient};
 use crate::settings::ProxyAddr;
@@ -38,10 +39,20 @@ pub enum Error {
         waiting_for: &'static str,
     },
     /// The chain ends at a root that we do not trust.
-    #[error("the certificate of {host} is not signed by an authority that is trusted here")]
+    #[error("the certificate of {host} is not signed by an authority that is trusted here, but by {signer}")]
     Untrusted {
         /// The server's name.
         host: String,
+        /// Who signed it.
+        signer: Signer,
+    },
+    /// Auth or the transport service show a certificate that is none of any Teleport cluster.
+    #[error("{host} has a certificate of {signer}, not of the cluster: TLS ends before it gets there")]
+    EndsTls {
+        /// The server's name.
+        host: String,
+        /// Who signed it.
+        signer: Signer,
     },
     /// Auth or the transport service show a certificate that the cluster's host CA did not sign, or for another name.
     #[error("the certificate of {host} is not one of the cluster's host CA ({reason})")]
@@ -83,13 +94,37 @@ pub enum Error {
         /// The names in the certificate.
         names: String,
     },
-    /// Expired, or from the future.
-    #[error("the certificate of {host} {problem}")]
-    WrongTime {
+    /// It was good once.
+    #[error("the certificate of {host} has expired{times}")]
+    Expired {
         /// The server's name.
         host: String,
-        /// "has expired", "is not valid yet".
-        problem: &'static str,
+        /// Until when it was valid, and what time it is here; may be empty.
+        times: String,
+    },
+    /// It is from the future.
+    #[error("the certificate of {host} is not valid yet{times}")]
+    NotYetValid {
+        /// The server's name.
+        host: String,
+        /// From when on it is valid, and what time it is here; may be empty.
+        times: String,
+    },
+    /// Another protocol, before the handshake could begin.
+    #[error("{host} does not speak TLS on that port: it is {found}")]
+    NotTls {
+        /// The server's name.
+        host: String,
+        /// What it speaks.
+        found: String,
+    },
+    /// TLS, but not the same.
+    #[error("{host} and this program have no {lacking} in common")]
+    OldTls {
+        /// The server's name.
+        host: String,
+        /// What they do not have.
+        lacking: &'static str,
     },
     /// Any other failure of the handshake.
     #[error("no TLS connection to {host} ({reason})")]
@@ -106,7 +141,9 @@ pub enum Error {
         host: String,
     },
     /// A load balancer ends TLS and does not let Teleport's protocols through in a WebSocket, either.
-    #[error("{addr} does not let Teleport's protocols through: it ends TLS itself and refuses a connection upgrade (it answered {answer})")]
+    #[error(
+        "{addr} does not let Teleport's protocols through: it ends TLS itself and refuses a connection upgrade (it answered {answer})"
+    )]
     NoUpgrade {
         /// `host:port`.
         addr: String,
@@ -128,6 +165,16 @@ pub enum Error {
         addr: String,
         /// What it answered.
         found: String,
+    },
+    /// Reached, and sent away: a sign-in page, or a new address.
+    #[error("{addr} is not a Teleport proxy (/webapi/find answered {status} and leads to {to})")]
+    Redirect {
+        /// `host:port`.
+        addr: String,
+        /// The HTTP status.
+        status: u16,
+        /// The host that it leads to: the rest may hold a secret.
+        to: String,
     },
     /// An HTTP error of the proxy.
     #[error("{addr} answered {status} ({message})")]
@@ -177,6 +224,8 @@ impl Error {
             Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },
             Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
             Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
+            // Whoever ends TLS does it at the proxy's address.
+            Self::EndsTls { signer, .. } => Self::EndsTls { host: proxy.host.clone(), signer },
             Self::Tls { reason, .. } => Self::Tls { host, reason },
             // It is the proxy that picks the protocol.
             Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
@@ -219,6 +268,7 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         Some(
             match self {
+                Self::Untrusted { signer, .. } => return Some(signer.likely_cause()),
                 Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
                 Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
                     "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
@@ -227,11 +277,9 @@ impl Explain for Error {
                     "A firewall drops the connection, or the proxy is only reachable from another network."
                 }
                 Self::Late { .. } => "The proxy, or something in front of it, takes the connection and then hangs.",
-                Self::Untrusted { .. } => {
-                    "The cluster has a certificate of a private authority, or a company proxy inspects TLS."
-                }
+                Self::EndsTls { .. } => "A load balancer or a gateway in front of the proxy ends TLS itself.",
                 Self::NotOfCluster { .. } => {
-                    "The host CA was rotated since the credentials were issued, or something in between ends TLS."
+                    "The host CA was rotated since the credentials were issued, or the address leads to another cluster."
                 }
                 Self::Certificate { .. } => "The certificate was made for something else, or by a tool with a mistake.",
                 Self::ClientRefused { .. } => {
@@ -240,8 +288,11 @@ impl Explain for Error {
                 }
                 Self::NotGrpc { .. } => "A load balancer in front of the proxy does not pass gRPC on.",
                 Self::WrongName { .. } => "The proxy is known under another name.",
-                Self::WrongTime { .. } => "The certificate was not renewed, or the clock here is wrong.",
-                Self::Tls { .. } => "The port speaks something else than TLS, or only old versions of it.",
+                Self::Expired { .. } => "The certificate was not renewed, or the clock here is ahead.",
+                Self::NotYetValid { .. } => "The clock here is behind.",
+                Self::NotTls { .. } => "The port is that of another service.",
+                Self::OldTls { .. } => "The proxy, or what ends TLS in front of it, is old or set up for old clients.",
+                Self::Tls { .. } => "The port is that of another service, or something in between meddles with TLS.",
                 Self::NoAlpn { .. } => "A load balancer in front of the proxy ends TLS itself.",
                 Self::NoUpgrade { .. } => {
                     "A load balancer in front of the proxy removes the headers `Connection: Upgrade` and \
@@ -250,6 +301,9 @@ impl Explain for Error {
                 Self::Broken { .. } => "The proxy was restarted, or something between here and it cut the connection.",
                 Self::NotTeleport { .. } => {
                     "The address is that of another server, or of a page in front of the proxy."
+                }
+                Self::Redirect { .. } => {
+                    "An access gateway in front of the proxy wants a person to sign in, or the cluster has moved."
                 }
                 Self::Status { status: 429, .. } => "Too many requests came from this address.",
                 Self::Status { .. } => "The proxy, or its Auth Service behind it, has a problem.",
@@ -261,6 +315,7 @@ impl Explain for Error {
 
     fn what_to_do(&self) -> String {
         match self {
+            Self::Untrusted { signer, .. } => return signer.what_to_do(),
             Self::Resolve { .. } => {
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."
             }
@@ -271,12 +326,11 @@ impl Explain for Error {
                 "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
                  (--timeout); if it does not answer, ask whoever runs the cluster."
             }
-            Self::Untrusted { .. } => {
-                "Name a PEM file with the authority's certificate by CA_FILE (or SSL_CERT_FILE). \
-                 It is trusted in addition to the public ones."
+            Self::EndsTls { .. } => {
+                "Let it pass TLS through to the proxy (layer 4), or reach the proxy without it."
             }
             Self::NotOfCluster { .. } => {
-                "Run teleport-pipe again in this step. If that does not help, let TLS pass through to the proxy (layer 4)."
+                "Run teleport-pipe again in this step. If that does not help, see where the address leads."
             }
             Self::Certificate { .. } => "Give the proxy a certificate that browsers accept, too.",
             Self::ClientRefused { .. } => {
@@ -286,8 +340,11 @@ impl Explain for Error {
                 "Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."
             }
             Self::WrongName { .. } => "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
-            Self::WrongTime { .. } => "Look at the clock of the runner first, then at the certificate.",
-            Self::Tls { .. } => "Check the port of PROXY_SERVER (--proxy-server); TLS 1.2 is the least.",
+            Self::Expired { .. } | Self::NotYetValid { .. } => "Look at the clock of the runner first, then at the certificate.",
+            Self::NotTls { .. } | Self::Tls { .. } => {
+                "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface."
+            }
+            Self::OldTls { .. } => "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
             Self::NoAlpn { .. } => {
                 "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
                  TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address."
@@ -300,6 +357,10 @@ impl Explain for Error {
             Self::NotTeleport { .. } => {
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
                  `curl https://<proxy>/webapi/find` must answer with JSON."
+            }
+            Self::Redirect { .. } => {
+                "If that is where you log in to Teleport, it is the address for PROXY_SERVER (--proxy-server). \
+                 If it is a sign-in page, let the runner past the gateway."
             }
             Self::Status { status: 429, .. } => "Run the step again later, or fewer at once.",
             Self::Status { .. } => "Run the step again; if it keeps failing, ask whoever runs the cluster.",
@@ -323,17 +384,21 @@ impl Explain for Error {
             Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
             Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
             Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",
+            Self::EndsTls { .. } => "tls-ends-before-the-cluster",
             Self::NotOfCluster { .. } => "a-certificate-is-not-the-clusters",
             Self::Certificate { .. } => "the-proxys-certificate-cannot-be-accepted",
             Self::ClientRefused { .. } => "the-cluster-does-not-accept-the-certificate",
             Self::NotGrpc { .. } => "not-grpc",
             Self::WrongName { .. } => "the-proxys-certificate-is-for-another-name",
-            Self::WrongTime { .. } => "the-proxys-certificate-is-out-of-date",
+            Self::Expired { .. } | Self::NotYetValid { .. } => "the-proxys-certificate-is-out-of-date",
+            Self::NotTls { .. } => "the-port-does-not-speak-tls",
+            Self::OldTls { .. } => "no-tls-in-common",
             Self::Tls { .. } => "no-tls-connection",
             Self::NoAlpn { .. } => "no-alpn",
             Self::NoUpgrade { .. } => "no-connection-upgrade",
             Self::Broken { .. } => "the-connection-broke",
             Self::NotTeleport { .. } => "not-a-teleport-proxy",
+            Self::Redirect { .. } => "the-proxy-leads-elsewhere",
             Self::Status { .. } => "the-proxy-answers-with-an-error",
             Self::CaFile { .. } => "the-ca-file-cannot-be-used",
         }

@@ -4,8 +4,8 @@
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, SERVER, USER_AGENT};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::error::broken;
@@ -27,6 +27,10 @@ pub struct Answer {
     pub status: u16,
     /// Without parameters, in lower case; empty if not given.
     pub content_type: String,
+    /// What serves there, by its own account; empty if not given.
+    pub server: String,
+    /// The host that a redirect leads to; empty if it is none, or names none.
+    pub leads_to: String,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -65,8 +69,10 @@ impl Http {
         self.sender.ready().await.map_err(|error| broken(addr, &error))?;
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
         let status = response.status().as_u16();
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let server = header(SERVER).to_owned();
+        let leads_to = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
+        let content_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| match error
             .is::<LengthLimitError>()
         {
@@ -76,6 +82,12 @@ impl Http {
             },
             false => broken(addr, &*error),
         })?;
-        Ok(Answer { status, content_type, body: body.to_bytes().to_vec() })
+        Ok(Answer {
+            status,
+            content_type,
+            server,
+            leads_to: leads_to.unwrap_or_default(),
+            body: body.to_bytes().to_vec(),
+        })
     }
 }

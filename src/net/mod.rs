@@ -1,6 +1,8 @@
 //! Reaching the cluster. Layers from below: [`dial`], [`way_out`], [`tls`], then [`http`] or [`grpc`] over it; a [`network`]
 //! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
 
+pub mod any_teleport;
+pub mod beginning;
 pub mod dial;
 pub mod discovery;
 pub mod error;
@@ -8,6 +10,7 @@ pub mod grpc;
 pub mod http;
 pub mod network;
 pub mod proxy_cluster;
+pub mod shown;
 pub mod tls;
 pub mod upgrade;
 pub mod way_out;

@@ -8,22 +8,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::any_teleport::AnyTeleport;
+use super::beginning::Beginning;
 use super::discovery::ClusterName;
+use super::shown::{Remembering, Shown};
 use super::{Error, Stream};
 use crate::error::foreign;
 use crate::retry::{Awaited, Deadline};
-use crate::x509::X509;
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
@@ -115,19 +117,29 @@ impl Trust {
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
     }
 
-    /// For a join inside of a connection upgrade. The proxy shows a certificate of the host CA there, which only the
-    /// join makes known; who is talked to was found out by the TLS around the upgrade. So a certificate with the name
-    /// that all servers of Teleport have will do, as it does for Teleport's own clients (teleport-join.md 3.3).
+    /// Any server of Teleport's: for a join inside of a connection upgrade ([`AnyTeleport`]).
     pub fn inside() -> Self {
         Self { servers: Servers::Teleport, client: None }
     }
 
-    fn config(&self, service: &Service) -> Result<ClientConfig, rustls::Error> {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let builder = match &self.servers {
-            Servers::SignedBy(roots) => builder.with_root_certificates(roots.clone()),
-            Servers::Teleport => builder.dangerous().with_custom_certificate_verifier(Arc::new(TeleportServer)),
+    /// A verifier for one connection.
+    fn verifier(&self) -> Result<Arc<Remembering>, rustls::Error> {
+        let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
+            Servers::SignedBy(roots) => {
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
+                verifier.map_err(|error| rustls::Error::General(error.to_string()))?
+            }
+            Servers::Teleport => Arc::new(AnyTeleport),
         };
+        Ok(Arc::new(Remembering::new(verifier)))
+    }
+
+    fn config(&self, service: &Service, verifier: Arc<Remembering>) -> Result<ClientConfig, rustls::Error> {
+        // "Dangerous" is any verifier that is not rustls's own; this one hands everything on.
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let mut config = match &self.client {
             None => builder.with_no_client_auth(),
             Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
@@ -136,52 +148,6 @@ impl Trust {
         // Every connection of a run goes to another service: there is nothing to resume.
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
-    }
-}
-
-/// See [`Trust::inside`].
-#[derive(Debug)]
-struct TeleportServer;
-
-impl ServerCertVerifier for TeleportServer {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        const NAME: &str = "teleport.cluster.local";
-        let name = ServerName::try_from(NAME).map_err(|_| CertificateError::NotValidForName)?;
-        verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)?;
-        let x509 = X509::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-        match x509.not_after().duration_since(UNIX_EPOCH) {
-            Ok(end) if end.as_secs() > now.as_secs() => Ok(ServerCertVerified::assertion()),
-            _ => Err(CertificateError::Expired.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -201,17 +167,7 @@ pub async fn connect(
     trust: &Trust,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
-    let other = |reason: String| Error::Tls { host: server.to_owned(), reason };
-    let name = ServerName::try_from(server.to_owned()).map_err(|error| other(error.to_string()))?;
-    let config = trust.config(service).map_err(|error| other(error.to_string()))?;
-    let handshake = async {
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| match &trust.client {
-            None => explain_web(server, &error),
-            Some(_) => explain_cluster(server, &error),
-        })
-    };
-    let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
-    let stream = deadline.bound(awaited, handshake).await?;
+    let stream = handshake(stream, server, service, trust, deadline).await?;
     // A web server may leave HTTP/1.1 unsaid; every other service must have been picked by name.
     if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web | Service::Balancer) {
         return Err(Error::NoAlpn { host: server.to_owned() });
@@ -219,19 +175,50 @@ pub async fn connect(
     Ok(Box::new(stream))
 }
 
+/// The same with what was negotiated.
+///
+/// # Errors
+/// The handshake fails or takes too long.
+pub async fn handshake<S: super::Io>(
+    stream: S,
+    server: &str,
+    service: &Service,
+    trust: &Trust,
+    deadline: Deadline,
+) -> Result<TlsStream<Beginning<S>>, Error> {
+    let other = |reason: String| Error::Tls { host: server.to_owned(), reason };
+    let name = ServerName::try_from(server.to_owned()).map_err(|error| other(error.to_string()))?;
+    let verifier = trust.verifier().map_err(|error| other(error.to_string()))?;
+    let config = trust.config(service, verifier.clone()).map_err(|error| other(error.to_string()))?;
+    let handshake = async {
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, Beginning::of(stream));
+        connecting.into_fallible().await.map_err(|(error, stream)| match (stream.stranger(), &trust.client) {
+            (Some(found), _) => Error::NotTls { host: server.to_owned(), found },
+            (None, None) => explain_web(server, &error, &verifier.refused()),
+            (None, Some(_)) => explain_cluster(server, &error, &verifier.refused()),
+        })
+    };
+    let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
+    deadline.bound(awaited, handshake).await
+}
+
 /// The failure of a handshake with Auth or the transport service.
-fn explain_cluster(server: &str, error: &std::io::Error) -> Error {
+fn explain_cluster(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
+    let host = server.to_owned();
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
+            if !shown.is_of_teleport() {
+                return Error::EndsTls { host, signer: shown.signer() };
+            }
             let reason = match fault {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                    "another authority signed it".to_owned()
+                    format!("it is signed by {}", shown.signer())
                 }
                 fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
             };
-            Error::NotOfCluster { host: server.to_owned(), reason }
+            Error::NotOfCluster { host, reason }
         }
-        _ => explain_web(server, error),
+        _ => explain_web(server, error, shown),
     }
 }
 
@@ -240,32 +227,52 @@ fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
 }
 
 /// The failure of a handshake with the proxy's web port, told apart by what a person can do.
-fn explain_web(server: &str, error: &std::io::Error) -> Error {
+fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
     let host = server.to_owned();
     let Some(tls) = tls_error(error) else {
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
+    let at = |time: UnixTime| {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
+        humantime::format_rfc3339_seconds(time).to_string()
+    };
     match tls {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             // An authority of the same name is another one if its key is.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::Untrusted { host },
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Error::Untrusted { host, signer: shown.signer() }
+            }
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
                 // Each is written as `DnsName("example.com")`.
                 let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
                 Error::WrongName { host, names: foreign(&format!("it is for {}", names.join(", "))) }
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Error::WrongTime { host, problem: "has expired" }
+            CertificateError::Expired => Error::Expired { host, times: String::new() },
+            CertificateError::ExpiredContext { time, not_after } => {
+                let times = format!(": it was valid until {} and here it is {}", at(*not_after), at(*time));
+                Error::Expired { host, times }
             }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Error::WrongTime { host, problem: "is not valid yet" }
+            CertificateError::NotValidYet => Error::NotYetValid { host, times: String::new() },
+            CertificateError::NotValidYetContext { time, not_before } => {
+                let times = format!(": it will be from {} on and here it is {}", at(*not_before), at(*time));
+                Error::NotYetValid { host, times }
             }
             _ => Error::Certificate { host, reason: foreign(&tls.to_string()) },
         },
-        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
-        | rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
-            Error::NoAlpn { host }
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+        | rustls::Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => Error::NoAlpn { host },
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => Error::OldTls { host, lacking: "version of TLS" },
+        // What servers say that find none of their ciphers in our offer (RFC 5246, 7.2.2; OpenSSL and Go do).
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
+        | rustls::Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon,
+        ) => Error::OldTls { host, lacking: "cipher of TLS" },
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            Error::WrongName { host, names: "the server does not know that name".to_owned() }
         }
         _ => Error::Tls { host, reason: foreign(&tls.to_string()) },
     }

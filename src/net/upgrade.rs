@@ -13,9 +13,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rand_core::{OsRng, RngCore as _};
 
+use super::error::broken;
 use super::tls::Service;
 use super::websocket::WebSocket;
-use super::{Error, Stream, broken};
+use super::{Error, Stream};
 use crate::retry::{Awaited, Deadline};
 
 /// Where tbot is told whether connections are to be upgraded.
@@ -94,7 +95,7 @@ async fn ask(stream: Stream, addr: &str, protocol: &'static str) -> Result<Strea
         .header(SEC_WEBSOCKET_KEY, &key)
         .header(SEC_WEBSOCKET_PROTOCOL, protocol)
         .body(Empty::<Bytes>::new())
-        .map_err(|error| super::broken(addr, &error))?;
+        .map_err(|error| super::error::broken(addr, &error))?;
     let response = sender.send_request(request).await.map_err(broken)?;
     check(&response, addr, &key, protocol)?;
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;

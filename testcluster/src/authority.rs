@@ -11,7 +11,7 @@ pub(crate) use keys::{RsaKey, SigningKey, rsa_private_key};
 pub(crate) use ssh::{HostSsh, JOIN_PRINCIPAL, UserSsh};
 pub(crate) use ssh_signer::ssh_private_key;
 pub(crate) use subject::Identity;
-pub(crate) use x509::{Purpose, pem, web_authority};
+pub(crate) use x509::{Purpose, WebSigner, pem, web_authority};
 
 use ssh_key::{LineEnding, PublicKey};
 use ssh_signer::SshSigner;

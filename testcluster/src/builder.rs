@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
-use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, ssh_private_key, web_authority};
+use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, WebSigner, ssh_private_key, web_authority};
 use crate::cluster::{Cluster, now};
 use crate::fault::{Fault, Faults};
 use crate::front;
@@ -230,10 +230,19 @@ fn web_face(options: &Options) -> (String, Face) {
     } else {
         &[&options.public_name, &address]
     };
-    let expired = options.faults.contains(&Fault::WebCertExpired);
-    let lifetime = if expired { (now - 90 * DAY, now - DAY) } else { (now - DAY, now + 90 * DAY) };
+    let has = |fault| options.faults.contains(&fault);
+    let lifetime = match (has(Fault::WebCertExpired), has(Fault::WebCertNotYetValid)) {
+        (true, _) => (now - 90 * DAY, now - DAY),
+        (_, true) => (now + DAY, now + 90 * DAY),
+        _ => (now - DAY, now + 90 * DAY),
+    };
+    let signer = match (has(Fault::WebCertSelfSigned), has(Fault::WebCertOfInspector)) {
+        (true, _) => WebSigner::Itself,
+        (_, true) => WebSigner::Authority("Zscaler Inc.", "Zscaler Root CA"),
+        _ => WebSigner::Authority("Testcluster", "Testcluster Web CA"),
+    };
     let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-    let (authority, certificate) = web_authority(&key, names, now, lifetime);
+    let (authority, certificate) = web_authority(signer, &key, names, now, lifetime);
     (authority, Face { certificate, key })
 }
 

@@ -17,6 +17,16 @@ pub enum Fault {
     WebCertExpired,
     /// The web certificate is for `elsewhere.example.com`.
     WebCertForOtherName,
+    /// The web certificate becomes valid tomorrow.
+    WebCertNotYetValid,
+    /// The web certificate is signed by its own key.
+    WebCertSelfSigned,
+    /// The web certificate is signed by an authority of the kind that inspects TLS.
+    WebCertOfInspector,
+    /// `find` is not found, by nginx.
+    FindNginx404,
+    /// `find` answers 302, to a sign-in page on another host.
+    FindRedirect,
     /// `find` answers 200 with a sign-in page, as a portal in front would.
     FindHtml,
     /// `find` answers 500 with an error body.

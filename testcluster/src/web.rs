@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use body::WebBody;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, DATE, HeaderValue, LOCATION, SERVER};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -79,6 +79,18 @@ fn find(cluster: &Cluster) -> Response<WebBody> {
     }
     if faults.has(Fault::FindHtml) {
         return html(StatusCode::OK, "<!DOCTYPE html><html><body>Sign in to continue</body></html>");
+    }
+    if faults.has(Fault::FindNginx404) {
+        let mut response =
+            html(StatusCode::NOT_FOUND, "<html><body><center><h1>404 Not Found</h1></center></body></html>");
+        response.headers_mut().insert(SERVER, HeaderValue::from_static("nginx/1.24.0"));
+        return response;
+    }
+    if faults.has(Fault::FindRedirect) {
+        let mut response = html(StatusCode::FOUND, "");
+        let location = "https://login.example.com/authorize?state=bG9uZyBhbmQgc2VjcmV0";
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static(location));
+        return response;
     }
     let mut response = reply(StatusCode::OK, &find::answer(cluster));
     if faults.has(Fault::FindTruncated) {

@@ -1,5 +1,7 @@
 //! The way to the cluster: what is in it, and what of that passes.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use testcluster::{Fault, JoinService, Testcluster};
@@ -11,13 +13,40 @@ fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
     Failure::new(name, exit).at(Testcluster::builder().fault(fault))
 }
 
+/// With somebody else at the proxy's address, who waits for something and then says this.
+pub(crate) fn stranger(step: Step, words: &'static str) -> Step {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(words.as_bytes());
+        }
+    });
+    step.env("PROXY_SERVER", &format!("localhost:{port}")).scrub(format!(":{port}"), ":PORT")
+}
+
 /// Failures that are final at once.
 pub(crate) fn final_ones() -> Vec<Failure> {
     vec![
         Failure::new("web-certificate-not-trusted", 5).with(|step, _| step.without("SSL_CERT_FILE")),
         faulty("web-certificate-for-another-name", 5, Fault::WebCertForOtherName),
         faulty("web-certificate-expired", 5, Fault::WebCertExpired),
+        faulty("web-certificate-not-valid-yet", 5, Fault::WebCertNotYetValid),
+        faulty("web-certificate-self-signed", 5, Fault::WebCertSelfSigned)
+            .with(|step, _| step.without("SSL_CERT_FILE")),
+        faulty("web-certificate-of-an-inspector", 5, Fault::WebCertOfInspector)
+            .with(|step, _| step.without("SSL_CERT_FILE")),
+        Failure::new("port-speaks-http", 5).with(|step, _| stranger(step, "HTTP/1.1 400 Bad Request\r\n\r\n")),
+        Failure::new("port-speaks-ssh", 5).with(|step, _| stranger(step, "SSH-2.0-Teleport\r\n")),
+        // Alerts of TLS: what a server says that knows only old versions, or other ciphers.
+        Failure::new("tls-too-old", 5).with(|step, _| stranger(step, "\x15\x03\x01\0\x02\x02\x46")),
+        Failure::new("tls-without-common-cipher", 5).with(|step, _| stranger(step, "\x15\x03\x03\0\x02\x02\x28")),
         faulty("not-a-teleport-proxy", 5, Fault::FindHtml),
+        faulty("not-a-teleport-proxy-but-nginx", 5, Fault::FindNginx404),
+        faulty("not-a-teleport-proxy-but-a-portal", 5, Fault::FindRedirect),
         faulty("find-endless", 5, Fault::FindEndless),
         Failure::new("ca-file-missing", 2).env("SSL_CERT_FILE", "no-such-ca.pem"),
         Failure::new("ca-file-without-certificate", 2).with(|step, _| {

@@ -59,15 +59,38 @@ pub(super) fn self_signed(key: &SigningKey, cluster: &str, now: u64) -> Certific
     sign(key, Profile::Root, named(cluster, cluster), key.public(), None, (now - 3600, now + 10 * YEAR))
 }
 
-/// The web's own PKI: a private authority (PEM) and a web certificate (DER) under it, of which `key` is the key.
-pub(crate) fn web_authority(key: &SigningKey, names: &[&str], now: u64, lifetime: (u64, u64)) -> (String, Vec<u8>) {
-    let authority_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-    let name = named("Testcluster", "Testcluster Web CA");
-    let valid = (now - YEAR, now + 10 * YEAR);
-    let authority = sign(&authority_key, Profile::Root, name.clone(), authority_key.public(), None, valid);
-    let profile = Profile::Leaf { issuer: name, enable_key_agreement: false, enable_key_encipherment: true };
+/// Who signs the web certificate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WebSigner {
+    /// A private authority of this organization and name.
+    Authority(&'static str, &'static str),
+    /// Nobody else.
+    Itself,
+}
+
+/// The web's own PKI: the signer (PEM) and a web certificate (DER) under it, of which `key` is the key.
+pub(crate) fn web_authority(
+    signer: WebSigner,
+    key: &SigningKey,
+    names: &[&str],
+    now: u64,
+    lifetime: (u64, u64),
+) -> (String, Vec<u8>) {
     let subject = named("Testcluster", names.first().copied().unwrap_or("localhost"));
-    let leaf = sign(&authority_key, profile, subject, key.public(), Some(Purpose::Server(names)), lifetime);
+    let leaf = |authority_key: &SigningKey, issuer| {
+        let profile = Profile::Leaf { issuer, enable_key_agreement: false, enable_key_encipherment: true };
+        sign(authority_key, profile, subject.clone(), key.public(), Some(Purpose::Server(names)), lifetime)
+    };
+    let (authority, leaf) = match signer {
+        WebSigner::Itself => (leaf(key, subject.clone()), leaf(key, subject.clone())),
+        WebSigner::Authority(organization, common_name) => {
+            let authority_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
+            let name = named(organization, common_name);
+            let valid = (now - YEAR, now + 10 * YEAR);
+            let public = authority_key.public();
+            (sign(&authority_key, Profile::Root, name.clone(), public, None, valid), leaf(&authority_key, name))
+        }
+    };
     let pem = authority.to_pem(der::pem::LineEnding::LF).expect("a certificate that was just signed can be encoded");
     (pem, leaf.to_der().expect("a certificate that was just signed can be encoded"))
 }
