@@ -109,26 +109,15 @@ impl Network {
     /// # Errors
     /// It is not reached.
     pub async fn grpc(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
-        if door.web_port && self.upgrades() {
-            return self.upgraded(door, dialled, deadline).await;
-        }
-        let error = match self.straight(door, dialled, deadline).await {
-            // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
-            Err(error @ (Error::NoAlpn { .. } | Error::NotOfCluster { .. })) if door.web_port => error,
-            answer => return answer,
-        };
-        if self.upgrade.get() == Upgrade::Never {
-            return Err(error);
-        }
-        match (self.upgraded(door, None, deadline).await, error) {
-            (Ok(channel), _) => {
-                self.upgrade_from_now_on();
-                Ok(channel)
+        if !(door.web_port && self.upgrades()) {
+            match self.straight(door, dialled, deadline).await {
+                // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
+                Err(Error::NoAlpn { .. } | Error::EndsTls { .. }) if door.web_port && self.upgrade_from_now_on() => {}
+                answer => return answer,
             }
-            // That the certificate is a wrong one was no mistake, then.
-            (Err(_), error @ Error::NotOfCluster { .. }) => Err(error),
-            (Err(refused), _) => Err(refused),
+            return self.upgraded(door, None, deadline).await;
         }
+        self.upgraded(door, dialled, deadline).await
     }
 
     async fn straight(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
