@@ -10,6 +10,7 @@ use ssh_key::{Certificate, Fingerprint, HashAlg};
 use teleport_api::proto::Certs;
 use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
+use crate::clock::{Offset, rough};
 use crate::error::{Exit, Explain, foreign};
 use crate::keys::KeyPair;
 use crate::net::discovery::ClusterName;
@@ -110,8 +111,10 @@ pub struct Asked {
     pub known: Vec<CertificateDer<'static>>,
     /// Latest expiry.
     pub expires: SystemTime,
-    /// Now.
+    /// The time by our clock.
     pub now: SystemTime,
+    /// The cluster's clock.
+    pub clock: Offset,
 }
 
 /// Checks everything that a client can check.
@@ -124,7 +127,7 @@ pub fn check(
     host_authorities: Vec<Authority>,
     user_authorities: Vec<Authority>,
 ) -> Result<Credentials, Error> {
-    let Asked { key, cluster, known, expires: asked_expiry, now } = asked;
+    let Asked { key, cluster, known, expires: asked_expiry, now, clock } = asked;
     let user = root(&user_authorities, &cluster, "user")?;
     let host = root(&host_authorities, &cluster, "host")?;
     // In a rotation both lists have old and new keys; lists with nothing in common are not of one cluster.
@@ -144,9 +147,9 @@ pub fn check(
     if tls.public_key_der() != tls_key {
         return Err(Error::OtherKey("TLS"));
     }
-    lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), asked_expiry, now)?;
-    lifetime("TLS", tls.not_before(), tls.not_after(), asked_expiry, now)?;
-    signed_by(user, &ssh, &tls, now)?;
+    lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), asked_expiry, now, clock)?;
+    lifetime("TLS", tls.not_before(), tls.not_after(), asked_expiry, now, clock)?;
+    signed_by(user, &ssh, &tls, clock.there(now))?;
 
     let logins: Vec<String> =
         ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
@@ -188,13 +191,17 @@ fn lifetime(
     before: SystemTime,
     asked: SystemTime,
     now: SystemTime,
+    clock: Offset,
 ) -> Result<(), Error> {
     let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
-    if let Ok(ago) = now.duration_since(before) {
-        return Err(Error::Expired { kind, ago: seconds(ago) });
+    if let Ok(ago) = clock.there(now).duration_since(before) {
+        return Err(Error::Expired { kind, ago: rough(ago) });
     }
     match after.duration_since(now) {
-        Ok(ahead) if !ahead.is_zero() => return Err(Error::NotYetValid { kind, ahead: seconds(ahead) }),
+        Ok(ahead) if !ahead.is_zero() => {
+            // By our clock, whatever the cluster's says: what reads the files here goes by it.
+            return Err(Error::NotYetValid { kind, ahead: rough(ahead), clock });
+        }
         _ => {}
     }
     match before.duration_since(asked) {
@@ -252,12 +259,14 @@ pub enum Error {
         ago: humantime::FormattedDuration,
     },
     /// By our clock it is from the future.
-    #[error("the {kind} certificate from the cluster becomes valid only in {ahead}")]
+    #[error("the {kind} certificate from the cluster becomes valid only in {ahead}: the clock here is {clock}")]
     NotYetValid {
         /// SSH or TLS.
         kind: &'static str,
         /// How long until then.
         ahead: humantime::FormattedDuration,
+        /// The cluster's clock.
+        clock: Offset,
     },
     /// It lives longer than asked.
     #[error("the {kind} certificate from the cluster lives {longer} longer than was asked for")]
@@ -334,7 +343,7 @@ mod tests {
     #[test]
     fn a_lifetime_holds_now_and_is_not_longer_than_asked() {
         let asked = at(4600);
-        let judged = |after, before| lifetime("SSH", at(after), at(before), asked, at(1000));
+        let judged = |after, before| lifetime("SSH", at(after), at(before), asked, at(1000), Offset::default());
         assert!(judged(940, 4600).is_ok() && judged(1000, 4660).is_ok() && judged(0, 1001).is_ok());
         assert!(matches!(judged(940, 1000), Err(Error::Expired { .. })));
         assert!(matches!(judged(1001, 4600), Err(Error::NotYetValid { .. })));

@@ -9,12 +9,13 @@
 //! * [`guard`]: would artifacts or caches of the step take the credentials? It reads [`yaml`];
 //! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
-//! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`];
+//! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`]; [`clock`]: what time it is there;
 //! * [`keys`], [`x509`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and types.
 
 pub mod auth;
 pub mod bot;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod credentials;
 pub mod destination;

@@ -7,7 +7,8 @@
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
 
-use super::{block_on, rough};
+use super::block_on;
+use crate::clock::rough;
 use crate::error::{Explain as _, Failure};
 use crate::id_token::bitbucket::rule::{self, Rule};
 use crate::id_token::{self, Claims, Detection, bitbucket};
@@ -32,7 +33,7 @@ const OLDEST: [u32; 3] = [17, 0, 2];
 /// There is no token, the step does not have that scope, or stdout is closed.
 pub fn run(inspection: &Inspection, surroundings: &Surroundings) -> Result<(), Failure> {
     let now = (surroundings.now)();
-    let token = match bitbucket::detect_of_any_age(&surroundings.env) {
+    let token = match bitbucket::detect(&surroundings.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error.into()),
         Detection::NotHere => return Err(id_token::Error::NoCi.into()),
@@ -114,7 +115,7 @@ fn ask(
     let answer = match Trust::web(ca_file.as_deref()) {
         Ok(trust) => {
             let network = Network::new(WayOut, trust, Upgrade::Never);
-            block_on(discover(&network, proxy, deadline))?.map(|(cluster, _)| cluster)
+            block_on(discover(&network, proxy, surroundings.now, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),
     };
@@ -164,7 +165,7 @@ fn said(claims: &Claims, now: SystemTime) -> String {
 fn answered(proxy: &ProxyAddr, answer: &Result<ClusterInfo, net::Error>) -> String {
     let mut text = String::new();
     match answer {
-        Ok(ClusterInfo { name, version, suite, tls_routing, ssh_proxy }) => {
+        Ok(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }) => {
             let mut line = |label: &str, value: &dyn Display| {
                 let _ = writeln!(text, "#   {label}: {value}");
             };

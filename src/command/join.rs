@@ -4,9 +4,12 @@ use std::cell::Cell;
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
-use super::{block_on, rough};
+use tokio::sync::watch;
+
+use super::block_on;
 use crate::auth::{Auth, Place};
 use crate::bot::Bot;
+use crate::clock::{Offset, rough};
 use crate::credentials::{self, Asked, Authority, Credentials};
 use crate::destination::{Destination, File, Written};
 use crate::error::{Failure, foreign};
@@ -25,6 +28,9 @@ use crate::retry::{Deadline, retry, told};
 use crate::settings::Settings;
 use crate::shell;
 use crate::surroundings::Surroundings;
+
+/// How long an expired token may keep a run, in case it is the clock that is wrong.
+const ASKING_FOR_THE_TIME: Duration = Duration::from_secs(10);
 
 /// Joins once and writes credentials.
 ///
@@ -56,6 +62,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
 
     // With separate ports ssh goes to one that no balancer for the web stands in front of.
     let upgrade = cluster.tls_routing && network.upgrades();
+    let now = cluster.clock.there(run.now);
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing, upgrade);
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
@@ -67,7 +74,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     // As it was given, if ssh finds it by that: `a/../b` wants an `a` that need not be there.
     let dotted = settings.destination.components().any(|part| part == Component::ParentDir);
     let place = if dotted { destination.absolute() } else { &settings.destination };
-    summary(settings, place, &credentials, run.now);
+    summary(settings, place, &credentials, now);
     Ok(())
 }
 
@@ -96,7 +103,7 @@ fn say_whose(written: &Written, run_as_user: Option<u32>, destination: &Path) {
 
 fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken, id_token::Error> {
     let now = (surroundings.now)();
-    let token = match bitbucket::detect(&surroundings.env, now) {
+    let token = match bitbucket::detect(&surroundings.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error),
         Detection::NotHere => return Err(id_token::Error::NoCi),
@@ -104,8 +111,10 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
     let step = if settings.discreet { "this step".to_owned() } else { bitbucket::summary(token.claims()) };
     let says = bitbucket::listing(token.claims());
     log::debug!(target: "token", "it says, not verified: {}", says.trim().replace('\n', ", "));
-    match token.claims().expires().and_then(|expires| expires.duration_since(now).ok()) {
-        Some(left) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
+    let left = token.claims().expires().map(|expires| expires.duration_since(now));
+    match left {
+        Some(Ok(left)) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
+        Some(Err(_)) => log::warn!(target: "token", "Bitbucket, {step}; expired by the clock of this machine"),
         None => log::info!(target: "token", "Bitbucket, {step}"),
     }
     Ok(token)
@@ -123,6 +132,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn issue(&self) -> Result<(ClusterInfo, Credentials), Failure> {
+        self.expect_valid_token().await?;
+        let (clock, known_clock) = watch::channel(None);
         let request = join::Request {
             proxy: &self.settings.proxy,
             network: self.network,
@@ -130,11 +141,12 @@ impl Run<'_> {
             id_token: self.id_token,
             ttl: self.settings.ttl,
             now: self.now,
+            clock: known_clock,
             deadline: self.deadline,
         };
         // Nobody waits for anybody: discovery, the join, and the connection that Auth will be reached by.
         let ((cluster, http, key), outcome, dialled) =
-            tokio::try_join!(self.discover(), self.join(&request), self.dial_ahead())?;
+            tokio::try_join!(self.discover(clock), self.join(&request), self.dial_ahead())?;
         let joined = match outcome {
             Outcome::Joined(joined) => joined,
             Outcome::NotThere(first) => {
@@ -152,15 +164,35 @@ impl Run<'_> {
         Ok((cluster, credentials))
     }
 
-    /// Discovery; with its answer begins the making of the key that the output will have.
+    /// A token that has expired by our clock is not tried, unless it turns out that our clock is wrong.
+    async fn expect_valid_token(&self) -> Result<(), Failure> {
+        let Some(expired) = self.id_token.expired(self.now) else {
+            return Ok(());
+        };
+        let deadline = Deadline::after(ASKING_FOR_THE_TIME.min(self.deadline.left()));
+        let Ok((cluster, _)) = discover(self.network, &self.settings.proxy, self.clock, deadline).await else {
+            return Err(expired.into());
+        };
+        match self.id_token.expired(cluster.clock.there(self.now)) {
+            Some(expired) => Err(expired.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Discovery; with its answer begins the making of the key that the output will have, and the join learns the time.
     async fn discover(
         &self,
+        clock: watch::Sender<Option<Offset>>,
     ) -> Result<(ClusterInfo, Http, impl Future<Output = Result<KeyPair, keys::Error>>), Failure> {
-        let (cluster, http) = discover(self.network, &self.settings.proxy, self.deadline).await?;
+        let (cluster, http) = discover(self.network, &self.settings.proxy, self.clock, self.deadline).await?;
         log::info!(
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
         );
+        if !cluster.clock.is_none() {
+            log::warn!(target: "discover", "the clock here is {}", cluster.clock);
+        }
+        clock.send_replace(Some(cluster.clock));
         let (ssh, routing) = (&cluster.ssh_proxy, if cluster.tls_routing { "with" } else { "without" });
         log::debug!(target: "discover", "connections to nodes will go to {ssh}, {routing} TLS routing");
         let key = KeyPair::generate_aside(cluster.suite);
@@ -200,7 +232,8 @@ impl Run<'_> {
             true => log::info!(target: "join", "by {service}"),
             false => log::info!(target: "join", "as {} by {service}", foreign(&bot.user)),
         }
-        let expires = self.now + self.settings.ttl.0;
+        let clock = cluster.clock;
+        let expires = clock.there(self.now) + self.settings.ttl.0;
         let dialled = Cell::new(dialled);
         let place = Place { network: self.network, proxy: &self.settings.proxy, cluster };
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
@@ -215,14 +248,14 @@ impl Run<'_> {
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);
-        let asked = Asked { key, cluster, known: bot.authorities, expires, now: (self.clock)() };
+        let asked = Asked { key, cluster, known: bot.authorities, expires, now: (self.clock)(), clock };
         let credentials = credentials::check(asked, &certs, host, user)?;
-        self.tell(&credentials);
+        self.tell(&credentials, clock.there(self.now));
         Ok(credentials)
     }
 
-    fn tell(&self, credentials: &Credentials) {
-        let lives = credentials.expires.duration_since(self.now).unwrap_or_default();
+    fn tell(&self, credentials: &Credentials, now: SystemTime) {
+        let lives = credentials.expires.duration_since(now).unwrap_or_default();
         log::info!(target: "certificates", "valid until {}", humantime::format_rfc3339_seconds(credentials.expires));
         // The server cuts silently, at 24 h and at `max_session_ttl` of the roles.
         if lives + Duration::from_secs(60) < self.settings.ttl.0 {

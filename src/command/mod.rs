@@ -6,8 +6,6 @@ pub mod join;
 pub mod ssh_proxy;
 pub mod version;
 
-use std::time::Duration;
-
 use crate::error::Failure;
 use crate::settings::Action;
 use crate::surroundings::{Surroundings, Unusable};
@@ -32,11 +30,4 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Unusable> {
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(result)
-}
-
-/// A duration as a person would say it: to the minute from two minutes on.
-fn rough(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
-    humantime::format_duration(Duration::from_secs(said)).to_string()
 }

@@ -51,7 +51,7 @@ struct Certs {
 /// Joins. The first attempt uses the connection of discovery, later ones their own.
 pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
     let key = KeyPair::generate_aside(suite).await?;
-    let body = body(request, &key)?;
+    let body = body(request, &key, expires(request).await)?;
     let open = Cell::new(Some(http));
     let certs = retry("join", request.deadline, |deadline| {
         let (open, body) = (open.take(), body.clone());
@@ -70,8 +70,7 @@ pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Res
 }
 
 /// The request, in one buffer that is wiped when the last attempt is over.
-fn body(request: &Request<'_>, key: &KeyPair) -> Result<Bytes, Attempt> {
-    let expires: Duration = expires(request);
+fn body(request: &Request<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes, Attempt> {
     let body = Body {
         host_id: "",
         node_name: "",

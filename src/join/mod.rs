@@ -11,8 +11,10 @@ mod service;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 
 pub use self::error::{Attempt, Error};
+use crate::clock::Offset;
 use crate::id_token::IdToken;
 use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
@@ -33,8 +35,10 @@ pub struct Request<'a> {
     pub id_token: &'a IdToken,
     /// Lifetime of the bot's own identity.
     pub ttl: Ttl,
-    /// The time by our clock.
+    /// The time by our clock, when the run began.
     pub now: SystemTime,
+    /// The cluster's clock, as soon as it is known.
+    pub clock: watch::Receiver<Option<Offset>>,
     /// When to give up.
     pub deadline: Deadline,
 }
@@ -82,7 +86,10 @@ pub async fn by_rest(
     legacy::join(request, cluster.suite, http).await.map_err(|attempt| Error::new(attempt, Some(first)))
 }
 
-/// The expiry to ask for, by our clock, as time since 1970.
-fn expires(request: &Request<'_>) -> Duration {
-    request.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
+/// The expiry to ask for, by the cluster's clock, as time since 1970. Waits for discovery to tell it.
+async fn expires(request: &Request<'_>) -> Duration {
+    let mut clock = request.clock.clone();
+    // Without discovery the run ends anyway.
+    let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
+    offset.there(request.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
 }

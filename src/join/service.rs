@@ -79,7 +79,9 @@ async fn once(request: &Request<'_>, deadline: Deadline) -> Result<Joined, Faile
         greeted = true;
         let suite = Suite::of_text(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
-        let params = bot_params(request, &key)?;
+        let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
+        let expires = deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
+        let params = bot_params(expires, &key)?;
         stream.say(oidc::init(params, request.id_token)).await;
         // The answer ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the
         // client half-closes first (teleport-join.md 3.5); dropping the stream says that we are done.
@@ -160,8 +162,7 @@ fn awaited(addr: &str) -> Awaited {
     Awaited { addr: addr.to_owned(), what: "the join service" }
 }
 
-fn bot_params(request: &Request<'_>, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {
-    let expires = expires(request);
+fn bot_params(expires: Duration, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {
     let bot = wire::BotParams {
         public_keys: Some(wire::PublicKeys {
             public_tls_key: key.public_der()?,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::Error;
 use super::http::{Answer, Http};
 use super::network::Network;
+use crate::clock::Offset;
 use crate::error::{foreign, nested};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
@@ -25,6 +27,8 @@ pub struct ClusterInfo {
     pub suite: Suite,
     /// Everything goes through the web port.
     pub tls_routing: bool,
+    /// Its clock.
+    pub clock: Offset,
     /// Where ssh connections of later go (teleport-issue-and-outputs.md 1.3).
     pub ssh_proxy: ProxyAddr,
 }
@@ -76,11 +80,19 @@ impl fmt::Display for ClusterName {
 ///
 /// # Errors
 /// The proxy is not reached, or it is no Teleport proxy.
-pub async fn discover(network: &Network, proxy: &ProxyAddr, deadline: Deadline) -> Result<(ClusterInfo, Http), Error> {
+pub async fn discover(
+    network: &Network,
+    proxy: &ProxyAddr,
+    now: fn() -> SystemTime,
+    deadline: Deadline,
+) -> Result<(ClusterInfo, Http), Error> {
     retry("discover", deadline, |deadline| async move {
         let mut http = network.web(proxy, deadline).await?;
+        let asked = now();
         let answer = http.send("/webapi/find", None, deadline).await?;
-        Ok((read(proxy, &answer)?, http))
+        let mut cluster = read(proxy, &answer)?;
+        cluster.clock = answer.date.map(|shown| Offset::measured(shown, asked, now())).unwrap_or_default();
+        Ok((cluster, http))
     })
     .await
 }
@@ -158,6 +170,7 @@ fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {
         version: foreign(&find.server_version),
         suite: Suite::of_discovery(&find.auth.signature_algorithm_suite),
         tls_routing: find.proxy.tls_routing_enabled,
+        clock: Offset::default(),
         ssh_proxy: find.proxy.ssh_proxy(proxy),
     })
 }
@@ -223,6 +236,7 @@ mod tests {
             content_type: content_type.to_owned(),
             server: String::new(),
             leads_to: String::new(),
+            date: None,
             body: body.as_bytes().to_vec(),
         }
     }

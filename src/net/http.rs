@@ -1,10 +1,12 @@
 //! Plain web calls to the proxy over a stream that we dialled. Bounded, and without redirects: the ID token must never
 //! follow one to another host.
 
+use std::time::SystemTime;
+
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, SERVER, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, LOCATION, SERVER, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 
@@ -31,6 +33,8 @@ pub struct Answer {
     pub server: String,
     /// The host that a redirect leads to; empty if it is none, or names none.
     pub leads_to: String,
+    /// When it was made, by the server's clock.
+    pub date: Option<SystemTime>,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -71,6 +75,7 @@ impl Http {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let server = header(SERVER).to_owned();
+        let date = httpdate::parse_http_date(header(DATE)).ok();
         let leads_to = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
         let content_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| match error
@@ -87,6 +92,7 @@ impl Http {
             content_type,
             server,
             leads_to: leads_to.unwrap_or_default(),
+            date,
             body: body.to_bytes().to_vec(),
         })
     }

@@ -145,7 +145,7 @@ impl Builder {
     }
 
     /// How many seconds the cluster's clock is ahead of ours, negative for behind. It decides on tokens and
-    /// certificates and shows in HTTP's `Date`; the TLS of the cluster's servers keeps to the system's clock.
+    /// certificates and shows in HTTP's `Date`; the node keeps to the system's clock.
     pub fn clock_offset(mut self, seconds: i64) -> Self {
         self.options.clock_offset = seconds;
         self
@@ -188,6 +188,7 @@ impl Builder {
             &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
             &host_face(&options, &host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
             &user_ca,
+            options.clock_offset,
         );
         let node = node(&options, &directory, &accounts, [next_host_ca.as_ref().unwrap_or(&host_ca), &user_ca])?;
 

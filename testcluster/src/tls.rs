@@ -1,14 +1,17 @@
 //! The three faces of the port: the web's certificate, Auth and the transport service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{ConfigBuilder, RootCertStore, WantsVerifier};
 
 use crate::alpn::{H2, Route, TRANSPORT, WEB_PREFERENCE};
 use crate::authority::{Authority, SigningKey};
+use crate::cluster::now;
 
 /// TLS settings per route.
 #[derive(Clone, Debug)]
@@ -28,7 +31,9 @@ pub(crate) struct Face {
 impl Faces {
     /// Auth knows `h2` and nothing else, so a client that offers only its routing name is refused
     /// (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
-    pub(crate) fn new(web: &Face, auth: &Face, transport: &Face, user_ca: &Authority) -> Self {
+    pub(crate) fn new(web: &Face, auth: &Face, transport: &Face, user_ca: &Authority, clock_offset: i64) -> Self {
+        let builder = || builder(clock_offset);
+        let with_clients_of = |authority| with_clients_of(builder(), authority);
         Self {
             web: Arc::new(with_alpn(server(builder().with_no_client_auth(), web), &WEB_PREFERENCE)),
             auth: Arc::new(with_alpn(server(with_clients_of(user_ca), auth), &[H2])),
@@ -47,19 +52,31 @@ impl Faces {
 
 type WantsCertificate = ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>;
 
-fn builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
-    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// The cluster's clock, by which client certificates are valid or not.
+#[derive(Debug)]
+struct Clock {
+    offset: i64,
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now(self.offset))))
+    }
+}
+
+fn builder(offset: i64) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(Clock { offset }))
         .with_safe_default_protocol_versions()
         .expect("ring supports the default versions")
 }
 
 /// A client certificate of the user CA is a must.
-fn with_clients_of(user_ca: &Authority) -> WantsCertificate {
+fn with_clients_of(builder: ConfigBuilder<ServerConfig, WantsVerifier>, user_ca: &Authority) -> WantsCertificate {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    builder().with_client_cert_verifier(verifier.expect("there is a root"))
+    builder.with_client_cert_verifier(verifier.expect("there is a root"))
 }
 
 fn server(builder: WantsCertificate, face: &Face) -> ServerConfig {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod cleanup;
+mod clock;
 mod documented;
 mod failure;
 mod guard;

@@ -50,13 +50,13 @@ impl Authority {
     /// Signs a certificate of one of the cluster's servers, DER, good for ten years.
     pub(crate) fn issue_server(&self, key: &SigningKey, kind: &str, names: &[&str], now: u64) -> Vec<u8> {
         let subject = host_named(kind, &format!("{kind}.{}", self.cluster), &self.cluster);
-        self.issue_tls(key.public(), subject, Purpose::Server(names), (now - 3600, now + 10 * YEAR))
+        self.issue_tls(key.public(), subject, Purpose::Server(names), (now - YEAR, now + 10 * YEAR))
     }
 }
 
 /// An authority's own certificate: O and CN are the cluster's name (teleport-issue-and-outputs.md 1.2).
 pub(super) fn self_signed(key: &SigningKey, cluster: &str, now: u64) -> Certificate {
-    sign(key, Profile::Root, named(cluster, cluster), key.public(), None, (now - 3600, now + 10 * YEAR))
+    sign(key, Profile::Root, named(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
 }
 
 /// Who signs the web certificate.

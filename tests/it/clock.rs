@@ -1,0 +1,86 @@
+//! A clock that is wrong: ours, or the cluster's, which is the same to either of them.
+
+use std::process::Command;
+
+use testcluster::Testcluster;
+
+use crate::failure::{Failure, check};
+use crate::step::Step;
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// A cluster whose clock is so many seconds ahead of ours, and a step with a token of its time.
+fn apart(seconds: i64) -> (Testcluster, Step) {
+    let cluster = Testcluster::builder().clock_offset(seconds).start();
+    let step = Step::of(&cluster);
+    (cluster, step)
+}
+
+/// When the certificate in the destination ends, in seconds from now by our clock.
+fn remaining(step: &Step) -> i64 {
+    let args = ["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in", "tbot-user/tlscert"];
+    let said = step.run("openssl", &args).ok().stdout;
+    let end = said.trim().strip_prefix("notAfter=").unwrap().to_owned();
+    let seconds = |date: &str| {
+        let said = Command::new("date").args(["-u", "+%s", "-d", date]).output().unwrap();
+        String::from_utf8(said.stdout).unwrap().trim().parse::<i64>().unwrap()
+    };
+    seconds(&end) - seconds("now")
+}
+
+/// The expiry that is asked for is that of the cluster's clock, and nothing here takes the certificates for expired.
+#[test]
+fn a_clock_that_is_ahead_does_no_harm() {
+    for behind in [7 * MINUTE, 2 * HOUR, DAY] {
+        let (cluster, step) = apart(-behind);
+        let said = step.pipe().ok();
+        let ahead = match behind {
+            DAY => "1day",
+            420 => "7m",
+            _ => "2h",
+        };
+        let warning = format!("warning: the clock here is {ahead} ahead of the cluster's");
+        assert!(said.stderr.contains(&warning), "{}", said.stderr);
+        // The token of an hour has expired by our clock, but not by the one that counts.
+        assert_eq!(said.stderr.contains("expired by the clock of this machine"), behind > HOUR, "{}", said.stderr);
+        assert!(said.stderr.contains("valid for 1h, files in"), "{}", said.stderr);
+        let expected = HOUR - behind;
+        assert!((expected - 60..=expected + 60).contains(&remaining(&step)), "{behind}: {}", remaining(&step));
+        drop(cluster);
+    }
+}
+
+/// A minute is what certificates are valid back from when they are made.
+#[test]
+fn a_clock_that_is_a_little_behind_is_said() {
+    let (_cluster, step) = apart(45);
+    let said = step.pipe().ok();
+    assert!(said.stderr.contains("warning: the clock here is 4") && said.stderr.contains("s behind the cluster's"));
+}
+
+/// Whoever reads a certificate by a clock that is behind must not believe it, and we do not write what is not valid.
+#[test]
+fn a_clock_that_is_behind_is_named() {
+    check(
+        [("clock-seven-minutes-behind", 7 * MINUTE), ("clock-a-day-behind", DAY)]
+            .map(|(name, ahead)| Failure::new(name, 5).at(Testcluster::builder().clock_offset(ahead)))
+            .into(),
+    );
+}
+
+#[test]
+fn a_token_that_has_expired_by_both_clocks_is_not_tried() {
+    for (offset, ago) in [(0, "expired 1"), (-2 * HOUR, "expired 1")] {
+        let (cluster, step) = apart(offset);
+        let expired = cluster.mint(|claims| {
+            let exp = claims["iat"].as_i64().unwrap() - 100;
+            claims.insert("exp".into(), exp.into());
+        });
+        let said = step.env("BITBUCKET_STEP_OIDC_TOKEN", &expired).pipe();
+        assert_eq!(said.status, Some(3), "{}", said.stderr);
+        assert!(said.stderr.contains(ago) && !said.stderr.contains("2h"), "{}", said.stderr);
+        assert!(cluster.calls().iter().all(|call| call.name == "GET /webapi/find"), "{:?}", cluster.calls());
+    }
+}
