@@ -17,6 +17,8 @@ pub enum Route {
     /// Reverse tunnels. Only the handshake is served, for those who probe whether TLS routing gets through
     /// (teleport-join.md 3.3).
     ReverseTunnel,
+    /// The load balancer in front, which looks at no name of Teleport's.
+    LoadBalancer,
 }
 
 pub(crate) const H2: &str = "h2";
@@ -31,12 +33,13 @@ const AUTH_PREFIX: &str = "teleport-auth@";
 pub(crate) const WEB_PREFERENCE: [&str; 6] = [HTTP1, H2, REVERSE_TUNNEL[0], REVERSE_TUNNEL[1], TRANSPORT, JOIN];
 
 /// The route for a client's list; no list means HTTP. Auth of an unknown cluster is a route that leads nowhere: the
-/// rest of the list is not looked at.
-pub(crate) fn route(offered: &[String], cluster: &str) -> Option<Route> {
+/// rest of the list is not looked at. Names that lead to what this port does not serve are skipped, as unknown ones are.
+pub(crate) fn route(offered: &[String], cluster: &str, serves: impl Fn(Route) -> bool) -> Option<Route> {
     if offered.is_empty() {
         return Some(Route::Web);
     }
-    offered.iter().find_map(|name| handler(name, cluster)).flatten()
+    let served = |handler: &Option<Route>| serves(handler.unwrap_or(Route::Auth));
+    offered.iter().find_map(|name| handler(name, cluster).filter(served)).flatten()
 }
 
 /// Who serves a name: nobody, or a route that exists, or does not.
@@ -63,7 +66,7 @@ mod tests {
 
     fn routed(offered: &[&str]) -> Option<Route> {
         let offered: Vec<String> = offered.iter().map(|name| (*name).to_owned()).collect();
-        route(&offered, "ab")
+        route(&offered, "ab", |_| true)
     }
 
     #[test]
@@ -83,5 +86,13 @@ mod tests {
         ] {
             assert_eq!(routed(offered), expected, "{offered:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_served_is_skipped() {
+        let offered = ["teleport-auth@6162.teleport.cluster.local".to_owned(), H2.to_owned()];
+        assert_eq!(route(&offered, "ab", |route| route != Route::Auth), Some(Route::Web));
+        assert_eq!(route(&offered[..1], "ab", |route| route != Route::Auth), None);
+        assert_eq!(route(&offered, "cd", |route| route != Route::Auth), Some(Route::Web));
     }
 }

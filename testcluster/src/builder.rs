@@ -1,7 +1,7 @@
 //! Setting a cluster up.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
 use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, WebSigner, ssh_private_key, web_authority};
-use crate::cluster::{Cluster, now};
+use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
-use crate::front;
+use crate::front::{self, Port};
 use crate::idp::IdentityProvider;
 use crate::join::uuid;
+use crate::layout::{Layout, LoadBalancer};
 use crate::node::{Node, NodeKeys};
 use crate::options::{AllowRule, JoinService, Options, Role};
 use crate::record::Record;
 use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
-use crate::tls::{Face, Faces};
+use crate::tls::{ALL_VERSIONS, Face, Faces, TLS_12};
 
 /// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
 #[derive(Clone, Debug)]
@@ -47,15 +48,52 @@ impl Builder {
     }
 
     /// The address of this machine on which it listens; 127.0.0.1 by default. Containers reach the one of their bridge.
-    pub fn listen(mut self, address: Ipv4Addr) -> Self {
-        self.options.address = address;
+    pub fn listen(mut self, address: impl Into<IpAddr>) -> Self {
+        self.options.address = address.into();
         self
     }
 
-    /// The proxy's name, in its web certificate and in discovery; `localhost` by default. Whoever uses another one
-    /// makes it lead to the address.
+    /// The proxy's name, in its certificates and in discovery; `localhost` by default. Whoever uses another one makes it
+    /// lead to the address.
     pub fn public_name(mut self, name: impl Into<String>) -> Self {
         self.options.public_name = name.into();
+        self
+    }
+
+    /// The name by which clients are told to dial it, where that is not the public one: it is in the web certificate,
+    /// but neither in the host certificate nor in discovery.
+    pub fn dialled_name(mut self, name: impl Into<String>) -> Self {
+        self.options.dialled_name = Some(name.into());
+        self
+    }
+
+    /// The proxy's ports; one for everything by default.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.options.layout = layout;
+        self
+    }
+
+    /// Puts a load balancer in front of the web port.
+    pub fn in_front(mut self, balancer: LoadBalancer) -> Self {
+        self.options.in_front = Some(balancer);
+        self
+    }
+
+    /// Time between the pings of an upgraded connection; 30 seconds by default.
+    pub fn upgrade_ping(mut self, period: Duration) -> Self {
+        self.options.upgrade_ping = period;
+        self
+    }
+
+    /// Whether an upgraded connection brings frames of a few bytes, in pieces that end anywhere but where frames end.
+    pub fn upgrade_in_crumbs(mut self, crumbs: bool) -> Self {
+        self.options.upgrade_in_crumbs = crumbs;
+        self
+    }
+
+    /// Whether what shows the web certificate speaks TLS 1.2 and nothing newer.
+    pub fn tls_12_only(mut self, old: bool) -> Self {
+        self.options.tls_12_only = old;
         self
     }
 
@@ -170,10 +208,15 @@ impl Builder {
     fn try_start(self) -> io::Result<Testcluster> {
         let Self { accounts, options } = self;
         let directory = TempDir::with_prefix("testcluster-")?;
-        // A port that nobody listens on, but that is taken: no other cluster shall get it.
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from((options.address, 0)))?;
-        let port = socket.local_addr()?.port();
+        let (web_socket, web_port) = free_port(options.address)?;
+        let mut sockets = vec![(Port::Web, web_socket)];
+        let mut ports = Ports { web: web_port, own: None };
+        if options.layout != Layout::TlsRouting {
+            let [(ssh_socket, ssh), (tunnel_socket, tunnel)] =
+                [free_port(options.address)?, free_port(options.address)?];
+            sockets.extend([(Port::Ssh, ssh_socket), (Port::Tunnel, tunnel_socket)]);
+            ports.own = Some(OwnPorts { ssh, tunnel });
+        }
         let time = now(options.clock_offset);
         let authority = |key| Authority::new(&options.name, options.suite, key, time);
         let host_ca = authority(RsaKey::HostCa);
@@ -188,28 +231,38 @@ impl Builder {
             &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
             &host_face(&options, &host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
             &user_ca,
-            options.clock_offset,
-        );
+            if options.tls_12_only { TLS_12 } else { ALL_VERSIONS },
+        )
+        .at(options.clock_offset);
         let node = node(&options, &directory, &accounts, [next_host_ca.as_ref().unwrap_or(&host_ca), &user_ca])?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let faults = Faults::new(options.faults.clone());
         let refuse = faults.has(Fault::RefuseAll);
         let (record, idp) = (Record::new(), IdentityProvider::new());
-        let cluster = Cluster { options, faults, record, idp, host_ca, next_host_ca, user_ca, node, port };
+        let cluster = Cluster { options, faults, record, idp, host_ca, next_host_ca, user_ca, node, faces, ports };
         let cluster = Arc::new(cluster);
         if refuse {
             runtime.spawn(async move {
-                let _taken = socket;
+                let _taken = sockets;
                 std::future::pending::<()>().await;
             });
         } else {
             let _inside = runtime.enter();
-            let listener = socket.listen(1024)?;
-            runtime.spawn(front::listen(Arc::clone(&cluster), listener, faces));
+            for (port, socket) in sockets {
+                runtime.spawn(front::listen(Arc::clone(&cluster), socket.listen(1024)?, port));
+            }
         }
         Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))
     }
+}
+
+/// A port that nobody listens on, but that is taken: no other cluster shall get it.
+fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(address, 0))?;
+    let port = socket.local_addr()?.port();
+    Ok((socket, port))
 }
 
 /// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
@@ -226,10 +279,11 @@ fn web_face(options: &Options) -> (String, Face) {
     const DAY: u64 = 24 * 3600;
     let now = now(0);
     let address = options.address.to_string();
+    let dialled = options.dialled_name.as_ref().unwrap_or(&options.public_name);
     let names: &[&str] = if options.faults.contains(&Fault::WebCertForOtherName) {
         &["elsewhere.example.com"]
     } else {
-        &[&options.public_name, &address]
+        &[dialled, &options.public_name, &address]
     };
     let has = |fault| options.faults.contains(&fault);
     let lifetime = match (has(Fault::WebCertExpired), has(Fault::WebCertNotYetValid)) {

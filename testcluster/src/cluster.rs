@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::options::{Options, Role};
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::tls::Faces;
 
 /// The bot's name; its user and its own role are `bot-example`.
 pub(crate) const BOT: &str = "example";
@@ -26,7 +27,24 @@ pub(crate) struct Cluster {
     pub next_host_ca: Option<Authority>,
     pub user_ca: Authority,
     pub node: Node,
-    pub port: u16,
+    pub faces: Faces,
+    pub ports: Ports,
+}
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    /// The proxy's one port, or its web port, or the load balancer's in front of that.
+    pub web: u16,
+    /// The SSH proxy's and the reverse tunnel's, where they have ports of their own.
+    pub own: Option<OwnPorts>,
+}
+
+/// Ports that carry one kind of traffic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnPorts {
+    pub ssh: u16,
+    pub tunnel: u16,
 }
 
 impl Cluster {

@@ -1,14 +1,16 @@
-//! The proxy's one port: looks at each ClientHello, and sends the connection where its ALPN list leads.
+//! The ports: looks at each ClientHello, and sends the connection where its ALPN list, or its port, leads.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use crate::alpn::{self, HTTP1, Route};
@@ -18,8 +20,7 @@ use crate::fault::Fault;
 use crate::latency;
 use crate::peer::Peer;
 use crate::record::EventKind;
-use crate::tls::Faces;
-use crate::{grpc, web};
+use crate::{balancer, grpc, web};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -30,25 +31,37 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 /// What a connection is served over.
 pub(crate) type Secured = TlsStream<Box<dyn Bytes>>;
 
+/// What a port is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Port {
+    /// Web and join, and whatever else ALPN leads to; a load balancer may stand here instead.
+    Web,
+    /// The SSH proxy: the transport service, whatever ALPN is offered (teleport-ssh-proxy.md 4). Plain SSH is not
+    /// served.
+    Ssh,
+    /// Reverse tunnels: SSH, of which only the first line is served.
+    Tunnel,
+}
+
 /// Takes connections until the cluster ends.
-pub(crate) async fn listen(cluster: Arc<Cluster>, listener: TcpListener, faces: Faces) {
+pub(crate) async fn listen(cluster: Arc<Cluster>, listener: TcpListener, port: Port) {
     loop {
         // Accepting fails for connections that are gone already, and when descriptors run out; neither lasts.
         let Ok((connection, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let (cluster, faces) = (Arc::clone(&cluster), faces.clone());
+        let cluster = Arc::clone(&cluster);
         tokio::spawn(async move {
             let number = cluster.record.next_connection();
-            if let Err(error) = serve(&cluster, connection, &faces, number).await {
+            if let Err(error) = serve(&cluster, connection, port, number).await {
                 cluster.record.add(number, EventKind::Refused(error.to_string()));
             }
         });
     }
 }
 
-async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, faces: &Faces, number: u64) -> io::Result<()> {
+async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number: u64) -> io::Result<()> {
     // Small frames both ways; waiting for more of them would look like latency.
     connection.set_nodelay(true)?;
     if cluster.faults.has(Fault::Hang) {
@@ -63,7 +76,56 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, faces: &Faces, num
     let latency = cluster.options.latency;
     let bytes: Box<dyn Bytes> =
         if latency.is_zero() { Box::new(connection) } else { Box::new(latency::far_away(connection, latency).await) };
-    let Some((route, secured)) = timeout(HANDSHAKE_LIMIT, handshake(cluster, bytes, faces, number)).await?? else {
+    match (port, cluster.options.in_front) {
+        (Port::Web, Some(balancer)) => {
+            let hello = timeout(HANDSHAKE_LIMIT, Hello::read(bytes)).await??;
+            balancer::serve(cluster, balancer, hello, number).await
+        }
+        (Port::Web, None) => routed(cluster, bytes, number, Entrance::Web).await,
+        (Port::Ssh, _) => routed(cluster, bytes, number, Entrance::Only(Route::Transport)).await,
+        (Port::Tunnel, _) => tunnel(bytes).await,
+    }
+}
+
+/// By which way a connection came in: what it may lead to, and behind which certificate.
+#[derive(Clone, Copy, Debug)]
+enum Entrance {
+    Web,
+    Upgrade,
+    Only(Route),
+}
+
+/// A connection inside another one that was upgraded. Boxed, because serving the web leads here again.
+pub(crate) fn inside(
+    cluster: Arc<Cluster>,
+    bytes: Box<dyn Bytes>,
+    number: u64,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    enter(cluster, bytes, number, Entrance::Upgrade)
+}
+
+fn enter(
+    cluster: Arc<Cluster>,
+    bytes: Box<dyn Bytes>,
+    number: u64,
+    entrance: Entrance,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if let Err(error) = routed(&cluster, bytes, number, entrance).await {
+            cluster.record.add(number, EventKind::Refused(error.to_string()));
+        }
+    })
+}
+
+/// Says what it is, and no more.
+async fn tunnel(mut bytes: Box<dyn Bytes>) -> io::Result<()> {
+    bytes.write_all(b"SSH-2.0-Teleport\r\n").await?;
+    tokio::io::copy(&mut bytes, &mut tokio::io::sink()).await.map(|_| ())
+}
+
+async fn routed(cluster: &Arc<Cluster>, bytes: Box<dyn Bytes>, number: u64, entrance: Entrance) -> io::Result<()> {
+    let handshake = handshake(cluster, bytes, entrance, number);
+    let Some((route, secured)) = timeout(HANDSHAKE_LIMIT, handshake).await?? else {
         return Ok(());
     };
     // Recorded before the connection ends, so that whoever sees it end finds the reason.
@@ -79,7 +141,7 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, faces: &Faces, num
     let client = peer.identity().map(|identity| identity.user.clone());
     cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client });
     match route {
-        Route::ReverseTunnel => {}
+        Route::ReverseTunnel | Route::LoadBalancer => {}
         Route::Web => web::serve(cluster, secured, &peer, negotiated.as_deref()).await,
         // gRPC's servers drop a connection whose protocol is not HTTP/2.
         _ if negotiated.as_deref() == Some(HTTP1) => {
@@ -90,24 +152,49 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, faces: &Faces, num
     Ok(())
 }
 
+/// A ClientHello, and the connection that waits for the answer.
+pub(crate) struct Hello {
+    pub start: StartHandshake<Box<dyn Bytes>>,
+    pub sni: Option<String>,
+    /// ALPN names, in the client's order.
+    pub offered: Vec<String>,
+}
+
+impl Hello {
+    async fn read(bytes: Box<dyn Bytes>) -> io::Result<Self> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), bytes).await?;
+        let hello = start.client_hello();
+        let offered =
+            hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let sni = hello.server_name().map(str::to_owned);
+        Ok(Self { start, sni, offered })
+    }
+
+    pub(crate) fn event(&self, route: Option<Route>) -> EventKind {
+        EventKind::Connection { route, sni: self.sni.clone(), offered: self.offered.clone() }
+    }
+}
+
 async fn handshake(
     cluster: &Cluster,
     bytes: Box<dyn Bytes>,
-    faces: &Faces,
+    entrance: Entrance,
     number: u64,
 ) -> io::Result<Option<(Route, Secured)>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), bytes).await?;
-    let hello = start.client_hello();
-    let offered: Vec<String> =
-        hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let sni = hello.server_name().map(str::to_owned);
-    let route = alpn::route(&offered, &cluster.options.name);
-    cluster.record.add(number, EventKind::Connection { route, sni, offered });
+    let hello = Hello::read(bytes).await?;
+    let route = match entrance {
+        Entrance::Only(route) => Some(route),
+        Entrance::Web | Entrance::Upgrade => {
+            let options = &cluster.options;
+            alpn::route(&hello.offered, &options.name, |route| options.web_port_serves(route))
+        }
+    };
+    cluster.record.add(number, hello.event(route));
     let Some(route) = route else {
         return Ok(None);
     };
-    let secured = start.into_stream(faces.of(route)).await?;
-    Ok(Some((route, secured)))
+    let config = cluster.faces.of(route, matches!(entrance, Entrance::Upgrade));
+    Ok(Some((route, hello.start.into_stream(config).await?)))
 }
 
 /// Who is on the other end. Auth takes the client's leaf and nothing above it (teleport-issue-and-outputs.md 1.2).

@@ -14,7 +14,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | `front`, `alpn`, `tls`, `latency` | the port: which connection goes where, behind which certificate |
+//! | `front`, `alpn`, `tls`, `latency` | the ports: which connection goes where, behind which certificate |
+//! | `layout`, `balancer`, `upgrade`, `websocket` | a load balancer in front, and the way through it |
 //! | `web`, `join`, `join_service` | discovery, the two ways to join |
 //! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
 //! | `transport`, `node`, `accounts` | the way to the node, and the node |
@@ -25,6 +26,7 @@ mod accounts;
 mod alpn;
 mod auth;
 mod authority;
+mod balancer;
 mod builder;
 mod cluster;
 mod fault;
@@ -35,6 +37,7 @@ mod issue;
 mod join;
 mod join_service;
 mod latency;
+mod layout;
 mod node;
 mod options;
 mod peer;
@@ -47,13 +50,16 @@ mod testcluster;
 mod tls;
 mod transport;
 mod trust;
+mod upgrade;
 mod version;
 mod web;
+mod websocket;
 
 pub use alpn::Route;
 pub use builder::Builder;
 pub use fault::Fault;
 pub use idp::{AUDIENCE, ENVIRONMENT_UUID, ISSUER, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use layout::{BalancerAlpn, Layout, LoadBalancer};
 pub use node::missing_openssh;
 pub use options::{AllowRule, JoinService, Role};
 pub use record::{Call, Event, EventKind};

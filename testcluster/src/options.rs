@@ -1,11 +1,13 @@
 //! What clusters vary in.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::alpn::Route;
 use crate::fault::Fault;
 use crate::idp;
+use crate::layout::{Behind, Layout, LoadBalancer};
 use crate::suite::{Suite, SuiteInFind};
 
 /// What the cluster's join service can do (teleport-join.md, version timeline).
@@ -101,8 +103,14 @@ pub(crate) struct JoinRules {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub name: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub public_name: String,
+    pub dialled_name: Option<String>,
+    pub layout: Layout,
+    pub in_front: Option<LoadBalancer>,
+    pub upgrade_ping: Duration,
+    pub upgrade_in_crumbs: bool,
+    pub tls_12_only: bool,
     pub version: String,
     pub min_client_version: String,
     pub suite: Suite,
@@ -120,12 +128,33 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// A proxy without TLS has no ALPN to upgrade to.
+    pub(crate) fn has_upgrade(&self) -> bool {
+        self.in_front.is_none_or(|balancer| balancer.behind != Behind::PlainHttp)
+    }
+
+    /// Where a connection to the web port may lead.
+    pub(crate) fn web_port_serves(&self, route: Route) -> bool {
+        match (self.layout, route) {
+            (Layout::TlsRouting, _) | (_, Route::Web | Route::Join) => true,
+            (Layout::SeparatePorts { auth_on_web }, Route::Auth) => auth_on_web,
+            (Layout::SeparatePorts { .. }, Route::Transport | Route::ReverseTunnel | Route::LoadBalancer) => false,
+        }
+    }
+
     /// An 18.2 cluster that takes the steps of one repository; its role allows `logins`.
     pub(crate) fn new(logins: &[String]) -> Self {
         Self {
             name: "example.teleport.sh".into(),
-            address: Ipv4Addr::LOCALHOST,
+            address: Ipv4Addr::LOCALHOST.into(),
             public_name: "localhost".into(),
+            dialled_name: None,
+            layout: Layout::TlsRouting,
+            in_front: None,
+            // Teleport's own (teleport-ssh-proxy.md 3.2).
+            upgrade_ping: Duration::from_secs(30),
+            upgrade_in_crumbs: false,
+            tls_12_only: false,
             version: "18.2.0".into(),
             min_client_version: "17.0.0-aa".into(),
             suite: Suite::BalancedV1,

@@ -38,6 +38,20 @@ pub enum EventKind {
         /// Common name of the client certificate.
         client: Option<String>,
     },
+    /// A connection was upgraded to a WebSocket.
+    Upgrade {
+        /// Its sub-protocol, `alpn` or `alpn-ping`.
+        protocol: Option<String>,
+        /// Number of the connection inside it.
+        inside: u64,
+    },
+    /// A WebSocket's client has sent a pong.
+    Pong {
+        /// Whether it has the payload of the proxy's pings.
+        same: bool,
+    },
+    /// A WebSocket's client has sent what real proxies drop (teleport-ssh-proxy.md 3.2).
+    WebSocketMistake(&'static str),
     /// The connection ended before it carried a call; the text says why.
     Refused(String),
     /// A call came in.

@@ -11,6 +11,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::builder::Builder;
 use crate::cluster::Cluster;
 use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::layout;
 use crate::record::{self, Call, Event, EventKind};
 use crate::step;
 
@@ -45,14 +46,25 @@ impl Testcluster {
         Self { cluster, runtime: Some(runtime), directory, web_ca_file, login }
     }
 
-    /// The proxy's address, `localhost:PORT` unless it has another name.
+    /// The proxy's address, or the load balancer's in front of it: `localhost:PORT` unless it has another name.
     pub fn proxy_addr(&self) -> String {
-        format!("{}:{}", self.cluster.options.public_name, self.port())
+        let options = &self.cluster.options;
+        layout::address(options.dialled_name.as_ref().unwrap_or(&options.public_name), self.port())
     }
 
-    /// The proxy's port.
+    /// The proxy's port; its web port, or the load balancer's in front of that.
     pub fn port(&self) -> u16 {
-        self.cluster.port
+        self.cluster.ports.web
+    }
+
+    /// The SSH proxy's port, where it has one of its own.
+    pub fn ssh_port(&self) -> Option<u16> {
+        self.cluster.ports.own.map(|own| own.ssh)
+    }
+
+    /// The reverse tunnel's port, where it has one of its own.
+    pub fn tunnel_port(&self) -> Option<u16> {
+        self.cluster.ports.own.map(|own| own.tunnel)
     }
 
     /// The cluster's name.

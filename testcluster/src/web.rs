@@ -7,7 +7,7 @@ mod host_credentials;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use body::WebBody;
+pub(crate) use body::WebBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, DATE, HeaderValue, LOCATION, SERVER};
 use hyper::server::conn::{http1, http2};
@@ -23,6 +23,7 @@ use crate::front::Secured;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
+use crate::upgrade;
 
 /// Serves a connection until either side ends it: HTTP/1.1, or HTTP/2 for a client that offered nothing else.
 pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, negotiated: Option<&str>) {
@@ -35,17 +36,31 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer,
     if negotiated == Some(H2) {
         let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
     } else {
-        let _ended = http1::Builder::new().serve_connection(io, service).await;
+        let _ended = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
     }
 }
 
-async fn call(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
+/// The web server's answer, on the record.
+pub(crate) async fn call(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
+    recorded(cluster, peer, request, |request| route(cluster, peer, request)).await
+}
+
+/// Somebody's answer, on the record.
+pub(crate) async fn recorded<F>(
+    cluster: &Cluster,
+    peer: &Peer,
+    request: Request<Incoming>,
+    answer: impl FnOnce(Request<Incoming>) -> F,
+) -> Response<WebBody>
+where
+    F: Future<Output = Response<WebBody>>,
+{
     let number = cluster.record.next_call();
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let name = format!("{} {}", request.method(), request.uri().path());
     let (version, user_agent) = (header("version"), header("user-agent"));
     cluster.record.add(peer.connection(), EventKind::Call { call: number, name: name.clone(), version, user_agent });
-    let mut response = route(cluster, peer, request).await;
+    let mut response = answer(request).await;
     if cluster.options.clock_offset != 0 {
         let date = std::time::UNIX_EPOCH + std::time::Duration::from_secs(cluster.now());
         let date = HeaderValue::try_from(httpdate::fmt_http_date(date)).expect("a date is ASCII");
@@ -57,7 +72,7 @@ async fn call(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Res
 }
 
 /// The paths are served with and without the version prefix (teleport-join.md 1.1, 2.1).
-async fn route(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
+async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
     match (request.method(), path) {
@@ -66,6 +81,15 @@ async fn route(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Re
             match host_credentials::join(cluster, peer, request).await {
                 Ok(certificates) => reply(StatusCode::OK, &certificates),
                 Err(refusal) => refuse(&refusal),
+            }
+        }
+        (&Method::GET, "/webapi/connectionupgrade") if cluster.options.has_upgrade() => {
+            match upgrade::switch(cluster, peer, request) {
+                Ok(response) => response,
+                Err(upgrade::No::Unsupported(refusal)) => refuse(&refusal),
+                Err(upgrade::No::BadHandshake) => {
+                    typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", "bad WebSocket handshake\n".to_owned())
+                }
             }
         }
         _ => html(StatusCode::NOT_FOUND, "<!DOCTYPE html><html><body>404 page not found</body></html>"),
@@ -111,7 +135,8 @@ fn refuse(refusal: &Refusal) -> Response<WebBody> {
     reply(status, &json!({"error": {"message": refusal.message()}, "message": refusal.message()}))
 }
 
-fn html(status: StatusCode, text: &str) -> Response<WebBody> {
+/// A page for people.
+pub(crate) fn html(status: StatusCode, text: &str) -> Response<WebBody> {
     typed(status, "text/html; charset=utf-8", text.to_owned())
 }
 

@@ -14,7 +14,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// The body of an answer.
 #[derive(Debug)]
-pub(super) enum WebBody {
+pub(crate) enum WebBody {
     /// All of it, once.
     Whole(Option<Bytes>),
     /// The beginning, then the connection breaks, late enough for the beginning to get out.
@@ -27,6 +27,13 @@ impl WebBody {
     pub(super) fn cut_short(text: &str) -> Self {
         let half = text.as_bytes().get(..text.len() / 2).unwrap_or_default();
         Self::CutShort(Some(Bytes::copy_from_slice(half)), Box::pin(sleep(Duration::from_millis(50))))
+    }
+}
+
+/// Nothing.
+impl Default for WebBody {
+    fn default() -> Self {
+        Self::Whole(None)
     }
 }
 

@@ -1,14 +1,19 @@
 //! `GET /webapi/find` (teleport-join.md 1.2).
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::layout;
 use crate::suite::{Suite, SuiteInFind};
 
-/// The answer of a proxy with TLS routing: one port for everything.
+/// Where a proxy behind a load balancer listens, in a network that clients are not in.
+const INSIDE: &str = "10.0.0.10:3080";
+
+/// The answer of a proxy.
 pub(super) fn answer(cluster: &Cluster) -> Value {
     let options = &cluster.options;
-    let listen = format!("{}:{}", options.address, cluster.port);
     // What a find reply always has under `auth`, empty.
     let mut auth = json!({
         "type": "",
@@ -29,15 +34,9 @@ pub(super) fn answer(cluster: &Cluster) -> Value {
         "auth": auth,
         "proxy": {
             "kube": {},
-            "ssh": {
-                "listen_addr": listen,
-                "tunnel_listen_addr": listen,
-                "web_listen_addr": listen,
-                "public_addr": format!("{}:{}", options.public_name, cluster.port),
-                "dial_timeout": 30_000_000_000_u64,
-            },
+            "ssh": addresses(cluster),
             "db": {},
-            "tls_routing_enabled": true,
+            "tls_routing_enabled": cluster.ports.own.is_none(),
         },
         "server_version": options.version,
         "min_client_version": options.min_client_version,
@@ -53,4 +52,26 @@ pub(super) fn answer(cluster: &Cluster) -> Value {
         "edition": "community",
         "fips": false,
     })
+}
+
+/// `proxy.ssh`: one port for everything, or three (teleport-issue-and-outputs.md 1.3).
+fn addresses(cluster: &Cluster) -> Value {
+    let options = &cluster.options;
+    let listen = |port| SocketAddr::new(options.address, port).to_string();
+    let public = |port| layout::address(&options.public_name, port);
+    let web = if options.in_front.is_some() { INSIDE.to_owned() } else { listen(cluster.ports.web) };
+    let mut addresses = json!({
+        "listen_addr": web,
+        "tunnel_listen_addr": web,
+        "web_listen_addr": web,
+        "public_addr": public(cluster.ports.web),
+        "dial_timeout": 30_000_000_000_u64,
+    });
+    if let Some(own) = cluster.ports.own {
+        addresses["listen_addr"] = listen(own.ssh).into();
+        addresses["tunnel_listen_addr"] = listen(own.tunnel).into();
+        addresses["ssh_public_addr"] = public(own.ssh).into();
+        addresses["ssh_tunnel_public_addr"] = public(own.tunnel).into();
+    }
+    addresses
 }

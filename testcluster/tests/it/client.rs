@@ -11,9 +11,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use p256::pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use prost_types::Timestamp;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use ssh_key::PrivateKey;
 use teleport_api::proto::UserCertsRequest;
 use teleport_api::proto::auth_service_client::AuthServiceClient;
@@ -21,7 +22,7 @@ use teleport_api::teleport::join::v1 as join;
 use teleport_api::teleport::join::v1::join_request::Payload as Ask;
 use teleport_api::teleport::join::v1::join_service_client::JoinServiceClient;
 use testcluster::Testcluster;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -31,6 +32,10 @@ use tonic::{Code, Status};
 
 /// What went wrong, gRPC or below.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection to speak TLS over.
+pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 
 /// The key pair of a bot.
 pub(crate) struct Key {
@@ -84,7 +89,17 @@ impl Dial<'_> {
         Dial { roots, name: "localhost".into(), alpn, identity: None }
     }
 
+    /// A dial that trusts nobody in particular, and whoever comes.
+    pub(crate) fn anybody<'a>(alpn: &'a [&'a str]) -> Dial<'a> {
+        Dial { roots: Vec::new(), name: "localhost".into(), alpn, identity: None }
+    }
+
     pub(crate) async fn connect(self, cluster: &Testcluster) -> Result<TlsStream<TcpStream>, Failure> {
+        self.connect_over(TcpStream::connect(("127.0.0.1", cluster.port())).await?).await
+    }
+
+    pub(crate) async fn connect_over<S: Bytes>(self, stream: S) -> Result<TlsStream<S>, Failure> {
+        let trusting = self.roots.is_empty();
         let mut roots = RootCertStore::empty();
         for root in self.roots {
             roots.add(root)?;
@@ -99,16 +114,61 @@ impl Dial<'_> {
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)))?
             }
         };
+        if trusting {
+            config.dangerous().set_certificate_verifier(Arc::new(Anybody));
+        }
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(("127.0.0.1", cluster.port())).await?;
         Ok(TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(self.name)?, stream).await?)
     }
 
     pub(crate) async fn grpc(self, cluster: &Testcluster) -> Result<Http2, Failure> {
-        let stream = self.connect(cluster).await?;
+        self.grpc_over(TcpStream::connect(("127.0.0.1", cluster.port())).await?).await
+    }
+
+    pub(crate) async fn grpc_over<S: Bytes>(self, stream: S) -> Result<Http2, Failure> {
+        let stream = self.connect_over(stream).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Http2(sender))
+    }
+}
+
+/// Looks at no certificate: who joins for the first time through an upgrade has no authority to verify it by.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -132,10 +192,16 @@ impl tower_service::Service<Request<tonic::body::Body>> for Http2 {
 
 /// One HTTP/1.1 exchange: status and body.
 pub(crate) async fn http(cluster: &Testcluster, request: &str, body: &str) -> (u16, String) {
+    http_with(cluster, request, "", body).await
+}
+
+/// The same with more headers, each with its end of line.
+pub(crate) async fn http_with(cluster: &Testcluster, request: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = Dial::web(cluster, &["http/1.1"]).connect(cluster).await.unwrap();
     let length = body.len();
-    let head =
-        format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // A connection that breaks off still has something to show.
@@ -170,6 +236,15 @@ pub(crate) async fn join_with(
 ) -> Result<join::Certificates, Status> {
     let lost = |error: Failure| Status::new(Code::Aborted, error.to_string());
     let channel = Dial::web(cluster, &["teleport-proxy-grpc", "h2"]).grpc(cluster).await.map_err(lost)?;
+    join_over(channel, init, oidc).await
+}
+
+/// The same, over a connection that is there.
+pub(crate) async fn join_over(
+    channel: Http2,
+    init: join::ClientInit,
+    oidc: join::OidcInit,
+) -> Result<join::Certificates, Status> {
     let mut client = JoinServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
     let (requests, stream) = mpsc::channel(4);
     let ask = |payload| join::JoinRequest { payload: Some(payload) };

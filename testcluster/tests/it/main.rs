@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
 
 mod auth;
+mod balancer;
 mod client;
 mod faults;
 mod join;
 mod node;
 mod routing;
+mod websocket;

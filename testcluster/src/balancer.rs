@@ -1,0 +1,91 @@
+//! A load balancer of layer 7 in front of the proxy, as clients see it: its TLS ends here, and requests arrive at the
+//! proxy's web server over a connection of its own, which takes no part in this.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::alpn::{H2, HTTP1, Route};
+use crate::cluster::Cluster;
+use crate::front::{Hello, Secured};
+use crate::layout::{BalancerAlpn, Behind, LoadBalancer};
+use crate::peer::Peer;
+use crate::record::EventKind;
+use crate::web::{self, WebBody};
+
+impl LoadBalancer {
+    /// The ALPN names to choose from for a client's list: none where the list leads to none, so that TLS does not
+    /// refuse it.
+    pub(crate) fn names(self, offered: &[String]) -> &'static [&'static str] {
+        let known: &[&str] = match self.alpn {
+            BalancerAlpn::Ignored => &[],
+            BalancerAlpn::Refused => return &[HTTP1],
+            BalancerAlpn::H2As464 => &[H2, HTTP1],
+            BalancerAlpn::H2As502 => return &[H2, HTTP1],
+        };
+        if offered.iter().any(|name| known.contains(&name.as_str())) { known } else { &[] }
+    }
+
+    /// What a gRPC call gets where HTTP/2 ends.
+    fn without_grpc(self) -> Response<WebBody> {
+        match self.alpn {
+            // AWS: "the target protocol version is not compatible".
+            BalancerAlpn::H2As464 => {
+                let mut response = Response::new(WebBody::default());
+                *response.status_mut() = StatusCode::from_u16(464).unwrap_or(StatusCode::BAD_GATEWAY);
+                response
+            }
+            _ => web::html(
+                StatusCode::BAD_GATEWAY,
+                "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center>\
+                 <hr><center>nginx</center></body></html>",
+            ),
+        }
+    }
+}
+
+/// Serves a client's connection.
+pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello: Hello, number: u64) -> io::Result<()> {
+    cluster.record.add(number, hello.event(Some(Route::LoadBalancer)));
+    let config = cluster.faces.web_with(balancer.names(&hello.offered));
+    let secured: Secured = hello.start.into_stream(config).await?;
+    let negotiated = secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+    cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client: None });
+    let peer = Peer::new(number, None);
+    let service = service_fn(|request| {
+        let (cluster, peer) = (Arc::clone(cluster), peer.clone());
+        async move { Ok::<_, Infallible>(pass_on(&cluster, balancer, &peer, request).await) }
+    });
+    let io = TokioIo::new(secured);
+    // How a client ends its connection is its own affair.
+    if negotiated.as_deref() == Some(H2) {
+        let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+    } else {
+        let _ended = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    }
+    Ok(())
+}
+
+async fn pass_on(
+    cluster: &Arc<Cluster>,
+    balancer: LoadBalancer,
+    peer: &Peer,
+    mut request: Request<Incoming>,
+) -> Response<WebBody> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/grpc") {
+        return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.without_grpc())).await;
+    }
+    if balancer.behind == Behind::NoUpgrades {
+        request.headers_mut().remove(CONNECTION);
+        request.headers_mut().remove(UPGRADE);
+    }
+    web::call(cluster, peer, request).await
+}

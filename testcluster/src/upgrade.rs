@@ -1,0 +1,99 @@
+//! `GET /webapi/connectionupgrade`: the proxy's TLS port inside one HTTP connection, for clients behind a load balancer
+//! that terminates TLS (teleport-ssh-proxy.md 3).
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+
+use crate::cluster::Cluster;
+use crate::front;
+use crate::peer::Peer;
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+use crate::websocket::{self, Manner, Noted};
+
+const WEBSOCKET: &str = "websocket";
+/// The sub-protocol whose server pings.
+const ALPN_PING: &str = "alpn-ping";
+const PROTOCOLS: [&str; 2] = ["alpn", ALPN_PING];
+/// Bytes under way between the WebSocket and what is inside it.
+const BUFFER: usize = 64 * 1024;
+
+/// Why there is no upgrade.
+pub(crate) enum No {
+    /// None was asked for, or one that is unknown.
+    Unsupported(Refusal),
+    /// The WebSocket's own headers are wrong.
+    BadHandshake,
+}
+
+/// The answer that switches protocols; what is inside goes its own way from then on.
+pub(crate) fn switch<B: Default>(
+    cluster: &Arc<Cluster>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Result<Response<B>, No> {
+    let headers = request.headers();
+    if !list(headers, CONNECTION).any(|value| value.eq_ignore_ascii_case("upgrade"))
+        || !list(headers, UPGRADE).any(|value| value.eq_ignore_ascii_case(WEBSOCKET))
+    {
+        return Err(No::Unsupported(Refusal::not_found("unsupported upgrade types: []")));
+    }
+    let version_13 = list(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13");
+    let key = list(headers, SEC_WEBSOCKET_KEY).next().filter(|_| version_13).ok_or(No::BadHandshake)?;
+    let protocol = list(headers, SEC_WEBSOCKET_PROTOCOL).find(|name| PROTOCOLS.contains(name)).map(str::to_owned);
+
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let mut set = |name: HeaderName, value: &str| {
+        let value = HeaderValue::from_str(value).expect("text that came in a header, or base64");
+        response.headers_mut().insert(name, value);
+    };
+    set(CONNECTION, "Upgrade");
+    set(UPGRADE, WEBSOCKET);
+    set(SEC_WEBSOCKET_ACCEPT, &websocket::accept(key));
+    if let Some(protocol) = &protocol {
+        set(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+
+    let (cluster, outside) = (Arc::clone(cluster), peer.connection());
+    let inside = cluster.record.next_connection();
+    cluster.record.add(outside, EventKind::Upgrade { protocol: protocol.clone(), inside });
+    let pings = (protocol.as_deref() == Some(ALPN_PING)).then_some(cluster.options.upgrade_ping);
+    let manner = Manner { ping: pings, crumbs: cluster.options.upgrade_in_crumbs };
+    tokio::spawn(async move {
+        // The client may be gone already.
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let (near, far) = tokio::io::duplex(BUFFER);
+        tokio::spawn(front::inside(Arc::clone(&cluster), Box::new(far), inside));
+        let note = |noted| {
+            let event = match noted {
+                Noted::Pong(same) => EventKind::Pong { same },
+                Noted::Mistake(what) => EventKind::WebSocketMistake(what),
+            };
+            cluster.record.add(outside, event);
+        };
+        // How a client ends its connection is its own affair.
+        let _ended = websocket::carry(TokioIo::new(upgraded), near, manner, note).await;
+    });
+    Ok(response)
+}
+
+/// The values of a header, over all its lines.
+fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+        .collect::<Vec<_>>()
+        .into_iter()
+}
