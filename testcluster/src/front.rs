@@ -104,6 +104,15 @@ pub(crate) fn inside(
     enter(cluster, bytes, number, Entrance::Upgrade)
 }
 
+/// A connection to Auth inside a call of the transport service.
+pub(crate) fn auth(
+    cluster: Arc<Cluster>,
+    bytes: Box<dyn Bytes>,
+    number: u64,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    enter(cluster, bytes, number, Entrance::Only(Route::Auth))
+}
+
 fn enter(
     cluster: Arc<Cluster>,
     bytes: Box<dyn Bytes>,

@@ -19,6 +19,7 @@
 //! | `web`, `join`, `join_service` | discovery, the two ways to join |
 //! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
 //! | `transport`, `node`, `accounts` | the way to the node, and the node |
+//! | `proxy_cluster` | the way to Auth that goes through the transport service |
 //! | `authority`, `idp`, `suite` | who signs what |
 //! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
 
@@ -41,6 +42,7 @@ mod layout;
 mod node;
 mod options;
 mod peer;
+mod proxy_cluster;
 mod public_key;
 mod record;
 mod refusal;

@@ -45,6 +45,11 @@ pub enum EventKind {
         /// Number of the connection inside it.
         inside: u64,
     },
+    /// The transport service has opened a connection to Auth.
+    ProxyCluster {
+        /// Number of the connection inside the call.
+        inside: u64,
+    },
     /// A WebSocket's client has sent a pong.
     Pong {
         /// Whether it has the payload of the proxy's pings.
@@ -101,7 +106,7 @@ pub enum EventKind {
         /// Seconds until they expire.
         ttl: i64,
     },
-    /// The client of an ssh connection sent a frame without payload, which real servers take for an error
+    /// The client of a connection through the transport service sent a frame without payload, which real servers take for an error
     /// (teleport-ssh-proxy.md 2.4).
     EmptyFrame,
     /// A connection to the node has ended; the payload bytes that went there and came back.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::auth::caller;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::proxy_cluster;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 
@@ -44,9 +45,13 @@ impl TransportService for TransportApi {
 
     async fn proxy_cluster(
         &self,
-        _request: Request<Streaming<pb::ProxyClusterRequest>>,
+        request: Request<Streaming<pb::ProxyClusterRequest>>,
     ) -> Result<Response<Self::ProxyClusterStream>, Status> {
-        Err(Status::unimplemented("ProxyCluster"))
+        let (peer, _) = caller(&self.cluster, &request)?;
+        let (answers, stream) = mpsc::channel(4);
+        let cluster = Arc::clone(&self.cluster);
+        tokio::spawn(proxy_cluster::run(cluster, peer.connection(), request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn proxy_ssh(

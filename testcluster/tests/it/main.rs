@@ -7,6 +7,7 @@ mod balancer;
 mod client;
 mod faults;
 mod join;
+mod layout;
 mod node;
 mod routing;
 mod websocket;

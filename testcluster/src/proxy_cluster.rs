@@ -1,0 +1,97 @@
+//! `ProxyCluster`: a raw connection to the cluster's Auth, inside a call of the transport service
+//! (teleport-issue-and-outputs.md 1.5, route B).
+
+use std::sync::Arc;
+
+use teleport_api::teleport::transport::v1 as pb;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::cluster::Cluster;
+use crate::front;
+use crate::record::EventKind;
+use crate::refusal::Refusal;
+
+/// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
+const CHUNK: usize = 16 * 1024;
+
+pub(crate) type Answers = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;
+
+/// Carries a client's frames to Auth and back, until either side ends it. Nothing says that Auth has been reached: the
+/// first answer is already Auth's.
+pub(crate) async fn run(
+    cluster: Arc<Cluster>,
+    connection: u64,
+    requests: Streaming<pb::ProxyClusterRequest>,
+    answers: Answers,
+) {
+    if let Err(status) = connect(&cluster, connection, requests, &answers).await {
+        // The client may have left; then nobody wants to know.
+        let _left = answers.send(Err(status)).await;
+    }
+}
+
+async fn connect(
+    cluster: &Arc<Cluster>,
+    connection: u64,
+    mut requests: Streaming<pb::ProxyClusterRequest>,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let first = requests.message().await?.ok_or_else(|| Refusal::bad_parameter("first frame is missing"))?;
+    if first.cluster != cluster.options.name {
+        let name = &first.cluster;
+        return Err(Refusal::not_found(format!(
+            "failed dialing cluster \"{name}\"\n\tcluster \"{name}\" is not found"
+        ))
+        .into());
+    }
+    let inside = cluster.record.next_connection();
+    cluster.record.add(connection, EventKind::ProxyCluster { inside });
+    let (near, far) = tokio::io::duplex(CHUNK * 4);
+    tokio::spawn(front::auth(Arc::clone(cluster), Box::new(far), inside));
+    let (from_auth, mut to_auth) = tokio::io::split(near);
+    // The first message may hold the first bytes already.
+    if let Some(frame) = first.frame {
+        write(cluster, connection, &mut to_auth, &frame).await?;
+    }
+    let forward = async {
+        while let Some(request) = requests.message().await? {
+            let frame = request.frame.ok_or_else(|| Refusal::bad_parameter("received invalid frame"))?;
+            write(cluster, connection, &mut to_auth, &frame).await?;
+        }
+        // The end of what the client says ends the connection to Auth.
+        Ok(())
+    };
+    tokio::select! {
+        ended = forward => ended,
+        () = send_back(from_auth, answers) => Ok(()),
+        () = answers.closed() => Ok(()),
+    }
+}
+
+async fn write(
+    cluster: &Cluster,
+    connection: u64,
+    to_auth: &mut WriteHalf<DuplexStream>,
+    frame: &pb::Frame,
+) -> Result<(), Status> {
+    if frame.payload.is_empty() {
+        cluster.record.add(connection, EventKind::EmptyFrame);
+        return Err(Refusal::bad_parameter("received invalid data from source").into());
+    }
+    // Auth may have ended the connection; reading from it shows that.
+    let _ended = to_auth.write_all(&frame.payload).await;
+    Ok(())
+}
+
+async fn send_back(mut from_auth: ReadHalf<DuplexStream>, answers: &Answers) {
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(length @ 1..) = from_auth.read(&mut buffer).await {
+        let payload = buffer.get(..length).unwrap_or_default().to_vec();
+        let answer = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload }) };
+        if answers.send(Ok(answer)).await.is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Ports and names: where discovery sends clients, and what they find there.
+
+use std::net::Ipv6Addr;
+
+use rustls::ProtocolVersion;
+use serde_json::Value;
+use teleport_api::proto::GetRoleRequest;
+use teleport_api::proto::auth_service_client::AuthServiceClient;
+use teleport_api::teleport::transport::v1 as pb;
+use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
+use testcluster::{EventKind, Layout, Testcluster};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::client::{Bot, Dial, auth_names, http};
+
+const TRANSPORT: &[&str] = &["teleport-proxy-ssh-grpc", "h2"];
+
+/// A call of `ProxyCluster`, on a connection to this port.
+async fn proxy_cluster(
+    cluster: &Testcluster,
+    bot: &Bot,
+    port: u16,
+    first: pb::ProxyClusterRequest,
+) -> (mpsc::Sender<pb::ProxyClusterRequest>, Streaming<pb::ProxyClusterResponse>) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let channel = bot.dial("localhost", TRANSPORT).grpc_over(stream).await.unwrap();
+    let mut transport = TransportServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
+    let (requests, stream) = mpsc::channel(4);
+    requests.send(first).await.unwrap();
+    let answers = transport.proxy_cluster(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    assert!(cluster.calls().iter().any(|call| call.name.ends_with("/ProxyCluster")));
+    (requests, answers)
+}
+
+fn frame(payload: &[u8]) -> pb::ProxyClusterRequest {
+    pb::ProxyClusterRequest { cluster: String::new(), frame: Some(pb::Frame { payload: payload.into() }) }
+}
+
+/// The bytes of Auth inside such a call.
+async fn inside(cluster: &Testcluster, bot: &Bot, port: u16) -> DuplexStream {
+    let first = pb::ProxyClusterRequest { cluster: cluster.name().into(), frame: None };
+    let (requests, mut answers) = proxy_cluster(cluster, bot, port, first).await;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut read, mut write) = tokio::io::split(far);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = read.read(&mut buffer).await {
+            requests.send(frame(&buffer[..length])).await.unwrap();
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok(Some(answer)) = answers.message().await {
+            write.write_all(&answer.frame.unwrap().payload).await.unwrap();
+        }
+    });
+    near
+}
+
+/// The bot's roles, as Auth says behind `ProxyCluster` at this port.
+async fn roles(cluster: &Testcluster, bot: &Bot, port: u16) -> Vec<String> {
+    let stream = inside(cluster, bot, port).await;
+    let channel = bot.dial("teleport.cluster.local", &["h2"]).grpc_over(stream).await.unwrap();
+    let mut auth = AuthServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
+    let role = auth.get_role(GetRoleRequest { name: cluster.bot_user().into() }).await.unwrap().into_inner();
+    role.spec.unwrap().allow.unwrap().impersonate.unwrap().roles
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn separate_ports_are_told_and_lead_where_they_should() {
+    for auth_on_web in [false, true] {
+        let cluster = Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }).start();
+        let [ssh, tunnel] = [cluster.ssh_port(), cluster.tunnel_port()].map(Option::unwrap);
+        let found: Value = serde_json::from_str(&http(&cluster, "GET /webapi/find", "").await.1).unwrap();
+        assert_eq!(found["proxy"]["tls_routing_enabled"], false);
+        for (key, address) in [
+            ("public_addr", cluster.proxy_addr()),
+            ("ssh_public_addr", format!("localhost:{ssh}")),
+            ("ssh_tunnel_public_addr", format!("localhost:{tunnel}")),
+            ("listen_addr", format!("127.0.0.1:{ssh}")),
+            ("tunnel_listen_addr", format!("127.0.0.1:{tunnel}")),
+            ("web_listen_addr", format!("127.0.0.1:{}", cluster.port())),
+        ] {
+            assert_eq!(found["proxy"]["ssh"][key], address, "{key}");
+        }
+
+        let bot = Bot::join(&cluster).await;
+        // On the web port the web's certificate comes instead, which no authority of the cluster has signed.
+        assert!(bot.dial("localhost", TRANSPORT).connect(&cluster).await.is_err());
+        assert_eq!(bot.auth(&cluster).await.is_ok(), auth_on_web);
+        assert_eq!(roles(&cluster, &bot, ssh).await, ["example-role"]);
+        assert!(cluster.record().iter().any(|event| matches!(event.kind, EventKind::ProxyCluster { .. })));
+
+        let mut stream = TcpStream::connect(("127.0.0.1", tunnel)).await.unwrap();
+        let mut line = [0; 16];
+        stream.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"SSH-2.0-Teleport");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn proxy_cluster_refuses_what_it_does_not_know() {
+    let cluster = Testcluster::start();
+    let bot = Bot::join(&cluster).await;
+    let end = async |first, second: Option<pb::ProxyClusterRequest>| -> Status {
+        let (requests, mut answers) = proxy_cluster(&cluster, &bot, cluster.port(), first).await;
+        if let Some(second) = second {
+            requests.send(second).await.unwrap();
+        }
+        loop {
+            match answers.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok(""),
+                Err(status) => return status,
+            }
+        }
+    };
+    let named = |name: &str| pb::ProxyClusterRequest { cluster: name.into(), frame: None };
+    let unknown = end(named("elsewhere"), None).await;
+    assert_eq!((unknown.code(), unknown.message().contains("\"elsewhere\" is not found")), (Code::NotFound, true));
+    assert_eq!(end(named(cluster.name()), Some(frame(b""))).await.code(), Code::InvalidArgument);
+    assert!(cluster.wait_for(|kind| *kind == EventKind::EmptyFrame));
+    assert_eq!(end(named(cluster.name()), Some(named(cluster.name()))).await.code(), Code::InvalidArgument);
+    // Auth hangs up on what is no TLS, and its end of file is a good end of the call.
+    assert_eq!(end(named(cluster.name()), Some(frame(b"GET / HTTP/1.1\r\n\r\n"))).await.code(), Code::Ok);
+    // The first message may hold the first bytes already.
+    let both = pb::ProxyClusterRequest { cluster: cluster.name().into(), ..frame(b"GET / HTTP/1.1\r\n\r\n") };
+    assert_eq!(end(both, None).await.code(), Code::Ok);
+}
+
+/// ALPN holds 255 bytes, the name of a cluster as many as DNS allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn names_too_long_for_alpn_are_reached_through_the_transport_service() {
+    for length in [1, 109, 110, 253] {
+        let cluster = Testcluster::builder().name("n".repeat(length)).start();
+        let bot = Bot::join(&cluster).await;
+        let (_, alpn) = auth_names(cluster.name());
+        let short = alpn.len() <= 255;
+        assert_eq!(short, length <= 109);
+        if short {
+            assert!(bot.dial("teleport.cluster.local", &[&alpn, "h2"]).connect(&cluster).await.is_ok(), "{length}");
+        }
+        assert_eq!(roles(&cluster, &bot, cluster.port()).await, ["example-role"], "{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_ipv6_literal_has_brackets() {
+    let cluster = Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1").start();
+    assert_eq!(cluster.proxy_addr(), format!("[::1]:{}", cluster.port()));
+    let stream = TcpStream::connect(cluster.proxy_addr()).await.unwrap();
+    let mut dial = Dial::web(&cluster, &["http/1.1"]);
+    dial.name = "::1".into();
+    let mut stream = dial.connect_over(stream).await.unwrap();
+    stream.write_all(b"GET /webapi/find HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(&format!(r#""public_addr":"{}""#, cluster.proxy_addr())), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_name_that_is_dialled_may_be_another_than_the_public_one() {
+    let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
+    assert_eq!(cluster.proxy_addr(), format!("localhost:{}", cluster.port()));
+    let (_, body) = http(&cluster, "GET /webapi/find", "").await;
+    assert!(body.contains(&format!(r#""public_addr":"proxy.example.com:{}""#, cluster.port())), "{body}");
+    let bot = Bot::join(&cluster).await;
+    for (name, good) in [("proxy.example.com", true), ("teleport.cluster.local", true), ("localhost", false)] {
+        assert_eq!(bot.dial(name, TRANSPORT).connect(&cluster).await.is_ok(), good, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_web_can_be_behind_the_times() {
+    for (old, version) in [(false, ProtocolVersion::TLSv1_3), (true, ProtocolVersion::TLSv1_2)] {
+        let cluster = Testcluster::builder().tls_12_only(old).start();
+        let stream = Dial::web(&cluster, &["http/1.1"]).connect(&cluster).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version));
+        let bot = Bot::join(&cluster).await;
+        assert!(bot.auth(&cluster).await.is_ok());
+    }
+}
