@@ -10,6 +10,7 @@ use crate::destination::Foreign;
 use crate::environment::Environment;
 use crate::id_token::bitbucket;
 use crate::net::upgrade::{self, Upgrade};
+use crate::net::way_out::WayOut;
 use crate::pipe;
 use crate::settings::{
     self, Action, Error, Inspection, Invalid, LeakCheck, ProxyAddr, Settings, TokenName, default, timeout,
@@ -159,6 +160,7 @@ impl Identity {
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             owner: None,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+            way_out: WayOut::of_environment(env)?,
             discreet: bitbucket::log_is_public(env) && !debug,
             // A line that works with tbot works here.
             leak_check: LeakCheck::Warn,
@@ -222,6 +224,7 @@ impl Inspect {
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+            way_out: WayOut::of_environment(env)?,
             discreet: bitbucket::log_is_public(env) && !debug,
         })
     }

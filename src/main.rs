@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
+use teleport_pipe::environment::Environment;
 use teleport_pipe::error::{Exit, Failure};
 use teleport_pipe::surroundings::Surroundings;
 use teleport_pipe::{command, log, pipe};
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
 fn run(face: Face, debug: bool) -> Result<(), Failure> {
     // Between the lines of ssh no log has a place, nor beside the version.
     let verb = match face {
-        Face::SshProxy(flags) => return command::ssh_proxy::run(&flags),
+        Face::SshProxy(flags) => return command::ssh_proxy::run(&flags, &Environment::of_process()),
         Face::Version => return command::version::run(),
         Face::Pipe => None,
         Face::Verb(verb) => Some(verb),

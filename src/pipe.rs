@@ -7,6 +7,7 @@ use crate::environment::Environment;
 use crate::error::foreign;
 use crate::id_token::bitbucket;
 use crate::net::upgrade::{self, Upgrade};
+use crate::net::way_out::{self, WayOut};
 use crate::settings::{self, Action, Error, Inspection, Invalid, ProxyAddr, Settings, TokenName, boolean, default};
 
 /// A variable of the pipe. `pipe.yml`, the README and `--help` say the same of it; a test holds them together.
@@ -23,7 +24,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order in which people meet them.
-pub const VARIABLES: [Variable; 12] = {
+pub const VARIABLES: [Variable; 14] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -39,6 +40,8 @@ pub const VARIABLES: [Variable; 12] = {
         new("TIMEOUT", Some(default::TIMEOUT), "deadline of the whole run"),
         new("FILE_OWNER", None, "who shall own the files, uid or uid:gid"),
         new("CA_FILE", None, "PEM file of authorities to trust besides the public ones"),
+        new("HTTPS_PROXY", None, "outgoing proxy: http, https or socks5://[user:password@]host:port"),
+        new("NO_PROXY", None, "what is reached without it: names, addresses, networks"),
         new("LEAK_CHECK", None, "error, warn or off: what if artifacts or caches would take the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
@@ -50,7 +53,7 @@ pub const VARIABLES: [Variable; 12] = {
 const OF_TBOT: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// What people write instead, beyond slips of the pen.
-const MISNOMERS: [(&str, &str); 21] = [
+const MISNOMERS: [(&str, &str); 23] = [
     ("PROXY", "PROXY_SERVER"),
     ("PROXY_ADDR", "PROXY_SERVER"),
     ("PROXY_ADDRESS", "PROXY_SERVER"),
@@ -70,6 +73,8 @@ const MISNOMERS: [(&str, &str); 21] = [
     ("OWNER", "FILE_OWNER"),
     ("CA_CERT", "CA_FILE"),
     ("CA_BUNDLE", "CA_FILE"),
+    ("ALL_PROXY", "HTTPS_PROXY"),
+    ("SOCKS_PROXY", "HTTPS_PROXY"),
     ("LOGIN", "LOGINS"),
     ("VERBOSE", "DEBUG"),
 ];
@@ -123,6 +128,7 @@ fn join(env: &Environment) -> Result<Settings, Error> {
             text.parse().map_err(invalid)
         })?,
         ca_file: ca_file(env)?,
+        way_out: WayOut::of_environment(env)?,
         discreet: discreet(env)?,
         leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
@@ -136,6 +142,7 @@ fn inspection(env: &Environment) -> Result<Inspection, Error> {
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
         ca_file: ca_file(env)?,
+        way_out: WayOut::of_environment(env)?,
         discreet: discreet(env)?,
     })
 }
@@ -204,9 +211,11 @@ fn strays(env: &Environment) -> Vec<(&str, &'static str)> {
     };
     // Items of a list, too.
     let is_item = |rest: &str| rest.strip_prefix('_').is_some_and(|n| n == "COUNT" || n.parse::<u16>().is_ok());
+    // Other forms of ours that are read, too.
+    let others = way_out::NAMING.into_iter().chain(way_out::EXEMPTING).collect::<Vec<_>>();
     let ours = |name: &str| {
         let rest = |ours: &Variable| name.strip_prefix(ours.name).is_some_and(|rest| rest.is_empty() || is_item(rest));
-        VARIABLES.iter().any(rest)
+        others.contains(&name) || VARIABLES.iter().any(rest)
     };
     env.names().filter(|name| !ours(name)).filter_map(|name| Some((name, near(name)?))).collect()
 }
@@ -312,6 +321,9 @@ mod tests {
             ("FILE-OWNER", "FILE_OWNER"),
             ("ttl", "TTL"),
             ("LEAKCHECK", "LEAK_CHECK"),
+            ("HTTPSPROXY", "HTTPS_PROXY"),
+            ("Https_Proxy", "HTTPS_PROXY"),
+            ("all_proxy", "HTTPS_PROXY"),
         ] {
             assert_eq!(near(name), Some(meant), "{name}");
         }
@@ -319,7 +331,7 @@ mod tests {
         {
             assert_eq!(near(name), None, "{name}");
         }
-        for name in ["DESTINATION_0", "FILE_OWNER_COUNT", "LOGINS_12"] {
+        for name in ["DESTINATION_0", "FILE_OWNER_COUNT", "LOGINS_12", "HTTP_PROXY", "https_proxy", "no_proxy"] {
             assert_eq!(near(name), None, "{name}");
         }
         assert!(VARIABLES.iter().all(|ours| near(ours.name).is_none()));

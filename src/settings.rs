@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::destination::{Foreign, Owner};
 use crate::error::{Exit, Explain, foreign};
 use crate::net::upgrade::Upgrade;
+use crate::net::way_out::WayOut;
 
 /// What is to be done, by whichever way it was asked for.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Settings {
     pub owner: Option<Owner>,
     /// Web certificate authorities trusted besides the public ones (PEM file).
     pub ca_file: Option<PathBuf>,
+    /// How connections leave this network.
+    pub way_out: WayOut,
     /// The log is public (a public repository's pipeline): say nothing about claims, roles and logins.
     pub discreet: bool,
     /// What to do if artifacts or caches would take the credentials.
@@ -62,6 +65,8 @@ pub struct Inspection {
     pub timeout: Duration,
     /// As of [`Settings`].
     pub ca_file: Option<PathBuf>,
+    /// As of [`Settings`].
+    pub way_out: WayOut,
     /// As of [`Settings`].
     pub discreet: bool,
 }
@@ -158,7 +163,7 @@ impl FromStr for ProxyAddr {
 }
 
 /// Host and, if there is one, port. A bare IPv6 address has colons but no port.
-fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+pub(crate) fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').filter(|(host, _)| host.parse::<std::net::Ipv6Addr>().is_ok())?;
         return match rest {
@@ -331,7 +336,7 @@ impl Invalid {
     }
 
     /// The text may be a secret: do not show it.
-    fn hidden(self) -> Self {
+    pub(crate) fn hidden(self) -> Self {
         Self { hidden: true, ..self }
     }
 

@@ -15,11 +15,11 @@ use crate::id_token::{self, Claims, Detection, bitbucket};
 use crate::log::out;
 use crate::manifests::{self, Names};
 use crate::net;
+use crate::net::authorities::Authorities;
 use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::network::Network;
 use crate::net::tls::Trust;
 use crate::net::upgrade::Upgrade;
-use crate::net::way_out::WayOut;
 use crate::retry::Deadline;
 use crate::settings::{Inspection, ProxyAddr, Scope};
 use crate::surroundings::{Surroundings, Unusable};
@@ -110,11 +110,10 @@ fn ask(
     inspection: &Inspection,
     surroundings: &Surroundings,
 ) -> Result<Result<ClusterInfo, net::Error>, Unusable> {
-    let ca_file = inspection.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
     let deadline = Deadline::after(inspection.timeout);
-    let answer = match Trust::web(ca_file.as_deref()) {
-        Ok(trust) => {
-            let network = Network::new(WayOut, trust, Upgrade::Never);
+    let answer = match Authorities::of_file(surroundings.path(inspection.ca_file.as_deref()).as_deref()) {
+        Ok(authorities) => {
+            let network = Network::new(inspection.way_out.clone(), Trust::web(&authorities), Upgrade::Never);
             block_on(discover(&network, proxy, surroundings.now, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),

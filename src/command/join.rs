@@ -18,11 +18,12 @@ use crate::id_token::{self, Detection, IdToken, bitbucket};
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
 use crate::net::Stream;
+use crate::net::authorities::Authorities;
 use crate::net::discovery::{ClusterInfo, discover};
 use crate::net::http::Http;
 use crate::net::network::Network;
 use crate::net::tls::Trust;
-use crate::net::way_out::WayOut;
+use crate::output::network_file::{self, NetworkFile};
 use crate::output::{self, ssh_config};
 use crate::retry::{Deadline, retry, told};
 use crate::settings::Settings;
@@ -51,10 +52,15 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
             "the file system of {place} is mounted noexec, so ssh cannot start its ProxyCommand from there"
         );
     }
-    let ca_file = settings.ca_file.as_ref().map(|path| surroundings.working_dir.join(path));
-    let network = Network::new(WayOut, Trust::web(ca_file.as_deref())?, settings.upgrade);
+    let authorities = Authorities::of_file(surroundings.path(settings.ca_file.as_deref()).as_deref())?;
+    let network = Network::new(settings.way_out.clone(), Trust::web(&authorities), settings.upgrade);
+    if let Some(outgoing) = settings.way_out.through(&settings.proxy) {
+        log::info!(target: "network", "through the outgoing proxy {outgoing}");
+    }
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
+    let kept = NetworkFile { way_out: Some(settings.way_out.clone()), authorities: Some(authorities), clock_offset: 0 };
+    files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
 
     let clock = surroundings.now;
     let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };

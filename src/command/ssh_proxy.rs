@@ -1,8 +1,9 @@
 //! `ssh-proxy-command`: bytes between ssh and a node, through the proxy's transport service.
 //!
-//! Facts: teleport-ssh-proxy.md 1 and 2. The file beside `ssh_config` is the only thing that is read. stdout carries
-//! SSH and nothing else.
+//! Facts: teleport-ssh-proxy.md 1 and 2. The files beside `ssh_config` are read, and for the network what they do not
+//! say from the environment. stdout carries SSH and nothing else.
 
+use std::path::Path;
 use std::time::Duration;
 
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
@@ -16,14 +17,17 @@ use tonic::{Code, Status, Streaming};
 
 use super::block_on;
 use crate::cli::SshProxy;
+use crate::environment::Environment;
 use crate::error::{Exit, Explain, Failure, foreign, nested};
 use crate::net;
+use crate::net::authorities::Authorities;
 use crate::net::grpc::{broken, code_name};
 use crate::net::network::{Door, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
 use crate::net::upgrade::Upgrade;
 use crate::net::way_out::WayOut;
 use crate::output::identity_file::{self, Identity};
+use crate::output::network_file::{self, NetworkFile};
 use crate::retry::{Awaited, Deadline};
 use crate::settings::{Invalid, ProxyAddr};
 use crate::x509::X509;
@@ -47,7 +51,7 @@ const PARTING: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The identity cannot be used, or the node is not reached.
-pub fn run(flags: &SshProxy) -> Result<(), Failure> {
+pub fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     let addr = flags.proxy_server.as_str();
     let proxy: ProxyAddr = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
@@ -65,8 +69,29 @@ pub fn run(flags: &SshProxy) -> Result<(), Failure> {
     let target = TargetHost { host_port: format!("{}:{port}", clean(&flags.host, &proxy.host, &cluster)), cluster };
     // Separate ports are never behind a balancer for the web, whatever an old ssh_config says.
     let upgrade = if flags.connection_upgrade && flags.tls_routing { Upgrade::Always } else { Upgrade::Never };
-    let network = Network::new(WayOut, Trust::web(None)?, upgrade);
+    let network = network(&flags.destination_dir, env, &proxy, upgrade)?;
     Ok(block_on(connect(&network, &proxy, identity, target))??)
+}
+
+/// The network as the run knew it that wrote the credentials; what it did not keep, as the environment says.
+fn network(destination: &Path, env: &Environment, proxy: &ProxyAddr, upgrade: Upgrade) -> Result<Network, Failure> {
+    let path = destination.join(network_file::NAME);
+    let unusable = |reason: String| Error::Network { path: path.display().to_string(), reason };
+    let kept = match std::fs::read(&path).map(zeroize::Zeroizing::new) {
+        Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => NetworkFile::default(),
+        Err(error) => return Err(unusable(error.to_string()).into()),
+    };
+    let way_out = kept.way_out.map_or_else(|| WayOut::of_environment(env), Ok)?;
+    let authorities = match kept.authorities {
+        Some(authorities) => authorities,
+        // Nobody else is asked for a web certificate.
+        None if upgrade == Upgrade::Always || way_out.is_secured(proxy) => {
+            Authorities::of_file(env.get("SSL_CERT_FILE").map(Path::new))?
+        }
+        None => Authorities::default(),
+    };
+    Ok(Network::new(way_out, Trust::web(&authorities), upgrade))
 }
 
 /// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
@@ -203,6 +228,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The file with what was kept of the network.
+    #[error("{path} cannot be used ({reason})")]
+    Network {
+        /// The file.
+        path: String,
+        /// What is wrong, without a word of what is in it.
+        reason: String,
+    },
     /// Known before dialling.
     #[error("the credentials expired at {at}")]
     Expired {
@@ -272,6 +305,7 @@ impl Explain for Error {
         match self {
             Self::Net(error) => return error.what_to_do(),
             Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
+            Self::Network { .. } => "Run teleport-pipe again, in this step; nothing else writes that file.",
             Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",
             Self::Node { .. } => "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
             Self::Refused { code: Code::ResourceExhausted, .. } => "Run fewer connections at once, or try again later.",
@@ -284,7 +318,7 @@ impl Explain for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Net(error) => error.exit(),
-            Self::Identity { .. } => Exit::BadInput,
+            Self::Identity { .. } | Self::Network { .. } => Exit::BadInput,
             Self::Ended { .. } | Self::Refused { code: Code::ResourceExhausted, .. } => Exit::Network,
             Self::Expired { .. } | Self::Node { .. } | Self::Refused { .. } => Exit::Refused,
         }
@@ -294,6 +328,7 @@ impl Explain for Error {
         match self {
             Self::Net(error) => error.anchor(),
             Self::Identity { .. } => "the-identity-cannot-be-used",
+            Self::Network { .. } => "what-was-kept-of-the-network-cannot-be-used",
             Self::Expired { .. } => "the-credentials-have-expired",
             Self::Node { .. } | Self::Refused { .. } => "no-connection-to-the-node",
             Self::Ended { .. } => "the-connection-broke",

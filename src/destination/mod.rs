@@ -29,7 +29,7 @@ pub use self::owner::{NotAnOwner, Owner};
 
 use self::directory::Directory;
 use self::error::us;
-use self::ours::{Contents, GITIGNORE, gitignore};
+use self::ours::{Contents, GITIGNORE, OPTIONAL, gitignore};
 use self::owner::Giving;
 use self::place::{Found, Place};
 use self::record::Record;
@@ -145,6 +145,7 @@ impl Destination {
         }
         let mut record = Record::read(&dir);
         record.retain_unchanged(&dir);
+        let stale = self.stale(&dir, &record, &files)?;
         record.made = record.made.max(made);
         record.add(&files);
         if ours_alone {
@@ -152,11 +153,24 @@ impl Destination {
         }
         let files: Vec<_> = [record.file()].into_iter().chain(files).collect();
         dir.replace(&files, giving)?;
+        dir.remove(&stale)?;
         dir.sync()?;
         let uid = dir.stat()?.st_uid;
         let guessed = self.owner.is_none() && record.made > 0;
         let someone_else = if guessed { self.place.neighbour_other_than(uid) } else { None };
         Ok(Written { uid, guessed, someone_else })
+    }
+
+    /// What an earlier run wrote, and this one has nothing to say in: it would go on to be believed. In a directory that
+    /// is not ours alone, a file of that name may be somebody else's.
+    fn stale(&self, dir: &Directory, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
+        let written = |name: &str| files.iter().any(|file| file.name == name);
+        let is_ours = |name: &str| self.foreign == Foreign::Refuse || record.knows(dir, name);
+        let mut stale = Vec::new();
+        for name in OPTIONAL.into_iter().filter(|name| !written(name) && is_ours(name)) {
+            stale.extend(dir.has(name)?.then(|| name.to_owned()));
+        }
+        Ok(stale)
     }
 
     /// A directory that is there already: is it fit?

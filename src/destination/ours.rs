@@ -45,6 +45,9 @@ const NAMES: &[&str] = &[
     RECORD,
 ];
 
+/// Those that only some runs write.
+pub(super) const OPTIONAL: [&str; 1] = ["network.json"];
+
 /// Some names of entries, and how many there are.
 #[derive(Debug, Default)]
 pub struct Listing {

@@ -14,6 +14,9 @@ pub(super) const TCP: &str = "a TCP connection";
 /// Why the cluster was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The outgoing proxy does not let us through.
+    #[error(transparent)]
+    WayOut(#[from] super::way_out::Error),
     /// The name has no address.
     #[error("the proxy's name {host} does not resolve ({reason})")]
     Resolve {
@@ -235,7 +238,7 @@ impl Error {
 }
 
 /// An error of a library and what it rests on, in one line.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     // rustls explains to programmers, with a link, that the other side went away without a word.
     const UNSAID: &str = "peer closed connection without sending TLS close_notify";
     let mut said: Vec<String> = Vec::new();
@@ -259,6 +262,7 @@ impl Transient for Error {
             Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
             Self::NotGrpc { status, .. } => *status >= 500,
+            Self::WayOut(error) => error.is_transient(),
             _ => false,
         }
     }
@@ -268,6 +272,7 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         Some(
             match self {
+                Self::WayOut(error) => return error.likely_cause(),
                 Self::Untrusted { signer, .. } => return Some(signer.likely_cause()),
                 Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
                 Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
@@ -315,6 +320,7 @@ impl Explain for Error {
 
     fn what_to_do(&self) -> String {
         match self {
+            Self::WayOut(error) => return error.what_to_do(),
             Self::Untrusted { signer, .. } => return signer.what_to_do(),
             Self::Resolve { .. } => {
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."
@@ -373,6 +379,7 @@ impl Explain for Error {
 
     fn exit(&self) -> Exit {
         match self {
+            Self::WayOut(error) => error.exit(),
             Self::CaFile { .. } => Exit::BadInput,
             Self::ClientRefused { .. } => Exit::Refused,
             _ => Exit::Network,
@@ -381,6 +388,7 @@ impl Explain for Error {
 
     fn anchor(&self) -> &'static str {
         match self {
+            Self::WayOut(error) => error.anchor(),
             Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
             Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
             Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",

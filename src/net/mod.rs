@@ -2,6 +2,7 @@
 //! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
 
 pub mod any_teleport;
+pub mod authorities;
 pub mod beginning;
 pub mod dial;
 pub mod discovery;

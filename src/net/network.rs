@@ -75,7 +75,7 @@ impl Network {
     /// # Errors
     /// The address is not reached.
     pub async fn dial(&self, addr: &ProxyAddr, deadline: Deadline) -> Result<Stream, Error> {
-        self.way_out.connect(addr, deadline).await
+        self.way_out.connect(addr, &self.web, deadline).await
     }
 
     /// A connection to the web API of a proxy.

@@ -6,20 +6,19 @@
 //! The proxy routes by the first ALPN name that it knows in *our* order, and negotiates by *its own* order; that is why
 //! each offer is exact (teleport-join.md 3.1, teleport-ssh-proxy.md 2.2).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::any_teleport::AnyTeleport;
+use super::authorities::Authorities;
 use super::beginning::Beginning;
 use super::discovery::ClusterName;
 use super::shown::{Remembering, Shown};
@@ -88,23 +87,11 @@ pub struct ClientIdentity {
 }
 
 impl Trust {
-    /// The public authorities, and those in `ca_file` besides.
-    ///
-    /// # Errors
-    /// The file cannot be read or holds no certificate.
-    pub fn web(ca_file: Option<&Path>) -> Result<Self, Error> {
+    /// The public authorities, and these besides.
+    pub fn web(private: &Authorities) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(path) = ca_file {
-            let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
-            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-            let before = roots.len();
-            // A whole system's bundle may hold a certificate that rustls does not read.
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-            if roots.len() == before {
-                return Err(unusable("there is no certificate in it".to_owned()));
-            }
-        }
-        Ok(Self { servers: Servers::SignedBy(Arc::new(roots)), client: None })
+        roots.add_parsable_certificates(private.iter().cloned());
+        Self { servers: Servers::SignedBy(Arc::new(roots)), client: None }
     }
 
     /// The cluster's own authorities, and the certificate that we show.

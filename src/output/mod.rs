@@ -3,6 +3,7 @@
 
 pub mod identity_file;
 pub mod known_hosts;
+pub mod network_file;
 pub mod ssh_config;
 
 use crate::credentials::{Authority, Credentials, SshAuthority};

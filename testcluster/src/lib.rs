@@ -21,6 +21,7 @@
 //! | `transport`, `node`, `accounts` | the way to the node, and the node |
 //! | `proxy_cluster` | the way to Auth that goes through the transport service |
 //! | `authority`, `idp`, `suite` | who signs what |
+//! | `gateway` | a company's proxy on the way to a cluster |
 //! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
 
 mod accounts;
@@ -32,6 +33,7 @@ mod builder;
 mod cluster;
 mod fault;
 mod front;
+mod gateway;
 mod grpc;
 mod idp;
 mod issue;
@@ -60,6 +62,7 @@ mod websocket;
 pub use alpn::Route;
 pub use builder::Builder;
 pub use fault::Fault;
+pub use gateway::{Gateway, GatewayKind, Manner};
 pub use idp::{AUDIENCE, ENVIRONMENT_UUID, ISSUER, REPOSITORY_UUID, WORKSPACE_UUID};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};
 pub use node::missing_openssh;

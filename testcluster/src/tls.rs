@@ -85,6 +85,11 @@ pub(crate) const ALL_VERSIONS: Versions = rustls::ALL_VERSIONS;
 /// Those of a web listener that is behind the times.
 pub(crate) const TLS_12: Versions = &[&rustls::version::TLS12];
 
+/// A server of its own, with one face.
+pub(crate) fn web_server(face: &Face) -> Arc<ServerConfig> {
+    Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), face))
+}
+
 type WantsCertificate = ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>;
 
 fn builder(versions: Versions) -> ConfigBuilder<ServerConfig, WantsVerifier> {

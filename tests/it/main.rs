@@ -24,3 +24,4 @@ mod rendered;
 mod said;
 mod secrets;
 mod step;
+mod way_out;

@@ -7,7 +7,7 @@ use testcluster::{JoinService, Testcluster};
 
 use crate::failure::Failure;
 use crate::step::{Said, Step};
-use crate::{guard, machine, network, refusals};
+use crate::{guard, machine, network, refusals, way_out};
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
 const WINDOW: usize = 12;
@@ -21,6 +21,8 @@ impl Secrets {
     fn of(step: &Step) -> Self {
         let mut secrets = Self::default();
         step.values().filter(|value| value.starts_with("eyJ")).for_each(|token| secrets.add_token(token));
+        let users = step.values().filter_map(|url| url.split_once("://")?.1.rsplit_once('@'));
+        users.for_each(|(credentials, _)| secrets.add_credentials(credentials));
         secrets
     }
 
@@ -28,6 +30,17 @@ impl Secrets {
         self.0.extend(token.split('.').map(str::to_owned));
         self.0.push(Base64::encode_string(token.as_bytes()));
         self.0.push(Base64UrlUnpadded::encode_string(token.as_bytes()));
+    }
+
+    /// `user:password` as a URL has it, plain, and as a header has it.
+    fn add_credentials(&mut self, encoded: &str) {
+        let parts = encoded.split('%').collect::<Vec<_>>();
+        let plain = parts.iter().skip(1).fold(parts[0].to_owned(), |plain, part| {
+            plain + &char::from(u8::from_str_radix(&part[..2], 16).unwrap()).to_string() + &part[2..]
+        });
+        let passwords = [encoded, &plain].map(|text| text.split_once(':').unwrap().1.to_owned());
+        self.0.extend(passwords);
+        self.0.push(Base64::encode_string(plain.as_bytes()));
     }
 
     /// Everything in the destination's files that is base64 of some length: keys and certificates.
@@ -117,6 +130,9 @@ fn every_failure() -> Vec<Failure> {
     all.extend(network::final_ones());
     all.extend(network::stubborn_ones());
     all.extend(network::silent_ones());
+    all.extend(way_out::final_ones());
+    all.extend(way_out::stubborn_ones());
+    all.extend(way_out::silent_ones());
     all
 }
 

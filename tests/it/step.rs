@@ -14,6 +14,7 @@ pub(crate) struct Step {
     clone_dir: TempDir,
     env: BTreeMap<String, String>,
     scrub: Vec<(String, &'static str)>,
+    kept: Vec<Box<dyn std::any::Any>>,
 }
 
 impl Step {
@@ -21,7 +22,7 @@ impl Step {
     pub(crate) fn empty() -> Self {
         let clone_dir = TempDir::with_prefix("clone-").unwrap();
         let path = clone_dir.path().to_str().unwrap().to_owned();
-        Self { clone_dir, env: BTreeMap::new(), scrub: vec![(path, "CLONE_DIR")] }
+        Self { clone_dir, env: BTreeMap::new(), scrub: vec![(path, "CLONE_DIR")], kept: vec![] }
     }
 
     /// A step with `oidc: true` and the pipe's two variables.
@@ -55,6 +56,12 @@ impl Step {
     /// Shows `what` as `name` in [`scrubbed`](Self::scrubbed) text.
     pub(crate) fn scrub(mut self, what: String, name: &'static str) -> Self {
         self.scrub.push((what, name));
+        self
+    }
+
+    /// With something that has to live as long as the step.
+    pub(crate) fn keep(mut self, what: impl std::any::Any) -> Self {
+        self.kept.push(Box::new(what));
         self
     }
 

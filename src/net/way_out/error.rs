@@ -1,0 +1,165 @@
+//! Why the outgoing proxy does not let us through. None of these knows its credentials.
+
+use crate::error::{Exit, Explain};
+use crate::net;
+use crate::retry::Transient;
+
+/// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
+/// it; `target` is `host:port`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not there, or not who it should be.
+    #[error("the outgoing proxy {proxy} is not reached: {source}")]
+    Unreached {
+        /// Which one.
+        proxy: String,
+        /// Why.
+        source: Box<net::Error>,
+    },
+    /// It takes the question and never answers.
+    #[error("the outgoing proxy {proxy} does not answer in time (waiting for its connection to {target})")]
+    Late {
+        /// Which one.
+        proxy: String,
+        /// Where to.
+        target: String,
+    },
+    /// It goes away before it has answered.
+    #[error("the connection to the outgoing proxy {proxy} broke ({reason})")]
+    Broken {
+        /// Which one.
+        proxy: String,
+        /// What the layer that saw it says.
+        reason: String,
+    },
+    /// Something else listens there.
+    #[error("the outgoing proxy {proxy} is not one of that kind ({found})")]
+    NotAProxy {
+        /// Which one.
+        proxy: String,
+        /// What it said instead.
+        found: String,
+    },
+    /// 407, or SOCKS's way to say that.
+    #[error("the outgoing proxy {proxy} {} ({said})", if *given { "does not accept the credentials" } else { "wants credentials" })]
+    Credentials {
+        /// Which one.
+        proxy: String,
+        /// Whether it was sent some.
+        given: bool,
+        /// Its words.
+        said: String,
+    },
+    /// 407 without a way that we know.
+    #[error("the outgoing proxy {proxy} wants to be signed in to by {schemes}, which is not supported")]
+    SignIn {
+        /// Which one.
+        proxy: String,
+        /// What it offers.
+        schemes: String,
+    },
+    /// It could, but may not.
+    #[error("the outgoing proxy {proxy} refuses a connection to {target} ({said})")]
+    Refused {
+        /// Which one.
+        proxy: String,
+        /// Where to.
+        target: String,
+        /// Its words.
+        said: String,
+    },
+    /// It would, but cannot.
+    #[error("the outgoing proxy {proxy} does not get through to {target} ({said})")]
+    NoWay {
+        /// Which one.
+        proxy: String,
+        /// Where to.
+        target: String,
+        /// Its words.
+        said: String,
+    },
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreached { source, .. } => source.is_transient(),
+            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => true,
+            Self::NotAProxy { .. } | Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn likely_cause(&self) -> Option<String> {
+        Some(
+            match self {
+                Self::Unreached { source, .. } => match &**source {
+                    net::Error::Untrusted { .. } => return source.likely_cause(),
+                    net::Error::NotTls { .. } => "It does not speak TLS itself: https:// is for proxies that do.",
+                    _ => "The URL is misspelt, or that proxy serves another network than this runner's.",
+                },
+                Self::Late { .. } => "It hangs, or waits for the cluster, which does not answer it.",
+                Self::Broken { .. } => "It was restarted, or does not take this runner for one of its own.",
+                Self::NotAProxy { .. } => "The URL has the port or the scheme of something else.",
+                Self::Credentials { given: true, .. } => {
+                    "They are wrong or no longer valid, or a character in them needs to be written as %XX."
+                }
+                Self::Credentials { given: false, .. } => "The URL has no user and no password in it.",
+                Self::SignIn { .. } => "The company signs people in by their own machines, which a runner is not.",
+                Self::Refused { .. } => "The company's rules do not allow that host, or not that port.",
+                Self::NoWay { .. } => "The cluster is down, or the name does not resolve where that proxy stands.",
+            }
+            .to_owned(),
+        )
+    }
+
+    fn what_to_do(&self) -> String {
+        match self {
+            Self::Unreached { source, .. } => match **source {
+                net::Error::Untrusted { .. } => return source.what_to_do(),
+                net::Error::NotTls { .. } => "Write http:// in HTTPS_PROXY, as most are.",
+                _ => {
+                    "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached without \
+                     it, leave it out, or name the cluster in NO_PROXY."
+                }
+            },
+            Self::Late { .. } | Self::NoWay { .. } => {
+                "Ask whoever runs that proxy whether it gets through to the cluster. If this runner does without it, \
+                 name the cluster in NO_PROXY."
+            }
+            Self::Broken { .. } => "Run the step again; if it keeps failing, ask whoever runs that proxy.",
+            Self::NotAProxy { .. } => {
+                "Write the port and the scheme of the proxy: http:// for one that is spoken to in clear, https:// for \
+                 one that speaks TLS, socks5:// for SOCKS5."
+            }
+            Self::Credentials { given: true, .. } => {
+                "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25."
+            }
+            Self::Credentials { given: false, .. } => {
+                "Write them into the URL, and keep that in a secured variable: http://user:password@host:port."
+            }
+            Self::SignIn { .. } => "Ask whoever runs that proxy for a way in by Basic, or by the runner's address.",
+            Self::Refused { .. } => {
+                "Ask whoever runs that proxy to allow CONNECT to that host and port, without opening TLS."
+            }
+        }
+        .to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Network
+    }
+
+    fn anchor(&self) -> &'static str {
+        match self {
+            Self::Unreached { .. } => "the-outgoing-proxy-is-not-reached",
+            Self::Late { .. } => "the-outgoing-proxy-does-not-answer",
+            Self::Broken { .. } => "the-outgoing-proxy-breaks-off",
+            Self::NotAProxy { .. } => "not-an-outgoing-proxy",
+            Self::Credentials { .. } | Self::SignIn { .. } => "the-outgoing-proxy-wants-credentials",
+            Self::Refused { .. } => "the-outgoing-proxy-refuses",
+            Self::NoWay { .. } => "the-outgoing-proxy-does-not-get-through",
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Behind a company proxy: the cluster's name resolves nowhere but there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use expect_test::expect_file;
+use testcluster::{Builder, Gateway, GatewayKind, Manner, Testcluster};
+
+use crate::failure::{Failure, check};
+use crate::step::Step;
+
+/// User and password, as they are and as a URL has them.
+const USER: &str = "CORP\\deploy";
+const PASSWORD: &str = "open@sesame:of/the company";
+const ENCODED: &str = "CORP%5Cdeploy:open%40sesame%3Aof%2Fthe%20company";
+
+/// A cluster that is reached through a gateway only.
+fn hidden() -> Builder {
+    Testcluster::builder().public_name("teleport.example.test")
+}
+
+/// The step, behind this gateway, whose authority it trusts as well.
+fn behind(step: Step, gateway: &Gateway, url: &str) -> Step {
+    let cluster = fs::read_to_string(step.variable("SSL_CERT_FILE")).unwrap();
+    fs::write(step.dir().join("ca.pem"), cluster + &fs::read_to_string(gateway.ca_file()).unwrap()).unwrap();
+    step.env("SSL_CERT_FILE", "ca.pem").env("HTTPS_PROXY", url).scrub(format!(":{}", gateway.port()), ":OUT")
+}
+
+/// The rest of the step: what a pipe was told, it does not know, and its files may be gone.
+fn rest(step: Step) -> Step {
+    fs::remove_file(step.dir().join("ca.pem")).unwrap();
+    step.without("HTTPS_PROXY").without("SSL_CERT_FILE")
+}
+
+/// ssh says hello.
+#[track_caller]
+fn hello(step: &Step, cluster: &Testcluster) {
+    let said = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+}
+
+#[test]
+fn the_pipe_and_then_ssh_get_through_each_kind() {
+    let cluster = hidden().start();
+    let step = Step::of(&cluster).env("TIMEOUT", "1s");
+    assert_eq!(step.pipe().status, Some(5), "the cluster is reached without");
+    for kind in [GatewayKind::Http, GatewayKind::Https, GatewayKind::Socks5] {
+        for gateway in [Gateway::start(kind, Manner::Good), Gateway::with_credentials(kind, USER, PASSWORD)] {
+            let step = behind(Step::of(&cluster), &gateway, &gateway.url_for(ENCODED));
+            let said = step.pipe().ok();
+            assert!(said.stderr.contains("through the outgoing proxy "), "{}", said.stderr);
+            let mode = fs::metadata(step.output("network.json")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let before = gateway.asked().len();
+            let step = rest(step);
+            hello(&step, &cluster);
+            assert_eq!(gateway.asked().len(), before + 1, "{kind:?}");
+            assert!(gateway.asked().iter().all(|target| *target == cluster.proxy_addr()), "{:?}", gateway.asked());
+            step.product(&["cleanup"]).ok();
+            assert!(!step.dir().join("tbot-user").exists());
+        }
+    }
+}
+
+/// What was not kept, the environment says.
+#[test]
+fn ssh_gets_through_by_its_environment() {
+    let cluster = hidden().start();
+    let gateway = Gateway::with_credentials(GatewayKind::Https, USER, PASSWORD);
+    let url = gateway.url_for(ENCODED);
+    let step = behind(Step::of(&cluster), &gateway, &url);
+    step.pipe().ok();
+    fs::remove_file(step.output("network.json")).unwrap();
+    hello(&step, &cluster);
+    let step = step.without("HTTPS_PROXY").env("http_proxy", &url);
+    hello(&step, &cluster);
+    let said = step.env("NO_PROXY", ".example.test").ssh(&[&Step::node(&cluster), "true"]);
+    assert!(said.stderr.contains("name teleport.example.test does not resolve"), "{}", said.stderr);
+}
+
+#[test]
+fn as_tbot_the_environment_counts() {
+    let cluster = hidden().start();
+    let gateway = Gateway::start(GatewayKind::Http, Manner::ByteByByte);
+    let step = behind(Step::of(&cluster), &gateway, "").env("https_proxy", &format!("localhost:{}", gateway.port()));
+    let args = ["start", "identity", "--oneshot", "--destination=tbot-user", "--join-method=bitbucket"];
+    let (server, token) =
+        (format!("--proxy-server={}", cluster.proxy_addr()), format!("--token={}", cluster.token_name()));
+    step.product(&[&args[..], &[&server, &token]].concat()).ok();
+    hello(&rest(step.without("https_proxy")), &cluster);
+}
+
+#[test]
+fn inspect_gets_through() {
+    let cluster = hidden().start();
+    let gateway = Gateway::start(GatewayKind::Socks5, Manner::ByteByByte);
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url()).env("ACTION", "inspect");
+    let said = step.pipe().ok();
+    assert!(said.stdout.contains("#   name: example.teleport.sh"), "{}", said.stdout);
+    assert_eq!(gateway.asked(), [cluster.proxy_addr()]);
+}
+
+/// This machine never is, nor what NO_PROXY says.
+#[test]
+fn what_is_reached_without() {
+    let gateway = Gateway::start(GatewayKind::Http, Manner::Answers(403, "", ""));
+    let cluster = Testcluster::start();
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url());
+    let said = step.pipe().ok();
+    assert!(!said.stderr.contains("outgoing proxy"), "{}", said.stderr);
+    hello(&rest(step), &cluster);
+
+    let cluster = hidden().start();
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url()).env("NO_PROXY", "localhost, example.test");
+    let said = step.env("TIMEOUT", "1s").pipe();
+    assert!(said.stderr.contains("name teleport.example.test does not resolve"), "{}", said.stderr);
+    assert_eq!(gateway.asked(), [""; 0]);
+}
+
+/// A later run into the same destination says anew what is to be kept.
+#[test]
+fn what_an_earlier_run_was_told_is_forgotten() {
+    let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
+    let cluster = Testcluster::start();
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url());
+    let kept = |step: &Step| fs::read_to_string(step.output("network.json")).unwrap();
+    step.pipe().ok();
+    assert!(kept(&step).contains(&format!("\"proxy\": \"{}\"", gateway.url())), "{}", kept(&step));
+    let step = step.without("HTTPS_PROXY");
+    step.pipe().ok();
+    // The authority of the cluster is a private one, and is still needed.
+    assert!(!kept(&step).contains("proxy") && kept(&step).contains("BEGIN CERTIFICATE"), "{}", kept(&step));
+}
+
+#[test]
+fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
+    for (kind, no) in [(GatewayKind::Http, 503), (GatewayKind::Socks5, 1)] {
+        let cluster = hidden().start();
+        let gateway = Gateway::start(kind, Manner::AnswersOnce(no));
+        behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
+    }
+}
+
+#[test]
+fn ssh_says_in_a_line_why_it_does_not_get_through() {
+    let cluster = hidden().start();
+    let gateway = Gateway::with_credentials(GatewayKind::Http, USER, PASSWORD);
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url_for(ENCODED));
+    step.pipe().ok();
+    let step = rest(step);
+    let ours = |step: &Step| {
+        let said = step.ssh(&[&Step::node(&cluster), "true"]);
+        assert_eq!(said.status, Some(255), "{}", said.stderr);
+        let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+        step.scrubbed(&ours.join("\n"))
+    };
+    let kept = fs::read_to_string(step.output("network.json")).unwrap();
+    fs::write(step.output("network.json"), kept.replace("sesame", "simsim")).unwrap();
+    expect_file!["golden/proxy_command/way-out-credentials.txt"].assert_eq(&ours(&step));
+    fs::write(step.output("network.json"), kept.replace("\"proxy\"", "\"prxy\"")).unwrap();
+    expect_file!["golden/proxy_command/network-file-broken.txt"].assert_eq(&ours(&step));
+    fs::write(step.output("network.json"), kept).unwrap();
+    drop(gateway);
+    expect_file!["golden/proxy_command/way-out-gone.txt"].assert_eq(&ours(&step));
+}
+
+/// A failure at a gateway that is such, under this URL.
+fn failure(
+    name: &'static str,
+    gateway: impl Fn() -> Gateway + 'static,
+    url: impl Fn(&Gateway) -> String + 'static,
+) -> Failure {
+    Failure::new(name, 5).at(hidden()).with(move |step, _| {
+        let gateway = gateway();
+        behind(step, &gateway, &url(&gateway)).keep(gateway)
+    })
+}
+
+fn bad(name: &'static str, kind: GatewayKind, manner: Manner) -> Failure {
+    failure(name, move || Gateway::start(kind, manner.clone()), |gateway| gateway.url_for(ENCODED))
+}
+
+fn closed_to(name: &'static str, kind: GatewayKind, credentials: &'static str) -> Failure {
+    let gateway = move || Gateway::with_credentials(kind, USER, PASSWORD);
+    failure(name, gateway, move |gateway| gateway.url_for(credentials))
+}
+
+/// A gateway that is taken for one of another kind.
+fn taken_for(name: &'static str, scheme: &'static str, kind: GatewayKind, manner: Manner) -> Failure {
+    let gateway = move || Gateway::start(kind, manner.clone());
+    failure(name, gateway, move |gateway| format!("{scheme}://{ENCODED}@localhost:{}", gateway.port()))
+}
+
+fn variable(name: &'static str, url: &'static str) -> Failure {
+    Failure::new(name, 2).env("HTTPS_PROXY", url)
+}
+
+const PAGE: &str =
+    "<!DOCTYPE html><html><head><title>Access denied:\n category \"remote access\"</title></head></html>";
+
+/// Failures that are final at once.
+pub(crate) fn final_ones() -> Vec<Failure> {
+    use GatewayKind::{Http, Https, Socks5};
+    const BAD_REQUEST: Manner = Manner::Says(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    vec![
+        closed_to("way-out-wants-credentials", Http, ""),
+        closed_to("way-out-credentials-wrong", Http, "CORP%5Cdeploy:open-simsim-of-the-company"),
+        closed_to("way-out-wants-credentials-socks5", Socks5, ""),
+        closed_to("way-out-credentials-wrong-socks5", Socks5, "CORP%5Cdeploy:open-simsim-of-the-company"),
+        bad(
+            "way-out-wants-to-be-signed-in-to",
+            Http,
+            Manner::Answers(407, "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n", ""),
+        ),
+        bad("way-out-refuses", Http, Manner::Answers(403, "Content-Type: text/html\r\n", PAGE)),
+        bad("way-out-refuses-in-words", Https, Manner::Answers(403, "Content-Type: text/plain\r\n", "\x1b[31mno\r\n")),
+        bad("way-out-refuses-socks5", Socks5, Manner::Answers(2, "", "")),
+        bad("way-out-is-ssh", Http, Manner::Says(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        bad("way-out-is-ssh-not-socks5", Socks5, Manner::Says(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        taken_for("way-out-speaks-tls", "http", Https, Manner::Good),
+        taken_for("way-out-is-http-not-socks5", "socks5", Http, BAD_REQUEST),
+        taken_for("way-out-speaks-no-tls", "https", Http, BAD_REQUEST),
+        bad("way-out-not-trusted", Https, Manner::Good).with(|step, _| {
+            let gateway = Gateway::start(Https, Manner::Good);
+            let url = gateway.url();
+            step.without("SSL_CERT_FILE")
+                .env("HTTPS_PROXY", &url)
+                .scrub(format!(":{}", gateway.port()), ":OUT")
+                .keep(gateway)
+        }),
+        variable("way-out-of-another-scheme", "ftp://deploy:open-sesame-of-the-company@proxy.example:3128"),
+        variable("way-out-is-no-url", "http://deploy:open-sesame/of-the-company@proxy.example:3128"),
+    ]
+}
+
+/// Failures that are tried again, in vain.
+pub(crate) fn stubborn_ones() -> Vec<Failure> {
+    use GatewayKind::{Http, Https, Socks5};
+    vec![
+        bad("way-out-closed", Http, Manner::Closed),
+        failure(
+            "way-out-does-not-resolve",
+            || Gateway::start(Http, Manner::Good),
+            |_| format!("http://{ENCODED}@proxy.invalid:3128"),
+        ),
+        bad("way-out-breaks-off", Http, Manner::ClosesWhenAsked),
+        bad("way-out-breaks-off-socks5", Socks5, Manner::ClosesWhenAsked),
+        bad(
+            "way-out-does-not-get-through",
+            Https,
+            Manner::Answers(502, "Content-Type: text/html\r\n", "<title>Bad Gateway</title>"),
+        ),
+        bad("way-out-does-not-get-through-socks5", Socks5, Manner::Answers(4, "", "")),
+    ]
+}
+
+/// Nobody answers, until the time is up.
+pub(crate) fn silent_ones() -> Vec<Failure> {
+    let hangs = |name, kind| bad(name, kind, Manner::Hangs).with(|step, _| step.env("TIMEOUT", "3s"));
+    vec![hangs("way-out-hangs", GatewayKind::Http), hangs("way-out-hangs-socks5", GatewayKind::Socks5)]
+}
+
+#[test]
+fn what_no_second_try_mends() {
+    check(final_ones());
+}
+
+/// Each on a thread of its own: they wait more than they work.
+#[test]
+fn what_is_tried_again_in_vain() {
+    let names: Vec<_> = stubborn_ones().iter().map(|failure| failure.name).collect();
+    std::thread::scope(|scope| {
+        for name in names {
+            scope.spawn(move || check(stubborn_ones().into_iter().filter(|failure| failure.name == name).collect()));
+        }
+    });
+}
+
+#[test]
+fn silence_ends_with_the_time_that_was_given() {
+    for failure in silent_ones() {
+        let began = Instant::now();
+        failure.check();
+        let took = began.elapsed();
+        assert!((Duration::from_secs(3)..Duration::from_secs(30)).contains(&took), "{}: {took:?}", failure.name);
+    }
+}
