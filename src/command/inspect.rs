@@ -113,6 +113,7 @@ fn ask(
     let deadline = Deadline::after(inspection.timeout);
     let answer = match Authorities::of_file(surroundings.path(inspection.ca_file.as_deref()).as_deref()) {
         Ok(authorities) => {
+            inspection.way_out.tell(proxy);
             let network = Network::new(inspection.way_out.clone(), Trust::web(&authorities), Upgrade::Never);
             block_on(discover(&network, proxy, surroundings.now, deadline))?.map(|(cluster, _)| cluster)
         }

@@ -54,9 +54,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     }
     let authorities = Authorities::of_file(surroundings.path(settings.ca_file.as_deref()).as_deref())?;
     let network = Network::new(settings.way_out.clone(), Trust::web(&authorities), settings.upgrade);
-    if let Some(outgoing) = settings.way_out.through(&settings.proxy) {
-        log::info!(target: "network", "through the outgoing proxy {outgoing}");
-    }
+    settings.way_out.tell(&settings.proxy);
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
     let kept = NetworkFile { way_out: Some(settings.way_out.clone()), authorities: Some(authorities), clock_offset: 0 };

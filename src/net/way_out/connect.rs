@@ -47,7 +47,8 @@ pub(super) async fn ask(stream: Stream, proxy: &Proxy, target: &ProxyAddr) -> Re
             Ok(Box::new(join(Cursor::new(parts.read_buf).chain(read), write)))
         }
         Ok(answer) => Err(answer.refusal(proxy, target)),
-        Err(error) if error.is_parse() => {
+        // Some speak before they are asked, which is another error to hyper than nonsense in an answer.
+        Err(_) if !parts.read_buf.is_empty() && !parts.read_buf.starts_with(b"HTTP/") => {
             Err(Error::NotAProxy { proxy: proxy.to_string(), found: sounds_like(&parts.read_buf) })
         }
         Err(error) => Err(broken(&error)),

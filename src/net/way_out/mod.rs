@@ -70,9 +70,11 @@ impl WayOut {
         self.exempt.as_str()
     }
 
-    /// The outgoing proxy for this address, fit for a log; `None` if it is reached directly.
-    pub fn through(&self, addr: &ProxyAddr) -> Option<String> {
-        self.proxy_for(addr).map(ToString::to_string)
+    /// Says in the log by which outgoing proxy this address is reached, if by one.
+    pub fn tell(&self, addr: &ProxyAddr) {
+        if let Some(proxy) = self.proxy_for(addr) {
+            log::info!(target: "discover", "to {addr} by the outgoing proxy {proxy}");
+        }
     }
 
     /// Whether the outgoing proxy shows a web certificate on the way to this address.
@@ -146,7 +148,7 @@ mod tests {
     }
 
     fn through(variables: &[(&'static str, &'static str)]) -> Option<String> {
-        way_out(variables).through(&"example.teleport.sh:443".parse().unwrap())
+        way_out(variables).proxy_for(&"example.teleport.sh:443".parse().unwrap()).map(ToString::to_string)
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
         let kept = WayOut::of_file(&given.url().unwrap(), given.exempt()).unwrap();
         assert_eq!((kept.url(), kept.exempt()), (given.url(), "a,.b:80"));
         let cluster = "example.teleport.sh:443".parse().unwrap();
-        assert_eq!(kept.through(&cluster).unwrap(), "https://p.example:443 (network.json)");
+        assert_eq!(kept.proxy_for(&cluster).unwrap().to_string(), "https://p.example:443 (network.json)");
         assert!(kept.is_secured(&cluster) && !kept.is_secured(&"a:1".parse().unwrap()));
     }
 
