@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::authority::{RsaKey, SigningKey, web_authority};
+use crate::authority::{RsaKey, SigningKey, WebSigner, web_authority};
 use crate::cluster::now;
 use crate::suite::KeyKind;
 use crate::tls::{Face, web_server};
@@ -103,7 +103,9 @@ impl Gateway {
         const DAY: u64 = 24 * 3600;
         let time = now(0);
         let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-        let (authority, certificate) = web_authority(&key, &["localhost"], time, (time - DAY, time + 90 * DAY));
+        let (signer, valid) =
+            (WebSigner::Authority("Example Corp", "Example Corp Gateways"), (time - DAY, time + 90 * DAY));
+        let (authority, certificate) = web_authority(signer, &key, &["localhost"], time, valid);
         let directory = TempDir::with_prefix("gateway-")?;
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, authority)?;

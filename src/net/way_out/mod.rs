@@ -45,7 +45,7 @@ impl WayOut {
     pub fn of_environment(env: &Environment) -> Result<Self, settings::Error> {
         // What a web server hands to its programs may come from whoever asked: then `Proxy: evil` is HTTP_PROXY.
         let is_cgi = env.get("REQUEST_METHOD").is_some();
-        let believed = |name: &&str| !is_cgi || name.to_ascii_uppercase() != "HTTP_PROXY";
+        let believed = |name: &&str| !is_cgi || !name.eq_ignore_ascii_case("HTTP_PROXY");
         let named = NAMING.into_iter().filter(believed).find_map(|name| Some((name, env.get(name)?)));
         let proxy = named.map(|(name, text)| Proxy::parse(name, text)).transpose()?;
         let exempt = EXEMPTING.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
