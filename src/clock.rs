@@ -29,6 +29,11 @@ impl Offset {
         there.unwrap_or(here)
     }
 
+    /// As it was kept by [`seconds`](Self::seconds).
+    pub fn of_seconds(seconds: i64) -> Self {
+        Self(seconds)
+    }
+
     /// Seconds that the cluster is ahead.
     pub fn seconds(self) -> i64 {
         self.0

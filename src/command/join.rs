@@ -57,7 +57,8 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     settings.way_out.tell(&settings.proxy);
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
-    let kept = NetworkFile { way_out: Some(settings.way_out.clone()), authorities: Some(authorities), clock_offset: 0 };
+    let kept =
+        NetworkFile { way_out: Some(settings.way_out.clone()), authorities: Some(authorities), clock: cluster.clock };
     files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
 
     let clock = surroundings.now;

@@ -4,7 +4,7 @@
 //! say from the environment. stdout carries SSH and nothing else.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
 use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
@@ -61,7 +61,8 @@ pub fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     // The session may last for hours; the text of the key need not.
     drop(bytes);
     let certificate = X509::from_der(&identity.certificate).map_err(|_| unreadable("no certificate".to_owned()))?;
-    if certificate.not_after() <= std::time::SystemTime::now() {
+    let kept = kept(&flags.destination_dir)?;
+    if certificate.not_after() <= kept.clock.there(SystemTime::now()) {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
     }
     let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();
@@ -69,19 +70,23 @@ pub fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     let target = TargetHost { host_port: format!("{}:{port}", clean(&flags.host, &proxy.host, &cluster)), cluster };
     // Separate ports are never behind a balancer for the web, whatever an old ssh_config says.
     let upgrade = if flags.connection_upgrade && flags.tls_routing { Upgrade::Always } else { Upgrade::Never };
-    let network = network(&flags.destination_dir, env, &proxy, upgrade)?;
+    let network = network(kept, env, &proxy, upgrade)?;
     Ok(block_on(connect(&network, &proxy, identity, target))??)
 }
 
-/// The network as the run knew it that wrote the credentials; what it did not keep, as the environment says.
-fn network(destination: &Path, env: &Environment, proxy: &ProxyAddr, upgrade: Upgrade) -> Result<Network, Failure> {
+/// What the run that wrote the credentials knew of the network.
+fn kept(destination: &Path) -> Result<NetworkFile, Error> {
     let path = destination.join(network_file::NAME);
     let unusable = |reason: String| Error::Network { path: path.display().to_string(), reason };
-    let kept = match std::fs::read(&path).map(zeroize::Zeroizing::new) {
-        Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => NetworkFile::default(),
-        Err(error) => return Err(unusable(error.to_string()).into()),
-    };
+    match std::fs::read(&path).map(zeroize::Zeroizing::new) {
+        Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(NetworkFile::default()),
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+/// The network as that run knew it; what it did not keep, as the environment says.
+fn network(kept: NetworkFile, env: &Environment, proxy: &ProxyAddr, upgrade: Upgrade) -> Result<Network, Failure> {
     let way_out = kept.way_out.map_or_else(|| WayOut::of_environment(env), Ok)?;
     let authorities = match kept.authorities {
         Some(authorities) => authorities,

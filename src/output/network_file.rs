@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::clock::Offset;
 use crate::net::authorities::Authorities;
 use crate::net::way_out::WayOut;
 
@@ -17,8 +18,8 @@ pub struct NetworkFile {
     pub way_out: Option<WayOut>,
     /// Authorities to trust on the web besides the public ones.
     pub authorities: Option<Authorities>,
-    /// How many seconds the cluster's clock is ahead of ours; negative if it is behind.
-    pub clock_offset: i64,
+    /// The cluster's clock.
+    pub clock: Offset,
 }
 
 /// The file as JSON.
@@ -31,6 +32,7 @@ struct Json {
     no_proxy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
+    /// Seconds that the cluster's clock is ahead; negative if it is behind.
     #[serde(skip_serializing_if = "is_zero")]
     clock_offset: i64,
 }
@@ -50,7 +52,7 @@ impl NetworkFile {
             no_proxy: way_out.filter(|_| url.is_some()).map(|way_out| way_out.exempt().to_owned()).unwrap_or_default(),
             proxy: url,
             ca: self.authorities.as_ref().and_then(Authorities::pem),
-            clock_offset: self.clock_offset,
+            clock_offset: self.clock.seconds(),
         };
         if json.proxy.is_none() && json.ca.is_none() && json.clock_offset == 0 {
             return None;
@@ -72,7 +74,7 @@ impl NetworkFile {
         Ok(Self {
             way_out: way_out.transpose().map_err(|_| "its proxy is none")?,
             authorities: authorities.transpose()?,
-            clock_offset: json.clock_offset,
+            clock: Offset::of_seconds(json.clock_offset),
         })
     }
 }
@@ -84,14 +86,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let way_out = Some(WayOut::of_file("http://me:s3cret@p.example:3128", "a.example").unwrap());
-        let file = NetworkFile { way_out, clock_offset: -420, ..NetworkFile::default() };
+        let file = NetworkFile { way_out, clock: Offset::of_seconds(-420), ..NetworkFile::default() };
         let bytes = file.render().unwrap();
         let expected = "{\n  \"proxy\": \"http://me:s3cret@p.example:3128\",\n  \"no_proxy\": \"a.example\",\n  \
                         \"clock_offset\": -420\n}\n";
         assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), expected);
         let read = NetworkFile::parse(&bytes).unwrap();
         assert_eq!(read.way_out.unwrap().url(), file.way_out.unwrap().url());
-        assert_eq!(read.clock_offset, -420);
+        assert_eq!(read.clock.seconds(), -420);
         assert!(read.authorities.is_none());
     }
 
