@@ -57,14 +57,14 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     settings.way_out.tell(&settings.proxy);
 
     let mut files = vec![File::executable(output::BINARY, surroundings.own_binary()?)];
-    let kept =
-        NetworkFile { way_out: Some(settings.way_out.clone()), authorities: Some(authorities), clock: cluster.clock };
-    files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
 
     let clock = surroundings.now;
     let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };
     let (cluster, credentials) = block_on(run.issue())??;
 
+    let way_out = Some(settings.way_out.clone());
+    let kept = NetworkFile { way_out, authorities: Some(authorities), clock: cluster.clock };
+    files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
     // With separate ports ssh goes to one that no balancer for the web stands in front of.
     let upgrade = cluster.tls_routing && network.upgrades();
     let now = cluster.clock.there(run.now);
