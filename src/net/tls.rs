@@ -109,6 +109,11 @@ impl Trust {
         Self { servers: Servers::Teleport, client: None }
     }
 
+    /// Whether the servers have certificates of a cluster, not of the web.
+    fn is_of_cluster(&self) -> bool {
+        self.client.is_some() || matches!(self.servers, Servers::Teleport)
+    }
+
     /// A verifier for one connection.
     fn verifier(&self) -> Result<Arc<Remembering>, rustls::Error> {
         let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
@@ -179,10 +184,10 @@ pub async fn handshake<S: super::Io>(
     let config = trust.config(service, verifier.clone()).map_err(|error| other(error.to_string()))?;
     let handshake = async {
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, Beginning::of(stream));
-        connecting.into_fallible().await.map_err(|(error, stream)| match (stream.stranger(), &trust.client) {
-            (Some(found), _) => Error::NotTls { host: server.to_owned(), found },
-            (None, None) => explain_web(server, &error, &verifier.refused()),
-            (None, Some(_)) => explain_cluster(server, &error, &verifier.refused()),
+        connecting.into_fallible().await.map_err(|(error, stream)| match stream.stranger() {
+            Some(found) => Error::NotTls { host: server.to_owned(), found },
+            None if trust.is_of_cluster() => explain_cluster(server, &error, &verifier.refused()),
+            None => explain_web(server, &error, &verifier.refused()),
         })
     };
     let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };

@@ -17,12 +17,14 @@ fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
 pub(crate) fn stranger(step: Step, words: &'static str) -> Step {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // Ends with the test's process.
+    // Ends with the test's process. Connections that are opened ahead say nothing for long, and hold up no other.
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.unwrap();
-            let _ = connection.read(&mut [0; 4096]);
-            let _ = connection.write_all(words.as_bytes());
+            std::thread::spawn(move || {
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = connection.write_all(words.as_bytes());
+            });
         }
     });
     step.env("PROXY_SERVER", &format!("localhost:{port}")).scrub(format!(":{port}"), ":PORT")
