@@ -39,6 +39,12 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// What leads through the web port to the Auth Service of the cluster of this name, if that way is there.
+    pub fn door<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Door<'a>> {
+        let door = Door { addr: self.proxy, service: Service::Auth(name.clone()), name: sni, trust, web_port: true };
+        (self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME).then_some(door)
+    }
+
     async fn connect(
         &self,
         dialled: Option<Stream>,
@@ -48,8 +54,7 @@ impl Place<'_> {
     ) -> Result<Channel, net::Error> {
         let Self { network, proxy, cluster } = *self;
         let sni = name.auth_sni();
-        if cluster.tls_routing && name.as_str().len() <= LONGEST_NAME {
-            let door = Door { addr: proxy, service: Service::Auth(name.clone()), name: &sni, trust, web_port: true };
+        if let Some(door) = self.door(name, &sni, trust) {
             return network.grpc(&door, dialled, deadline).await;
         }
         // The address that ssh uses: its name is in the certificate that is shown there, ours need not be.

@@ -13,7 +13,7 @@ use crate::net::upgrade::{self, Upgrade};
 use crate::net::way_out::WayOut;
 use crate::pipe;
 use crate::settings::{
-    self, Action, Error, Inspection, Invalid, LeakCheck, ProxyAddr, Settings, TokenName, default, timeout,
+    self, Action, Error, Examination, Inspection, Invalid, LeakCheck, ProxyAddr, Settings, TokenName, default, timeout,
 };
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
@@ -36,6 +36,8 @@ enum Command {
     Start(Start),
     /// Show what the cluster needs to know of this step: claims, and files for `tctl create`
     Inspect(Inspect),
+    /// Look at the way to the cluster, step by step, without joining; what to run first when something fails
+    Doctor(Doctor),
     /// Remove what was written, and nothing else
     Cleanup(Cleanup),
     /// The ProxyCommand of the ssh_config that was written
@@ -59,6 +61,8 @@ pub enum Verb {
     Identity(Identity),
     /// `inspect`.
     Inspect(Inspect),
+    /// `doctor`.
+    Doctor(Doctor),
     /// `cleanup`.
     Cleanup(Cleanup),
 }
@@ -72,6 +76,7 @@ impl Verb {
         Ok(match self {
             Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
             Self::Inspect(flags) => Action::Inspect(flags.inspection(env, debug)?),
+            Self::Doctor(flags) => Action::Doctor(flags.examination(env, debug)?),
             Self::Cleanup(flags) => Action::Cleanup(given(&flags.destination).map(directory).transpose()?),
         })
     }
@@ -97,6 +102,7 @@ impl Cli {
             None => Face::Pipe,
             Some(Command::Start(Start::Identity(flags))) => Face::Verb(Verb::Identity(flags)),
             Some(Command::Inspect(flags)) => Face::Verb(Verb::Inspect(flags)),
+            Some(Command::Doctor(flags)) => Face::Verb(Verb::Doctor(flags)),
             Some(Command::Cleanup(flags)) => Face::Verb(Verb::Cleanup(flags)),
             Some(Command::SshProxy(flags)) => Face::SshProxy(flags),
             Some(Command::Version) => Face::Version,
@@ -222,6 +228,34 @@ impl Inspect {
             token: parsed("--token", given(&self.token))?,
             scope: parsed("--scope", given(&self.scope))?,
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
+            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
+            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
+            way_out: WayOut::of_environment(env)?,
+            discreet: bitbucket::log_is_public(env) && !debug,
+        })
+    }
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
+    #[arg(long)]
+    proxy_server: Option<String>,
+    /// Deadline of all of it, such as 90s [default: 60s]
+    #[arg(long)]
+    timeout: Option<String>,
+}
+
+impl Doctor {
+    fn examination(&self, env: &Environment, debug: bool) -> Result<Examination, Error> {
+        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
+        let proxy: ProxyAddr = parsed("--proxy-server", proxy)?
+            .ok_or(Error::Missing { name: "--proxy-server", example: "example.teleport.sh:443" })?;
+        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
+        Ok(Examination {
+            upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+            proxy,
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
             way_out: WayOut::of_environment(env)?,

@@ -29,7 +29,7 @@ struct Log {
 /// Starts the log. `RUST_LOG` is not read: a variable that is set for another program must not make this one talkative.
 pub fn start(debug: bool, env: &Environment) {
     // A second start, as in tests, changes nothing.
-    let _ = LOG.set(Log { began: Instant::now(), colour: colour(env) });
+    let _ = LOG.set(Log { began: Instant::now(), colour: colour(env, std::io::stderr().is_terminal()) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
     for stage in STAGES {
@@ -38,10 +38,15 @@ pub fn start(debug: bool, env: &Environment) {
     let _ = builder.format(line).target(env_logger::Target::Stderr).try_init();
 }
 
+/// Whether what was asked for may have colour.
+pub fn colour_on_stdout(env: &Environment) -> bool {
+    colour(env, std::io::stdout().is_terminal())
+}
+
 /// Bitbucket shows colours, though no terminal is attached (bitbucket-pipes.md 2.2); it says `CI`, to pipes as well.
 /// <https://no-color.org> has the last word.
-fn colour(env: &Environment) -> bool {
-    env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || std::io::stderr().is_terminal())
+fn colour(env: &Environment, is_terminal: bool) -> bool {
+    env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || is_terminal)
 }
 
 fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {

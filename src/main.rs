@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     let face = cli.face();
     let one_line = matches!(face, Face::SshProxy(_));
     match run(face, debug) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(exit)) => ExitCode::from(exit as u8),
         Err(failure) => {
             // Whatever a ProxyCommand says stands between the lines of ssh.
             match one_line {
@@ -39,11 +40,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(face: Face, debug: bool) -> Result<(), Failure> {
+fn run(face: Face, debug: bool) -> Result<Option<Exit>, Failure> {
     // Between the lines of ssh no log has a place, nor beside the version.
     let verb = match face {
-        Face::SshProxy(flags) => return command::ssh_proxy::run(&flags, &Environment::of_process()),
-        Face::Version => return command::version::run(),
+        Face::SshProxy(flags) => {
+            return command::ssh_proxy::run(&flags, &Environment::of_process()).map(|()| None);
+        }
+        Face::Version => return command::version::run().map(|()| None),
         Face::Pipe => None,
         Face::Verb(verb) => Some(verb),
     };

@@ -8,7 +8,9 @@ use crate::error::foreign;
 use crate::id_token::bitbucket;
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::way_out::{self, WayOut};
-use crate::settings::{self, Action, Error, Inspection, Invalid, ProxyAddr, Settings, TokenName, boolean, default};
+use crate::settings::{
+    self, Action, Error, Examination, Inspection, Invalid, ProxyAddr, Settings, TokenName, boolean, default,
+};
 
 /// A variable of the pipe. `pipe.yml`, the README and `--help` say the same of it; a test holds them together.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub const VARIABLES: [Variable; 14] = {
     [
         required("PROXY_SERVER", "the cluster's proxy, host:port"),
         required("TOKEN", "name of the join token"),
-        new("ACTION", Some("join"), "join, inspect or cleanup"),
+        new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
         new("TIMEOUT", Some(default::TIMEOUT), "deadline of the whole run"),
@@ -87,7 +89,7 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
     for (name, meant) in strays(env) {
         log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", foreign(name));
     }
-    const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect' or 'cleanup'.";
+    const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect', 'doctor' or 'cleanup'.";
     let action = value(env, "ACTION")?.unwrap_or("join");
     match action.to_ascii_lowercase().as_str() {
         "join" => {
@@ -97,6 +99,7 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
             Ok(Action::Join(join(env)?))
         }
         "inspect" => Ok(Action::Inspect(inspection(env)?)),
+        "doctor" => Ok(Action::Doctor(examination(env)?)),
         "cleanup" => {
             let destination = optional(env, "DESTINATION", default::DESTINATION, settings::destination)?;
             Ok(Action::Cleanup(Some(destination)))
@@ -140,6 +143,18 @@ fn inspection(env: &Environment) -> Result<Inspection, Error> {
         token: given(env, "TOKEN", str::parse::<TokenName>)?,
         scope: given(env, "SCOPE", str::parse)?,
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
+        timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
+        ca_file: ca_file(env)?,
+        way_out: WayOut::of_environment(env)?,
+        discreet: discreet(env)?,
+    })
+}
+
+fn examination(env: &Environment) -> Result<Examination, Error> {
+    let proxy: ProxyAddr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
+    Ok(Examination {
+        upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+        proxy,
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
         ca_file: ca_file(env)?,
         way_out: WayOut::of_environment(env)?,

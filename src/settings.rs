@@ -17,6 +17,8 @@ pub enum Action {
     Join(Settings),
     /// Show what a cluster needs to know of this step.
     Inspect(Inspection),
+    /// Look at the way to the cluster.
+    Doctor(Examination),
     /// Remove what was written to this directory, or to the one that this program lies in.
     Cleanup(Option<PathBuf>),
 }
@@ -68,6 +70,23 @@ pub struct Inspection {
     /// As of [`Settings`].
     pub way_out: WayOut,
     /// As of [`Settings`].
+    pub discreet: bool,
+}
+
+/// What is to be looked at on the way to a cluster; each as of [`Settings`].
+#[derive(Clone, Debug)]
+pub struct Examination {
+    /// The cluster's proxy.
+    pub proxy: ProxyAddr,
+    /// Whether a load balancer in front of it wants connections to be upgraded.
+    pub upgrade: Upgrade,
+    /// After this nothing is tried any more.
+    pub timeout: Duration,
+    /// Web certificate authorities besides the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// How connections leave this network.
+    pub way_out: WayOut,
+    /// Not even what kind of ID token there is.
     pub discreet: bool,
 }
 

@@ -24,9 +24,6 @@ use crate::retry::Deadline;
 use crate::settings::{Inspection, ProxyAddr, Scope};
 use crate::surroundings::{Surroundings, Unusable};
 
-/// The oldest version with the join method (teleport-join.md, version timeline).
-const OLDEST: [u32; 3] = [17, 0, 2];
-
 /// Prints the token's claims, the cluster's answer to discovery, and what would admit this step.
 ///
 /// # Errors
@@ -120,21 +117,14 @@ fn ask(
         Err(error) => Err(error),
     };
     match &answer {
-        Ok(ClusterInfo { version, .. }) if is_too_old(version) => log::warn!(
+        Ok(cluster) if cluster.is_too_old() => log::warn!(
             target: "discover",
-            "the cluster is Teleport {version}; to join by an ID token of Bitbucket it needs 17.0.2 or newer"
+            "the cluster is Teleport {}; to join by an ID token of Bitbucket it needs 17.0.2 or newer", cluster.version
         ),
         Ok(_) => {}
         Err(_) => log::warn!(target: "discover", "the cluster was not reached; the files do not need it"),
     }
     Ok(answer)
-}
-
-/// Whether the version is known, and too old. A pre-release is older than its release, but only just.
-fn is_too_old(version: &str) -> bool {
-    let core = version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
-    let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
-    numbers.is_ok_and(|numbers| numbers.len() == OLDEST.len() && numbers[..] < OLDEST[..])
 }
 
 const HIDDEN: &str = "\
@@ -165,12 +155,13 @@ fn said(claims: &Claims, now: SystemTime) -> String {
 fn answered(proxy: &ProxyAddr, answer: &Result<ClusterInfo, net::Error>) -> String {
     let mut text = String::new();
     match answer {
-        Ok(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }) => {
+        Ok(cluster) => {
+            let ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. } = cluster;
             let mut line = |label: &str, value: &dyn Display| {
                 let _ = writeln!(text, "#   {label}: {value}");
             };
             line("name", name);
-            match (version.as_str(), is_too_old(version)) {
+            match (version.as_str(), cluster.is_too_old()) {
                 ("", _) => line("version", &"(not told)"),
                 (_, true) => line("version", &format!("{version}, too old: 17.0.2 is the first that can do it")),
                 _ => line("version", version),
@@ -209,19 +200,4 @@ fn next(step: &str) -> String {
 /// The lines of the text as comments.
 fn comment(indent: &str, text: &str) -> String {
     text.lines().map(|line| format!("# {indent}{line}\n")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions() {
-        for version in ["16.9.9", "17.0.1", "17.0.0-dev", "v15.4.22"] {
-            assert!(is_too_old(version), "{version}");
-        }
-        for version in ["17.0.2", "17.1.0", "18.2.0", "100.0.0", "19.0.0-alpha.1", "", "17", "unknown"] {
-            assert!(!is_too_old(version), "{version}");
-        }
-    }
 }

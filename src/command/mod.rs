@@ -1,25 +1,29 @@
 //! What a person can ask for; one module each.
 
 pub mod cleanup;
+pub mod doctor;
 pub mod inspect;
 pub mod join;
 pub mod ssh_proxy;
 pub mod version;
 
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::settings::Action;
 use crate::surroundings::{Surroundings, Unusable};
 
-/// Does what was asked for.
+/// Does what was asked for. What was done and found something wrong may have a status to exit with, though it is no
+/// failure.
 ///
 /// # Errors
 /// Those of the command.
-pub fn run(action: &Action, surroundings: &Surroundings) -> Result<(), Failure> {
+pub fn run(action: &Action, surroundings: &Surroundings) -> Result<Option<Exit>, Failure> {
     match action {
-        Action::Join(settings) => join::run(settings, surroundings),
-        Action::Inspect(inspection) => inspect::run(inspection, surroundings),
-        Action::Cleanup(path) => cleanup::run(path.as_deref(), surroundings),
+        Action::Join(settings) => join::run(settings, surroundings)?,
+        Action::Inspect(inspection) => inspect::run(inspection, surroundings)?,
+        Action::Doctor(examination) => return doctor::run(examination, surroundings),
+        Action::Cleanup(path) => cleanup::run(path.as_deref(), surroundings)?,
     }
+    Ok(None)
 }
 
 /// Runs the one asynchronous part of a command, and leaves without waiting for threads that are stuck in a resolver or

@@ -1,7 +1,8 @@
 //! TCP connections to the proxy, by whichever of its addresses answers first.
 
+use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use tokio::net::{TcpStream, lookup_host};
@@ -26,10 +27,46 @@ pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, 
     deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
-async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {
+/// The addresses behind a name, in the order in which they are tried.
+///
+/// # Errors
+/// The name does not resolve, or it takes too long.
+pub async fn resolve(addr: &ProxyAddr, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
+    deadline.bound(Awaited { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
+}
+
+async fn lookup(addr: &ProxyAddr) -> Result<Vec<SocketAddr>, Error> {
     let unresolved = |reason: String| Error::Resolve { host: addr.host.clone(), reason };
     let found = lookup_host((addr.host.as_str(), addr.port)).await.map_err(|error| unresolved(error.to_string()))?;
-    let mut waiting = alternating(found).into_iter();
+    let found = alternating(found);
+    if found.is_empty() { Err(unresolved("it has no address".to_owned())) } else { Ok(found) }
+}
+
+/// What each of these addresses says to a connection, and after how long. Where one answers, the others get as much time
+/// as they would in a [`connect`], and a second more.
+pub async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, io::Result<Duration>)> {
+    let mut racing = JoinSet::new();
+    for address in addresses.iter().copied() {
+        racing.spawn(async move {
+            let began = Instant::now();
+            (address, TcpStream::connect(address).await.map(|_| began.elapsed()))
+        });
+    }
+    let mut said: Vec<(SocketAddr, io::Result<Duration>)> = Vec::new();
+    let mut patience = deadline.left();
+    while let Ok(Some(next)) = tokio::time::timeout(patience, racing.join_next()).await {
+        said.extend(next);
+        let answered = said.iter().any(|(_, answer)| answer.is_ok());
+        patience = if answered { deadline.left().min(HEAD_START + Duration::from_secs(1)) } else { deadline.left() };
+    }
+    let silent = |address: &SocketAddr| said.iter().all(|(other, _)| other != address);
+    let silent: Vec<_> = addresses.iter().copied().filter(silent).collect();
+    said.extend(silent.into_iter().map(|address| (address, Err(io::ErrorKind::TimedOut.into()))));
+    said
+}
+
+async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {
+    let mut waiting = lookup(addr).await?.into_iter();
     // Dropped, and with it every attempt but the one that won, when this function returns.
     let mut racing = JoinSet::new();
     let mut last = None;
@@ -46,10 +83,9 @@ async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {
             Ok(Some(Err(_)) | None) | Err(_) => {}
         }
     }
-    Err(match last {
-        Some(source) => Error::Connect { addr: addr.to_string(), source },
-        None => unresolved("it has no address".to_owned()),
-    })
+    // Without an error each attempt has panicked.
+    let source = last.unwrap_or_else(|| io::ErrorKind::Other.into());
+    Err(Error::Connect { addr: addr.to_string(), source })
 }
 
 /// The addresses with the families taking turns, the resolver's first one first: a whole family may be dead.

@@ -33,6 +33,19 @@ pub struct ClusterInfo {
     pub ssh_proxy: ProxyAddr,
 }
 
+/// The oldest version with the join method (teleport-join.md, version timeline).
+const OLDEST: [u32; 3] = [17, 0, 2];
+
+impl ClusterInfo {
+    /// Whether the version is known, and too old to join by an ID token of Bitbucket. A pre-release is older than its
+    /// release, but only just.
+    pub fn is_too_old(&self) -> bool {
+        let core = self.version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
+        let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
+        numbers.is_ok_and(|numbers| numbers.len() == OLDEST.len() && numbers[..] < OLDEST[..])
+    }
+}
+
 /// A cluster's name: becomes part of host names, file names and patterns, so it is checked once, here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClusterName(String);
@@ -88,13 +101,26 @@ pub async fn discover(
 ) -> Result<(ClusterInfo, Http), Error> {
     retry("discover", deadline, |deadline| async move {
         let mut http = network.web(proxy, deadline).await?;
-        let asked = now();
-        let answer = http.send("/webapi/find", None, deadline).await?;
-        let mut cluster = read(proxy, &answer)?;
-        cluster.clock = answer.date.map(|shown| Offset::measured(shown, asked, now())).unwrap_or_default();
-        Ok((cluster, http))
+        Ok((ask(&mut http, proxy, now, deadline).await?, http))
     })
     .await
+}
+
+/// Asks once, over a connection to the proxy.
+///
+/// # Errors
+/// The connection breaks, or it is no Teleport proxy.
+pub async fn ask(
+    http: &mut Http,
+    proxy: &ProxyAddr,
+    now: fn() -> SystemTime,
+    deadline: Deadline,
+) -> Result<ClusterInfo, Error> {
+    let asked = now();
+    let answer = http.send("/webapi/find", None, deadline).await?;
+    let mut cluster = read(proxy, &answer)?;
+    cluster.clock = answer.date.map(|shown| Offset::measured(shown, asked, now())).unwrap_or_default();
+    Ok(cluster)
 }
 
 /// Unknown keys are ignored, optional ones may be missing.
@@ -255,6 +281,19 @@ mod tests {
         assert_eq!((info.name.as_str(), info.version.as_str()), ("c.example", "18.2.0"));
         assert_eq!((info.suite, info.ssh_proxy.to_string().as_str()), (Suite::Legacy, "web.example:443"));
         assert_eq!(found(r#"{"cluster_name":"c"}"#).unwrap().ssh_proxy.to_string(), "told.example:3023");
+    }
+
+    #[test]
+    fn versions() {
+        let is_too_old = |version: &str| {
+            found(&format!(r#"{{"cluster_name":"c","server_version":"{version}"}}"#)).unwrap().is_too_old()
+        };
+        for version in ["16.9.9", "17.0.1", "17.0.0-dev", "v15.4.22"] {
+            assert!(is_too_old(version), "{version}");
+        }
+        for version in ["17.0.2", "17.1.0", "18.2.0", "100.0.0", "19.0.0-alpha.1", "", "17", "unknown"] {
+            assert!(!is_too_old(version), "{version}");
+        }
     }
 
     #[test]

@@ -4,15 +4,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::body::Incoming;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::{Request, Response, Uri};
+use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tower_service::Service as _;
 
 use super::{Error, Stream};
+use crate::retry::{Awaited, Deadline};
 use crate::settings::ProxyAddr;
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
@@ -45,6 +48,40 @@ impl Channel {
         // Ends by itself when the last clone and the last call are gone. Its errors reach the calls.
         tokio::spawn(async move { connection.await.ok() });
         Ok(Self { sender, origin })
+    }
+
+    /// Calls a method that no server has. Where the service is known, the answer is `unknown method`, else `unknown
+    /// service`; both are `Unimplemented`, and nothing of the service itself has run.
+    ///
+    /// # Errors
+    /// The connection breaks, or somebody else answers.
+    pub async fn knock(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
+        let uri = format!("{}{service}/Doctor", self.origin);
+        let asking = async {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri(uri)
+                .header(CONTENT_TYPE, "application/grpc")
+                .header(TE, "trailers")
+                // A message of no bytes: whether it is compressed, and its length.
+                .body(Body::new(Full::new(Bytes::from_static(&[0; 5]))))
+                .map_err(|error| super::error::broken(addr, &error))?;
+            let answer = self.call(request).await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return Err(Self::broken(&*error, addr)),
+            };
+            let unsaid = || Status::unknown("it says nothing");
+            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(unsaid))
+        };
+        deadline.bound(Awaited { addr: addr.to_owned(), what: "an answer of gRPC" }, asking).await
+    }
+
+    fn broken(error: &(dyn std::error::Error + 'static), addr: &str) -> Error {
+        match error.downcast_ref::<NotGrpc>() {
+            Some(NotGrpc(status)) => Error::NotGrpc { addr: addr.to_owned(), status: *status },
+            None => super::error::broken(addr, error),
+        }
     }
 
     /// What tonic's clients put before the path of a call. Servers do not look at it.
@@ -89,10 +126,7 @@ struct NotGrpc(u16);
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub fn broken(status: &Status, addr: &str) -> Option<Error> {
     let source = std::error::Error::source(status)?;
-    match source.downcast_ref::<NotGrpc>() {
-        Some(NotGrpc(status)) => Some(Error::NotGrpc { addr: addr.to_owned(), status: *status }),
-        None => Some(super::error::broken(addr, source)),
-    }
+    Some(Channel::broken(source, addr))
 }
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too

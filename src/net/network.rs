@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::grpc::Channel;
 use super::http::Http;
-use super::tls::{self, Service, Trust};
+use super::tls::{self, Seen, Service, Trust};
 use super::upgrade::{self, Upgrade};
 use super::way_out::WayOut;
 use super::{Error, Stream};
@@ -86,6 +86,17 @@ impl Network {
         let stream = self.dial(proxy, deadline).await?;
         let stream = tls::connect(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
         Http::over(stream, proxy.to_string()).await
+    }
+
+    /// The same, before anything is said, and what TLS has shown.
+    ///
+    /// # Errors
+    /// The proxy is not reached.
+    pub async fn look(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<(Http, Seen), Error> {
+        let stream = self.dial(proxy, deadline).await?;
+        let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
+        let seen = Seen::of(&stream);
+        Ok((Http::over(Box::new(stream), proxy.to_string()).await?, seen))
     }
 
     /// A connection to the join service of a proxy, which nobody needs a certificate for.

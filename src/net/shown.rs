@@ -1,6 +1,7 @@
 //! What a server's certificates tell of who answers: the proxy, somebody in front of it, or another cluster.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -155,12 +156,18 @@ impl fmt::Display for Signer {
 pub struct Remembering {
     verifier: Arc<dyn ServerCertVerifier>,
     refused: Mutex<Vec<CertificateDer<'static>>>,
+    accepted: AtomicBool,
 }
 
 impl Remembering {
     /// For one connection.
     pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { verifier, refused: Mutex::default() }
+        Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
+    }
+
+    /// Whether a certificate was shown, and is good.
+    pub fn has_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// The chain that was refused; empty if none was.
@@ -179,6 +186,7 @@ impl ServerCertVerifier for Remembering {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict = self.verifier.verify_server_cert(leaf, others, name, ocsp, now);
+        self.accepted.store(verdict.is_ok(), Ordering::Relaxed);
         if verdict.is_err() {
             let chain = std::iter::once(leaf).chain(others).map(|shown| shown.clone().into_owned());
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();

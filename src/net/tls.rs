@@ -167,6 +167,26 @@ pub async fn connect(
     Ok(Box::new(stream))
 }
 
+/// What a handshake with a web port has shown.
+pub struct Seen {
+    /// The version of TLS, such as `TLS 1.3`.
+    pub version: String,
+    /// The certificates.
+    pub shown: Shown,
+}
+
+impl Seen {
+    /// What this connection has shown.
+    pub fn of<S>(stream: &TlsStream<S>) -> Self {
+        let connection = stream.get_ref().1;
+        let version = connection.protocol_version().map(|version| format!("{version:?}"));
+        Self {
+            version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
+            shown: Shown::new(connection.peer_certificates().unwrap_or_default()),
+        }
+    }
+}
+
 /// The same with what was negotiated.
 ///
 /// # Errors
@@ -186,7 +206,7 @@ pub async fn handshake<S: super::Io>(
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, Beginning::of(stream));
         connecting.into_fallible().await.map_err(|(error, stream)| match stream.stranger() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
-            None if trust.is_of_cluster() => explain_cluster(server, &error, &verifier.refused()),
+            None if trust.is_of_cluster() => explain_cluster(server, &error, &verifier),
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
@@ -195,8 +215,8 @@ pub async fn handshake<S: super::Io>(
 }
 
 /// The failure of a handshake with Auth or the transport service.
-fn explain_cluster(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
-    let host = server.to_owned();
+fn explain_cluster(server: &str, error: &std::io::Error, verifier: &Remembering) -> Error {
+    let (host, shown) = (server.to_owned(), &verifier.refused());
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             if !shown.is_of_teleport() {
@@ -209,6 +229,11 @@ fn explain_cluster(server: &str, error: &std::io::Error, shown: &Shown) -> Error
                 fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
             };
             Error::NotOfCluster { host, reason }
+        }
+        // TLS 1.2 tells in the handshake what TLS 1.3 tells later: once we have accepted the server's certificate, an
+        // alert is about ours, or that there is none.
+        Some(rustls::Error::AlertReceived(alert)) if verifier.has_accepted() => {
+            Error::ClientRefused { addr: host, alert: format!("{alert:?}") }
         }
         _ => explain_web(server, error, shown),
     }

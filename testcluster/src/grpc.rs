@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -106,10 +106,19 @@ where
     S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
     S::Future: Future<Output = Result<Answer, Infallible>>,
 {
-    match service.call(request).await {
+    let path = request.uri().path().to_owned();
+    let mut answer = match service.call(request).await {
         Ok(answer) => answer,
         Err(never) => match never {},
+    };
+    // tonic has no words for a method that it does not know; Teleport's servers do.
+    let headers = answer.headers_mut();
+    if headers.get("grpc-status").is_some_and(|status| status == "12") && !headers.contains_key("grpc-message") {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+        let text = format!("unknown method {method} for service {service}");
+        headers.insert("grpc-message", HeaderValue::try_from(text).expect("a path is ASCII"));
     }
+    answer
 }
 
 /// Tells the record how a call ended, once.

@@ -7,6 +7,7 @@
 
 mod cleanup;
 mod clock;
+mod doctor;
 mod documented;
 mod failure;
 mod guard;

@@ -77,6 +77,11 @@ impl WayOut {
         }
     }
 
+    /// The outgoing proxy for this address, fit for a log; `None` if it is reached directly.
+    pub fn through(&self, addr: &ProxyAddr) -> Option<String> {
+        self.proxy_for(addr).map(ToString::to_string)
+    }
+
     /// Whether the outgoing proxy shows a web certificate on the way to this address.
     pub fn is_secured(&self, addr: &ProxyAddr) -> bool {
         self.proxy_for(addr).is_some_and(|proxy| proxy.scheme == Scheme::Https)

@@ -1,0 +1,386 @@
+//! `doctor`: walks the way of a join step by step, without joining, and says what it finds. What a person runs first when
+//! a pipeline is red.
+//!
+//! Nothing is asked of the cluster that needs a secret, changes something or is audited: discovery, handshakes, and a
+//! call of a method that does not exist. What is printed can be pasted into a ticket: addresses and names, never the ID
+//! token or what it says.
+
+mod report;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use tonic::Code;
+
+use self::report::{Outcome, Report, Step};
+use super::block_on;
+use crate::auth::Place;
+use crate::clock::{Offset, rough};
+use crate::error::{Exit, Explain, Failure, foreign};
+use crate::id_token::bitbucket::rule;
+use crate::id_token::{Claims, Detection, bitbucket};
+use crate::net::authorities::Authorities;
+use crate::net::discovery::{ClusterInfo, ask};
+use crate::net::grpc::code_name;
+use crate::net::http::Http;
+use crate::net::network::{Door, Network};
+use crate::net::tls::{Seen, Service, Trust};
+use crate::net::upgrade::{self, Upgrade};
+use crate::net::{self, dial};
+use crate::retry::Deadline;
+use crate::settings::Examination;
+use crate::surroundings::{Surroundings, Unusable};
+
+/// No step takes longer than this: whoever answers at all does so by then.
+const STEP: Duration = Duration::from_secs(10);
+
+const NETWORK: &str = "whoever runs the network between here and the proxy, if PROXY_SERVER (--proxy-server) is right";
+const PROXY: &str =
+    "whoever runs the cluster, or what stands in front of its proxy, if PROXY_SERVER (--proxy-server) is right";
+const PROGRAM: Step = Step { name: "program", turn: "us" };
+const ID_TOKEN: Step = Step { name: "ID token", turn: "whoever writes the step" };
+const AUTHORITIES: Step = Step { name: "authorities", turn: "whoever writes the step" };
+const WAY_OUT: Step = Step { name: "way out", turn: NETWORK };
+const DNS: Step = Step { name: "DNS", turn: NETWORK };
+const TCP: Step = Step { name: "TCP", turn: NETWORK };
+const TLS: Step = Step { name: "TLS", turn: "whoever runs the proxy, or the network on the way to it" };
+const CLUSTER: Step = Step { name: "cluster", turn: PROXY };
+const CLOCK: Step = Step { name: "clock", turn: "whoever runs this machine" };
+const BALANCER: Step = Step { name: "load balancer", turn: PROXY };
+const JOIN: Step = Step { name: "join service", turn: PROXY };
+const REST: Step = Step { name: "join by REST", turn: PROXY };
+const AUTH: Step = Step { name: "Auth Service", turn: PROXY };
+const NODES: Step = Step { name: "way to nodes", turn: PROXY };
+
+/// Examines, prints, and tells what to exit with if not all is well.
+///
+/// # Errors
+/// stdout is closed, or the machine has no way to wait for a network.
+pub fn run(examination: &Examination, surroundings: &Surroundings) -> Result<Option<Exit>, Failure> {
+    let mut report = Report::new(surroundings);
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
+    report.tell(&PROGRAM, Outcome::Good(format!("{program} on {system}, looking at {}", examination.proxy)))?;
+    report.tell(&ID_TOKEN, id_token(examination, surroundings))?;
+    let web = authorities(examination, surroundings, &mut report)?;
+    let visit = Visit {
+        examination,
+        network: &Network::new(examination.way_out.clone(), web, examination.upgrade),
+        deadline: Deadline::after(examination.timeout),
+        now: surroundings.now,
+    };
+    block_on(visit.all(&mut report))??;
+    Ok(report.verdict()?)
+}
+
+/// Whether there is one to join with. What it says is nobody's business here, but for what kind it is.
+fn id_token(examination: &Examination, surroundings: &Surroundings) -> Outcome {
+    let now = (surroundings.now)();
+    let token = match bitbucket::detect(&surroundings.env) {
+        Detection::Here(token) => token,
+        Detection::Unusable(error) => return Outcome::Bad(error.into()),
+        Detection::NotHere => return Outcome::Skipped("this is no step of Bitbucket Pipelines".to_owned()),
+    };
+    if let Some(error) = token.expired(now) {
+        return Outcome::Bad(error.into());
+    }
+    let claims = token.claims();
+    let left = claims.expires().and_then(|expires| expires.duration_since(now).ok());
+    let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", rough(left)));
+    let kind = if examination.discreet { "" } else { audience(claims) };
+    Outcome::Good(format!("there is one, {left}{kind}"))
+}
+
+fn audience(claims: &Claims) -> &'static str {
+    match claims.audiences().as_slice() {
+        _ if rule::is_for_too_many(claims) => ", for several audiences, which clusters refuse",
+        [one] if one.starts_with("ari:cloud:bitbucket::workspace/") => ", for the workspace's audience",
+        [] => ", for no audience",
+        _ => ", for an audience of the step's own",
+    }
+}
+
+/// Who is believed on the web. Without a file that can be used it goes on with the public ones.
+fn authorities(examination: &Examination, surroundings: &Surroundings, report: &mut Report) -> Result<Trust, Unusable> {
+    let path = surroundings.path(examination.ca_file.as_deref());
+    let (outcome, authorities) = match (Authorities::of_file(path.as_deref()), path) {
+        (Ok(authorities), None) => (Outcome::Good("the public ones".to_owned()), authorities),
+        (Ok(authorities), Some(path)) => {
+            let path = foreign(&path.display().to_string());
+            (Outcome::Good(format!("the public ones, and those in {path}")), authorities)
+        }
+        (Err(error), _) => (Outcome::Bad(error.into()), Authorities::default()),
+    };
+    report.tell(&AUTHORITIES, outcome)?;
+    Ok(Trust::web(&authorities))
+}
+
+fn cluster_described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
+    let ports = if *tls_routing { "one port for everything" } else { "several ports" };
+    format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
+}
+
+/// What is asked for goes by the cluster's clock, but whether a certificate is valid already is checked by ours, and
+/// fresh ones are valid from a minute back (teleport-join.md 6.2).
+fn clock(offset: Offset) -> Outcome {
+    match offset.seconds() {
+        60.. => Outcome::Bad(Behind { offset }.into()),
+        0 => Outcome::Good("that of the cluster, to half a minute".to_owned()),
+        _ => Outcome::Good(format!("{offset}, which does no harm")),
+    }
+}
+
+/// Certificates become valid here later than there.
+#[derive(Debug, thiserror::Error)]
+#[error("the clock here is {offset}")]
+struct Behind {
+    offset: Offset,
+}
+
+impl Explain for Behind {
+    fn likely_cause(&self) -> Option<String> {
+        Some("The runner does not keep its clock right, or the cluster does not.".to_owned())
+    }
+
+    fn what_to_do(&self) -> String {
+        "Set the clock of the runner, by NTP: fresh certificates are not valid yet by it.".to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Network
+    }
+
+    fn anchor(&self) -> &'static str {
+        "the-clocks-differ"
+    }
+}
+
+/// The cluster does not know the join method.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster is Teleport {version}, which cannot join by an ID token of Bitbucket")]
+struct TooOld {
+    version: String,
+}
+
+impl Explain for TooOld {
+    fn what_to_do(&self) -> String {
+        "Update the cluster to 17.0.2 or newer.".to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+
+    fn anchor(&self) -> &'static str {
+        "no-way-to-join"
+    }
+}
+
+/// The part that needs the network.
+struct Visit<'a> {
+    examination: &'a Examination,
+    network: &'a Network,
+    deadline: Deadline,
+    now: fn() -> SystemTime,
+}
+
+impl Visit<'_> {
+    async fn all(&self, report: &mut Report) -> Result<(), Unusable> {
+        let skipped = |why: &str| Outcome::Skipped(why.to_owned());
+        if !self.goes(report).await? {
+            for step in [&TLS, &CLUSTER, &JOIN, &AUTH, &NODES] {
+                report.tell(step, skipped("not tried: there is no connection"))?;
+            }
+            return Ok(());
+        }
+        let Some(http) = self.web(report).await? else {
+            for step in [&CLUSTER, &JOIN, &AUTH, &NODES] {
+                report.tell(step, skipped("not tried: there is no TLS connection"))?;
+            }
+            return Ok(());
+        };
+        let Some(cluster) = self.cluster(http, report).await? else {
+            for step in [&JOIN, &AUTH, &NODES] {
+                report.tell(step, skipped("not tried: this is not known to be a cluster"))?;
+            }
+            return Ok(());
+        };
+        report.tell(&CLOCK, clock(cluster.clock))?;
+        self.balancer(&cluster, report).await?;
+        self.join(report).await?;
+        report.tell(&REST, skipped("cannot be tried without joining; where there is no join service, it is used"))?;
+        self.auth(&cluster, report).await?;
+        self.nodes(&cluster, report).await
+    }
+
+    /// For one step.
+    fn step(&self) -> (Instant, Deadline) {
+        (Instant::now(), Deadline::after(self.deadline.left().min(STEP)))
+    }
+
+    /// By an outgoing proxy, or straight. Whether there is a connection then.
+    async fn goes(&self, report: &mut Report) -> Result<bool, Unusable> {
+        let Examination { proxy, way_out, .. } = self.examination;
+        let Some(through) = way_out.through(proxy) else {
+            let straight = match way_out.url() {
+                Some(_) => "straight to the proxy: NO_PROXY exempts it from the outgoing proxy, or it is this machine",
+                None => "straight to the proxy: no outgoing proxy is set",
+            };
+            report.tell(&WAY_OUT, Outcome::Good(straight.to_owned()))?;
+            return self.reaches(report).await;
+        };
+        let (began, deadline) = self.step();
+        let dialled = self.network.dial(proxy, deadline).await;
+        let reached = dialled.is_ok();
+        report.tell_timed(&WAY_OUT, began, dialled.map(|_| format!("by the outgoing proxy {through}")))?;
+        report.tell(&DNS, Outcome::Skipped("left to the outgoing proxy".to_owned()))?;
+        report.tell(&TCP, Outcome::Skipped("left to the outgoing proxy".to_owned()))?;
+        Ok(reached)
+    }
+
+    /// Name, addresses, and whether one of them takes a connection.
+    async fn reaches(&self, report: &mut Report) -> Result<bool, Unusable> {
+        let proxy = &self.examination.proxy;
+        let (began, deadline) = self.step();
+        let addresses = match dial::resolve(proxy, deadline).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                report.tell_timed(&DNS, began, Outcome::Bad(error.into()))?;
+                report.tell(&TCP, Outcome::Skipped("not tried: there is no address".to_owned()))?;
+                return Ok(false);
+            }
+        };
+        let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+        match proxy.host.parse::<IpAddr>() {
+            Ok(_) => report.tell(&DNS, Outcome::Skipped("not needed for an address".to_owned()))?,
+            Err(_) => {
+                report.tell_timed(&DNS, began, Outcome::Good(format!("{} is {}", proxy.host, list.join(", "))))?
+            }
+        }
+        let (began, deadline) = self.step();
+        let answers = dial::try_each(&addresses, deadline).await;
+        let told: Vec<_> = answers
+            .iter()
+            .map(|(address, answer)| match answer {
+                Ok(took) => format!("{address} answers after {} ms", took.as_millis()),
+                Err(error) => format!("{address} does not ({})", foreign(&error.to_string())),
+            })
+            .collect();
+        let reached = answers.iter().any(|(_, answer)| answer.is_ok());
+        let failed = answers.into_iter().find_map(|(_, answer)| answer.err());
+        let outcome = match failed.filter(|_| !reached) {
+            None => Outcome::Good(told.join("; ")),
+            Some(source) => Outcome::Bad(net::Error::Connect { addr: proxy.to_string(), source }.into()),
+        };
+        report.tell_timed(&TCP, began, outcome)?;
+        Ok(reached)
+    }
+
+    /// TLS to the web port, as browsers do it.
+    async fn web(&self, report: &mut Report) -> Result<Option<Http>, Unusable> {
+        let (began, deadline) = self.step();
+        let (outcome, http) = match self.network.look(&self.examination.proxy, deadline).await {
+            Ok((http, seen)) => (Outcome::Good(self.described(&seen)), Some(http)),
+            Err(error) => (Outcome::Bad(error.into()), None),
+        };
+        report.tell_timed(&TLS, began, outcome)?;
+        Ok(http)
+    }
+
+    fn described(&self, Seen { version, shown }: &Seen) -> String {
+        let Some(leaf) = shown.leaf() else { return version.clone() };
+        let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
+        let left = match left.as_secs() / 86_400 {
+            ..2 => rough(left).to_string(),
+            days => format!("{days} days"),
+        };
+        let names = foreign(&leaf.names().join(", "));
+        format!("{version}, a certificate for {names}, signed by {}, valid for {left}", shown.signer())
+    }
+
+    /// Discovery.
+    async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, Unusable> {
+        let (began, deadline) = self.step();
+        let answer = ask(&mut http, &self.examination.proxy, self.now, deadline).await;
+        let (outcome, cluster) = match answer {
+            Ok(cluster) if cluster.is_too_old() => {
+                (Outcome::Bad(TooOld { version: cluster.version.clone() }.into()), Some(cluster))
+            }
+            Ok(cluster) => (Outcome::Good(cluster_described(&cluster)), Some(cluster)),
+            Err(error) => (Outcome::Bad(error.into()), None),
+        };
+        report.tell_timed(&CLUSTER, began, outcome)?;
+        Ok(cluster)
+    }
+
+    /// Whether something in front ends TLS.
+    async fn balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
+        let (began, deadline) = self.step();
+        match self.examination.upgrade {
+            Upgrade::Always => report.tell(&BALANCER, Outcome::Good(format!("one, as {} says", upgrade::VARIABLE))),
+            Upgrade::Never => report.tell(&BALANCER, Outcome::Skipped(format!("none, as {} says", upgrade::VARIABLE))),
+            Upgrade::WhereNeeded if !cluster.tls_routing => {
+                report.tell(&BALANCER, Outcome::Skipped("not looked for: there are several ports".to_owned()))
+            }
+            Upgrade::WhereNeeded => {
+                let found = match self.network.finds_balancer(&self.examination.proxy, deadline).await {
+                    true => "one in front ends TLS: connections are upgraded (WebSocket)",
+                    false => "none that ends TLS",
+                };
+                report.tell_timed(&BALANCER, began, Outcome::Good(found.to_owned()))
+            }
+        }
+    }
+
+    /// Whether gRPC gets to the join service.
+    async fn join(&self, report: &mut Report) -> Result<(), Unusable> {
+        const SERVICE: &str = "teleport.join.v1.JoinService";
+        let (began, deadline) = self.step();
+        let proxy = &self.examination.proxy;
+        let asking = async {
+            let mut channel = self.network.join(proxy, deadline).await?;
+            channel.knock(SERVICE, &proxy.to_string(), deadline).await
+        };
+        let outcome = asking.await.map(|status| match (status.code(), status.message()) {
+            (Code::Unimplemented, text) if text.contains("unknown service") => {
+                "gRPC answers, and has no join service, as before Teleport 18: joins go by REST".to_owned()
+            }
+            (Code::Unimplemented, _) => "it is there".to_owned(),
+            (code, text) => format!("gRPC answers, with {}: {}", code_name(code), foreign(text)),
+        });
+        report.tell_timed(&JOIN, began, outcome)
+    }
+
+    /// Whether the Auth Service answers. Who it is can be known only after a join; that it is one of Teleport can be seen.
+    async fn auth(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
+        let place = Place { network: self.network, proxy: &self.examination.proxy, cluster };
+        let (sni, trust) = (cluster.name.auth_sni(), Trust::inside());
+        match place.door(&cluster.name, &sni, &trust) {
+            Some(door) => {
+                let (began, deadline) = self.step();
+                let outcome = self.knock(&door, deadline).await;
+                let outcome = outcome.map_err(|error| error.behind(place.proxy, "the Auth Service"));
+                report.tell_timed(&AUTH, began, outcome)
+            }
+            None => report.tell(&AUTH, Outcome::Skipped("reached by the way to nodes, with a certificate".to_owned())),
+        }
+    }
+
+    /// Whether the transport service answers, to which every ssh connection of later goes.
+    async fn nodes(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
+        let (addr, trust) = (&cluster.ssh_proxy, Trust::inside());
+        let web_port = cluster.tls_routing;
+        let door = Door { addr, service: Service::Transport, name: &addr.host, trust: &trust, web_port };
+        let (began, deadline) = self.step();
+        let outcome = self.knock(&door, deadline).await;
+        report.tell_timed(&NODES, began, outcome.map(|found| format!("{found} at {addr}")))
+    }
+
+    /// Whether one of Teleport's servers is behind this door. That it wants a certificate is what it should say.
+    async fn knock(&self, door: &Door<'_>, deadline: Deadline) -> Result<String, net::Error> {
+        match self.network.grpc(door, None, deadline).await {
+            Ok(_) | Err(net::Error::ClientRefused { .. }) => Ok("a server of Teleport answers".to_owned()),
+            Err(error) => Err(error),
+        }
+    }
+}

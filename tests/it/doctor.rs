@@ -1,0 +1,166 @@
+//! `doctor`: what a person runs first. A line for each step of the way, and nothing is joined.
+
+use std::time::{Duration, Instant};
+
+use expect_test::{ExpectFile, expect_file};
+use testcluster::{Builder, Fault, JoinService, Testcluster};
+
+use crate::network::stranger;
+use crate::refusals::TOKEN;
+use crate::step::{Said, Step};
+
+/// A step that wants to know, at an address instead of a name: what names lead to differs from machine to machine.
+fn patient(cluster: &Testcluster) -> Step {
+    let address = cluster.proxy_addr().replace("localhost", "127.0.0.1");
+    Step::of(cluster)
+        .env("PROXY_SERVER", &address)
+        .env("ACTION", "doctor")
+        .env("TIMEOUT", "20s")
+        .scrub(cluster.web_ca_file().to_str().unwrap().to_owned(), "web-ca.pem")
+}
+
+/// What is printed, and how it ends.
+#[track_caller]
+fn check(step: &Step, status: i32, golden: &ExpectFile) {
+    let said = step.pipe();
+    assert_eq!(said.status, Some(status), "{said:?}");
+    golden.assert_eq(&scrubbed(step, &said));
+    // Nothing was joined, so nothing is there.
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+/// What is printed on both streams, without times and the machine.
+fn scrubbed(step: &Step, said: &Said) -> String {
+    let lines = step.scrubbed(&format!("{}{}", said.stderr, said.stdout));
+    let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let line = |line: &str| {
+        let line = line.rsplit_once(" [").filter(|(_, end)| end.ends_with(" ms]")).map_or(line, |(head, _)| head);
+        let line = without_number(&line.replace(&machine, "MACHINE"), " answers after ", " ms");
+        let line = without_number(&line, ", valid for ", " days");
+        match line.split_once("does not resolve (") {
+            Some((head, _)) => format!("{head}does not resolve (the resolver's words)\n"),
+            None => format!("{line}\n"),
+        }
+    };
+    lines.lines().map(line).collect()
+}
+
+/// The line with what stands between the two, if that is a number, replaced.
+fn without_number(line: &str, before: &str, after: &str) -> String {
+    let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?)));
+    match parts {
+        Some((head, (number, tail))) if number.parse::<u32>().is_ok() => format!("{head}{before}N{after}{tail}"),
+        _ => line.to_owned(),
+    }
+}
+
+fn at(cluster: Builder) -> (Testcluster, Step) {
+    let cluster = cluster.start();
+    let step = patient(&cluster);
+    (cluster, step)
+}
+
+fn faulty(fault: Fault) -> (Testcluster, Step) {
+    at(Testcluster::builder().fault(fault))
+}
+
+#[test]
+fn all_is_well() {
+    let (cluster, step) = at(Testcluster::builder());
+    check(&step, 0, &expect_file!["golden/doctor/good.txt"]);
+    let calls: Vec<_> = cluster.calls().into_iter().map(|call| (call.name, call.code)).collect();
+    let expected = [("GET /webapi/find", "200"), ("/teleport.join.v1.JoinService/Doctor", "Unimplemented")];
+    assert_eq!(calls.len(), expected.len(), "{calls:?}");
+    for ((name, code), (expected_name, expected_code)) in calls.iter().zip(expected) {
+        assert_eq!((name.as_str(), code.as_deref()), (expected_name, Some(expected_code)));
+    }
+}
+
+/// The same by a command line, where there is no step.
+#[test]
+fn outside_of_ci() {
+    let cluster = Testcluster::start();
+    let step = patient(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
+    let proxy = step.variable("PROXY_SERVER").to_owned();
+    let said = step.without("ACTION").product(&["doctor", "--proxy-server", &proxy, "--timeout=20s"]).ok();
+    assert!(said.stdout.contains("   -  ID token       this is no step of Bitbucket Pipelines\n"), "{}", said.stdout);
+    assert!(said.stdout.ends_with("only a join can tell.\n"), "{}", said.stdout);
+}
+
+#[test]
+fn older_clusters() {
+    let (_cluster, step) = at(Testcluster::builder().version("17.2.0").join_service(JoinService::Absent));
+    check(&step, 0, &expect_file!["golden/doctor/rest-only.txt"]);
+    let (_cluster, step) = at(Testcluster::builder().version("16.4.0").join_service(JoinService::Absent));
+    check(&step, 4, &expect_file!["golden/doctor/too-old.txt"]);
+}
+
+#[test]
+fn certificates_that_are_not_believed() {
+    let (_cluster, step) = at(Testcluster::builder());
+    check(&step.without("SSL_CERT_FILE"), 5, &expect_file!["golden/doctor/private-authority.txt"]);
+    let (_cluster, step) = faulty(Fault::WebCertOfInspector);
+    check(&step.without("SSL_CERT_FILE"), 5, &expect_file!["golden/doctor/inspected.txt"]);
+    let (_cluster, step) = faulty(Fault::WebCertExpired);
+    check(&step, 5, &expect_file!["golden/doctor/expired.txt"]);
+}
+
+/// A variable that is wrong ends nothing: what needs it not is tried all the same.
+#[test]
+fn a_step_with_mistakes() {
+    let (cluster, step) = at(Testcluster::builder());
+    let expired = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
+    let step = step.env(TOKEN, &expired).env("CA_FILE", "no-such-ca.pem");
+    let said = step.pipe();
+    assert_eq!(said.status, Some(3), "{said:?}");
+    for line in ["FAIL  ID token ", "FAIL  authorities ", "FAIL  TLS "] {
+        assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
+    }
+    assert!(
+        said.stdout.ends_with("The first thing to mend is \"ID token\", and that is up to whoever writes the step.\n")
+    );
+}
+
+#[test]
+fn somebody_else_answers() {
+    let (_cluster, step) = faulty(Fault::FindHtml);
+    check(&step, 5, &expect_file!["golden/doctor/not-teleport.txt"]);
+    let (_cluster, step) = at(Testcluster::builder());
+    let step = stranger(step, "SSH-2.0-OpenSSH_10.0\r\n");
+    let address = step.variable("PROXY_SERVER").replace("localhost", "127.0.0.1");
+    check(&step.env("PROXY_SERVER", &address), 5, &expect_file!["golden/doctor/ssh.txt"]);
+}
+
+#[test]
+fn nobody_answers() {
+    let (_cluster, step) = faulty(Fault::RefuseAll);
+    check(&step, 5, &expect_file!["golden/doctor/refused.txt"]);
+    let (_cluster, step) = at(Testcluster::builder());
+    check(&step.env("PROXY_SERVER", "name.invalid:443"), 5, &expect_file!["golden/doctor/no-such-name.txt"]);
+    let (_cluster, step) = faulty(Fault::Hang);
+    let began = Instant::now();
+    check(&step.env("TIMEOUT", "2s"), 5, &expect_file!["golden/doctor/hangs.txt"]);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// Where everybody can read it, not even what kind of token there is.
+#[test]
+fn in_public() {
+    let cluster = Testcluster::start();
+    let said = patient(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
+    assert!(said.stdout.contains("ID token       there is one, valid for 1h\n"), "{}", said.stdout);
+}
+
+#[test]
+fn colours_where_they_are_shown() {
+    let cluster = Testcluster::start();
+    let said = patient(&cluster).without("NO_COLOR").env("CI", "true").pipe().ok();
+    assert!(said.stdout.contains("\u{1b}[32m  ok\u{1b}[0m  TLS "), "{}", said.stdout);
+}
+
+#[test]
+fn a_proxy_is_needed() {
+    let said = Step::empty().env("ACTION", "doctor").pipe();
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(said.stderr.contains("error: PROXY_SERVER is not set"), "{}", said.stderr);
+}
