@@ -17,11 +17,11 @@ use tonic::{Code, Status};
 use crate::error::{Exit, Explain, nested};
 use crate::net::Stream;
 use crate::net::discovery::{ClusterInfo, ClusterName};
-use crate::net::grpc::{Channel, broken, code_name, passes};
+use crate::net::grpc::{Channel, broken, code_name, passes, wish};
 use crate::net::network::{Door, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Awaited, Deadline, Transient};
+use crate::retry::{Awaited, Deadline, RetryAfter, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
 
@@ -148,7 +148,8 @@ impl Auth {
             call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
                 Some(error) => Error::Net(error),
                 None => {
-                    Error::Refused { method, code: status.code(), message: nested(status.message()), discreet: false }
+                    let (code, message, retry_after) = (status.code(), nested(status.message()), wish(&status));
+                    Error::Refused { method, code, message, retry_after, discreet: false }
                 }
             })
         };
@@ -188,7 +189,7 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] keys::Error),
     /// It said no.
-    #[error("the Auth Service refused {method}: {} ({})", if *discreet { "what it said is shown with DEBUG only" } else { message.as_str() }, code_name(*code))]
+    #[error("the Auth Service refused {method}: {} ({}){retry_after}", if *discreet { "what it said is shown with DEBUG only" } else { message.as_str() }, code_name(*code))]
     Refused {
         /// The call.
         method: &'static str,
@@ -196,6 +197,8 @@ pub enum Error {
         code: Code,
         /// Its words.
         message: String,
+        /// When to come back.
+        retry_after: RetryAfter,
         /// The log is public: do not show them.
         discreet: bool,
     },
@@ -230,6 +233,14 @@ impl Transient for Error {
             Self::NoRoles { .. } | Self::Key(_) => false,
         }
     }
+
+    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+        match self {
+            Self::Net(error) => error.retry_after(),
+            Self::Refused { retry_after, .. } => Some(retry_after),
+            Self::NoRoles { .. } | Self::Key(_) => None,
+        }
+    }
 }
 
 impl Explain for Error {
@@ -256,6 +267,7 @@ impl Explain for Error {
                 "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
                  or `spec.roles` of its `kind: bot`."
             }
+            Self::Refused { retry_after, .. } if retry_after.is_too_late() => RetryAfter::TOO_LATE,
             Self::Refused { code: Code::NotFound, .. } => {
                 "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`."
             }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
+use rand_core::{OsRng, RngCore as _};
+// The standard one, but for tests that turn the clock.
+use tokio::time::Instant;
 
 /// No single attempt takes longer than this, however late the deadline is.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -92,10 +94,72 @@ pub async fn told<T>(stage: &'static str, what: impl fmt::Display, future: impl 
 pub trait Transient: std::error::Error {
     /// Whether trying again can help.
     fn is_transient(&self) -> bool;
+
+    /// Where the error keeps what the server said about when to come back.
+    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+        None
+    }
 }
 
-/// Tries up to seven times, with exponentially growing and jittered pauses, as long as the error is transient and the
-/// deadline leaves time for the pause. Each attempt is handed a deadline of its own. `stage` names the line of the log.
+/// When a server wants to be asked again, if it said so: `Retry-After` (RFC 9110, section 10.2.3), or what gRPC's
+/// servers send for it. As text it completes what the server said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryAfter {
+    asked: Option<Duration>,
+    too_late: bool,
+}
+
+impl RetryAfter {
+    /// What to do where it is [too late](Self::is_too_late).
+    pub const TOO_LATE: &str = "Run the step again later, or raise TIMEOUT (--timeout) so that there is time to wait.";
+
+    /// It said this long.
+    pub fn asked(wait: Duration) -> Self {
+        Self { asked: Some(wait), too_late: false }
+    }
+
+    /// It said to come back when there is no time left.
+    pub fn is_too_late(self) -> bool {
+        self.too_late
+    }
+}
+
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(asked) = self.asked else { return Ok(()) };
+        write!(f, "; asked to wait {} s", asked.as_millis().div_ceil(1000))?;
+        f.write_str(if self.too_late { ", more than is left of TIMEOUT" } else { "" })
+    }
+}
+
+/// How often something is tried, and how long the pauses are.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Tries, the first one included.
+    attempts: u32,
+    /// The first pause is no longer than this, each further one no longer than twice the one before.
+    first: Duration,
+    /// No pause is longer than this.
+    longest: Duration,
+}
+
+/// Of every call to the cluster.
+const POLICY: Policy = Policy { attempts: 7, first: Duration::from_millis(600), longest: Duration::from_secs(10) };
+
+impl Policy {
+    /// The pause after so many failures, the first being 1, or none when it is enough. Full jitter: anything between
+    /// nothing and the cap, so that a hundred steps that failed together do not come back together. A server's own wish
+    /// is kept and the jitter comes on top of it.
+    fn pause(self, failures: u32, asked: Duration, random: u32) -> Option<Duration> {
+        let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        let cap = self.first.saturating_mul(doubled).min(self.longest);
+        let jitter = cap.mul_f64(f64::from(random) / f64::from(u32::MAX));
+        (failures < self.attempts).then(|| asked.saturating_add(jitter))
+    }
+}
+
+/// Tries up to seven times, with growing pauses, as long as the error is transient and the deadline leaves time for the
+/// pause. Each attempt is handed a deadline of its own. `stage` names the line of the log.
 ///
 /// # Errors
 /// The error of the last attempt.
@@ -104,53 +168,122 @@ pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
     deadline: Deadline,
     mut attempt: impl FnMut(Deadline) -> F,
 ) -> Result<T, E> {
-    let pauses = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(300))
-        .with_max_delay(Duration::from_secs(10))
-        .with_max_times(6)
-        .with_jitter();
-    (|| attempt(deadline.attempt(stage)))
-        .retry(pauses)
-        .when(Transient::is_transient)
+    let mut failures = 0;
+    loop {
+        let mut error = match attempt(deadline.attempt(stage)).await {
+            Err(error) if error.is_transient() => error,
+            done => return done,
+        };
+        failures += 1;
+        let wish = error.retry_after();
+        let asked = wish.as_ref().and_then(|wish| wish.asked).unwrap_or_default();
+        if let Some(wish) = wish {
+            wish.too_late = wish.asked.is_some_and(|asked| asked >= deadline.left());
+        }
         // An attempt without time would only replace the error that says something by one that does not.
-        .adjust(|_, pause| pause.filter(|pause| *pause < deadline.left()))
-        .notify(|error, pause| log::info!(target: stage, "{error}; trying again in {} ms", pause.as_millis()))
-        .await
+        match POLICY.pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) {
+            Some(pause) => {
+                log::info!(target: stage, "{error}; trying again in {} ms", pause.as_millis());
+                tokio::time::sleep(pause).await;
+            }
+            None => return Err(error),
+        }
+    }
+}
+
+/// A random number. Without one the pause is the longest.
+fn random() -> u32 {
+    let mut bytes = [u8::MAX; 4];
+    let _ = OsRng.try_fill_bytes(&mut bytes);
+    u32::from_ne_bytes(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("no")]
+    #[error("no{wait}")]
     struct No {
         transient: bool,
+        wait: RetryAfter,
     }
 
     impl Transient for No {
         fn is_transient(&self) -> bool {
             self.transient
         }
+
+        fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+            Some(&mut self.wait)
+        }
     }
 
-    fn tries(transient: bool, timeout: Duration) -> u32 {
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// When each attempt began, by a clock that only pauses move, and what the last one said.
+    fn tries(transient: bool, wait: RetryAfter, timeout: Duration) -> (Vec<Duration>, String) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let count = Cell::new(0);
-        let result: Result<(), No> = runtime.block_on(retry("test", Deadline::after(timeout), |_| async {
-            count.set(count.get() + 1);
-            Err(No { transient })
-        }));
-        assert!(result.is_err());
-        count.get()
+        runtime.block_on(async {
+            let (began, times) = (Instant::now(), RefCell::new(Vec::new()));
+            let result: Result<(), No> = retry("test", Deadline::after(timeout), |_| async {
+                times.borrow_mut().push(began.elapsed());
+                Err(No { transient, wait })
+            })
+            .await;
+            (times.into_inner(), result.unwrap_err().to_string())
+        })
+    }
+
+    fn seconds(seconds: u64) -> RetryAfter {
+        RetryAfter::asked(Duration::from_secs(seconds))
     }
 
     #[test]
     fn only_what_can_pass_is_tried_again_and_not_for_ever() {
-        assert_eq!(tries(false, Duration::from_secs(3600)), 1);
-        assert_eq!(tries(true, Duration::from_secs(3600)), 7);
-        assert_eq!(tries(true, Duration::ZERO), 1);
+        let nothing = RetryAfter::default();
+        assert_eq!(tries(false, nothing, HOUR).0.len(), 1);
+        assert_eq!(tries(true, nothing, HOUR).0.len(), 7);
+        assert_eq!(tries(true, nothing, Duration::ZERO).0.len(), 1);
+    }
+
+    #[test]
+    fn pauses_are_anything_below_a_growing_cap() {
+        let caps = [600, 1200, 2400, 4800, 9600, 10_000];
+        for (failures, cap) in (1..).zip(caps) {
+            let pause = |random| POLICY.pause(failures, Duration::ZERO, random).unwrap().as_millis();
+            assert_eq!((pause(0), pause(u32::MAX)), (0, cap));
+            assert!(pause(u32::MAX / 2).abs_diff(cap / 2) <= 1);
+        }
+        assert_eq!(POLICY.pause(7, Duration::ZERO, 0), None);
+        // Among 300 runs some come back in the first tenth of the time and some in the last.
+        let first: Vec<_> = (0..300).map(|_| tries(true, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
+        assert!(first.iter().any(|pause| *pause < 60) && first.iter().any(|pause| *pause > 540), "{first:?}");
+        assert!(first.iter().all(|pause| *pause <= 601), "{first:?}");
+    }
+
+    #[test]
+    fn the_servers_wish_is_kept() {
+        let (times, said) = tries(true, seconds(20), HOUR);
+        assert_eq!((times.len(), said.as_str()), (7, "no; asked to wait 20 s"));
+        for pair in times.windows(2) {
+            let pause = pair[1] - pair[0];
+            assert!(pause >= Duration::from_secs(20) && pause <= Duration::from_secs(31), "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_wish_beyond_the_deadline_ends_it_at_once_and_is_said() {
+        let (times, said) = tries(true, seconds(61), Duration::from_secs(60));
+        assert_eq!((times.len(), said.as_str()), (1, "no; asked to wait 61 s, more than is left of TIMEOUT"));
+        let (times, said) = tries(true, seconds(u64::MAX), HOUR);
+        assert!(times.len() == 1 && said.ends_with(" left of TIMEOUT"), "{said}");
+        // It fits twice: then it is the time that has run out.
+        let (times, said) = tries(true, seconds(20), Duration::from_secs(45));
+        assert!(times.len() <= 3 && said.ends_with(" left of TIMEOUT"), "{times:?} {said}");
+        // Nobody waits for what is final.
+        assert_eq!(tries(false, seconds(20), HOUR).0.len(), 1);
     }
 }

@@ -4,8 +4,8 @@ use tonic::Code;
 
 use crate::error::{Exit, Explain, nested};
 use crate::net;
-use crate::net::grpc::{broken, code_name, passes};
-use crate::retry::{Awaited, Transient};
+use crate::net::grpc::{broken, code_name, passes, wish};
+use crate::retry::{Awaited, RetryAfter, Transient};
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -14,18 +14,22 @@ pub enum Attempt {
     #[error(transparent)]
     Net(#[from] net::Error),
     /// gRPC: the join service answered with an error.
-    #[error("{message} ({})", code_name(*code))]
+    #[error("{message} ({}){retry_after}", code_name(*code))]
     Grpc {
         /// Its code.
         code: Code,
+        /// When to come back.
+        retry_after: RetryAfter,
         /// Its words.
         message: String,
     },
     /// REST: the proxy answered with an error.
-    #[error("{message} (HTTP {status})")]
+    #[error("{message} (HTTP {status}){retry_after}")]
     Rest {
         /// The HTTP status.
         status: u16,
+        /// When to come back.
+        retry_after: RetryAfter,
         /// The proxy's words.
         message: String,
     },
@@ -48,7 +52,10 @@ impl Attempt {
     pub(super) fn of_status(status: &tonic::Status, addr: &str) -> Self {
         match broken(status, addr) {
             Some(error) => Self::Net(error),
-            None => Self::Grpc { code: status.code(), message: nested(status.message()) },
+            None => {
+                let message = nested(status.message());
+                Self::Grpc { code: status.code(), message, retry_after: wish(status) }
+            }
         }
     }
 
@@ -70,6 +77,11 @@ impl Attempt {
         self.is_transient() && self.refusal() == Some(Refusal::Other)
     }
 
+    /// The cluster wants to be asked again when there is no time left.
+    fn is_too_late(&self) -> bool {
+        matches!(self, Self::Grpc { retry_after, .. } | Self::Rest { retry_after, .. } if retry_after.is_too_late())
+    }
+
     fn refusal(&self) -> Option<Refusal> {
         self.message().map(Refusal::of)
     }
@@ -87,6 +99,14 @@ impl Transient for Attempt {
             Self::Rest { status: 429, .. } => true,
             Self::Rest { status, .. } => *status >= 500 && *status != 501 && open(),
             Self::Nonsense(_) | Self::Key(_) => false,
+        }
+    }
+
+    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+        match self {
+            Self::Net(error) => error.retry_after(),
+            Self::Grpc { retry_after, .. } | Self::Rest { retry_after, .. } => Some(retry_after),
+            Self::Nonsense(_) | Self::Key(_) => None,
         }
     }
 }
@@ -277,6 +297,7 @@ impl Explain for Error {
             }
             Refusal::Method => paste("Make a join token with `join_method: bitbucket`."),
             Refusal::Role => "Add `roles: [Bot]` to the spec of the join token.".to_owned(),
+            Refusal::Other if self.useful.is_too_late() => RetryAfter::TOO_LATE.to_owned(),
             Refusal::Other if self.useful.is_passing() => {
                 "Run the step again, later or fewer at once; if it keeps failing, ask whoever runs the cluster."
                     .to_owned()
@@ -326,7 +347,7 @@ mod tests {
     use super::*;
 
     fn rest(status: u16, message: &str) -> Attempt {
-        Attempt::Rest { status, message: message.to_owned() }
+        Attempt::Rest { status, message: message.to_owned(), retry_after: RetryAfter::default() }
     }
 
     #[test]
@@ -339,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_more_useful_failure_comes_first() {
-        let unimplemented = || Attempt::Grpc { code: Code::Unimplemented, message: "unknown service".to_owned() };
+        let unimplemented = || Attempt::of_status(&tonic::Status::unimplemented("unknown service"), "p:443");
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented())).to_string();
         assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
         let text = Error::new(rest(404, "no"), Some(rest(403, "audience is not valid"))).to_string();

@@ -96,7 +96,10 @@ fn body(request: &Request<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes
 fn read(answer: &Answer) -> Result<Certs, Attempt> {
     match answer.status {
         200 => serde_json::from_slice(&answer.body).map_err(|_| Attempt::Nonsense("it is not JSON with certificates")),
-        status => Err(Attempt::Rest { status, message: error_message(&answer.body) }),
+        status => {
+            let message = error_message(&answer.body);
+            Err(Attempt::Rest { status, message, retry_after: answer.retry_after })
+        }
     }
 }
 

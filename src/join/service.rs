@@ -15,7 +15,7 @@ use wire::join_service_client::JoinServiceClient;
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Awaited, Deadline, Transient, retry};
+use crate::retry::{Awaited, Deadline, RetryAfter, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -52,6 +52,10 @@ impl Failed {
 impl Transient for Failed {
     fn is_transient(&self) -> bool {
         !self.is_absence() && self.attempt.is_transient()
+    }
+
+    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+        self.attempt.retry_after()
     }
 }
 

@@ -167,7 +167,12 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
         // A proxy that is overloaded or cut off from Auth says so in JSON; anything in front of it, mostly in HTML.
         (status, _) if status == 429 || status >= 500 => {
             let message = error_message(&answer.body);
-            Err(Error::Status { addr: addr(), status, message: format!("{message}{}", by(answer)) })
+            Err(Error::Status {
+                addr: addr(),
+                status,
+                message: format!("{message}{}", by(answer)),
+                retry_after: answer.retry_after,
+            })
         }
         (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.leads_to) => {
             Err(Error::Redirect { addr: addr(), status, to: foreign(&answer.leads_to) })
@@ -255,11 +260,13 @@ pub fn error_message(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry::RetryAfter;
 
     fn answer(status: u16, content_type: &str, body: &str) -> Answer {
         Answer {
             status,
             content_type: content_type.to_owned(),
+            retry_after: RetryAfter::default(),
             server: String::new(),
             leads_to: String::new(),
             date: None,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::shown::Signer;
 use crate::error::{Exit, Explain, foreign};
-use crate::retry::{Awaited, Transient};
+use crate::retry::{Awaited, RetryAfter, Transient};
 use crate::settings::ProxyAddr;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
@@ -82,12 +82,14 @@ pub enum Error {
         alert: String,
     },
     /// HTTP where gRPC was expected.
-    #[error("{addr} answered HTTP {status} where gRPC was expected")]
+    #[error("{addr} answered HTTP {status} where gRPC was expected{retry_after}")]
     NotGrpc {
         /// `host:port`, or the service.
         addr: String,
         /// The HTTP status.
         status: u16,
+        /// When to come back.
+        retry_after: RetryAfter,
     },
     /// It is the certificate of somebody else.
     #[error("the certificate of {host} is not for that name ({names})")]
@@ -180,12 +182,14 @@ pub enum Error {
         to: String,
     },
     /// An HTTP error of the proxy.
-    #[error("{addr} answered {status} ({message})")]
+    #[error("{addr} answered {status} ({message}){retry_after}")]
     Status {
         /// `host:port`.
         addr: String,
         /// The HTTP status.
         status: u16,
+        /// When to come back.
+        retry_after: RetryAfter,
         /// The proxy's words.
         message: String,
     },
@@ -261,9 +265,16 @@ impl Transient for Error {
             Self::Resolve { reason, .. } => reason.contains("emporary") || reason.contains("ry again"),
             Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
-            Self::NotGrpc { status, .. } => *status >= 500,
+            Self::NotGrpc { status, .. } => *status == 429 || *status >= 500,
             Self::WayOut(error) => error.is_transient(),
             _ => false,
+        }
+    }
+
+    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
+        match self {
+            Self::Status { retry_after, .. } | Self::NotGrpc { retry_after, .. } => Some(retry_after),
+            _ => None,
         }
     }
 }
@@ -321,6 +332,9 @@ impl Explain for Error {
     fn what_to_do(&self) -> String {
         match self {
             Self::WayOut(error) => return error.what_to_do(),
+            Self::Status { retry_after, .. } | Self::NotGrpc { retry_after, .. } if retry_after.is_too_late() => {
+                RetryAfter::TOO_LATE
+            }
             Self::Untrusted { signer, .. } => return signer.what_to_do(),
             Self::Resolve { .. } => {
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."

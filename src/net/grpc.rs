@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -14,8 +15,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service as _;
 
+use super::http::retry_after;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Awaited, Deadline, RetryAfter};
 use crate::settings::ProxyAddr;
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
@@ -79,7 +81,9 @@ impl Channel {
 
     fn broken(error: &(dyn std::error::Error + 'static), addr: &str) -> Error {
         match error.downcast_ref::<NotGrpc>() {
-            Some(NotGrpc(status)) => Error::NotGrpc { addr: addr.to_owned(), status: *status },
+            Some(NotGrpc(status, retry_after)) => {
+                Error::NotGrpc { addr: addr.to_owned(), status: *status, retry_after: *retry_after }
+            }
             None => super::error::broken(addr, error),
         }
     }
@@ -111,22 +115,31 @@ impl tower_service::Service<Request<Body>> for Channel {
             // gRPC status for it.
             match answer.status().as_u16() {
                 200 if kind.starts_with("application/grpc") => Ok(answer),
-                status => Err(NotGrpc(status).into()),
+                status => Err(NotGrpc(status, retry_after(answer.headers())).into()),
             }
         })
     }
 }
 
-/// An HTTP answer that is not gRPC, with its status.
+/// An HTTP answer that is not gRPC, with its status and when to come back.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP {0} where gRPC was expected")]
-struct NotGrpc(u16);
+struct NotGrpc(u16, RetryAfter);
 
 /// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub fn broken(status: &Status, addr: &str) -> Option<Error> {
     let source = std::error::Error::source(status)?;
     Some(Channel::broken(source, addr))
+}
+
+/// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
+pub fn wish(status: &Status) -> RetryAfter {
+    let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
+    match pushback.and_then(|text| text.parse().ok()) {
+        Some(millis) => RetryAfter::asked(Duration::from_millis(millis)),
+        None => retry_after(status.metadata().as_ref()),
+    }
 }
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too
@@ -145,9 +158,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn when_to_ask_again() {
+        let read = |name: &'static str, value: &str| {
+            let mut status = Status::resource_exhausted("rate limit exceeded");
+            status.metadata_mut().insert(name, value.parse().unwrap());
+            wish(&status)
+        };
+        assert_eq!(read("retry-after", "7"), RetryAfter::asked(Duration::from_secs(7)));
+        assert_eq!(read("grpc-retry-pushback-ms", "1500"), RetryAfter::asked(Duration::from_millis(1500)));
+        assert_eq!(read("grpc-retry-pushback-ms", "-1"), RetryAfter::default());
+    }
+
+    #[test]
     fn the_connections_failures_are_told_from_the_servers_words() {
         assert!(broken(&Status::unknown("OIDC says no"), "p:443").is_none());
-        let html = Status::from_error(Box::new(NotGrpc(464)));
+        let html = Status::from_error(Box::new(NotGrpc(464, RetryAfter::default())));
         assert!(matches!(broken(&html, "p:443"), Some(Error::NotGrpc { status: 464, .. })));
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let refused = Status::from_error(Box::new(std::io::Error::other(alert)));

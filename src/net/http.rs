@@ -1,18 +1,18 @@
 //! Plain web calls to the proxy over a stream that we dialled. Bounded, and without redirects: the ID token must never
 //! follow one to another host.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, LOCATION, SERVER, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, HeaderMap, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::error::broken;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Awaited, Deadline, RetryAfter};
 
 /// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
 const MOST: usize = 1 << 20;
@@ -35,6 +35,8 @@ pub struct Answer {
     pub leads_to: String,
     /// When it was made, by the server's clock.
     pub date: Option<SystemTime>,
+    /// When to ask again.
+    pub retry_after: RetryAfter,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -78,6 +80,7 @@ impl Http {
         let date = httpdate::parse_http_date(header(DATE)).ok();
         let leads_to = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
         let content_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let retry_after = retry_after(response.headers());
         let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| match error
             .is::<LengthLimitError>()
         {
@@ -90,10 +93,48 @@ impl Http {
         Ok(Answer {
             status,
             content_type,
+            retry_after,
             server,
             leads_to: leads_to.unwrap_or_default(),
             date,
             body: body.to_bytes().to_vec(),
         })
+    }
+}
+
+/// `Retry-After`, in seconds or as a date. The server's own clock counts for the date, if it shows it.
+pub(super) fn retry_after(headers: &HeaderMap) -> RetryAfter {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let date = |name| text(name).and_then(|text| httpdate::parse_http_date(text).ok());
+    let seconds = text(RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let until = || {
+        let now = date(DATE).unwrap_or_else(SystemTime::now);
+        date(RETRY_AFTER).map(|at| at.duration_since(now).unwrap_or_default())
+    };
+    seconds.or_else(until).map(RetryAfter::asked).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn when_to_ask_again() {
+        let read = |header: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(header));
+            headers.insert(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+            retry_after(&headers)
+        };
+        let seconds = |seconds| RetryAfter::asked(Duration::from_secs(seconds));
+        assert_eq!(read(" 120"), seconds(120));
+        assert_eq!(read("Sun, 06 Nov 1994 08:51:37 GMT"), seconds(120));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:00 GMT"), seconds(0));
+        for nonsense in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
+            assert_eq!(read(nonsense), RetryAfter::default(), "{nonsense}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), RetryAfter::default());
     }
 }

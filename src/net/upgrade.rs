@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rand_core::{OsRng, RngCore as _};
 
 use super::error::broken;
+use super::http::retry_after;
 use super::tls::Service;
 use super::websocket::WebSocket;
 use super::{Error, Stream};
@@ -121,7 +122,8 @@ fn check<B>(response: &Response<B>, addr: &str, key: &str, protocol: &str) -> Re
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT) => {
             let message = "to a connection upgrade".to_owned();
-            return Err(Error::Status { addr: addr.to_owned(), status: status.as_u16(), message });
+            let (addr, retry_after) = (addr.to_owned(), retry_after(response.headers()));
+            return Err(Error::Status { addr, status: status.as_u16(), message, retry_after });
         }
         status => return refused(status.as_u16().to_string()),
     }
