@@ -13,6 +13,7 @@ use crate::issue;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::version;
+use crate::weather::{Exchange, Point, Trouble, meets};
 
 /// The service.
 #[derive(Debug)]
@@ -40,12 +41,19 @@ impl AuthService for AuthApi {
     /// A role, for those who hold it.
     async fn get_role(&self, request: Request<GetRoleRequest>) -> Result<Response<RoleV6>, Status> {
         let (_, identity) = caller(&self.cluster, &request)?;
+        let extensions = request.extensions().clone();
+        meets(&self.cluster, &extensions, Point::Before(Exchange::GetRole)).await?;
         let name = request.into_inner().name;
         if !identity.roles.contains(&name) {
             return Err(Refusal::access_denied("access denied to perform action \"read\" on \"role\"").into());
         }
         let impersonate = if name == BOT_USER {
-            Some(ImpersonateConditions { roles: self.cluster.options.impersonated.clone() })
+            let roles = match meets(&self.cluster, &extensions, Point::After(Exchange::GetRole)).await? {
+                Some(Trouble::ManyRoles) => (0..100_000).map(|number| format!("role-{number:05}")).collect(),
+                Some(_) => Vec::new(),
+                None => self.cluster.options.impersonated.clone(),
+            };
+            Some(ImpersonateConditions { roles })
         } else {
             self.cluster.role(&name)?;
             None
@@ -56,6 +64,10 @@ impl AuthService for AuthApi {
 
     async fn generate_user_certs(&self, request: Request<UserCertsRequest>) -> Result<Response<Certs>, Status> {
         let (peer, identity) = caller(&self.cluster, &request)?;
-        Ok(Response::new(issue::generate(&self.cluster, &peer, &identity, &request.into_inner())?))
+        let extensions = request.extensions().clone();
+        meets(&self.cluster, &extensions, Point::Before(Exchange::UserCerts)).await?;
+        let certs = issue::generate(&self.cluster, &peer, &identity, &request.into_inner())?;
+        meets(&self.cluster, &extensions, Point::After(Exchange::UserCerts)).await?;
+        Ok(Response::new(certs))
     }
 }

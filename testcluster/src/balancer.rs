@@ -58,7 +58,7 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello:
     let secured: Secured = hello.start.into_stream(config).await?;
     let negotiated = secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client: None });
-    let peer = Peer::new(number, None);
+    let peer = Peer::new(number, None, Arc::default());
     let service = service_fn(|request| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
         async move { Ok::<_, Infallible>(pass_on(&cluster, balancer, &peer, request).await) }

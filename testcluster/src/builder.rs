@@ -20,9 +20,11 @@ use crate::layout::{Layout, LoadBalancer};
 use crate::node::{Node, NodeKeys};
 use crate::options::{AllowRule, JoinService, Options, Role};
 use crate::record::Record;
+use crate::sessions::Sessions;
 use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
 use crate::tls::{ALL_VERSIONS, Face, Faces, TLS_12};
+use crate::weather::{BadFaces, Sky, Weather};
 
 /// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
 #[derive(Clone, Debug)]
@@ -195,6 +197,12 @@ impl Builder {
         self
     }
 
+    /// Adds weather.
+    pub fn weather(mut self, weather: Weather) -> Self {
+        self.options.weather.push(weather);
+        self
+    }
+
     /// Starts the cluster on a thread pool of its own.
     ///
     /// # Panics
@@ -224,8 +232,9 @@ impl Builder {
         let user_ca = authority(RsaKey::UserCa);
 
         let (web_ca, web) = web_face(&options);
+        let (other_web_ca, bad_faces) = BadFaces::new(&options, now(0));
         let web_ca_file = directory.path().join("web-ca.pem");
-        std::fs::write(&web_ca_file, web_ca)?;
+        std::fs::write(&web_ca_file, web_ca + &other_web_ca)?;
         let faces = Faces::new(
             &web,
             &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
@@ -239,8 +248,24 @@ impl Builder {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let faults = Faults::new(options.faults.clone());
         let refuse = faults.has(Fault::RefuseAll);
+        let weather = Sky::new(options.weather.clone());
+        let refusing = weather.refuses();
         let (record, idp) = (Record::new(), IdentityProvider::new());
-        let cluster = Cluster { options, faults, record, idp, host_ca, next_host_ca, user_ca, node, faces, ports };
+        let cluster = Cluster {
+            options,
+            faults,
+            weather,
+            bad_faces,
+            sessions: Sessions::default(),
+            record,
+            idp,
+            host_ca,
+            next_host_ca,
+            user_ca,
+            node,
+            faces,
+            ports,
+        };
         let cluster = Arc::new(cluster);
         if refuse {
             runtime.spawn(async move {
@@ -250,7 +275,16 @@ impl Builder {
         } else {
             let _inside = runtime.enter();
             for (port, socket) in sockets {
-                runtime.spawn(front::listen(Arc::clone(&cluster), socket.listen(1024)?, port));
+                let cluster = Arc::clone(&cluster);
+                match refusing {
+                    None => drop(runtime.spawn(front::listen(cluster, socket.listen(1024)?, port))),
+                    Some(refusing) => drop(runtime.spawn(async move {
+                        tokio::time::sleep(if refusing.once { REFUSING } else { Duration::MAX }).await;
+                        if let Ok(listener) = socket.listen(1024) {
+                            front::listen(cluster, listener, port).await;
+                        }
+                    })),
+                }
             }
         }
         Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))
@@ -264,6 +298,9 @@ fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
     let port = socket.local_addr()?.port();
     Ok((socket, port))
 }
+
+/// How long connections are refused by weather that passes.
+const REFUSING: Duration = Duration::from_secs(1);
 
 /// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];

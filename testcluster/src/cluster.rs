@@ -9,7 +9,9 @@ use crate::node::Node;
 use crate::options::{Options, Role};
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::sessions::Sessions;
 use crate::tls::Faces;
+use crate::weather::{BadFaces, Sky};
 
 /// The bot's name; its user and its own role are `bot-example`.
 pub(crate) const BOT: &str = "example";
@@ -19,6 +21,9 @@ pub(crate) const BOT_USER: &str = "bot-example";
 pub(crate) struct Cluster {
     pub options: Options,
     pub faults: Faults,
+    pub weather: Sky,
+    pub bad_faces: BadFaces,
+    pub sessions: Sessions,
     pub record: Record,
     pub idp: IdentityProvider,
     pub host_ca: Authority,

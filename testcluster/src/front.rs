@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::latency;
 use crate::peer::Peer;
 use crate::record::EventKind;
+use crate::weather::{Line, Orders, Point, SLOW, Trouble};
 use crate::{balancer, grpc, web};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
@@ -73,6 +74,11 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number
         connection.set_zero_linger()?;
         return Err(io::Error::other("reset on purpose"));
     }
+    let line = Arc::<Orders>::default();
+    let connection = Line::new(connection, Arc::clone(&line));
+    if let Some(trouble) = cluster.weather.strikes(Point::Accept) {
+        meets(trouble, &line).await?;
+    }
     let latency = cluster.options.latency;
     let bytes: Box<dyn Bytes> =
         if latency.is_zero() { Box::new(connection) } else { Box::new(latency::far_away(connection, latency).await) };
@@ -81,8 +87,8 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number
             let hello = timeout(HANDSHAKE_LIMIT, Hello::read(bytes)).await??;
             balancer::serve(cluster, balancer, hello, number).await
         }
-        (Port::Web, None) => routed(cluster, bytes, number, Entrance::Web).await,
-        (Port::Ssh, _) => routed(cluster, bytes, number, Entrance::Only(Route::Transport)).await,
+        (Port::Web, None) => routed(cluster, bytes, number, Entrance::Web, line).await,
+        (Port::Ssh, _) => routed(cluster, bytes, number, Entrance::Only(Route::Transport), line).await,
         (Port::Tunnel, _) => tunnel(bytes).await,
     }
 }
@@ -120,7 +126,7 @@ fn enter(
     entrance: Entrance,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        if let Err(error) = routed(&cluster, bytes, number, entrance).await {
+        if let Err(error) = routed(&cluster, bytes, number, entrance, Arc::default()).await {
             cluster.record.add(number, EventKind::Refused(error.to_string()));
         }
     })
@@ -132,14 +138,20 @@ async fn tunnel(mut bytes: Box<dyn Bytes>) -> io::Result<()> {
     tokio::io::copy(&mut bytes, &mut tokio::io::sink()).await.map(|_| ())
 }
 
-async fn routed(cluster: &Arc<Cluster>, bytes: Box<dyn Bytes>, number: u64, entrance: Entrance) -> io::Result<()> {
-    let handshake = handshake(cluster, bytes, entrance, number);
+async fn routed(
+    cluster: &Arc<Cluster>,
+    bytes: Box<dyn Bytes>,
+    number: u64,
+    entrance: Entrance,
+    line: Arc<Orders>,
+) -> io::Result<()> {
+    let handshake = handshake(cluster, bytes, entrance, number, &line);
     let Some((route, secured)) = timeout(HANDSHAKE_LIMIT, handshake).await?? else {
         return Ok(());
     };
     // Recorded before the connection ends, so that whoever sees it end finds the reason.
     let refuse = |error: &io::Error| cluster.record.add(number, EventKind::Refused(error.to_string()));
-    let peer = match peer(number, &secured) {
+    let peer = match peer(number, &secured, line) {
         Ok(peer) => peer,
         Err(error) => {
             refuse(&error);
@@ -189,6 +201,7 @@ async fn handshake(
     bytes: Box<dyn Bytes>,
     entrance: Entrance,
     number: u64,
+    line: &Orders,
 ) -> io::Result<Option<(Route, Secured)>> {
     let hello = Hello::read(bytes).await?;
     let route = match entrance {
@@ -202,16 +215,43 @@ async fn handshake(
     let Some(route) = route else {
         return Ok(None);
     };
-    let config = cluster.faces.of(route, matches!(entrance, Entrance::Upgrade));
-    Ok(Some((route, hello.start.into_stream(config).await?)))
+    let mut face = cluster.faces.of(route, matches!(entrance, Entrance::Upgrade));
+    match cluster.weather.strikes(Point::Handshake(route)) {
+        None => {}
+        Some(
+            trouble @ (Trouble::CertForOtherKey
+            | Trouble::CertExpired
+            | Trouble::CertForOtherName
+            | Trouble::CertOfOtherCa),
+        ) => face = cluster.bad_faces.spoilt(cluster, route, &face, trouble),
+        Some(trouble) => meets(trouble, line).await?,
+    }
+    Ok(Some((route, hello.start.into_stream(face).await?)))
+}
+
+/// Weather over a connection that has no protocol yet: an error where it is to end.
+async fn meets(trouble: Trouble, line: &Orders) -> io::Result<()> {
+    match trouble {
+        Trouble::Slow => tokio::time::sleep(SLOW).await,
+        // In the middle of the server's first flight.
+        Trouble::Truncated => line.truncate(200),
+        Trouble::Garbage => line.spoil(),
+        Trouble::Stall => std::future::pending().await,
+        Trouble::Reset => {
+            line.reset();
+            return Err(io::Error::other("reset on purpose"));
+        }
+        _ => return Err(io::Error::other("closed on purpose")),
+    }
+    Ok(())
 }
 
 /// Who is on the other end. Auth takes the client's leaf and nothing above it (teleport-issue-and-outputs.md 1.2).
-fn peer(number: u64, secured: &Secured) -> io::Result<Peer> {
+fn peer(number: u64, secured: &Secured, line: Arc<Orders>) -> io::Result<Peer> {
     let identity = match secured.get_ref().1.peer_certificates() {
         None | Some([]) => None,
         Some([leaf]) => Some(Identity::parse(leaf).ok_or_else(|| io::Error::other("unreadable client certificate"))?),
         Some(chain) => return Err(io::Error::other(format!("client chain of {} certificates", chain.len()))),
     };
-    Ok(Peer::new(number, identity))
+    Ok(Peer::new(number, identity, line))
 }

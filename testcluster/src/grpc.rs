@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use teleport_api::proto::auth_service_server::AuthServiceServer;
 use teleport_api::teleport::join::v1::join_service_server::JoinServiceServer;
@@ -31,6 +31,7 @@ use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::transport::TransportApi;
 use crate::trust::TrustApi;
+use crate::weather::{CallOrders, Trouble, WeatherBody};
 
 /// Streams that a client may open on one connection (teleport-ssh-proxy.md 2.3).
 const MAX_STREAMS: u32 = 1000;
@@ -41,13 +42,19 @@ type Answer = Response<tonic::body::Body>;
 pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, route: Route) {
     let service = service_fn(|request: Request<Incoming>| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
-        async move { Ok::<_, Infallible>(call(cluster, peer, route, request).await) }
+        call(cluster, peer, route, request)
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_STREAMS)
         .serve_connection(TokioIo::new(secured), service);
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // How a client ends its connection is its own affair.
+        _ = connection.as_mut() => return,
+        () = peer.closed() => return,
+        () = peer.told_to_leave() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
         _ = connection => {}
         () = peer.closed() => {}
     }
@@ -58,7 +65,7 @@ async fn call(
     peer: Peer,
     route: Route,
     mut request: Request<Incoming>,
-) -> Response<RecordedBody> {
+) -> Result<Response<RecordedBody>, h2::Error> {
     let name = request.uri().path().to_owned();
     let number = cluster.record.next_call();
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -77,9 +84,15 @@ async fn call(
         // No answer may win the race against the end.
         std::future::pending::<()>().await;
     }
+    let orders = CallOrders::default();
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(orders.clone());
     let answer = dispatch(cluster, route, request).await;
-    RecordedBody::around(answer, recorder)
+    match orders.take() {
+        Some(Trouble::ResetStream) => Err(h2::Reason::REFUSED_STREAM.into()),
+        Some(trouble) => Ok(RecordedBody::disturbed(trouble, recorder)),
+        None => Ok(RecordedBody::around(answer, recorder, orders)),
+    }
 }
 
 /// Each route has its own services; all others are unknown to it.
@@ -155,31 +168,63 @@ impl Drop for Recorder {
 struct RecordedBody {
     body: tonic::body::Body,
     recorder: Recorder,
+    orders: CallOrders,
+    weather: Option<WeatherBody>,
 }
 
 impl RecordedBody {
-    fn around(answer: Answer, mut recorder: Recorder) -> Response<Self> {
+    fn around(answer: Answer, mut recorder: Recorder, orders: CallOrders) -> Response<Self> {
         // A call that failed at once has its status in the headers.
         recorder.status(answer.headers());
-        answer.map(|body| Self { body, recorder })
+        answer.map(|body| Self { body, recorder, orders, weather: None })
+    }
+
+    /// Another answer than the true one: an HTTP status by somebody in front, or gRPC with a strange body.
+    fn disturbed(trouble: Trouble, recorder: Recorder) -> Response<Self> {
+        let (status, kind, wait) = match trouble {
+            Trouble::Page(status) => (status, "text/html", None),
+            Trouble::Http(status, wait) => (status, "application/json", wait),
+            _ => (200, "application/grpc", None),
+        };
+        let weather = (kind == "application/grpc").then(|| WeatherBody::of(trouble));
+        let body = tonic::body::Body::empty();
+        let mut answer = Response::new(Self { body, recorder, orders: CallOrders::default(), weather });
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(wait) = wait {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+        }
+        answer
     }
 }
 
 impl Body for RecordedBody {
     type Data = Bytes;
-    type Error = Status;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.recorder.status(trailers);
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.weather.is_none() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            let Some(trouble) = self.orders.take() else {
+                if let Some(Ok(frame)) = &frame
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    self.recorder.status(trailers);
+                }
+                return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            };
+            // The handler's last word is replaced.
+            self.weather = Some(WeatherBody::of(trouble));
         }
-        Poll::Ready(frame)
+        let next = self.weather.as_mut().and_then(WeatherBody::next);
+        Poll::Ready(next.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        // An empty body may have been replaced.
+        self.weather.is_none() && self.body.is_end_stream()
     }
 }

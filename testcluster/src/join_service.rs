@@ -21,6 +21,7 @@ use crate::public_key::{ssh_from_wire, tls_from_der};
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::version;
+use crate::weather::{CallOrders, Exchange, Point, meets, takes};
 
 /// How long a join may take, on the proxy and on Auth (3.1).
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,10 +47,12 @@ impl JoinService for JoinApi {
 
     async fn join(&self, request: Request<Streaming<pb::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
+        meets(&self.cluster, request.extensions(), Point::Before(Exchange::Greeting)).await?;
+        let orders = request.extensions().get::<CallOrders>().cloned().unwrap_or_default();
         let version = version::of(request.metadata());
         let (answers, stream) = mpsc::channel(4);
         let cluster = Arc::clone(&self.cluster);
-        let mut attempt = Attempt { cluster, peer, requests: request.into_inner(), answers };
+        let mut attempt = Attempt { cluster, peer, requests: request.into_inner(), answers, orders };
         tokio::spawn(async move {
             let answers = attempt.answers.clone();
             let refused = match timeout(LIMIT, attempt.run(version.as_deref())).await {
@@ -74,6 +77,7 @@ struct Attempt {
     peer: Peer,
     requests: Streaming<pb::JoinRequest>,
     answers: Answers,
+    orders: CallOrders,
 }
 
 impl Attempt {
@@ -97,9 +101,11 @@ impl Attempt {
         if self.cluster.options.join_service == options::JoinService::WithoutBitbucket {
             return Err(Refusal::not_implemented(format!("join method {METHOD} is not implemented")).into());
         }
+        self.meets(Point::After(Exchange::Greeting)).await?;
         let Ask::OidcInit(init) = self.receive().await? else {
             return Err(Refusal::bad_parameter("expected OIDCInit").into());
         };
+        self.meets(Point::Before(Exchange::Proof)).await?;
         if self.cluster.faults.has(Fault::CloseAfterOidcInit) {
             self.peer.close();
             self.answers.closed().await;
@@ -110,12 +116,26 @@ impl Attempt {
             let certificates = join::register(&self.cluster, &self.peer, proof);
             encode(&certificates.map_err(|refusal| refusal.wrapped("verifying OIDC token"))?)?
         };
+        self.meets(Point::After(Exchange::Proof)).await?;
         self.send(Answer::Result(pb::Result {
             payload: Some(pb::result::Payload::BotResult(pb::BotResult { certificates: Some(certificates) })),
         }))
         .await;
         self.wait_for_half_close().await;
         Ok(())
+    }
+
+    /// Weather ends with the client at the latest.
+    async fn meets(&self, point: Point) -> Result<(), Status> {
+        let Some(trouble) = self.cluster.weather.strikes(point) else {
+            return Ok(());
+        };
+        // What was said before gets out.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            met = takes(trouble, &self.peer, &self.orders) => met.map(drop),
+            () = self.answers.closed() => Err(Status::cancelled("the client has left")),
+        }
     }
 
     /// Checks in the server's order: what is missing, the client's version, the token, its method, its role.

@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::weather::Line;
 
 const CHUNK: usize = 16 * 1024;
 /// Chunks under way in one direction; enough that the window does not count.
@@ -14,10 +15,10 @@ const UNDER_WAY: usize = 1024;
 
 /// Moves a connection away by `one_way`. The client's `connect` has returned already, so the round trip of TCP's
 /// handshake is slept here, before the first byte is looked at.
-pub(crate) async fn far_away(connection: TcpStream, one_way: Duration) -> DuplexStream {
+pub(crate) async fn far_away(connection: Line, one_way: Duration) -> DuplexStream {
     sleep(one_way * 2).await;
     let (near, far) = tokio::io::duplex(CHUNK * 16);
-    let (client_read, client_write) = connection.into_split();
+    let (client_read, client_write) = tokio::io::split(connection);
     let (server_read, server_write) = tokio::io::split(far);
     tokio::spawn(delayed(client_read, server_write, one_way));
     tokio::spawn(delayed(server_read, client_write, one_way));

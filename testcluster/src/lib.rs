@@ -22,6 +22,7 @@
 //! | `proxy_cluster` | the way to Auth that goes through the transport service |
 //! | `authority`, `idp`, `suite` | who signs what |
 //! | `gateway` | a company's proxy on the way to a cluster |
+//! | `weather` | faults at every point of a run |
 //! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
 
 mod accounts;
@@ -48,6 +49,7 @@ mod proxy_cluster;
 mod public_key;
 mod record;
 mod refusal;
+mod sessions;
 mod step;
 mod suite;
 mod testcluster;
@@ -56,6 +58,7 @@ mod transport;
 mod trust;
 mod upgrade;
 mod version;
+mod weather;
 mod web;
 mod websocket;
 
@@ -70,3 +73,4 @@ pub use options::{AllowRule, JoinService, Role};
 pub use record::{Call, Event, EventKind};
 pub use suite::{Suite, SuiteInFind};
 pub use testcluster::Testcluster;
+pub use weather::{Code, Exchange, Point, Trouble, Weather};

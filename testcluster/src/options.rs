@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::idp;
 use crate::layout::{Behind, Layout, LoadBalancer};
 use crate::suite::{Suite, SuiteInFind};
+use crate::weather::Weather;
 
 /// What the cluster's join service can do (teleport-join.md, version timeline).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -125,6 +126,7 @@ pub(crate) struct Options {
     pub latency: Duration,
     pub clock_offset: i64,
     pub faults: HashSet<Fault>,
+    pub weather: Vec<Weather>,
 }
 
 impl Options {
@@ -173,6 +175,7 @@ impl Options {
             latency: Duration::ZERO,
             clock_offset: 0,
             faults: HashSet::new(),
+            weather: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::authority::Identity;
+use crate::weather::Orders;
 
 /// Travels with each request, as an extension.
 #[derive(Clone, Debug)]
@@ -12,11 +13,13 @@ pub(crate) struct Peer {
     connection: u64,
     identity: Option<Arc<Identity>>,
     close: Arc<Notify>,
+    leave: Arc<Notify>,
+    line: Arc<Orders>,
 }
 
 impl Peer {
-    pub(crate) fn new(connection: u64, identity: Option<Identity>) -> Self {
-        Self { connection, identity: identity.map(Arc::new), close: Arc::default() }
+    pub(crate) fn new(connection: u64, identity: Option<Identity>, line: Arc<Orders>) -> Self {
+        Self { connection, identity: identity.map(Arc::new), close: Arc::default(), leave: Arc::default(), line }
     }
 
     /// Number of the connection.
@@ -32,6 +35,27 @@ impl Peer {
     /// Drops the connection, as if the network had.
     pub(crate) fn close(&self) {
         self.close.notify_one();
+    }
+
+    /// Drops the connection by a reset.
+    pub(crate) fn reset(&self) {
+        self.line.reset();
+        self.close();
+    }
+
+    /// Lets all bytes of the connection vanish.
+    pub(crate) fn cut(&self) {
+        self.line.cut();
+    }
+
+    /// Says that the connection will end: HTTP/2's GOAWAY.
+    pub(crate) fn go_away(&self) {
+        self.leave.notify_one();
+    }
+
+    /// Ends when that is to be said.
+    pub(crate) async fn told_to_leave(&self) {
+        self.leave.notified().await;
     }
 
     /// Ends when the connection is to be dropped.

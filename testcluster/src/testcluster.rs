@@ -14,6 +14,7 @@ use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
 use crate::layout;
 use crate::record::{self, Call, Event, EventKind};
 use crate::step;
+use crate::weather::Trouble;
 
 /// A Teleport cluster on one port. Dropping it ends it, its connections and its sshd processes.
 #[derive(Debug)]
@@ -173,6 +174,11 @@ impl Testcluster {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Weather over the connections to nodes that are open now: GOAWAY, closed, reset, or cut.
+    pub fn disturb_sessions(&self, trouble: Trouble) {
+        self.cluster.sessions.meet(trouble);
     }
 
     /// Forgets what happened so far.

@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::proxy_cluster;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
+use crate::weather::{Exchange, Point, meets};
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
@@ -59,6 +60,9 @@ impl TransportService for TransportApi {
         request: Request<Streaming<pb::ProxySshRequest>>,
     ) -> Result<Response<Self::ProxySSHStream>, Status> {
         let (peer, _) = caller(&self.cluster, &request)?;
+        self.cluster.sessions.add(&peer);
+        let extensions = request.extensions().clone();
+        meets(&self.cluster, &extensions, Point::Before(Exchange::Dial)).await?;
         let (answers, stream) = mpsc::channel(4);
         let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), answers };
         tokio::spawn(tunnel.run(request.into_inner()));

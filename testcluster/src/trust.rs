@@ -11,6 +11,7 @@ use crate::auth::caller;
 use crate::authority::Authority;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::weather::{Exchange, Point, Trouble, meets};
 
 /// The service.
 #[derive(Debug)]
@@ -32,13 +33,21 @@ impl TrustService for TrustApi {
     ) -> Result<Response<GetCertAuthoritiesResponse>, Status> {
         let cluster = &self.cluster;
         caller(cluster, &request)?;
-        let list = match request.into_inner().r#type.as_str() {
+        let extensions = request.extensions().clone();
+        let kind = request.into_inner().r#type;
+        let exchange = if kind == "host" { Exchange::HostAuthorities } else { Exchange::UserAuthorities };
+        meets(cluster, &extensions, Point::Before(exchange)).await?;
+        let list = match kind.as_str() {
             _ if cluster.faults.has(Fault::EmptyCaList) => Vec::new(),
             "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public(&cluster.foreign_ca(), None)],
             "host" => vec![public(&cluster.host_ca, cluster.next_host_ca.as_ref())],
             "user" => vec![public(&cluster.user_ca, None)],
             // Databases, JWT and so on: this cluster has none of those.
             _ => Vec::new(),
+        };
+        let list = match meets(cluster, &extensions, Point::After(exchange)).await? {
+            Some(Trouble::EmptyList) => Vec::new(),
+            _ => list,
         };
         Ok(Response::new(GetCertAuthoritiesResponse { cert_authorities_v2: list }))
     }

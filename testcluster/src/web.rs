@@ -24,6 +24,7 @@ use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::upgrade;
+use crate::weather::{Exchange, Point, replies};
 
 /// Serves a connection until either side ends it: HTTP/1.1, or HTTP/2 for a client that offered nothing else.
 pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, negotiated: Option<&str>) {
@@ -33,10 +34,16 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer,
     });
     let io = TokioIo::new(secured);
     // How a client ends its connection is its own affair.
-    if negotiated == Some(H2) {
-        let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
-    } else {
-        let _ended = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    let connection = async {
+        if negotiated == Some(H2) {
+            let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+        } else {
+            let _ended = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+        }
+    };
+    tokio::select! {
+        () = connection => {}
+        () = peer.closed() => {}
     }
 }
 
@@ -75,7 +82,17 @@ where
 async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
-    match (request.method(), path) {
+    let exchange = match path {
+        "/webapi/find" => Some(Exchange::Find),
+        "/webapi/host/credentials" => Some(Exchange::RestJoin),
+        _ => None,
+    };
+    if let Some(exchange) = exchange
+        && let Some(answer) = replies(cluster, peer, Point::Before(exchange)).await
+    {
+        return answer;
+    }
+    let answer = match (request.method(), path) {
         (&Method::GET, "/webapi/find") => find(cluster),
         (&Method::POST, "/webapi/host/credentials") if cluster.options.rest_join => {
             match host_credentials::join(cluster, peer, request).await {
@@ -93,6 +110,10 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
             }
         }
         _ => html(StatusCode::NOT_FOUND, "<!DOCTYPE html><html><body>404 page not found</body></html>"),
+    };
+    match exchange {
+        Some(exchange) => replies(cluster, peer, Point::After(exchange)).await.unwrap_or(answer),
+        None => answer,
     }
 }
 
@@ -125,7 +146,7 @@ fn find(cluster: &Cluster) -> Response<WebBody> {
     response
 }
 
-fn reply(status: StatusCode, value: &Value) -> Response<WebBody> {
+pub(crate) fn reply(status: StatusCode, value: &Value) -> Response<WebBody> {
     typed(status, "application/json", value.to_string())
 }
 
@@ -140,7 +161,7 @@ pub(crate) fn html(status: StatusCode, text: &str) -> Response<WebBody> {
     typed(status, "text/html; charset=utf-8", text.to_owned())
 }
 
-fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<WebBody> {
+pub(crate) fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<WebBody> {
     let mut response = Response::new(WebBody::Whole(Some(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -24,7 +24,7 @@ pub(crate) enum WebBody {
 }
 
 impl WebBody {
-    pub(super) fn cut_short(text: &str) -> Self {
+    pub(crate) fn cut_short(text: &str) -> Self {
         let half = text.as_bytes().get(..text.len() / 2).unwrap_or_default();
         Self::CutShort(Some(Bytes::copy_from_slice(half)), Box::pin(sleep(Duration::from_millis(50))))
     }

@@ -1,0 +1,65 @@
+//! Bodies of gRPC answers as nobody should send them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hyper::body::Frame;
+use hyper::header::{HeaderMap, HeaderValue};
+
+use super::Trouble;
+
+/// What is left to be sent, and how it ends.
+#[derive(Debug)]
+pub(crate) struct WeatherBody {
+    frames: VecDeque<Bytes>,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    /// With a status that says that all is well.
+    Well,
+    /// Without a status.
+    Mute,
+    /// The stream is reset.
+    Reset,
+    Over,
+}
+
+impl WeatherBody {
+    pub(crate) fn of(trouble: Trouble) -> Self {
+        let message = |length: u32, bytes: usize| {
+            let mut message = vec![0];
+            message.extend(length.to_be_bytes());
+            // A field of a kind that does not exist.
+            message.resize(5 + bytes, 0xff);
+            Bytes::from(message)
+        };
+        let (frames, end) = match trouble {
+            Trouble::Garbage => (vec![message(64, 64)], End::Well),
+            Trouble::Truncated => (vec![message(4096, 1000)], End::Mute),
+            Trouble::Oversized => {
+                let more = vec![Bytes::from_static(&[0; 64 * 1024]); 256];
+                ([vec![message(16 << 20, 0)], more].concat(), End::Well)
+            }
+            _ => (Vec::new(), End::Reset),
+        };
+        Self { frames: frames.into(), end }
+    }
+
+    /// The next frame.
+    pub(crate) fn next(&mut self) -> Option<Result<Frame<Bytes>, h2::Error>> {
+        if let Some(bytes) = self.frames.pop_front() {
+            return Some(Ok(Frame::data(bytes)));
+        }
+        match std::mem::replace(&mut self.end, End::Over) {
+            End::Well => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            End::Reset => Some(Err(h2::Reason::INTERNAL_ERROR.into())),
+            End::Mute | End::Over => None,
+        }
+    }
+}

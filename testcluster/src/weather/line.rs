@@ -1,0 +1,120 @@
+//! A TCP connection that can be told to break, in the ways in which networks do that.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What the connection was told.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    reset: AtomicBool,
+    cut: AtomicBool,
+    spoilt: AtomicBool,
+    /// Bytes that may still be written.
+    budget: AtomicUsize,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        let not = || AtomicBool::new(false);
+        Self { reset: not(), cut: not(), spoilt: not(), budget: AtomicUsize::new(usize::MAX) }
+    }
+}
+
+impl Orders {
+    /// Its end will be a reset.
+    pub(crate) fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on all bytes vanish, in both directions.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// What is written next is something else, of another protocol.
+    pub(crate) fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+
+    /// It breaks after this many bytes more.
+    pub(crate) fn truncate(&self, bytes: usize) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(crate) struct Line {
+    tcp: TcpStream,
+    orders: Arc<Orders>,
+}
+
+impl Line {
+    pub(crate) fn new(tcp: TcpStream, orders: Arc<Orders>) -> Self {
+        Self { tcp, orders }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.orders.reset.load(Ordering::Relaxed) {
+            // Without lingering, closing is a reset.
+            let _gone = self.tcp.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+            if !self.orders.cut.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+            if buffer.filled().len() == before {
+                // The end is not seen, either. Nobody wakes us again, and nobody has to.
+                return Poll::Pending;
+            }
+            buffer.set_filled(before);
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.orders.cut.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if self.orders.spoilt.load(Ordering::Relaxed) {
+            // A few bytes fit into the buffer of any connection.
+            ready!(Pin::new(&mut self.tcp).poll_write(cx, b"SSH-2.0-OpenSSH_10.0\r\n"))?;
+            self.orders.cut();
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let budget = self.orders.budget.load(Ordering::Relaxed);
+        if budget == 0 {
+            return Poll::Ready(Err(io::Error::other("cut short on purpose")));
+        }
+        let some = bytes.get(..budget).unwrap_or(bytes);
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, some))?;
+        if budget != usize::MAX {
+            self.orders.truncate(budget - written);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
