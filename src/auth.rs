@@ -229,7 +229,8 @@ impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
             Self::Net(error) => error.is_transient(),
-            Self::Refused { code, .. } => passes(*code),
+            // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
+            Self::Refused { code, .. } => passes(*code) || *code == Code::Internal,
             Self::NoRoles { .. } | Self::Key(_) => false,
         }
     }
@@ -273,7 +274,7 @@ impl Explain for Error {
             }
             Self::Refused { .. } if self.says("lock targeting") => "See `tctl get locks`, and remove the lock if its reason is gone.",
             Self::Refused { .. } if self.says("ssh: no key found") => "Update the cluster; `bitbucket` joining came with 17.0.2.",
-            Self::Refused { code, .. } if passes(*code) => "Run the step again; if it keeps failing, look at the Auth Service.",
+            Self::Refused { .. } if self.is_transient() => "Run the step again; if it keeps failing, look at the Auth Service.",
             Self::Refused { .. } => "Ask whoever runs the cluster; its audit log has the request at this time.",
         }
         .to_owned()
@@ -283,7 +284,7 @@ impl Explain for Error {
         match self {
             Self::Net(error) => error.exit(),
             Self::Key(error) => error.exit(),
-            Self::Refused { code, .. } if passes(*code) => Exit::Network,
+            Self::Refused { .. } if self.is_transient() => Exit::Network,
             Self::Refused { .. } | Self::NoRoles { .. } => Exit::Refused,
         }
     }

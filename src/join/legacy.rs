@@ -12,9 +12,11 @@ use zeroize::Zeroizing;
 
 use super::{Attempt, Joined, Request, expires};
 use crate::keys::{KeyPair, Suite};
+use crate::net;
 use crate::net::discovery::error_message;
 use crate::net::http::{Answer, Http};
 use crate::retry::retry;
+use crate::settings::ProxyAddr;
 
 /// Every key but `expires` is always sent, as Teleport's own client does.
 #[derive(Serialize)]
@@ -60,7 +62,7 @@ pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Res
                 Some(http) => http,
                 None => request.network.web(request.proxy, deadline).await?,
             };
-            read(&http.send("/webapi/host/credentials", Some(body), deadline).await?)
+            read(request.proxy, &http.send("/webapi/host/credentials", Some(body), deadline).await?)
         }
     })
     .await?;
@@ -93,9 +95,12 @@ fn body(request: &Request<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes
     Ok(Bytes::from_owner(json))
 }
 
-fn read(answer: &Answer) -> Result<Certs, Attempt> {
+fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<Certs, Attempt> {
     match answer.status {
-        200 => serde_json::from_slice(&answer.body).map_err(|_| Attempt::Nonsense("it is not JSON with certificates")),
+        200 => serde_json::from_slice(&answer.body).map_err(|_| {
+            let reason = "it is not JSON with certificates".to_owned();
+            Attempt::Net(net::Error::Garbled { addr: proxy.to_string(), reason })
+        }),
         status => {
             let message = error_message(&answer.body);
             Err(Attempt::Rest { status, message, retry_after: answer.retry_after })

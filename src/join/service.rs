@@ -71,7 +71,8 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
     }
     match answer {
         Ok(joined) => Ok(Outcome::Joined(joined)),
-        Err(failed) if failed.is_absence() => Ok(Outcome::NotThere(failed.attempt)),
+        // Without time left REST could only say that it had none.
+        Err(failed) if failed.is_absence() && !request.deadline.is_over() => Ok(Outcome::NotThere(failed.attempt)),
         Err(failed) => Err(Error::new(failed.attempt, None)),
     }
 }

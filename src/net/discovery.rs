@@ -164,6 +164,9 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
     let find: Option<Find> = serde_json::from_slice(&answer.body).ok();
     match (answer.status, find) {
         (200, Some(find)) => info(proxy, find),
+        (200, None) if answer.content_type == "application/json" && !is_json(&answer.body) => {
+            Err(Error::Garbled { addr: addr(), reason: "/webapi/find answered no JSON".to_owned() })
+        }
         // A proxy that is overloaded or cut off from Auth says so in JSON; anything in front of it, mostly in HTML.
         (status, _) if status == 429 || status >= 500 => {
             let message = error_message(&answer.body);
@@ -189,6 +192,10 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
 fn by(answer: &Answer) -> String {
     let server = foreign(&answer.server);
     if server.is_empty() { server } else { format!(", by {server}") }
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {

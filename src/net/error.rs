@@ -193,6 +193,20 @@ pub enum Error {
         /// The proxy's words.
         message: String,
     },
+    /// Words of the right protocol that make no sense.
+    #[error("the answer of {addr} makes no sense ({reason})")]
+    Garbled {
+        /// `host:port`, or the service.
+        addr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More than is read.
+    #[error("the answer of {addr} is larger than the 4 MiB that are read of it")]
+    TooLarge {
+        /// `host:port`, or the service.
+        addr: String,
+    },
     /// `CA_FILE` or `SSL_CERT_FILE` cannot be used.
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile {
@@ -230,10 +244,14 @@ impl Error {
         match self {
             Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },
             Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
+            Self::Garbled { reason, .. } => Self::Garbled { addr: host, reason },
+            Self::TooLarge { .. } => Self::TooLarge { addr: host },
             Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
             // Whoever ends TLS does it at the proxy's address.
             Self::EndsTls { signer, .. } => Self::EndsTls { host: proxy.host.clone(), signer },
             Self::Tls { reason, .. } => Self::Tls { host, reason },
+            // And it is the proxy's port.
+            Self::NotTls { found, .. } => Self::NotTls { host: proxy.host.clone(), found },
             // It is the proxy that picks the protocol.
             Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
             other => other,
@@ -263,7 +281,7 @@ impl Transient for Error {
             // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl); that a name is not known
             // stays so.
             Self::Resolve { reason, .. } => reason.contains("emporary") || reason.contains("ry again"),
-            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } => true,
+            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => true,
             Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
             Self::NotGrpc { status, .. } => *status == 429 || *status >= 500,
             Self::WayOut(error) => error.is_transient(),
@@ -323,6 +341,8 @@ impl Explain for Error {
                 }
                 Self::Status { status: 429, .. } => "Too many requests came from this address.",
                 Self::Status { .. } => "The proxy, or its Auth Service behind it, has a problem.",
+                Self::Garbled { .. } => "Something between here and the proxy changed the answer or cut it short.",
+                Self::TooLarge { .. } => "The cluster has very many roles or authorities, or it is another server.",
                 Self::CaFile { .. } => return None,
             }
             .to_owned(),
@@ -373,7 +393,10 @@ impl Explain for Error {
                 "Let the load balancer pass WebSockets on (nginx: `proxy_http_version 1.1`, and the headers Upgrade \
                  and Connection), or let it pass TLS through (layer 4)."
             }
-            Self::Broken { .. } => "Run the step again; if it keeps failing, look at the proxy's log at that time.",
+            Self::Broken { .. } | Self::Garbled { .. } => {
+                "Run the step again; if it keeps failing, look at the proxy's log at that time."
+            }
+            Self::TooLarge { .. } => "Ask whoever runs the cluster what has grown so large: `tctl get roles`, for one.",
             Self::NotTeleport { .. } => {
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
                  `curl https://<proxy>/webapi/find` must answer with JSON."
@@ -419,6 +442,7 @@ impl Explain for Error {
             Self::NoAlpn { .. } => "no-alpn",
             Self::NoUpgrade { .. } => "no-connection-upgrade",
             Self::Broken { .. } => "the-connection-broke",
+            Self::Garbled { .. } | Self::TooLarge { .. } => "the-answer-cannot-be-used",
             Self::NotTeleport { .. } => "not-a-teleport-proxy",
             Self::Redirect { .. } => "the-proxy-leads-elsewhere",
             Self::Status { .. } => "the-proxy-answers-with-an-error",

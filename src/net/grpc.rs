@@ -17,6 +17,7 @@ use tower_service::Service as _;
 
 use super::http::retry_after;
 use super::{Error, Stream};
+use crate::error::foreign;
 use crate::retry::{Awaited, Deadline, RetryAfter};
 use crate::settings::ProxyAddr;
 
@@ -99,8 +100,10 @@ impl tower_service::Service<Request<Body>> for Channel {
     type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(cx).map_err(Into::into)
+    /// A connection that has ended meanwhile (GOAWAY) is not told here: tonic would make a status of it that looks like
+    /// the server's word. The call itself says it.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -126,11 +129,31 @@ impl tower_service::Service<Request<Body>> for Channel {
 #[error("HTTP {0} where gRPC was expected")]
 struct NotGrpc(u16, RetryAfter);
 
+/// What tonic, and Go's gRPC in the cluster, say about a message that is larger than they read (4 MiB both). Its code is
+/// `ResourceExhausted` with Go, as that of a rate limit, but it does not pass.
+const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message larger than max"];
+
+/// What tonic says where an answer ends before its end.
+const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
+
+/// What tonic says about bytes that are no message.
+const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
+
 /// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub fn broken(status: &Status, addr: &str) -> Option<Error> {
-    let source = std::error::Error::source(status)?;
-    Some(Channel::broken(source, addr))
+    let says = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
+    let to = || addr.to_owned();
+    if says(&TOO_LARGE) {
+        return Some(Error::TooLarge { addr: to() });
+    }
+    match std::error::Error::source(status) {
+        Some(source) => Some(Channel::broken(source, addr)),
+        None if says(&CUT_SHORT) => {
+            Some(Error::Broken { addr: to(), reason: "it ended in the middle of an answer".to_owned() })
+        }
+        None => says(&GARBLED).then(|| Error::Garbled { addr: to(), reason: foreign(status.message()) }),
+    }
 }
 
 /// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
@@ -177,6 +200,10 @@ mod tests {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let refused = Status::from_error(Box::new(std::io::Error::other(alert)));
         assert!(matches!(broken(&refused, "p:443"), Some(Error::ClientRefused { .. })));
+        let large = Status::resource_exhausted("grpc: received message larger than max (5 vs. 4)");
+        assert!(matches!(broken(&large, "p:443"), Some(Error::TooLarge { .. })));
+        let garbled = Status::internal("failed to decode Protobuf message: invalid wire type");
+        assert!(matches!(broken(&garbled, "p:443"), Some(Error::Garbled { .. })));
         let cut = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
         assert!(matches!(broken(&cut, "p:443"), Some(Error::Broken { .. })));
     }
