@@ -10,6 +10,7 @@ mod clock;
 mod doctor;
 mod documented;
 mod failure;
+mod faults;
 mod guard;
 mod inspect;
 mod killed;

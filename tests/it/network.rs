@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use testcluster::{Fault, JoinService, Testcluster};
+use testcluster::{Exchange, Fault, JoinService, Point, Testcluster, Trouble, Weather};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
@@ -30,6 +30,10 @@ pub(crate) fn stranger(step: Step, words: &'static str) -> Step {
     step.env("PROXY_SERVER", &format!("localhost:{port}")).scrub(format!(":{port}"), ":PORT")
 }
 
+fn stormy(name: &'static str, exit: i32, point: Point, trouble: Trouble) -> Failure {
+    Failure::new(name, exit).at(Testcluster::builder().weather(Weather { point, trouble, once: false }))
+}
+
 /// Failures that are final at once.
 pub(crate) fn final_ones() -> Vec<Failure> {
     vec![
@@ -50,6 +54,7 @@ pub(crate) fn final_ones() -> Vec<Failure> {
         faulty("not-a-teleport-proxy-but-nginx", 5, Fault::FindNginx404),
         faulty("not-a-teleport-proxy-but-a-portal", 5, Fault::FindRedirect),
         faulty("find-endless", 5, Fault::FindEndless),
+        stormy("answer-too-large", 5, Point::After(Exchange::GetRole), Trouble::Oversized),
         Failure::new("ca-file-missing", 2).env("SSL_CERT_FILE", "no-such-ca.pem"),
         Failure::new("ca-file-without-certificate", 2).with(|step, _| {
             std::fs::write(step.dir().join("ca.pem"), "not a certificate\n").unwrap();
@@ -65,6 +70,8 @@ pub(crate) fn stubborn_ones() -> Vec<Failure> {
         faulty("port-closed", 5, Fault::RefuseAll),
         faulty("find-answers-500", 5, Fault::Find500),
         faulty("find-truncated", 5, Fault::FindTruncated),
+        stormy("answer-of-nonsense", 5, Point::After(Exchange::GetRole), Trouble::Garbage),
+        stormy("asked-to-wait", 5, Point::Before(Exchange::Find), Trouble::Http(429, Some(120))),
         faulty("join-breaks", 5, Fault::CloseAfterOidcInit),
     ]
 }

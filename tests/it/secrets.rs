@@ -14,11 +14,11 @@ const WINDOW: usize = 12;
 
 /// Texts that must not be seen, not even [`WINDOW`] characters of them.
 #[derive(Default)]
-struct Secrets(Vec<String>);
+pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
     /// Every ID token in the variables of the step, and the same once more in base64.
-    fn of(step: &Step) -> Self {
+    pub(crate) fn of(step: &Step) -> Self {
         let mut secrets = Self::default();
         step.values().filter(|value| value.starts_with("eyJ")).for_each(|token| secrets.add_token(token));
         let users = step.values().filter_map(|url| url.split_once("://")?.1.rsplit_once('@'));
@@ -62,7 +62,7 @@ impl Secrets {
     }
 
     #[track_caller]
-    fn check(&self, said: &Said, what: &str) {
+    pub(crate) fn check(&self, said: &Said, what: &str) {
         for text in [&said.stdout, &said.stderr] {
             assert_eq!(self.seen_in(text), None, "{what}:\n{text}");
             assert_eq!(suspicious(text), None, "{what}:\n{text}");

@@ -1,0 +1,247 @@
+//! The weather: a fault at every point of a run, once and always. What came of each is the table in `docs/faults.md`.
+
+mod table;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use expect_test::expect_file;
+use testcluster::{Builder, Event, EventKind, Exchange, JoinService, Point, Route, Testcluster, Trouble, Weather};
+
+use self::table::cells;
+use crate::failure::report;
+use crate::secrets::Secrets;
+use crate::step::{Said, Step};
+
+/// Runs at the same time. They wait much more than they work.
+const AT_ONCE: usize = 48;
+
+/// More than any run may take beyond its TIMEOUT, on a machine that is busy with all of them.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+/// Attempts of one exchange, at most (`retry.rs`).
+const ATTEMPTS: usize = 7;
+
+/// One fault at one point.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    weather: Weather,
+}
+
+/// What came of it.
+struct Outcome {
+    exit: i32,
+    /// How often the bot was joined.
+    joins: usize,
+    /// The first line of the error.
+    error: String,
+}
+
+impl Cell {
+    /// A cluster of version 17 where the REST join is to be met.
+    fn cluster(&self) -> Builder {
+        let rest = matches!(self.weather.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
+        let service = if rest { JoinService::Absent } else { JoinService::Present };
+        Testcluster::builder().join_service(service).weather(self.weather)
+    }
+
+    /// Waiting for those who never answer is cut short, within the first attempt.
+    fn timeout(&self) -> Duration {
+        let endless = matches!(self.weather.trouble, Trouble::Stall) && !self.weather.once;
+        Duration::from_secs(if endless { 12 } else { 60 })
+    }
+
+    /// Something that is gone the next time, and not the cluster's last word.
+    fn passes(&self) -> bool {
+        let wrong_page = |status: u16| !matches!(status, 429 | 502..=504);
+        self.weather.once
+            && !match self.weather.trouble {
+                Trouble::CertForOtherKey
+                | Trouble::CertExpired
+                | Trouble::CertForOtherName
+                | Trouble::CertOfOtherCa
+                | Trouble::EmptyList
+                | Trouble::ManyRoles
+                | Trouble::Oversized => true,
+                Trouble::Status(code, wait) => {
+                    matches!(code, testcluster::Code::PermissionDenied) || wait.is_some_and(|wait| wait > 60)
+                }
+                Trouble::Page(status) => wrong_page(status),
+                // Before TLS it is another service's.
+                Trouble::Garbage => matches!(self.weather.point, Point::Handshake(_)),
+                Trouble::Http(_, wait) => wait.is_some_and(|wait| wait > 60),
+                _ => false,
+            }
+    }
+
+    fn run(&self, binary: &Path) -> Outcome {
+        let cluster = self.cluster().start();
+        let step = Step::of(&cluster).env("TIMEOUT", &format!("{}s", self.timeout().as_secs())).env("DEBUG", "true");
+        let secrets = Secrets::of(&step);
+        let began = Instant::now();
+        let said = step.run(binary.to_str().unwrap(), &[]);
+        let took = began.elapsed();
+        assert!(took < self.timeout() + GENEROUS, "{self:?} took {took:?}:\n{}", said.stderr);
+        secrets.check(&said, &format!("{self:?}"));
+        self.check_files(&step, &said);
+        self.check_server(&cluster.record());
+        let exit = said.status.unwrap_or_else(|| panic!("{self:?} was killed:\n{}", said.stderr));
+        if self.passes() {
+            assert_eq!(exit, 0, "{self:?} passes, and was not survived:\n{}", said.stderr);
+        }
+        assert!(matches!(exit, 0 | 4 | 5), "{self:?}:\n{}", said.stderr);
+        let report = report(&step, &said);
+        let error = report.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
+        // On a slow machine less has happened before, so it waits for something else when the time is up.
+        let error = match error.starts_with("no answer from ") {
+            true => "no answer in time".to_owned(),
+            false => without_numbers(error),
+        };
+        assert_eq!(error.is_empty(), exit == 0, "{self:?}:\n{}", said.stderr);
+        Outcome { exit, joins: joins(&cluster.record()), error }
+    }
+
+    /// All of them, or none.
+    fn check_files(&self, step: &Step, said: &Said) {
+        let directory = step.dir().join("tbot-user");
+        match said.status {
+            Some(0) => {
+                let count = std::fs::read_dir(&directory).unwrap().count();
+                assert_eq!(count, 14, "{self:?}: {count} files\n{}", said.stderr);
+                assert!(step.output("ssh_config").exists(), "{self:?}");
+            }
+            _ => assert!(!directory.exists(), "{self:?} left something behind:\n{}", said.stderr),
+        }
+    }
+
+    /// The server is not hammered, and is asked again no sooner than it wanted.
+    fn check_server(&self, record: &[Event]) {
+        let calls = |wanted: &str| {
+            let calls =
+                record.iter().filter(|event| matches!(&event.kind, EventKind::Call { name, .. } if name == wanted));
+            calls.map(|event| event.at).collect::<Vec<_>>()
+        };
+        let names = record.iter().filter_map(|event| match &event.kind {
+            EventKind::Call { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        for name in names.collect::<BTreeSet<_>>() {
+            // Both types of authorities are one method.
+            let most = if name.ends_with("/GetCertAuthorities") { 2 * ATTEMPTS } else { ATTEMPTS };
+            assert!(calls(name).len() <= most, "{self:?}: {name} {} times", calls(name).len());
+        }
+        let connections = record.iter().filter(|event| matches!(event.kind, EventKind::Connection { .. })).count();
+        assert!(connections <= 4 * ATTEMPTS, "{self:?}: {connections} connections");
+        let (Trouble::Http(_, Some(wait)) | Trouble::Status(_, Some(wait))) = self.weather.trouble else { return };
+        let Some(name) = self.call() else { return };
+        for pair in calls(name).windows(2) {
+            assert!(pair[1] - pair[0] >= Duration::from_secs(wait.into()), "{self:?}: {pair:?}");
+        }
+    }
+
+    /// The call that the weather meets; none where another call at the same time has the same name.
+    fn call(&self) -> Option<&'static str> {
+        match self.weather.point {
+            Point::Accept | Point::Handshake(_) => None,
+            Point::Before(exchange) | Point::After(exchange) => match exchange {
+                Exchange::Find => Some("GET /webapi/find"),
+                Exchange::RestJoin => Some("POST /webapi/host/credentials"),
+                Exchange::Greeting | Exchange::Proof => Some("/teleport.join.v1.JoinService/Join"),
+                Exchange::GetRole => Some("/proto.AuthService/GetRole"),
+                Exchange::UserCerts => Some("/proto.AuthService/GenerateUserCerts"),
+                Exchange::HostAuthorities | Exchange::UserAuthorities | Exchange::Dial => None,
+            },
+        }
+    }
+
+    /// The row of the table.
+    fn row(&self, outcome: &Outcome) -> String {
+        let Weather { point, trouble, once } = self.weather;
+        let often = if once { "once" } else { "always" };
+        let error = match outcome.error.as_str() {
+            "" => "survived".to_owned(),
+            error => error.replace('|', "\\|"),
+        };
+        let exit = outcome.exit;
+        let joins = match point {
+            // The join goes on beside it, and how far it gets is chance.
+            Point::Accept
+            | Point::Handshake(Route::Web)
+            | Point::Before(Exchange::Find)
+            | Point::After(Exchange::Find)
+                if exit != 0 =>
+            {
+                "-".to_owned()
+            }
+            _ if exit != 0 && trouble == Trouble::Stall => "-".to_owned(),
+            _ => outcome.joins.to_string(),
+        };
+        format!("| {} | {} | {often} | {exit} | {joins} | {error} |\n", table::point(point), table::trouble(trouble))
+    }
+}
+
+/// Times in seconds since 1970, and ages.
+fn without_numbers(text: &str) -> String {
+    let is_long = |word: &str| word.len() > 4 && word.chars().all(|c| c.is_ascii_digit());
+    let words = text.split(' ').map(|word| if is_long(word.trim_start_matches('(')) { "N" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn joins(record: &[Event]) -> usize {
+    record.iter().filter(|event| matches!(event.kind, EventKind::Issued { during: "join", .. })).count()
+}
+
+/// What waits long comes first, so that nothing is left to wait for in the end.
+fn longest_first(cells: &[Cell]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cells.len()).collect();
+    order.sort_by_key(|at| {
+        let Weather { trouble, once, .. } = cells[*at].weather;
+        (once, !matches!(trouble, Trouble::Stall | Trouble::Slow))
+    });
+    order
+}
+
+/// The product without its symbols: hundreds of runs copy it into their destinations.
+fn small_binary(directory: &Path) -> PathBuf {
+    let small = directory.join("teleport-pipe");
+    let stripped = Command::new("strip").arg("-o").arg(&small).arg(Step::binary()).status();
+    if stripped.is_ok_and(|status| status.success()) { small } else { Step::binary().into() }
+}
+
+#[test]
+fn a_fault_at_every_point() {
+    let cells = cells();
+    assert!(cells.len() >= 200, "{}", cells.len());
+    let (order, next) = (longest_first(&cells), AtomicUsize::new(0));
+    let rows = Mutex::new(vec![String::new(); cells.len()]);
+    let failed = Mutex::new(Vec::new());
+    let began = Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let binary = small_binary(directory.path());
+    std::thread::scope(|scope| {
+        for number in 0..AT_ONCE {
+            let (order, next, cells, rows, failed, binary) = (&order, &next, &cells, &rows, &failed, &binary);
+            scope.spawn(move || {
+                // Not all at the same moment.
+                std::thread::sleep(Duration::from_millis(200) * u32::try_from(number).unwrap());
+                while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let cell = &cells[*at];
+                    // All of them are looked at before the test fails.
+                    match std::panic::catch_unwind(|| cell.run(binary)) {
+                        Ok(outcome) => rows.lock().unwrap()[*at] = cell.row(&outcome),
+                        Err(_) => failed.lock().unwrap().push(*cell),
+                    }
+                }
+            });
+        }
+    });
+    println!("{} cells in {:?}", cells.len(), began.elapsed());
+    assert!(failed.lock().unwrap().is_empty(), "{} cells failed: {failed:#?}", failed.lock().unwrap().len());
+    let table: String = rows.into_inner().unwrap().concat();
+    expect_file!["../../docs/faults.md"]
+        .assert_eq(&format!("{}{table}", table::HEAD.replace("COUNT", &cells.len().to_string())));
+}
