@@ -111,7 +111,7 @@ impl Cell {
         match said.status {
             Some(0) => {
                 let count = std::fs::read_dir(&directory).unwrap().count();
-                assert_eq!(count, 14, "{self:?}: {count} files\n{}", said.stderr);
+                assert_eq!(count, 15, "{self:?}: {count} files\n{}", said.stderr);
                 assert!(step.output("ssh_config").exists(), "{self:?}");
             }
             _ => assert!(!directory.exists(), "{self:?} left something behind:\n{}", said.stderr),
