@@ -44,6 +44,17 @@ pub(crate) fn pipe_with(step: &Step, call: &str, what: &str) -> Said {
     step.run("strace", &["-fqqq", "-o/dev/null", "--signal=none", &trace, &inject, "--", Step::binary()])
 }
 
+/// A step in which these names have these addresses, in this order; a name may have several.
+pub(crate) fn with_names(step: Step, names: &[(&str, &str)]) -> Option<Step> {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let Some(wrapper) = libraries.map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists()) else {
+        return not_run("names need Debian's libnss-wrapper");
+    };
+    let hosts = step.dir().join("hosts");
+    fs::write(&hosts, names.iter().map(|(name, address)| format!("{address} {name}\n")).collect::<String>()).unwrap();
+    Some(step.env("LD_PRELOAD", wrapper.to_str().unwrap()).env("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap()))
+}
+
 fn works(program: &str, args: &[&str]) -> Option<()> {
     let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
     match status {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod balancers;
 mod cleanup;
 mod clock;
 mod doctor;
@@ -14,6 +15,7 @@ mod faults;
 mod guard;
 mod inspect;
 mod killed;
+mod layouts;
 mod machine;
 mod main_job;
 mod metadata;

@@ -7,7 +7,7 @@ use testcluster::{JoinService, Testcluster};
 
 use crate::failure::Failure;
 use crate::step::{Said, Step};
-use crate::{guard, machine, network, refusals, way_out};
+use crate::{balancers, guard, machine, network, refusals, way_out};
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
 const WINDOW: usize = 12;
@@ -128,6 +128,7 @@ fn every_failure() -> Vec<Failure> {
     all.extend(refusals::joins());
     all.extend(refusals::certificates());
     all.extend(network::final_ones());
+    all.extend(balancers::final_ones());
     all.extend(network::stubborn_ones());
     all.extend(network::silent_ones());
     all.extend(way_out::final_ones());

@@ -1,0 +1,86 @@
+//! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or the
+//! pipe says why it cannot.
+
+use std::time::Duration;
+
+use testcluster::{BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Route, Testcluster};
+
+use crate::failure::Failure;
+use crate::layouts::{has, routes, works, works_at};
+use crate::step::Step;
+
+fn behind(balancer: LoadBalancer) -> Builder {
+    Testcluster::builder().in_front(balancer)
+}
+
+#[test]
+fn load_balancers_that_pass_upgrades() {
+    for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
+        let cluster = works_at(behind(LoadBalancer::new().alpn(alpn)));
+        let upgrades: Vec<_> = cluster
+            .record()
+            .into_iter()
+            .filter_map(|event| match event.kind {
+                EventKind::Upgrade { protocol, .. } => protocol,
+                _ => None,
+            })
+            .collect();
+        // The join, Auth, and ssh.
+        assert_eq!(upgrades, ["alpn", "alpn-ping", "alpn-ping"], "{alpn:?}");
+        for route in [Route::Join, Route::Auth, Route::Transport] {
+            assert!(routes(&cluster).contains(&route), "{alpn:?} {route:?}");
+        }
+        assert!(!cluster.calls().iter().any(|call| call.name == "POST /webapi/host/credentials"), "{alpn:?}");
+    }
+}
+
+/// Frames of a few bytes, in pieces that end anywhere, and a ping every now and then: nothing is lost, and each ping is
+/// answered with its own payload.
+#[test]
+fn an_upgrade_in_crumbs_with_pings() {
+    let builder = behind(LoadBalancer::new()).upgrade_in_crumbs(true).upgrade_ping(Duration::from_millis(5));
+    let cluster = builder.start();
+    let step = Step::of(&cluster);
+    works(&cluster, &step);
+    let said = step.ssh(&[&Step::node(&cluster), "head -c 30000 /dev/zero; sleep 0.2"]).ok();
+    assert_eq!(said.stdout.len(), 30_000);
+    assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: true }));
+    assert!(!has(&cluster, |kind| matches!(kind, EventKind::Pong { same: false } | EventKind::WebSocketMistake(_))));
+}
+
+#[test]
+fn a_load_balancer_in_front_of_a_cluster_with_a_long_name() {
+    let cluster = works_at(behind(LoadBalancer::new()).name("n".repeat(110)));
+    assert!(has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })));
+}
+
+#[test]
+fn a_load_balancer_in_front_of_the_web_port_of_several() {
+    works_at(behind(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }));
+}
+
+#[test]
+fn a_load_balancer_that_speaks_tls_1_2_only() {
+    works_at(behind(LoadBalancer::new()).tls_12_only(true));
+}
+
+/// A company that looks into TLS takes Teleport's protocols away just as a load balancer does.
+#[test]
+fn an_inspector_of_tls_that_is_known_here() {
+    works_at(behind(LoadBalancer::new()).fault(Fault::WebCertOfInspector));
+}
+
+/// Failures that are final at once: joined by REST, but no way to Auth.
+pub(crate) fn final_ones() -> Vec<Failure> {
+    vec![
+        Failure::new("load-balancer-strips-upgrades", 5).at(behind(LoadBalancer::new().strips_upgrades())),
+        Failure::new("load-balancer-strips-upgrades-and-speaks-h2", 5)
+            .at(behind(LoadBalancer::new().alpn(BalancerAlpn::H2As502).strips_upgrades())),
+        Failure::new("proxy-without-tls", 5).at(behind(LoadBalancer::new().plain_http_proxy())),
+    ]
+}
+
+#[test]
+fn what_lets_nothing_through_is_named() {
+    crate::failure::check(final_ones());
+}

@@ -1,0 +1,113 @@
+//! Ports, names and addresses of clusters: the pipe runs, and `ssh` logs in.
+
+use std::net::{Ipv6Addr, SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use testcluster::{Builder, EventKind, Fault, Layout, Route, Testcluster};
+
+use crate::machine;
+use crate::step::Step;
+
+/// The pipe runs, and ssh says hello over what it left.
+#[track_caller]
+pub(crate) fn works(cluster: &Testcluster, step: &Step) {
+    step.pipe().ok();
+    let said = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+    assert!(!has(cluster, |kind| matches!(kind, EventKind::EmptyFrame | EventKind::WebSocketMistake(_))));
+}
+
+#[track_caller]
+pub(crate) fn works_at(builder: Builder) -> Testcluster {
+    let cluster = builder.start();
+    works(&cluster, &Step::of(&cluster));
+    cluster
+}
+
+pub(crate) fn has(cluster: &Testcluster, wanted: impl Fn(&EventKind) -> bool) -> bool {
+    cluster.record().iter().any(|event| wanted(&event.kind))
+}
+
+/// Where the clients' connections led, those inside others included.
+pub(crate) fn routes(cluster: &Testcluster) -> Vec<Route> {
+    let route = |kind| if let EventKind::Connection { route, .. } = kind { route } else { None };
+    cluster.record().into_iter().filter_map(|event| route(event.kind)).collect()
+}
+
+#[test]
+fn one_port_for_everything() {
+    let cluster = works_at(Testcluster::builder());
+    assert!(!has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. } | EventKind::Upgrade { .. })));
+    assert!(routes(&cluster).contains(&Route::Auth));
+}
+
+#[test]
+fn separate_ports() {
+    for auth_on_web in [false, true] {
+        let cluster = works_at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }));
+        assert!(has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })), "auth_on_web: {auth_on_web}");
+        // ssh finds no transport service on the web port.
+        assert!(routes(&cluster).contains(&Route::Transport));
+        assert!(!has(&cluster, |kind| matches!(kind, EventKind::Upgrade { .. })));
+    }
+}
+
+/// As far as ALPN has room, and beyond.
+#[test]
+fn names_of_clusters_of_any_length() {
+    for (length, by_alpn) in [(1, true), (31, true), (32, true), (109, true), (110, false), (230, false)] {
+        let cluster = works_at(Testcluster::builder().name("n".repeat(length)));
+        let through_transport = has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. }));
+        assert_eq!(through_transport, !by_alpn, "{length}");
+    }
+}
+
+#[test]
+fn an_ipv6_literal() {
+    works_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
+}
+
+/// The web's name is what was given, and found; the one that the cluster tells of itself goes into `ssh_config`.
+#[test]
+fn a_public_address_other_than_the_dialled_one() {
+    let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
+    let Some(step) = machine::with_names(Step::of(&cluster), &[("proxy.example.com", "127.0.0.1")]) else { return };
+    works(&cluster, &step);
+    let sni = |kind: &EventKind| matches!(kind, EventKind::Connection { sni: Some(name), .. } if name == "localhost");
+    assert!(has(&cluster, sni));
+}
+
+/// Nobody listens at the first address, or somebody who never answers: the second one serves.
+#[test]
+fn a_name_whose_first_address_is_dead() {
+    let cluster = Testcluster::builder().public_name("two.example.com").start();
+    let names = [("two.example.com", "127.0.0.9"), ("two.example.com", "127.0.0.1")];
+    let Some(step) = machine::with_names(Step::of(&cluster), &names) else { return };
+    works(&cluster, &step);
+    let _silent = silent(cluster.port());
+    works(&cluster, &step);
+}
+
+/// At 127.0.0.9, somebody whose queue of connections is full, so that no further one is answered.
+fn silent(port: u16) -> (OwnedFd, TcpStream) {
+    let address = SocketAddrV4::new([127, 0, 0, 9].into(), port);
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &address).unwrap();
+    listen(&socket, 0).unwrap();
+    let first = TcpStream::connect(address).unwrap();
+    let second = TcpStream::connect_timeout(&address.into(), Duration::from_millis(100));
+    assert!(second.is_err(), "the queue has room for more");
+    (socket, first)
+}
+
+#[test]
+fn a_web_port_that_speaks_tls_1_2_only() {
+    works_at(Testcluster::builder().tls_12_only(true));
+}
+
+#[test]
+fn a_certificate_that_signed_itself_and_is_known_here() {
+    works_at(Testcluster::builder().fault(Fault::WebCertSelfSigned));
+}
