@@ -33,7 +33,8 @@ const AUTH_PREFIX: &str = "teleport-auth@";
 pub(crate) const WEB_PREFERENCE: [&str; 6] = [HTTP1, H2, REVERSE_TUNNEL[0], REVERSE_TUNNEL[1], TRANSPORT, JOIN];
 
 /// The route for a client's list; no list means HTTP. Auth of an unknown cluster is a route that leads nowhere: the
-/// rest of the list is not looked at. Names that lead to what this port does not serve are skipped, as unknown ones are.
+/// rest of the list is not looked at. Names that lead to what this port does not serve are skipped, as unknown ones
+/// are.
 pub(crate) fn route(offered: &[String], cluster: &str, serves: impl Fn(Route) -> bool) -> Option<Route> {
     if offered.is_empty() {
         return Some(Route::Web);

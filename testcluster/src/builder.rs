@@ -55,8 +55,8 @@ impl Builder {
         self
     }
 
-    /// The proxy's name, in its certificates and in discovery; `localhost` by default. Whoever uses another one makes it
-    /// lead to the address.
+    /// The proxy's name, in its certificates and in discovery; `localhost` by default. Whoever uses another one makes
+    /// it lead to the address.
     pub fn public_name(mut self, name: impl Into<String>) -> Self {
         self.options.public_name = name.into();
         self

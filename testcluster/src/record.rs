@@ -106,8 +106,8 @@ pub enum EventKind {
         /// Seconds until they expire.
         ttl: i64,
     },
-    /// The client of a connection through the transport service sent a frame without payload, which real servers take for an error
-    /// (teleport-ssh-proxy.md 2.4).
+    /// The client of a connection through the transport service sent a frame without payload, which real servers take
+    /// for an error (teleport-ssh-proxy.md 2.4).
     EmptyFrame,
     /// A connection to the node has ended; the payload bytes that went there and came back.
     Tunnel {

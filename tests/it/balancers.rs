@@ -1,5 +1,5 @@
-//! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or the
-//! pipe says why it cannot.
+//! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or
+//! the pipe says why it cannot.
 
 use std::time::Duration;
 
