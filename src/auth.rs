@@ -14,7 +14,7 @@ use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
 use teleport_api::types::CertAuthorityV2;
 use tonic::{Code, Status};
 
-use crate::error::{Exit, Explain, nested};
+use crate::error::{Exit, Explain, foreign, nested};
 use crate::net::Stream;
 use crate::net::discovery::{ClusterInfo, ClusterName};
 use crate::net::grpc::{Channel, broken, code_name, passes, wish};
@@ -124,6 +124,7 @@ impl Auth {
     /// # Errors
     /// The call fails.
     pub async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
+        let cluster = request.cluster;
         let request = UserCertsRequest {
             username: request.user.to_owned(),
             expires: Some(Timestamp { seconds: request.expires.as_secs().cast_signed(), nanos: 0 }),
@@ -135,7 +136,14 @@ impl Auth {
             tls_public_key: request.tls_public_key.into_bytes(),
         };
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
-        self.call("GenerateUserCerts", client.generate_user_certs(request)).await
+        let answer = self.call("GenerateUserCerts", client.generate_user_certs(request)).await;
+        // `remote cluster "…" is not found`, and without the `is` where it is there and no role reaches it.
+        answer.map_err(|error| match error {
+            Error::Refused { code: Code::NotFound, .. } if error.says("remote cluster") => {
+                Error::ClosedCluster { cluster: cluster.clone() }
+            }
+            other => other,
+        })
     }
 
     async fn call<T>(
@@ -202,6 +210,20 @@ pub enum Error {
         /// The log is public: do not show them.
         discreet: bool,
     },
+    /// The certificates cannot be routed there: nobody knows that cluster.
+    #[error("there is no cluster {cluster}")]
+    UnknownCluster {
+        /// As it was asked for.
+        cluster: ClusterName,
+        /// Those that there are; none where the log is public.
+        known: Vec<String>,
+    },
+    /// The certificates cannot be routed there: no role of the bot reaches that cluster.
+    #[error("the Auth Service gives the bot no certificates for the cluster {cluster}")]
+    ClosedCluster {
+        /// As it was asked for.
+        cluster: ClusterName,
+    },
     /// The bot may impersonate nothing.
     #[error("the bot {bot} has no roles")]
     NoRoles {
@@ -214,8 +236,10 @@ impl Error {
     /// The same error for a log that everybody can read.
     #[must_use]
     pub fn discreetly(mut self) -> Self {
-        if let Self::Refused { discreet, .. } = &mut self {
-            *discreet = true;
+        match &mut self {
+            Self::Refused { discreet, .. } => *discreet = true,
+            Self::UnknownCluster { known, .. } => known.clear(),
+            _ => {}
         }
         self
     }
@@ -231,7 +255,7 @@ impl Transient for Error {
             Self::Net(error) => error.is_transient(),
             // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
             Self::Refused { code, .. } => passes(*code) || *code == Code::Internal,
-            Self::NoRoles { .. } | Self::Key(_) => false,
+            Self::NoRoles { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => false,
         }
     }
 
@@ -239,7 +263,7 @@ impl Transient for Error {
         match self {
             Self::Net(error) => error.retry_after(),
             Self::Refused { retry_after, .. } => Some(retry_after),
-            Self::NoRoles { .. } | Self::Key(_) => None,
+            Self::NoRoles { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => None,
         }
     }
 }
@@ -251,6 +275,8 @@ impl Explain for Error {
                 Self::Net(error) => return error.likely_cause(),
                 Self::Key(_) => return None,
                 Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
+                Self::UnknownCluster { .. } => "The name is not quite right, or that cluster is not trusted any more.",
+                Self::ClosedCluster { .. } => "No role of the bot has `cluster_labels` that fit that cluster's labels.",
                 Self::Refused { code: Code::NotFound, .. } => "A role that the bot may impersonate does not exist.",
                 Self::Refused { .. } if self.says("lock targeting") => "The bot, its instance or its role is locked.",
                 Self::Refused { .. } if self.says("ssh: no key found") => "The Auth Service is older than version 17.",
@@ -269,6 +295,15 @@ impl Explain for Error {
                  or `spec.roles` of its `kind: bot`."
             }
             Self::Refused { retry_after, .. } if retry_after.is_too_late() => RetryAfter::TOO_LATE,
+            Self::UnknownCluster { known, .. } if known.is_empty() => {
+                "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out."
+            }
+            Self::UnknownCluster { known, .. } => {
+                return format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", foreign(&known.join(", ")));
+            }
+            Self::ClosedCluster { .. } => {
+                "Compare `tctl get rc` with `cluster_labels` of the bot's roles; or leave CLUSTER (--cluster) out."
+            }
             Self::Refused { code: Code::NotFound, .. } => {
                 "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`."
             }
@@ -285,7 +320,8 @@ impl Explain for Error {
             Self::Net(error) => error.exit(),
             Self::Key(error) => error.exit(),
             Self::Refused { .. } if self.is_transient() => Exit::Network,
-            Self::Refused { .. } | Self::NoRoles { .. } => Exit::Refused,
+            Self::UnknownCluster { .. } => Exit::BadInput,
+            Self::Refused { .. } | Self::NoRoles { .. } | Self::ClosedCluster { .. } => Exit::Refused,
         }
     }
 
@@ -294,6 +330,7 @@ impl Explain for Error {
             Self::Net(error) => error.anchor(),
             Self::Key(error) => error.anchor(),
             Self::NoRoles { .. } => "the-bot-has-no-roles",
+            Self::UnknownCluster { .. } | Self::ClosedCluster { .. } => "the-certificates-cannot-be-routed",
             Self::Refused { code: Code::NotFound, .. } => "a-role-does-not-exist",
             Self::Refused { .. } => "the-auth-service-refuses",
         }

@@ -48,20 +48,33 @@ impl Bot {
         Ok(Self { user, cluster, authorities: joined.authorities, trust })
     }
 
-    /// The Auth calls of a run: two round trips.
+    /// The Auth calls of a run: two round trips. The certificates are routed to the cluster of that name, if not to the
+    /// root cluster.
     ///
     /// # Errors
-    /// A call fails, or the bot has no roles.
-    pub async fn ask(&self, auth: &Auth, key: &KeyPair, expires: SystemTime) -> Result<Issued, auth::Error> {
+    /// A call fails, the bot has no roles, or there is no such cluster.
+    pub async fn ask(
+        &self,
+        auth: &Auth,
+        key: &KeyPair,
+        route: Option<&ClusterName>,
+        expires: SystemTime,
+    ) -> Result<Issued, auth::Error> {
         let (roles, host, user) =
             tokio::try_join!(auth.impersonated_roles(&self.user), auth.authorities("host"), auth.authorities("user"))?;
         if roles.is_empty() {
             return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
         }
+        let cluster = route.unwrap_or(&self.cluster);
+        let known = host.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
+        if *cluster != self.cluster && !known.clone().any(|name| name == cluster.as_str()) {
+            let known = known.map(foreign).collect();
+            return Err(auth::Error::UnknownCluster { cluster: cluster.clone(), known });
+        }
         log::debug!(target: "certificates", "asking for the roles {}", foreign(&roles.join(", ")));
         let request = UserCerts {
             user: &self.user,
-            cluster: &self.cluster,
+            cluster,
             roles: &roles,
             expires: expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             ssh_public_key: key.authorized_key()?,

@@ -128,6 +128,9 @@ pub struct Identity {
     /// Lifetime of the credentials, such as 1h30m [default: 1h]
     #[arg(long)]
     certificate_ttl: Option<String>,
+    /// Leaf cluster that the certificates are routed to; the files serve all clusters anyway
+    #[arg(long)]
+    cluster: Option<String>,
     /// Where the bot's own state is kept: memory://
     #[arg(long)]
     storage: Option<String>,
@@ -163,6 +166,9 @@ impl Identity {
             destination: directory(destination)?,
             foreign: Foreign::Leave,
             ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
+            cluster: given(&self.cluster)
+                .map(|name| settings::cluster(name).map_err(|invalid| invalid.of("--cluster", name)))
+                .transpose()?,
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             owner: None,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
@@ -373,8 +379,9 @@ mod tests {
     #[test]
     fn tbots_other_spellings() {
         let line = "tbot -d start ssh --destination file:///opt/x --proxy-server p --token t --oneshot \
-                    --storage=memory:// --certificate-ttl=1h0m0s";
+                    --storage=memory:// --certificate-ttl=1h0m0s --cluster=leaf.example";
         assert_eq!(identity(line).unwrap().destination, PathBuf::from("/opt/x"));
+        assert_eq!(identity(line).unwrap().cluster.unwrap().as_str(), "leaf.example");
         assert!(parse(line).unwrap().debug);
         assert!(parse("tbot start id --debug --oneshot").unwrap().debug);
     }

@@ -1,5 +1,6 @@
 //! What the cluster issued, checked before a byte of it is written.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
@@ -62,10 +63,12 @@ pub struct Authority {
 
 impl Authority {
     /// The authorities in an answer of Auth, the root cluster's first. One of a trusted cluster that cannot be read is
-    /// left out: it must not keep anybody from the root.
+    /// left out: it must not keep anybody from the root. Nor does a cluster come twice.
     pub fn read(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
         let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::read_one).collect();
         authorities.sort_by_key(|authority| authority.cluster != *root);
+        let mut seen = BTreeSet::new();
+        authorities.retain(|authority| seen.insert(authority.cluster.clone()));
         authorities
     }
 

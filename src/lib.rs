@@ -10,7 +10,8 @@
 //! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
 //! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`]; [`clock`]: what time it is there;
-//! * [`keys`], [`x509`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and types.
+//! * [`keys`], [`x509`], [`ssh_agent`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and
+//!   types.
 
 pub mod auth;
 pub mod bot;
@@ -34,6 +35,7 @@ pub mod retry;
 pub mod scalar;
 pub mod settings;
 pub mod shell;
+pub mod ssh_agent;
 pub mod surroundings;
 pub mod x509;
 pub mod yaml;

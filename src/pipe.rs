@@ -26,7 +26,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order in which people meet them.
-pub const VARIABLES: [Variable; 14] = {
+pub const VARIABLES: [Variable; 15] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -39,6 +39,7 @@ pub const VARIABLES: [Variable; 14] = {
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
+        new("CLUSTER", None, "leaf cluster that the certificates are routed to"),
         new("TIMEOUT", Some(default::TIMEOUT), "deadline of the whole run"),
         new("FILE_OWNER", None, "who shall own the files, uid or uid:gid"),
         new("CA_FILE", None, "PEM file of authorities to trust besides the public ones"),
@@ -55,7 +56,7 @@ pub const VARIABLES: [Variable; 14] = {
 const OF_TBOT: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// What people write instead, beyond slips of the pen.
-const MISNOMERS: [(&str, &str); 23] = [
+const MISNOMERS: [(&str, &str); 26] = [
     ("PROXY", "PROXY_SERVER"),
     ("PROXY_ADDR", "PROXY_SERVER"),
     ("PROXY_ADDRESS", "PROXY_SERVER"),
@@ -72,6 +73,9 @@ const MISNOMERS: [(&str, &str); 23] = [
     ("OUTPUT_DIR", "DESTINATION"),
     ("CERTIFICATE_TTL", "TTL"),
     ("CERT_TTL", "TTL"),
+    ("LEAF", "CLUSTER"),
+    ("LEAF_CLUSTER", "CLUSTER"),
+    ("CLUSTER_NAME", "CLUSTER"),
     ("OWNER", "FILE_OWNER"),
     ("CA_CERT", "CA_FILE"),
     ("CA_BUNDLE", "CA_FILE"),
@@ -125,6 +129,7 @@ fn join(env: &Environment) -> Result<Settings, Error> {
         destination: optional(env, "DESTINATION", default::DESTINATION, settings::destination)?,
         foreign: Foreign::Refuse,
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
+        cluster: given(env, "CLUSTER", settings::cluster)?,
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
         owner: given(env, "FILE_OWNER", |text| {
             let invalid = |error: NotAnOwner| Invalid::new(error.to_string(), NotAnOwner::WHAT_TO_DO);
@@ -268,7 +273,9 @@ mod tests {
         let settings = settings_with(&[]).unwrap();
         assert_eq!(settings.destination, PathBuf::from("./tbot-user"));
         assert_eq!((settings.ttl.0.as_secs(), settings.timeout.as_secs()), (3600, 60));
-        assert!(settings.owner.is_none() && settings.ca_file.is_none() && !settings.discreet);
+        assert!(
+            settings.owner.is_none() && settings.cluster.is_none() && settings.ca_file.is_none() && !settings.discreet
+        );
     }
 
     #[test]
@@ -288,6 +295,7 @@ mod tests {
             ("ACTION", "start"),
             ("TTL", "3600"),
             ("TIMEOUT", "0s"),
+            ("CLUSTER", "https://leaf.example"),
             ("FILE_OWNER", "me"),
             ("DEBUG", "maybe"),
         ] {

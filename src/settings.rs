@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::destination::{Foreign, Owner};
 use crate::error::{Exit, Explain, foreign};
+use crate::net::discovery::ClusterName;
 use crate::net::upgrade::Upgrade;
 use crate::net::way_out::WayOut;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub foreign: Foreign,
     /// Lifetime to ask for.
     pub ttl: Ttl,
+    /// The cluster that the certificates are routed to, if not the root cluster.
+    pub cluster: Option<ClusterName>,
     /// After this the run gives up.
     pub timeout: Duration,
     /// Who shall own what is written, if not whoever owns the place.
@@ -253,6 +256,18 @@ pub fn destination(text: &str) -> Result<PathBuf, Invalid> {
         )),
         false => Ok(PathBuf::from(text)),
     }
+}
+
+/// The name of a cluster.
+///
+/// # Errors
+/// No cluster can have that name.
+pub fn cluster(text: &str) -> Result<ClusterName, Invalid> {
+    const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
+    if text.starts_with("ey") && text.matches('.').count() == 2 {
+        return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
+    }
+    text.parse().map_err(|()| Invalid::new("is no name of a cluster", FORM))
 }
 
 /// How long certificates shall live.

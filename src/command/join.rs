@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::block_on;
+use super::{block_on, leafs};
 use crate::auth::{Auth, Place};
 use crate::bot::Bot;
 use crate::clock::{Offset, rough};
@@ -245,7 +245,7 @@ impl Run<'_> {
             let (dialled, place, bot, key) = (dialled.take(), &place, &bot, &key);
             async move {
                 let auth = Auth::reach(place, dialled, &bot.cluster, &bot.trust, deadline).await?;
-                bot.ask(&auth, key, expires).await
+                bot.ask(&auth, key, self.settings.cluster.as_ref(), expires).await
             }
         })
         .await
@@ -274,6 +274,7 @@ impl Run<'_> {
         if credentials.logins.is_empty() {
             log::warn!(target: "certificates", "no role of the bot allows a login: add `logins:` to one");
         }
+        leafs::tell(credentials, self.settings.discreet);
     }
 }
 
@@ -290,9 +291,11 @@ fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: Sy
             logins.first().map_or_else(|| "<login>".to_owned(), |login| foreign(login)),
         ),
     };
+    let target = settings.cluster.as_ref().unwrap_or(cluster);
+    let routed = if target == cluster { String::new() } else { format!(", routed to {target}") };
     log::info!(
         target: "done",
-        "{who}, valid for {lives}, files in {place}; next: ssh -F {config} {login}@<node>.{cluster}"
+        "{who}{routed}, valid for {lives}, files in {place}; next: ssh -F {config} {login}@<node>.{target}"
     );
 }
 

@@ -4,6 +4,7 @@ pub mod cleanup;
 pub mod doctor;
 pub mod inspect;
 pub mod join;
+mod leafs;
 pub mod ssh_proxy;
 pub mod version;
 

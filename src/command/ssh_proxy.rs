@@ -3,6 +3,8 @@
 //! Facts: teleport-ssh-proxy.md 1 and 2. The files beside `ssh_config` are read, and for the network what they do not
 //! say from the environment. stdout carries SSH and nothing else.
 
+use std::cell::LazyCell;
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +32,7 @@ use crate::output::identity_file::{self, Identity};
 use crate::output::network_file::{self, NetworkFile};
 use crate::retry::{Awaited, Deadline};
 use crate::settings::{Invalid, ProxyAddr};
+use crate::ssh_agent::Agent;
 use crate::x509::X509;
 
 /// How long the way to the node may take to open; the proxy dials the node meanwhile.
@@ -100,15 +103,22 @@ fn network(kept: NetworkFile, env: &Environment, proxy: &ProxyAddr, upgrade: Upg
 }
 
 /// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
-/// each (teleport-ssh-proxy.md 1.3).
+/// each (teleport-ssh-proxy.md 1.3). Where the cluster's name ends with the proxy's, as a leaf's may, it goes as a whole.
 fn clean<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
-    [proxy_host, cluster]
-        .iter()
-        .fold(host, |host, suffix| host.strip_suffix(suffix).and_then(|host| host.strip_suffix('.')).unwrap_or(host))
+    let without = |name: &'a str, suffix: &str| name.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
+    let is_beneath = cluster.strip_suffix(proxy_host).is_some_and(|rest| rest.ends_with('.'));
+    match without(host, cluster).filter(|_| is_beneath) {
+        Some(node) => node,
+        None => {
+            let host = without(host, proxy_host).unwrap_or(host);
+            without(host, cluster).unwrap_or(host)
+        }
+    }
 }
 
 async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {
     let deadline = Deadline::after(OPENING);
+    let (key, ssh_certificate) = (identity.key.clone_key(), identity.ssh_certificate);
     let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
     let trust = Trust::cluster(&identity.authorities, client);
     let door = Door { addr: proxy, service: Service::Transport, name: &proxy.host, trust: &trust, web_port: true };
@@ -141,6 +151,14 @@ async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, targe
     };
     let (first, answers) = opened?;
 
+    // ssh must not wait for the agent: if its answers cannot be sent, they are not.
+    let (signed, to_be_sent) = mpsc::channel(FRAMES);
+    let answering = send_answers(to_be_sent, frames.downgrade());
+    let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate));
+    let ask_agent = |question: &[u8]| {
+        let answers = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.take(question)).unwrap_or_default();
+        answers.chunks(FRAME).for_each(|payload| drop(signed.try_send(payload.to_vec())));
+    };
     let up = async {
         let reading = async {
             if !all_read {
@@ -149,7 +167,12 @@ async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, targe
         };
         tokio::join!(reading, send(read, frames))
     };
-    let down = receive(first, answers, tokio::io::stdout());
+    let down = async {
+        tokio::select! {
+            ended = receive(first, answers, tokio::io::stdout(), ask_agent) => ended,
+            never = answering => match never {},
+        }
+    };
     tokio::pin!(up, down);
     tokio::select! {
         // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4), and whatever
@@ -187,22 +210,39 @@ async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshReques
     }
 }
 
+/// The agent's answers, to a proxy that asks; most never do. Ends with nothing.
+async fn send_answers(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::WeakSender<ProxySshRequest>) -> Infallible {
+    while let Some(payload) = from.recv().await {
+        let frame = Some(Out::Agent(Frame { payload }));
+        // Where the other side takes nothing any more, the session ends by that.
+        if let Some(to) = to.upgrade() {
+            let _ = to.send(ProxySshRequest { dial_target: None, frame }).await;
+        }
+    }
+    std::future::pending().await
+}
+
 /// From the node to ssh. Ends well with the node's end, and when ssh does not listen any more.
 async fn receive(
     first: ProxySshResponse,
     mut from: Streaming<ProxySshResponse>,
     mut to: impl AsyncWrite + Unpin,
+    mut ask_agent: impl FnMut(&[u8]),
 ) -> Result<(), Status> {
     let mut next = Some(first);
     while let Some(message) = next {
-        if let Some(In::Ssh(Frame { payload })) = message.frame {
-            let written = async {
-                to.write_all(&payload).await?;
-                to.flush().await
-            };
-            if written.await.is_err() {
-                return Ok(());
+        match message.frame {
+            Some(In::Ssh(Frame { payload })) => {
+                let written = async {
+                    to.write_all(&payload).await?;
+                    to.flush().await
+                };
+                if written.await.is_err() {
+                    return Ok(());
+                }
             }
+            Some(In::Agent(Frame { payload })) => ask_agent(&payload),
+            None => {}
         }
         next = match from.message().await {
             Ok(message) => message,
@@ -312,6 +352,9 @@ impl Explain for Error {
             Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
             Self::Network { .. } => "Run teleport-pipe again, in this step; nothing else writes that file.",
             Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",
+            Self::Node { reason, .. } if reason.contains("remote cluster") => {
+                "Compare with `tsh clusters`, and `cluster_labels` of the bot's roles with those of the leaf cluster."
+            }
             Self::Node { .. } => "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
             Self::Refused { code: Code::ResourceExhausted, .. } => "Run fewer connections at once, or try again later.",
             Self::Refused { .. } => "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
@@ -357,6 +400,14 @@ mod tests {
             ("nodec.example", "nodec.example"),
         ] {
             assert_eq!(clean(host, "p.example", "c.example"), expected, "{host}");
+        }
+        for (host, expected) in [
+            ("node.leaf.p.example", "node"),
+            ("node.p.example", "node"),
+            ("leaf.p.example", "leaf"),
+            ("node.aleaf.p.example", "node.aleaf"),
+        ] {
+            assert_eq!(clean(host, "p.example", "leaf.p.example"), expected, "{host}");
         }
     }
 }

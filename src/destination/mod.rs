@@ -170,6 +170,9 @@ impl Destination {
         for name in OPTIONAL.into_iter().filter(|name| !written(name) && is_ours(name)) {
             stale.extend(dir.has(name)?.then(|| name.to_owned()));
         }
+        // Those of a cluster that is trusted no more.
+        let outdated = |name: &&str| ours::is_of_a_cluster(dir, name) && record.knows(dir, name) && !written(name);
+        stale.extend(record.names().into_iter().filter(outdated).map(str::to_owned));
         Ok(stale)
     }
 

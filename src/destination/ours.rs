@@ -127,7 +127,7 @@ fn is_ours(dir: &Directory, name: &str) -> bool {
 
 /// Files named after a cluster are ours by their first line. tbot's begin with a comment that names the cluster, in
 /// words that are its own (teleport-issue-and-outputs.md 4.4), and what tbot left is fine.
-fn is_of_a_cluster(dir: &Directory, name: &str) -> bool {
+pub(super) fn is_of_a_cluster(dir: &Directory, name: &str) -> bool {
     let stem = [".ssh_config", ".known_hosts"].iter().find_map(|suffix| name.strip_suffix(suffix));
     let Some(cluster) = stem.filter(|stem| !stem.is_empty()) else { return false };
     let line = first_line(dir, name).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The `identity` file: everything in one, as `tsh -i`, `tctl -i`, Teleport's Go library and the ProxyCommand read it
 //! (teleport-issue-and-outputs.md 4.3).
 
+use base64ct::{Base64, Encoding as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
@@ -44,8 +45,11 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
     /// The TLS certificate.
     pub certificate: CertificateDer<'static>,
-    /// Host authorities.
+    /// Host authorities of the cluster that issued the certificate: those of the proxy. A leaf cluster's have no say in
+    /// who is the proxy.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// The SSH certificate in wire format, if there is one.
+    pub ssh_certificate: Option<Vec<u8>>,
 }
 
 /// Reads one, ours or tbot's: the first certificate is ours, all others are authorities.
@@ -56,6 +60,21 @@ pub fn parse(bytes: &[u8]) -> Result<Identity, &'static str> {
     let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "private key")?;
     let mut certificates = CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok);
     let certificate = certificates.next().ok_or("TLS certificate")?;
-    X509::from_der(&certificate).map_err(|_| "TLS certificate")?;
-    Ok(Identity { key, certificate, authorities: certificates.collect() })
+    let cluster = X509::from_der(&certificate).map_err(|_| "TLS certificate")?.issuer_organization();
+    let is_of_the_proxy = |der: &CertificateDer<'_>| {
+        X509::from_der(der).is_ok_and(|authority| authority.organizations().first() == cluster.as_ref())
+    };
+    let authorities = certificates.filter(is_of_the_proxy).collect();
+    Ok(Identity { key, certificate, authorities, ssh_certificate: ssh_certificate(bytes) })
+}
+
+/// The last line whose first word is the name of a kind of certificate, as the official reader has it.
+fn ssh_certificate(bytes: &[u8]) -> Option<Vec<u8>> {
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut blobs = lines.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|kind| kind.ends_with("-cert-v01@openssh.com"))?;
+        Base64::decode_vec(words.next()?).ok()
+    });
+    blobs.next_back()
 }

@@ -1,18 +1,32 @@
 //! `known_hosts`: whom ssh believes to be a node (teleport-issue-and-outputs.md 4.4).
 
 use super::cert_authority;
-use crate::credentials::SshAuthority;
+use super::clusters::{beneath, is_beneath};
+use crate::credentials::Authority;
 use crate::destination::FIRST_LINE;
-use crate::net::discovery::ClusterName;
 
-/// For the proxy, and for names in the cluster.
-pub fn render(proxy_host: &str, cluster: &ClusterName, keys: &[SshAuthority]) -> String {
-    let patterns = format!("{proxy_host},{cluster},*.{cluster}");
-    keys.iter().map(|key| cert_authority(&patterns, key)).collect()
+/// For the nodes of all clusters, and for the proxy, which is the root cluster's: the first one.
+///
+/// Stricter than tbot's, which lets each leaf's authority speak for the proxy as well, and for any node whose name ends
+/// like those of the leaf.
+pub fn render(proxy_host: &str, clusters: &[Authority]) -> String {
+    let lines = clusters.iter().enumerate().map(|(n, Authority { cluster, ssh, .. })| {
+        let mut patterns = match n {
+            0 => vec![proxy_host.to_owned(), cluster.to_string(), format!("*.{cluster}")],
+            _ => vec![format!("*.{cluster}")],
+        };
+        patterns.extend(beneath(cluster, clusters).iter().map(|other| format!("!{other}")));
+        if n > 0 && is_beneath(proxy_host, cluster) {
+            patterns.push(format!("!{proxy_host}"));
+        }
+        let patterns = patterns.join(",");
+        ssh.iter().map(|key| cert_authority(&patterns, key)).collect::<String>()
+    });
+    lines.collect()
 }
 
 /// For any name: what the per-cluster `ssh_config` uses, which a person includes under a `Host` line of their own.
-pub fn render_any_host(cluster: &ClusterName, keys: &[SshAuthority]) -> String {
-    let lines: String = keys.iter().map(|key| cert_authority("*", key)).collect();
+pub fn render_any_host(Authority { cluster, ssh, .. }: &Authority) -> String {
+    let lines: String = ssh.iter().map(|key| cert_authority("*", key)).collect();
     format!("{FIRST_LINE}\n# Host CA of the cluster {cluster}.\n{lines}")
 }

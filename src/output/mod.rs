@@ -1,6 +1,7 @@
 //! Rendering: pure functions from credentials to the bytes of files. Names, order and encodings are tbot's
 //! (teleport-issue-and-outputs.md 4), so that whatever reads tbot's output reads ours.
 
+pub mod clusters;
 pub mod identity_file;
 pub mod known_hosts;
 pub mod network_file;
@@ -19,25 +20,31 @@ pub const BINARY: &str = "teleport-pipe";
 /// # Errors
 /// The key cannot be encoded.
 pub fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
-    let cluster = &credentials.cluster;
+    let authorities = &credentials.host_authorities;
+    let with_files = clusters::with_files(authorities);
     let key = credentials.key.private_pem()?;
     let identity = identity_file::render(credentials, &key);
-    let root = credentials.host_authorities.iter().find(|authority| authority.cluster == *cluster);
-    let host_keys = root.map(|root| root.ssh.as_slice()).unwrap_or_default();
     let proxy_host = ssh.proxy.host.as_str();
-    Ok(vec![
-        File::private("teleport-host-ca.crt", certificates(&credentials.host_authorities)),
+    let mut files = vec![
+        File::private("teleport-host-ca.crt", certificates(authorities)),
         File::private("teleport-user-ca.crt", certificates(&credentials.user_authorities)),
-        File::private("known_hosts", known_hosts::render(proxy_host, cluster, host_keys)),
-        File::private(format!("{cluster}.known_hosts"), known_hosts::render_any_host(cluster, host_keys)),
+        File::private("known_hosts", known_hosts::render(proxy_host, authorities)),
+    ];
+    files.extend(with_files.iter().map(|authority| {
+        File::private(format!("{}.known_hosts", authority.cluster), known_hosts::render_any_host(authority))
+    }));
+    files.extend([
         File::private("identity", identity),
         File::private("key.pub", credentials.key.authorized_key()?),
         File::private("tlscert", credentials.tls_certificate.pem()),
         File::private("key", key),
         File::private("key-cert.pub", credentials.ssh_certificate.clone() + "\n"),
-        File::private(format!("{cluster}.ssh_config"), ssh_config::render_any_host(ssh, cluster)),
-        File::private("ssh_config", ssh_config::render(ssh, cluster)),
-    ])
+    ]);
+    files.extend(with_files.iter().map(|Authority { cluster, .. }| {
+        File::private(format!("{cluster}.ssh_config"), ssh_config::render_any_host(ssh, cluster))
+    }));
+    files.push(File::private("ssh_config", ssh_config::render(ssh, authorities)));
+    Ok(files)
 }
 
 fn certificates(authorities: &[Authority]) -> String {

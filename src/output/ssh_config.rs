@@ -6,8 +6,11 @@
 //!   keys learnt from a server;
 //! * the key in the destination is the only one that is offered.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
+use super::clusters::beneath;
+use crate::credentials::Authority;
 use crate::destination::FIRST_LINE;
 use crate::error::{Exit, Explain};
 use crate::net::discovery::ClusterName;
@@ -108,14 +111,23 @@ impl Paths {
     }
 }
 
-/// The main file, for `ssh -F`: names in the cluster, and the proxy itself.
-pub fn render(paths: &Paths, cluster: &ClusterName) -> String {
+/// The main file, for `ssh -F`: names in the clusters, and the proxy itself, which is the root cluster's: the first one.
+pub fn render(paths: &Paths, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
-    format!(
-        "{FIRST_LINE}\n\nHost *.{cluster} {proxy_host}\n{}\nHost *.{cluster} !{proxy_host}\n{}",
-        paths.identity("known_hosts", "    "),
-        paths.way(cluster, "    "),
-    )
+    let mut text = format!("{FIRST_LINE}\n");
+    for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
+        // The first value counts, so that what is another cluster's must not be matched here.
+        let others: String = beneath(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
+        let (identity, way) = (paths.identity("known_hosts", "    "), paths.way(cluster, "    "));
+        let _ = match n {
+            0 => write!(
+                text,
+                "\nHost *.{cluster} {proxy_host}{others}\n{identity}\nHost *.{cluster} !{proxy_host}{others}\n{way}"
+            ),
+            _ => write!(text, "\nHost *.{cluster} !{proxy_host}{others}\n{identity}{way}"),
+        };
+    }
+    text
 }
 
 /// The per-cluster file, without `Host` lines: for `Include` under one of the reader's own.

@@ -5,25 +5,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ssh_key::LineEnding;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
-use crate::authority::{Authority, HostSsh, RsaKey, SigningKey, WebSigner, ssh_private_key, web_authority};
+use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, web_authority};
 use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
 use crate::front::{self, Port};
 use crate::idp::IdentityProvider;
-use crate::join::uuid;
 use crate::layout::{Layout, LoadBalancer};
-use crate::node::{Node, NodeKeys};
+use crate::leaf::Leaf;
+use crate::nodes;
 use crate::options::{AllowRule, JoinService, Options, Role};
 use crate::record::Record;
+use crate::rotation::{Authorities, Phase, all};
 use crate::sessions::Sessions;
 use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
-use crate::tls::{ALL_VERSIONS, Face, Faces, TLS_12};
+use crate::tls::{ALL_VERSIONS, Face, Faces, HostFaces, TLS_12};
 use crate::weather::{BadFaces, Sky, Weather};
 
 /// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
@@ -172,9 +172,33 @@ impl Builder {
         self
     }
 
-    /// Puts the host CA into rotation: a second key is trusted, and it has signed the node's certificate.
-    pub fn host_ca_rotation(mut self, rotating: bool) -> Self {
-        self.options.host_ca_rotation = rotating;
+    /// Where a rotation of the host and the user CA stands; [`Testcluster::enter`] goes on.
+    pub fn rotation(mut self, phase: Phase) -> Self {
+        self.options.phase = phase;
+        self
+    }
+
+    /// Adds a leaf cluster that the bot's roles reach, with a node `leafnode`.
+    pub fn leaf(mut self, name: impl Into<String>) -> Self {
+        self.options.leafs.push((name.into(), true));
+        self
+    }
+
+    /// Adds a leaf cluster that no role of the bot reaches.
+    pub fn closed_leaf(mut self, name: impl Into<String>) -> Self {
+        self.options.leafs.push((name.into(), false));
+        self
+    }
+
+    /// Adds a node `openssh` that is reached on port 22, as one without Teleport is.
+    pub fn openssh_node(mut self) -> Self {
+        self.options.openssh_node = true;
+        self
+    }
+
+    /// Sessions are recorded at the proxy: it asks the client for a signature by agent frames before it connects it.
+    pub fn proxy_recording(mut self) -> Self {
+        self.options.proxy_recording = true;
         self
     }
 
@@ -225,25 +249,17 @@ impl Builder {
             sockets.extend([(Port::Ssh, ssh_socket), (Port::Tunnel, tunnel_socket)]);
             ports.own = Some(OwnPorts { ssh, tunnel });
         }
-        let time = now(options.clock_offset);
-        let authority = |key| Authority::new(&options.name, options.suite, key, time);
-        let host_ca = authority(RsaKey::HostCa);
-        let next_host_ca = options.host_ca_rotation.then(|| authority(RsaKey::HostCaNext));
-        let user_ca = authority(RsaKey::UserCa);
+        let authorities = Authorities::new(&options);
+        let leafs = Leaf::all(&options);
 
         let (web_ca, web) = web_face(&options);
         let (other_web_ca, bad_faces) = BadFaces::new(&options, now(0));
         let web_ca_file = directory.path().join("web-ca.pem");
         std::fs::write(&web_ca_file, web_ca + &other_web_ca)?;
-        let faces = Faces::new(
-            &web,
-            &host_face(&options, &host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
-            &host_face(&options, &host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
-            &user_ca,
-            if options.tls_12_only { TLS_12 } else { ALL_VERSIONS },
-        )
-        .at(options.clock_offset);
-        let node = node(&options, &directory, &accounts, [next_host_ca.as_ref().unwrap_or(&host_ca), &user_ca])?;
+        let web_versions = if options.tls_12_only { TLS_12 } else { ALL_VERSIONS };
+        let faces = Faces::new(&web, &host_faces(&options, &authorities), web_versions);
+        let nodes = nodes::prepare(&options, &leafs, directory.path(), &accounts)?;
+        nodes::certify(&nodes, &options, &leafs, &authorities)?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let faults = Faults::new(options.faults.clone());
@@ -259,10 +275,9 @@ impl Builder {
             sessions: Sessions::default(),
             record,
             idp,
-            host_ca,
-            next_host_ca,
-            user_ca,
-            node,
+            authorities,
+            leafs,
+            nodes,
             faces,
             ports,
         };
@@ -305,6 +320,17 @@ const REFUSING: Duration = Duration::from_secs(1);
 /// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
+/// What Auth and the transport service show, and to whom.
+pub(crate) fn host_faces<'a>(options: &Options, authorities: &'a Authorities) -> HostFaces<'a> {
+    let host_ca = authorities.of_servers();
+    HostFaces {
+        auth: host_face(options, host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
+        proxy: host_face(options, host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
+        user_cas: all(authorities.user()).collect(),
+        clock_offset: options.clock_offset,
+    }
+}
+
 /// A certificate of the host CA, for one of the cluster's servers.
 fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> Face {
     let key = SigningKey::of_kind(options.suite.tls_authority(), RsaKey::Server);
@@ -336,29 +362,4 @@ fn web_face(options: &Options) -> (String, Face) {
     let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
     let (authority, certificate) = web_authority(signer, &key, names, now, lifetime);
     (authority, Face { certificate, key })
-}
-
-fn node(
-    options: &Options,
-    directory: &TempDir,
-    accounts: &Accounts,
-    [host_ca, user_ca]: [&Authority; 2],
-) -> io::Result<Node> {
-    let uuid = uuid();
-    let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
-    let foreign;
-    let signer = if options.faults.contains(&Fault::NodeCertOfOtherCa) {
-        foreign = Authority::new(&options.name, options.suite, RsaKey::IdentityProvider, now(options.clock_offset));
-        &foreign
-    } else {
-        host_ca
-    };
-    let from = now(0) - 3600;
-    let request = HostSsh { key: key.public_key(), id: &uuid, hostname: "node", from };
-    let keys = NodeKeys {
-        host_key: &key.to_openssh(LineEnding::LF).map_err(io::Error::other)?,
-        host_certificate: &signer.issue_host_ssh(&request).to_openssh().map_err(io::Error::other)?,
-        user_ca: &user_ca.ssh_line(),
-    };
-    Node::prepare(directory.path(), &uuid, &keys, accounts)
 }

@@ -5,10 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::authority::{Authority, RsaKey};
 use crate::fault::{Fault, Faults};
 use crate::idp::IdentityProvider;
-use crate::node::Node;
+use crate::leaf::Leaf;
+use crate::nodes::Known;
 use crate::options::{Options, Role};
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::rotation::Authorities;
 use crate::sessions::Sessions;
 use crate::tls::Faces;
 use crate::weather::{BadFaces, Sky};
@@ -26,12 +28,10 @@ pub(crate) struct Cluster {
     pub sessions: Sessions,
     pub record: Record,
     pub idp: IdentityProvider,
-    pub host_ca: Authority,
-    /// While the host CA rotates: the key that is trusted besides the active one and has signed the node's
-    /// certificate.
-    pub next_host_ca: Option<Authority>,
-    pub user_ca: Authority,
-    pub node: Node,
+    pub authorities: Authorities,
+    pub leafs: Vec<Leaf>,
+    /// The cluster's own node is the first one.
+    pub nodes: Vec<Known>,
     pub faces: Faces,
     pub ports: Ports,
 }
@@ -64,9 +64,14 @@ impl Cluster {
         role.ok_or_else(|| Refusal::not_found(format!("role {name} is not found")))
     }
 
-    /// The active host CA and the additional one.
-    pub(crate) fn host_cas(&self) -> impl Iterator<Item = &Authority> {
-        std::iter::once(&self.host_ca).chain(&self.next_host_ca)
+    /// The node that is always there.
+    pub(crate) fn node(&self) -> &Known {
+        self.nodes.first().expect("a cluster has a node")
+    }
+
+    /// The leaf of a name.
+    pub(crate) fn leaf(&self, name: &str) -> Option<&Leaf> {
+        self.leafs.iter().find(|leaf| leaf.name() == name)
     }
 
     /// What meets any join before its own checks.

@@ -35,7 +35,14 @@ pub(crate) fn generate(
     let route = match request.route_to_cluster.as_str() {
         "" => &cluster.options.name,
         name if name == cluster.options.name => &cluster.options.name,
-        other => return Err(Refusal::not_found(format!("remote cluster \"{other}\" is not found"))),
+        other => match cluster.leaf(other) {
+            None => return Err(Refusal::not_found(format!("remote cluster \"{other}\" is not found"))),
+            // Where access is denied, the words are those of a cluster that is not there, but for one.
+            Some(leaf) if !leaf.open => {
+                return Err(Refusal::not_found(format!("remote cluster \"{other}\" not found")));
+            }
+            Some(_) => &request.route_to_cluster,
+        },
     };
     let identity = Identity {
         user: BOT_USER.into(),
@@ -134,7 +141,7 @@ fn sign(
     if request.ssh_public_key.is_empty() && request.tls_public_key.is_empty() {
         return Err(Refusal::bad_parameter("ssh: no key found"));
     }
-    let user_ca = &cluster.user_ca;
+    let (user_ca, _) = cluster.authorities.user();
     let options = &cluster.options;
     let other_ca = Authority::new(&options.name, options.suite, RsaKey::IdentityProvider, cluster.now());
     // Never the host CA: that is what the trust service is for.

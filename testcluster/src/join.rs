@@ -11,6 +11,7 @@ use crate::peer::Peer;
 use crate::public_key::{SshKey, TlsKey};
 use crate::record::EventKind;
 use crate::refusal::Refusal;
+use crate::rotation::all;
 use crate::suite::KeyKind;
 
 /// Lifetime of the bot's own certificates when none is asked for.
@@ -58,7 +59,7 @@ pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> R
         tls_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
         ssh_key = ssh_private_key(KeyKind::P256, RsaKey::Server).public_key().clone();
     }
-    let user_ca = &cluster.user_ca;
+    let (user_ca, _) = cluster.authorities.user();
     let issued = EventKind::Issued {
         during: "join",
         roles: identity.roles.clone(),
@@ -68,7 +69,7 @@ pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> R
     Ok(BotCertificates {
         tls: user_ca.issue_tls(tls_key, identity.subject(user_ca.cluster()), Purpose::Client, (now - 60, expires)),
         ssh: user_ca.issue_user_ssh(&UserSsh { key: &ssh_key, identity: &identity, from: now - 60, to: expires }),
-        authorities: std::iter::once(user_ca).chain(cluster.host_cas()).collect(),
+        authorities: all(cluster.authorities.user()).chain(all(cluster.authorities.host())).collect(),
     })
 }
 

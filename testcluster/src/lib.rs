@@ -18,9 +18,9 @@
 //! | `layout`, `balancer`, `upgrade`, `websocket` | a load balancer in front, and the way through it |
 //! | `web`, `join`, `join_service` | discovery, the two ways to join |
 //! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
-//! | `transport`, `node`, `accounts` | the way to the node, and the node |
+//! | `transport`, `recording`, `nodes`, `node`, `accounts`, `leaf` | the way to a node, the nodes, leaf clusters |
 //! | `proxy_cluster` | the way to Auth that goes through the transport service |
-//! | `authority`, `idp`, `suite` | who signs what |
+//! | `authority`, `rotation`, `idp`, `suite` | who signs what |
 //! | `gateway` | a company's proxy on the way to a cluster |
 //! | `weather` | faults at every point of a run |
 //! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
@@ -42,13 +42,17 @@ mod join;
 mod join_service;
 mod latency;
 mod layout;
+mod leaf;
 mod node;
+mod nodes;
 mod options;
 mod peer;
 mod proxy_cluster;
 mod public_key;
 mod record;
+mod recording;
 mod refusal;
+mod rotation;
 mod sessions;
 mod step;
 mod suite;
@@ -71,6 +75,7 @@ pub use layout::{BalancerAlpn, Layout, LoadBalancer};
 pub use node::missing_openssh;
 pub use options::{AllowRule, JoinService, Role};
 pub use record::{Call, Event, EventKind};
+pub use rotation::Phase;
 pub use suite::{Suite, SuiteInFind};
 pub use testcluster::Testcluster;
 pub use weather::{Code, Exchange, Point, Trouble, Weather};

@@ -1,7 +1,7 @@
-//! The cluster's node: the system's own OpenSSH server, unprivileged where we are.
+//! A node: the system's own OpenSSH server, unprivileged where we are.
 //!
 //! Each connection gets an `sshd -i` of its own, which ends with its connection: nothing listens, nothing outlives the
-//! cluster, however that ends. It trusts the cluster's user CA and shows a certificate of the host CA.
+//! cluster, however that ends. It trusts the root cluster's user CA and shows a certificate of its cluster's host CA.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,35 +12,28 @@ use tokio::process::{Child, Command};
 
 use crate::accounts::Accounts;
 
-const HOSTNAME: &str = "node";
-
 /// The node, ready to be dialled.
 #[derive(Debug)]
 pub(crate) struct Node {
-    uuid: String,
     sshd: Option<PathBuf>,
     configuration: PathBuf,
     environment: Vec<(String, PathBuf)>,
 }
 
-/// What sshd is given.
+/// What sshd shows, and whom it believes.
 #[derive(Debug)]
 pub(crate) struct NodeKeys<'a> {
-    /// OpenSSH private key.
-    pub host_key: &'a str,
     /// Certificate line.
     pub host_certificate: &'a str,
-    /// authorized_keys line.
-    pub user_ca: &'a str,
+    /// authorized_keys lines.
+    pub user_cas: &'a str,
 }
 
 impl Node {
-    /// Writes sshd's files below `directory`.
-    pub(crate) fn prepare(directory: &Path, uuid: &str, keys: &NodeKeys<'_>, accounts: &Accounts) -> io::Result<Self> {
+    /// Writes sshd's files below `directory`, with an OpenSSH private key.
+    pub(crate) fn prepare(directory: &Path, host_key: &str, accounts: &Accounts) -> io::Result<Self> {
         let private = |name: &str, text: &str| write_private(&directory.join(name), text);
-        private("host_key", keys.host_key)?;
-        private("host_key-cert.pub", &format!("{}\n", keys.host_certificate.trim_end()))?;
-        private("user_ca.pub", keys.user_ca)?;
+        private("host_key", host_key)?;
         private("sshd_config", &configuration(directory))?;
         if accounts.is_root() {
             // sshd as root wants its directory for the separation of privileges; where it cannot be made, sshd's own
@@ -48,19 +41,17 @@ impl Node {
             let _exists = std::fs::create_dir_all("/run/sshd");
         }
         Ok(Self {
-            uuid: uuid.to_owned(),
             sshd: find_sshd(),
             configuration: directory.join("sshd_config"),
             environment: accounts.environment(directory)?,
         })
     }
 
-    pub(crate) fn uuid(&self) -> &str {
-        &self.uuid
-    }
-
-    pub(crate) fn hostname(&self) -> &'static str {
-        HOSTNAME
+    /// Writes the files that change with the authorities; the next connection's sshd reads them.
+    pub(crate) fn certify(&self, keys: &NodeKeys<'_>) -> io::Result<()> {
+        let certificate = format!("{}\n", keys.host_certificate.trim_end());
+        write_private(&self.configuration.with_file_name("host_key-cert.pub"), &certificate)?;
+        write_private(&self.configuration.with_file_name("user_ca.pub"), keys.user_cas)
     }
 
     /// Starts an sshd for one connection; it is killed when the child is dropped.
@@ -138,6 +129,6 @@ fn configuration(directory: &Path) -> String {
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

@@ -8,6 +8,7 @@ use crate::alpn::Route;
 use crate::fault::Fault;
 use crate::idp;
 use crate::layout::{Behind, Layout, LoadBalancer};
+use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
 use crate::weather::Weather;
 
@@ -122,7 +123,11 @@ pub(crate) struct Options {
     pub rules: JoinRules,
     pub impersonated: Vec<String>,
     pub roles: Vec<Role>,
-    pub host_ca_rotation: bool,
+    pub phase: Phase,
+    /// Names, and whether the bot's roles reach them.
+    pub leafs: Vec<(String, bool)>,
+    pub openssh_node: bool,
+    pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
     pub faults: HashSet<Fault>,
@@ -171,7 +176,10 @@ impl Options {
             },
             impersonated: vec!["example-role".into()],
             roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],
-            host_ca_rotation: false,
+            phase: Phase::Standby,
+            leafs: Vec::new(),
+            openssh_node: false,
+            proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,
             faults: HashSet::new(),

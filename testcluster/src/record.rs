@@ -106,6 +106,11 @@ pub enum EventKind {
         /// Seconds until they expire.
         ttl: i64,
     },
+    /// A client's agent has signed for a proxy that records sessions.
+    AgentSigned {
+        /// `ssh-ed25519`, `ecdsa-sha2-nistp256`, `rsa-sha2-512`.
+        algorithm: String,
+    },
     /// The client of a connection through the transport service sent a frame without payload, which real servers take
     /// for an error (teleport-ssh-proxy.md 2.4).
     EmptyFrame,

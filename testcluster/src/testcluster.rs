@@ -8,11 +8,13 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::builder::Builder;
+use crate::builder::{Builder, host_faces};
 use crate::cluster::Cluster;
 use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
 use crate::layout;
+use crate::nodes;
 use crate::record::{self, Call, Event, EventKind};
+use crate::rotation::Phase;
 use crate::step;
 use crate::weather::Trouble;
 
@@ -100,12 +102,12 @@ impl Testcluster {
 
     /// The node's name as ssh is to be given it, `node.<cluster>`.
     pub fn node_host(&self) -> String {
-        format!("{}.{}", self.cluster.node.hostname(), self.name())
+        format!("{}.{}", self.cluster.node().hostname, self.name())
     }
 
     /// The node's UUID.
     pub fn node_uuid(&self) -> &str {
-        self.cluster.node.uuid()
+        &self.cluster.node().uuid
     }
 
     /// The logins that `example-role` allows.
@@ -179,6 +181,18 @@ impl Testcluster {
     /// Weather over the connections to nodes that are open now: GOAWAY, closed, reset, or cut.
     pub fn disturb_sessions(&self, trouble: Trouble) {
         self.cluster.sessions.meet(trouble);
+    }
+
+    /// Goes on with a rotation of the host and the user CA.
+    ///
+    /// # Panics
+    ///
+    /// When the nodes' files cannot be written.
+    pub fn enter(&self, phase: Phase) {
+        let Cluster { options, authorities, leafs, nodes, faces, .. } = &*self.cluster;
+        authorities.enter(phase);
+        nodes::certify(nodes, options, leafs, authorities).expect("a temporary directory of our own");
+        faces.show(&host_faces(options, authorities));
     }
 
     /// Forgets what happened so far.

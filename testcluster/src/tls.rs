@@ -1,6 +1,6 @@
 //! The faces of the ports: the web's certificate, Auth, the transport service, and the proxy inside an upgrade.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::crypto::ring;
@@ -14,9 +14,15 @@ use crate::authority::{Authority, SigningKey};
 use crate::cluster::now;
 
 /// TLS settings per route.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Faces {
     web: Arc<ServerConfig>,
+    hosts: RwLock<Settings>,
+}
+
+/// Those that change with the cluster's own authorities.
+#[derive(Debug)]
+struct Settings {
     upgraded: Arc<ServerConfig>,
     auth: Arc<ServerConfig>,
     transport: Arc<ServerConfig>,
@@ -29,35 +35,40 @@ pub(crate) struct Face {
     pub key: SigningKey,
 }
 
+/// The faces that the cluster's own authorities make.
+#[derive(Debug)]
+pub(crate) struct HostFaces<'a> {
+    pub auth: Face,
+    pub proxy: Face,
+    /// Whose clients are let in.
+    pub user_cas: Vec<&'a Authority>,
+    /// How many seconds the clock is ahead by which they are.
+    pub clock_offset: i64,
+}
+
 impl Faces {
     /// Auth knows `h2` and nothing else, so a client that offers only its routing name is refused
     /// (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
-    pub(crate) fn new(web: &Face, auth: &Face, proxy: &Face, user_ca: &Authority, web_versions: Versions) -> Self {
-        Self {
-            web: Arc::new(with_alpn(server(builder(web_versions).with_no_client_auth(), web), &WEB_PREFERENCE)),
-            upgraded: Arc::new(with_alpn(server(builder(ALL_VERSIONS).with_no_client_auth(), proxy), &WEB_PREFERENCE)),
-            auth: Arc::new(with_alpn(server(with_clients_of(user_ca), auth), &[H2])),
-            transport: Arc::new(with_alpn(server(with_clients_of(user_ca), proxy), &[H2, TRANSPORT])),
-        }
+    pub(crate) fn new(web: &Face, hosts: &HostFaces<'_>, web_versions: Versions) -> Self {
+        let web = Arc::new(with_alpn(server(builder(web_versions).with_no_client_auth(), web), &WEB_PREFERENCE));
+        Self { web, hosts: RwLock::new(hosts.settings()) }
+    }
+
+    /// Shows others to connections from now on; the web keeps its own.
+    pub(crate) fn show(&self, hosts: &HostFaces<'_>) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.settings();
     }
 
     /// What a route shows. Inside an upgrade, where a load balancer has shown the web's certificate already, the
     /// proxy shows its host certificate instead (teleport-ssh-proxy.md 3.3).
     pub(crate) fn of(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(match route {
-            Route::Web | Route::Join | Route::ReverseTunnel if upgraded => &self.upgraded,
+            Route::Web | Route::Join | Route::ReverseTunnel if upgraded => &hosts.upgraded,
             Route::Web | Route::Join | Route::ReverseTunnel | Route::LoadBalancer => &self.web,
-            Route::Auth => &self.auth,
-            Route::Transport => &self.transport,
+            Route::Auth => &hosts.auth,
+            Route::Transport => &hosts.transport,
         })
-    }
-
-    /// The same at a time that is so many seconds ahead, where client certificates count.
-    pub(crate) fn at(mut self, clock_offset: i64) -> Self {
-        for config in [&mut self.auth, &mut self.transport] {
-            Arc::make_mut(config).time_provider = Arc::new(Clock { offset: clock_offset });
-        }
-        self
     }
 
     /// The web's certificate, with ALPN names of somebody else.
@@ -98,13 +109,29 @@ fn builder(versions: Versions) -> ConfigBuilder<ServerConfig, WantsVerifier> {
         .expect("ring supports all versions")
 }
 
-/// A client certificate of the user CA is a must.
-fn with_clients_of(user_ca: &Authority) -> WantsCertificate {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    builder(ALL_VERSIONS).with_client_cert_verifier(verifier.expect("there is a root"))
+impl HostFaces<'_> {
+    fn settings(&self) -> Settings {
+        let upgraded = server(builder(ALL_VERSIONS).with_no_client_auth(), &self.proxy);
+        Settings {
+            upgraded: Arc::new(with_alpn(upgraded, &WEB_PREFERENCE)),
+            auth: Arc::new(with_alpn(self.with_clients(&self.auth), &[H2])),
+            transport: Arc::new(with_alpn(self.with_clients(&self.proxy), &[H2, TRANSPORT])),
+        }
+    }
+
+    /// A client certificate of the user CA is a must, and valid by the cluster's clock.
+    fn with_clients(&self, face: &Face) -> ServerConfig {
+        let mut roots = RootCertStore::empty();
+        for user_ca in &self.user_cas {
+            roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let builder = builder(ALL_VERSIONS).with_client_cert_verifier(verifier.expect("there is a root"));
+        let mut config = server(builder, face);
+        config.time_provider = Arc::new(Clock { offset: self.clock_offset });
+        config
+    }
 }
 
 fn server(builder: WantsCertificate, face: &Face) -> ServerConfig {

@@ -1,6 +1,8 @@
 //! `teleport.transport.v1.TransportService`: raw connections to the node (teleport-ssh-proxy.md 2.4, 2.5).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use teleport_api::teleport::transport::v1 as pb;
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Sent;
@@ -9,23 +11,28 @@ use teleport_api::teleport::transport::v1::transport_service_server::TransportSe
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::caller;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::nodes;
 use crate::proxy_cluster;
 use crate::record::EventKind;
+use crate::recording::AgentOf;
 use crate::refusal::Refusal;
 use crate::weather::{Exchange, Point, meets};
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
+/// How long a client's agent may think.
+const AGENT_LIMIT: Duration = Duration::from_secs(20);
 /// What the first bytes to a node must be.
 const PREFIX: &[u8] = b"SSH-2.0";
 
-type Answers = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
+pub(crate) type Answers = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
 
 /// The service.
 #[derive(Debug)]
@@ -101,23 +108,36 @@ impl Tunnel {
             // Real servers drop such a frame without a word, and ssh hangs; here the mistake is named.
             return Err(Refusal::bad_parameter("a frame beside the dial target is not forwarded").into());
         }
-        self.check_target(&target).map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
+        let Cluster { nodes, options, leafs, .. } = &*self.cluster;
+        let found = nodes::find(nodes, &options.name, leafs, &target);
+        let node = found.map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
         if self.cluster.faults.has(Fault::DialStalls) {
             self.answers.closed().await;
             return Ok(());
         }
-        let dialled = self.cluster.node.dial().await;
+        let dialled = node.node().dial().await;
         // The child is killed when this call ends.
         let (node, _sshd) =
             dialled.map_err(|error| Status::unavailable(format!("failed to dial target host\n\t{error}")))?;
         self.answer(pb::ProxySshResponse { details: Some(pb::ClusterDetails { fips_enabled: false }), frame: None })
             .await;
 
+        let mut waiting = VecDeque::new();
+        if options.proxy_recording {
+            let (requests, answers) = (&mut requests, &self.answers);
+            let mut agent = AgentOf { requests, answers, received: Vec::new(), others: VecDeque::new() };
+            let silent = |_| Refusal::access_denied("the agent says nothing");
+            let proved = timeout(AGENT_LIMIT, agent.prove(&self.cluster)).await;
+            let algorithm = proved.map_err(silent)??;
+            waiting = agent.others;
+            self.cluster.record.add(self.connection, EventKind::AgentSigned { algorithm });
+        }
+
         let (from_node, to_node) = node.into_split();
         let mut traffic = Traffic::default();
         let mut received = 0;
         let ended = tokio::select! {
-            ended = forward(&mut requests, to_node, &mut traffic) => ended,
+            ended = forward(&mut requests, waiting, to_node, &mut traffic) => ended,
             () = self.send_back(from_node, &mut received) => Ok(()),
             // The client's leaving ends everything, the node's process included.
             () = self.answers.closed() => Ok(()),
@@ -128,29 +148,6 @@ impl Tunnel {
         let Traffic { largest_frame, sent, .. } = traffic;
         self.cluster.record.add(self.connection, EventKind::Tunnel { largest_frame, sent, received });
         ended
-    }
-
-    /// The node has its name and its UUID, port 3022, and 0 for any.
-    fn check_target(&self, target: &pb::TargetHost) -> Result<(), Refusal> {
-        let (host, port) = target
-            .host_port
-            .rsplit_once(':')
-            .ok_or_else(|| Refusal::bad_parameter("dial target contains an invalid hostport"))?;
-        if !target.cluster.is_empty() && target.cluster != self.cluster.options.name {
-            let text = format!("looking up remote cluster \"{}\"\n\tnot found", target.cluster);
-            return Err(Refusal::not_found(text));
-        }
-        let node = &self.cluster.node;
-        if host == node.uuid() {
-            return Ok(());
-        }
-        if host.len() == node.uuid().len() && host.bytes().filter(|byte| *byte == b'-').count() == 4 {
-            return Err(Refusal::not_found(format!("unable to locate node matching UUID-like target {host}")));
-        }
-        if host == node.hostname() && ["", "0", "3022"].contains(&port) {
-            return Ok(());
-        }
-        Err(Refusal::connection_problem(format!("target host {host} is offline or does not exist")))
     }
 
     async fn answer(&self, response: pb::ProxySshResponse) {
@@ -172,13 +169,19 @@ impl Tunnel {
 
 const EMPTY_FRAME: &str = "received invalid data from source";
 
-/// The end of the client's input is not passed on to the node: only its leaving ends the session.
+/// What waits goes first. The end of the client's input is not passed on to the node: only its leaving ends the session.
 async fn forward(
     requests: &mut Streaming<pb::ProxySshRequest>,
+    mut waiting: VecDeque<pb::ProxySshRequest>,
     mut to_node: OwnedWriteHalf,
     traffic: &mut Traffic,
 ) -> Result<(), Status> {
-    while let Some(request) = requests.message().await? {
+    loop {
+        let next = match waiting.pop_front() {
+            None => requests.message().await?,
+            waiting => waiting,
+        };
+        let Some(request) = next else { break };
         // Agent frames, and frames of a kind unknown here, are skipped.
         let Some(Sent::Ssh(pb::Frame { payload })) = request.frame else {
             continue;

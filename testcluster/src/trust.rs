@@ -11,6 +11,7 @@ use crate::auth::caller;
 use crate::authority::Authority;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::rotation::Trusted;
 use crate::weather::{Exchange, Point, Trouble, meets};
 
 /// The service.
@@ -39,9 +40,15 @@ impl TrustService for TrustApi {
         meets(cluster, &extensions, Point::Before(exchange)).await?;
         let list = match kind.as_str() {
             _ if cluster.faults.has(Fault::EmptyCaList) => Vec::new(),
-            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public(&cluster.foreign_ca(), None)],
-            "host" => vec![public(&cluster.host_ca, cluster.next_host_ca.as_ref())],
-            "user" => vec![public(&cluster.user_ca, None)],
+            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.foreign_ca(), None))],
+            // Sorted by name, as the backend has them: the root's is not the first for sure.
+            "host" => {
+                let leafs = cluster.leafs.iter().map(|leaf| public((&leaf.host_ca, None)));
+                let mut all: Vec<_> = leafs.chain([public(cluster.authorities.host())]).collect();
+                all.sort_by_key(|authority| authority.spec.as_ref().map(|spec| spec.cluster_name.clone()));
+                all
+            }
+            "user" => vec![public(cluster.authorities.user())],
             // Databases, JWT and so on: this cluster has none of those.
             _ => Vec::new(),
         };
@@ -53,7 +60,7 @@ impl TrustService for TrustApi {
     }
 }
 
-fn public(active: &Authority, additional: Option<&Authority>) -> CertAuthorityV2 {
+fn public((active, additional): Trusted<'_>) -> CertAuthorityV2 {
     CertAuthorityV2 {
         spec: Some(CertAuthoritySpecV2 {
             cluster_name: active.cluster().into(),

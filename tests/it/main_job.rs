@@ -160,14 +160,6 @@ fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
 }
 
 #[test]
-fn while_the_host_ca_rotates() {
-    let cluster = Testcluster::builder().host_ca_rotation(true).start();
-    let step = Step::of(&cluster);
-    step.pipe().ok();
-    hello(&step, &cluster);
-}
-
-#[test]
 fn no_more_connections_and_calls_than_needed() {
     let cluster = Testcluster::start();
     Step::of(&cluster).pipe().ok();

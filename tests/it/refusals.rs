@@ -33,6 +33,8 @@ pub(crate) fn variables() -> Vec<Failure> {
         wrong("ttl-of-months", "TTL", "30M"),
         wrong("ttl-is-no-duration", "TTL", "one hour"),
         Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
+        wrong("cluster-is-an-address", "CLUSTER", "https://leaf.example.com"),
+        Failure::new("cluster-is-an-id-token", 2).with(|step, cluster| step.env("CLUSTER", &cluster.step_token())),
         wrong("timeout-of-zero", "TIMEOUT", "0s"),
         wrong("leak-check-maybe", "LEAK_CHECK", "false"),
         wrong("debug-maybe", "DEBUG", "maybe"),
@@ -172,6 +174,10 @@ fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
     step.env(TOKEN, &token)
 }
 
+fn with_leafs() -> Builder {
+    Testcluster::builder().leaf("leaf.example.com").closed_leaf("closed.example.com")
+}
+
 /// Joined, and then no certificates, or none that may be used.
 pub(crate) fn certificates() -> Vec<Failure> {
     let faulty = |name, fault| Failure::new(name, 4).at(Testcluster::builder().fault(fault));
@@ -182,6 +188,11 @@ pub(crate) fn certificates() -> Vec<Failure> {
         roles("bot-without-roles", &[]),
         roles("role-missing", &["example-role", "deleted-role"]),
         roles("role-missing-in-public", &["example-role", "deleted-role"]).with(public),
+        Failure::new("cluster-unknown", 2).at(with_leafs()).env("CLUSTER", "leaf.example.org"),
+        Failure::new("cluster-unknown-in-public", 2)
+            .at(with_leafs())
+            .with(|step, cluster| public(step, cluster).env("CLUSTER", "leaf.example.org")),
+        Failure::new("cluster-closed", 4).at(with_leafs()).env("CLUSTER", "closed.example.com"),
         faulty("certificate-without-principals", Fault::NoPrincipals),
         faulty("certificate-for-another-key", Fault::CertForOtherKey),
         faulty("certificate-expired", Fault::ExpiredUserCert),

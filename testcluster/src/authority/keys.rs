@@ -14,6 +14,7 @@ pub(crate) enum RsaKey {
     HostCa,
     HostCaNext,
     UserCa,
+    UserCaNext,
     Server,
     IdentityProvider,
 }
@@ -24,6 +25,7 @@ pub(crate) fn rsa_private_key(which: RsaKey) -> RsaPrivateKey {
         RsaKey::HostCa => include_str!("../../testdata/rsa-host-ca.pem"),
         RsaKey::HostCaNext => include_str!("../../testdata/rsa-host-ca-next.pem"),
         RsaKey::UserCa => include_str!("../../testdata/rsa-user-ca.pem"),
+        RsaKey::UserCaNext => include_str!("../../testdata/rsa-user-ca-next.pem"),
         RsaKey::Server => include_str!("../../testdata/rsa-server.pem"),
         RsaKey::IdentityProvider => include_str!("../../testdata/rsa-idp.pem"),
     };

@@ -25,8 +25,8 @@ pub(crate) struct UserSsh<'a> {
 #[derive(Debug)]
 pub(crate) struct HostSsh<'a> {
     pub key: &'a PublicKey,
-    pub id: &'a str,
-    pub hostname: &'a str,
+    /// Its principals.
+    pub names: &'a [String],
     /// Seconds since 1970.
     pub from: u64,
 }
@@ -65,15 +65,10 @@ impl Authority {
     /// Signs a node's certificate.
     pub(crate) fn issue_host_ssh(&self, request: &HostSsh<'_>) -> Certificate {
         let cluster = &self.cluster;
-        let mut names: Vec<String> = [request.id, request.hostname]
-            .iter()
-            .flat_map(|name| [format!("{name}.{cluster}"), (*name).to_owned()])
-            .collect();
-        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         let ten_years = request.from + 10 * 365 * 24 * 3600;
         self.sign_ssh(request.key, (request.from, ten_years), |builder| {
             builder.cert_type(CertType::Host)?;
-            principals(builder, &names)?;
+            principals(builder, request.names)?;
             builder.extension("x-teleport-role", "Node")?.extension("x-teleport-authority", cluster)?;
             Ok(())
         })

@@ -46,6 +46,7 @@ impl BadFaces {
     ) -> Arc<ServerConfig> {
         let other = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
         let now = crate::cluster::now(0);
+        let host_ca = cluster.authorities.of_servers();
         let of_host_ca = |authority: &Authority, (from, to): (u64, u64)| {
             let names = ["*.teleport.cluster.local", "teleport.cluster.local", &cluster.options.public_name];
             let subject = subject(authority);
@@ -54,14 +55,14 @@ impl BadFaces {
         let web = matches!(route, Route::Web | Route::Join | Route::ReverseTunnel);
         let (certificate, key) = match (trouble, web) {
             (Trouble::CertForOtherKey, true) => (self.good.clone(), &other),
-            (Trouble::CertForOtherKey, false) => (of_host_ca(&cluster.host_ca, (now - DAY, now + DAY)), &other),
+            (Trouble::CertForOtherKey, false) => (of_host_ca(host_ca, (now - DAY, now + DAY)), &other),
             (Trouble::CertExpired, true) => (self.expired.clone(), &self.key),
-            (Trouble::CertExpired, false) => (of_host_ca(&cluster.host_ca, (now - 90 * DAY, now - DAY)), &self.key),
+            (Trouble::CertExpired, false) => (of_host_ca(host_ca, (now - 90 * DAY, now - DAY)), &self.key),
             (Trouble::CertForOtherName, _) => {
                 let names = ["elsewhere.example.com"];
-                let subject = subject(&cluster.host_ca);
+                let subject = subject(host_ca);
                 let purpose = Purpose::Server(&names);
-                (cluster.host_ca.issue_tls(self.key.public(), subject, purpose, (now - DAY, now + DAY)), &self.key)
+                (host_ca.issue_tls(self.key.public(), subject, purpose, (now - DAY, now + DAY)), &self.key)
             }
             _ => (of_host_ca(&cluster.foreign_ca(), (now - DAY, now + DAY)), &self.key),
         };

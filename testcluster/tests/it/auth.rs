@@ -5,7 +5,7 @@ use std::time::Duration;
 use teleport_api::proto::{GetRoleRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
 use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
-use testcluster::{EventKind, Role, Suite, Testcluster};
+use testcluster::{EventKind, Phase, Role, Suite, Testcluster};
 use tonic::{Code, Request, Status};
 use x509_cert::Certificate;
 use x509_cert::der::{DecodePem, Encode};
@@ -94,7 +94,7 @@ async fn an_impersonated_certificate_gets_no_further_ones() {
 
 #[tokio::test]
 async fn authorities_are_listed_with_those_to_come() {
-    let cluster = Testcluster::builder().host_ca_rotation(true).start();
+    let cluster = Testcluster::builder().rotation(Phase::UpdateServers).start();
     let bot = Bot::join(&cluster).await;
     let channel = bot.auth_channel(&cluster).await.unwrap();
     let mut trust = TrustServiceClient::with_origin(channel, "https://localhost".parse().unwrap());

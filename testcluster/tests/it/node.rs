@@ -107,7 +107,7 @@ async fn ssh_logs_in_under_every_suite() {
         return;
     }
     for suite in [Suite::Legacy, Suite::BalancedV1, Suite::HsmV1] {
-        let cluster = Testcluster::builder().suite(suite).host_ca_rotation(suite == Suite::HsmV1).start();
+        let cluster = Testcluster::builder().suite(suite).start();
         let output = ssh(&cluster, cluster.node_login(), "echo hello world").await;
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),

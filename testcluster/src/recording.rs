@@ -1,0 +1,105 @@
+//! What a proxy that records sessions needs of the client: signatures by its agent, asked for in agent frames
+//! (teleport-ssh-proxy.md 2.4, 4). A real one ends SSH itself and logs in to the node with them; here they are checked,
+//! and SSH goes on to the node as ever.
+
+use std::collections::VecDeque;
+
+use rand_core::{OsRng, RngCore};
+use rsa::signature::Verifier;
+use ssh_key::{Algorithm, Certificate, HashAlg, Signature};
+use teleport_api::teleport::transport::v1 as pb;
+use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Sent;
+use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as Received;
+use tonic::{Status, Streaming};
+
+use crate::cluster::Cluster;
+use crate::refusal::Refusal;
+use crate::rotation::all;
+use crate::transport::Answers;
+
+const FAILURE: u8 = 5;
+const REQUEST_IDENTITIES: u8 = 11;
+const IDENTITIES_ANSWER: u8 = 12;
+const SIGN_REQUEST: u8 = 13;
+const SIGN_RESPONSE: u8 = 14;
+const REMOVE_ALL_IDENTITIES: u8 = 19;
+const RSA_SHA2_512: u32 = 4;
+
+/// A client's agent, and what else the client sends meanwhile.
+pub(crate) struct AgentOf<'a> {
+    pub requests: &'a mut Streaming<pb::ProxySshRequest>,
+    pub answers: &'a Answers,
+    /// Bytes of the agent's answers.
+    pub received: Vec<u8>,
+    /// What is not for us.
+    pub others: VecDeque<pb::ProxySshRequest>,
+}
+
+impl AgentOf<'_> {
+    /// Has the agent prove that it has the key of a certificate that this cluster has signed, and that it does nothing
+    /// else; tells the name of the algorithm.
+    pub(crate) async fn prove(&mut self, cluster: &Cluster) -> Result<String, Status> {
+        let wrong = |what: &str| Refusal::access_denied(format!("the agent {what}"));
+        if self.ask(&[REMOVE_ALL_IDENTITIES]).await? != [FAILURE] {
+            return Err(wrong("removes its keys").into());
+        }
+        let list = self.ask(&[REQUEST_IDENTITIES]).await?;
+        let blob = match list.strip_prefix(&[IDENTITIES_ANSWER, 0, 0, 0, 1]).and_then(string) {
+            Some((blob, comment)) if matches!(string(comment), Some((_, []))) => blob,
+            _ => return Err(wrong("does not list one key").into()),
+        };
+        let certificate = Certificate::from_bytes(blob).map_err(|_| wrong("lists no certificate"))?;
+        let known: Vec<_> =
+            all(cluster.authorities.user()).map(|ca| ca.ssh_public().fingerprint(HashAlg::Sha256)).collect();
+        certificate.validate_at(cluster.now(), &known).map_err(|_| wrong("has a certificate of another authority"))?;
+
+        let mut data = [0; 300];
+        OsRng.fill_bytes(&mut data);
+        let key = certificate.public_key();
+        let flags = if matches!(key.algorithm(), Algorithm::Rsa { .. }) { RSA_SHA2_512 } else { 0 };
+        let mut request = vec![SIGN_REQUEST];
+        put(&mut request, blob);
+        put(&mut request, &data);
+        request.extend(flags.to_be_bytes());
+        let answer = self.ask(&request).await?;
+        let signature = match answer.strip_prefix(&[SIGN_RESPONSE]).and_then(string) {
+            Some((signature, [])) => Signature::try_from(signature).map_err(|_| wrong("signs with nonsense"))?,
+            _ => return Err(wrong("does not sign").into()),
+        };
+        Verifier::<Signature>::verify(key, &data, &signature).map_err(|_| wrong("signs wrongly"))?;
+        Ok(signature.algorithm().to_string())
+    }
+
+    /// One question and its answer. The bytes come in pieces that mean nothing.
+    async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Status> {
+        let gone = || Status::cancelled("the client has left");
+        let mut message = Vec::new();
+        put(&mut message, request);
+        for piece in message.chunks(3) {
+            let frame = Some(Received::Agent(pb::Frame { payload: piece.to_vec() }));
+            self.answers.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
+        }
+        loop {
+            if let Some((answer, rest)) = string(&self.received) {
+                let (answer, rest) = (answer.to_vec(), rest.to_vec());
+                self.received = rest;
+                return Ok(answer);
+            }
+            let request = self.requests.message().await?.ok_or_else(gone)?;
+            match request.frame {
+                Some(Sent::Agent(pb::Frame { payload })) => self.received.extend(payload),
+                _ => self.others.push_back(request),
+            }
+        }
+    }
+}
+
+fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend(bytes);
+}
+
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}

@@ -1,0 +1,102 @@
+//! The host CA and the user CA, through a rotation of both (Teleport's documentation, "Certificate Authority Rotation";
+//! teleport-issue-and-outputs.md 2.2 for what the lists hold).
+
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use crate::authority::{Authority, RsaKey};
+use crate::cluster::now;
+use crate::options::Options;
+
+/// Where a rotation of the host and the user CA stands. In all phases between the first and the last, both the old and
+/// the new authorities are trusted by everybody.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Phase {
+    /// No rotation: the old authorities sign, and nobody knows others.
+    #[default]
+    Standby,
+    /// The new ones are there, besides the active old ones, which still sign everything.
+    Init,
+    /// The new ones are active and sign, the old ones are trusted besides. Servers still show the old host CA's
+    /// certificates.
+    UpdateClients,
+    /// Servers show the new one's.
+    UpdateServers,
+    /// No rotation any more: nobody knows the old ones.
+    Rotated,
+}
+
+/// The cluster's own authorities.
+#[derive(Debug)]
+pub(crate) struct Authorities {
+    options: Options,
+    old: Pair,
+    /// Made when a rotation begins.
+    new: OnceLock<Pair>,
+    phase: RwLock<Phase>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    host: Authority,
+    user: Authority,
+}
+
+/// The authority that signs, and the one that is trusted besides.
+pub(crate) type Trusted<'a> = (&'a Authority, Option<&'a Authority>);
+
+impl Authorities {
+    pub(crate) fn new(options: &Options) -> Self {
+        let old = pair(options, [RsaKey::HostCa, RsaKey::UserCa]);
+        let phase = RwLock::new(options.phase);
+        Self { options: options.clone(), old, new: OnceLock::new(), phase }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        *self.phase.write().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_pair(&self) -> &Pair {
+        self.new.get_or_init(|| pair(&self.options, [RsaKey::HostCaNext, RsaKey::UserCaNext]))
+    }
+
+    fn trusted(&self, pick: impl Fn(&Pair) -> &Authority) -> Trusted<'_> {
+        match self.phase() {
+            Phase::Standby => (pick(&self.old), None),
+            Phase::Init => (pick(&self.old), Some(pick(self.new_pair()))),
+            Phase::UpdateClients | Phase::UpdateServers => (pick(self.new_pair()), Some(pick(&self.old))),
+            Phase::Rotated => (pick(self.new_pair()), None),
+        }
+    }
+
+    /// The host CA.
+    pub(crate) fn host(&self) -> Trusted<'_> {
+        self.trusted(|pair| &pair.host)
+    }
+
+    /// The user CA.
+    pub(crate) fn user(&self) -> Trusted<'_> {
+        self.trusted(|pair| &pair.user)
+    }
+
+    /// The host CA whose certificates servers and nodes show.
+    pub(crate) fn of_servers(&self) -> &Authority {
+        match self.phase() {
+            Phase::Standby | Phase::Init | Phase::UpdateClients => &self.old.host,
+            Phase::UpdateServers | Phase::Rotated => &self.new_pair().host,
+        }
+    }
+}
+
+/// Both of them, in a list.
+pub(crate) fn all<'a>((active, additional): Trusted<'a>) -> impl Iterator<Item = &'a Authority> + use<'a> {
+    std::iter::once(active).chain(additional)
+}
+
+fn pair(options: &Options, [host, user]: [RsaKey; 2]) -> Pair {
+    let authority = |key| Authority::new(&options.name, options.suite, key, now(options.clock_offset));
+    Pair { host: authority(host), user: authority(user) }
+}

@@ -1,0 +1,176 @@
+//! Leaf clusters: their nodes, their files, certificates that are routed to one, and names that could confuse.
+
+use std::fs;
+
+use expect_test::expect_file;
+use testcluster::Testcluster;
+
+use crate::step::{Said, Step};
+
+const LEAF: &str = "leaf.example.com";
+
+fn leafnode(cluster: &Testcluster, leaf: &str) -> String {
+    format!("{}@leafnode.{leaf}", cluster.node_login())
+}
+
+#[track_caller]
+fn hello(said: Said) {
+    let said = said.ok();
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+}
+
+/// The node of the cluster itself, and that of the leaf.
+#[track_caller]
+fn both(step: &Step, cluster: &Testcluster, leaf: &str) {
+    hello(step.ssh(&[&Step::node(cluster), "echo", "hello"]));
+    hello(step.ssh(&[&leafnode(cluster, leaf), "echo", "hello"]));
+}
+
+#[test]
+fn nodes_of_leafs_and_of_the_root() {
+    let cluster = Testcluster::builder().leaf(LEAF).leaf("a.example.com").start();
+    let step = Step::of(&cluster);
+    let log = step.pipe().ok().stderr;
+    assert!(log.contains(" nodes of leaf clusters, too: a.example.com, leaf.example.com\n"), "{log}");
+    assert!(log.ends_with("@<node>.example.teleport.sh\n"), "{log}");
+    both(&step, &cluster, LEAF);
+    hello(step.ssh(&[&leafnode(&cluster, "a.example.com"), "echo", "hello"]));
+    // Each has files of its own, in which any name is one of that cluster.
+    for (name, node) in [(cluster.name(), "node"), (LEAF, "leafnode"), ("a.example.com", "leafnode")] {
+        let config = format!("tbot-user/{name}.ssh_config");
+        let node = format!("{}@{node}", cluster.node_login());
+        hello(step.run("ssh", &["-F", &config, &node, "echo", "hello"]));
+    }
+    // The file of all has every authority; the proxy is believed by the root's.
+    let identity = fs::read(step.output("identity")).unwrap();
+    let in_all = String::from_utf8_lossy(&identity).matches("BEGIN CERTIFICATE").count() - 1;
+    let of_the_proxy = teleport_pipe::output::identity_file::parse(&identity).ok().unwrap().authorities.len();
+    assert_eq!((in_all, of_the_proxy), (3, 1));
+    // And all of them go again.
+    step.product(&["cleanup"]).ok();
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+#[test]
+fn in_a_public_log_leafs_have_no_names() {
+    let cluster = Testcluster::builder().leaf(LEAF).start();
+    let step = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
+    let log = step.pipe().ok().stderr;
+    assert!(!log.contains(LEAF), "{log}");
+    both(&step, &cluster, LEAF);
+}
+
+#[test]
+fn certificates_that_are_routed_to_a_leaf() {
+    let cluster = Testcluster::builder().leaf(LEAF).start();
+    let route = |step: &Step| {
+        let certificate = step.run("ssh-keygen", &["-L", "-f", "tbot-user/key-cert.pub"]).ok().stdout;
+        // ssh-keygen shows the values of unknown extensions in hex, with their length in front.
+        let extension = certificate.lines().find(|line| line.contains("teleport-route-to-cluster")).unwrap().to_owned();
+        let hex = |name: &str| name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        match (extension.contains(&hex(LEAF)), extension.contains(&hex(cluster.name()))) {
+            (true, false) => "leaf",
+            (false, true) => "root",
+            other => panic!("{other:?}: {extension}"),
+        }
+    };
+
+    let plain = Step::of(&cluster);
+    plain.pipe().ok();
+    assert_eq!(route(&plain), "root");
+
+    let routed = Step::of(&cluster).env("CLUSTER", LEAF);
+    let log = routed.pipe().ok().stderr;
+    assert!(log.contains(", routed to leaf.example.com, valid for "), "{log}");
+    assert!(log.ends_with("@<node>.leaf.example.com\n"), "{log}");
+    assert_eq!(route(&routed), "leaf");
+    both(&routed, &cluster, LEAF);
+
+    let by_flag = Step::of(&cluster).env("TELEPORT_PROXY", plain.variable("PROXY_SERVER"));
+    let flags = ["--destination=./tbot-user", "--token=example-bot", "--oneshot", "--cluster", LEAF];
+    by_flag.product(&[&["start", "identity"], &flags[..]].concat()).ok();
+    assert_eq!(route(&by_flag), "leaf");
+
+    // To the root, by its name: as without.
+    let to_the_root = Step::of(&cluster).env("CLUSTER", cluster.name());
+    let log = to_the_root.pipe().ok().stderr;
+    assert!(!log.contains("routed to"), "{log}");
+    assert_eq!(route(&to_the_root), "root");
+}
+
+#[test]
+fn a_leaf_that_no_role_reaches() {
+    let cluster = Testcluster::builder().closed_leaf(LEAF).start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    hello(step.ssh(&[&Step::node(&cluster), "echo", "hello"]));
+    let said = step.ssh(&[&leafnode(&cluster, LEAF), "true"]);
+    assert_eq!(said.status, Some(255));
+    let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&ours.join("\n")));
+}
+
+#[test]
+fn names_that_end_with_other_names() {
+    let nested = "leaf.example.teleport.sh";
+    let cluster = Testcluster::builder().leaf(nested).leaf("sh").start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    for name in ["ssh_config", "known_hosts"] {
+        let text = step.scrubbed(&fs::read_to_string(step.output(name)).unwrap());
+        expect_file![format!("golden/rendered/leafs.{name}")].assert_eq(&text);
+    }
+    both(&step, &cluster, nested);
+    hello(step.ssh(&[&leafnode(&cluster, "sh"), "echo", "hello"]));
+    // Nobody's authority speaks for the nodes of others, nor for the proxy.
+    for (node, other) in [
+        (Step::node(&cluster), format!("leafnode.{nested}")),
+        (Step::node(&cluster), "leafnode.sh".to_owned()),
+        (leafnode(&cluster, nested), cluster.node_host()),
+        (leafnode(&cluster, "sh"), cluster.node_host()),
+        (leafnode(&cluster, "sh"), format!("leafnode.{nested}")),
+        (leafnode(&cluster, "sh"), "localhost".to_owned()),
+    ] {
+        let said = step.ssh(&["-o", &format!("HostKeyAlias={other}"), &node, "true"]);
+        assert_eq!(said.status, Some(255));
+        assert!(said.stderr.contains("Host key verification failed."), "{node} as {other}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_name_that_is_too_long_for_a_file() {
+    // Beyond that even ssh gives up: it keeps names of hosts in 255 bytes or so.
+    let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
+    let cluster = Testcluster::builder().leaf(&fits).leaf(&too_long).start();
+    let step = Step::of(&cluster);
+    let log = step.pipe().ok().stderr;
+    assert!(log.contains(" warning: 1 of 3 clusters have no ssh_config and known_hosts of their own"), "{log}");
+    for (name, has_files) in [(&fits, true), (&too_long, false)] {
+        for file in ["ssh_config", "known_hosts"] {
+            assert_eq!(step.output(&format!("{name}.{file}")).exists(), has_files, "{file} of {}", name.len());
+        }
+        hello(step.ssh(&[&leafnode(&cluster, name), "echo", "hello"]));
+    }
+}
+
+#[test]
+fn files_of_a_leaf_go_with_it() {
+    let before = Testcluster::builder().leaf(LEAF).start();
+    let after = Testcluster::start();
+    let step = Step::of(&before);
+    step.pipe().ok();
+    assert!(step.output("leaf.example.com.known_hosts").exists());
+    let mine = step.output("mine.example.com.ssh_config");
+    fs::copy(step.output("leaf.example.com.ssh_config"), &mine).unwrap();
+    let step = step
+        .env("PROXY_SERVER", &after.proxy_addr())
+        .env("SSL_CERT_FILE", after.web_ca_file().to_str().unwrap())
+        .env("BITBUCKET_STEP_OIDC_TOKEN", &after.step_token());
+    step.pipe().ok();
+    for file in ["ssh_config", "known_hosts"] {
+        assert!(!step.output(&format!("leaf.example.com.{file}")).exists(), "{file}");
+        assert!(step.output(&format!("example.teleport.sh.{file}")).exists(), "{file}");
+    }
+    // What no run has written stays.
+    assert!(mine.exists());
+}

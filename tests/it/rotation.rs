@@ -1,0 +1,45 @@
+//! While the cluster's authorities rotate.
+
+use std::fs;
+
+use testcluster::{Phase, Testcluster};
+
+use crate::step::Step;
+
+/// How often a text is in a file of the destination.
+fn count(step: &Step, file: &str, text: &str) -> usize {
+    fs::read_to_string(step.output(file)).unwrap().matches(text).count()
+}
+
+#[test]
+fn in_each_phase_and_into_the_next_one() {
+    let cluster = Testcluster::start();
+    let mut before: Option<Step> = None;
+    for (phase, authorities) in [
+        (Phase::Standby, 1),
+        (Phase::Init, 2),
+        (Phase::UpdateClients, 2),
+        (Phase::UpdateServers, 2),
+        (Phase::Rotated, 1),
+    ] {
+        cluster.enter(phase);
+        let step = Step::of(&cluster);
+        step.pipe().ok();
+        // What comes is known before it is used, and what goes as long as it is.
+        for (file, text) in [
+            ("known_hosts", "@cert-authority "),
+            ("example.teleport.sh.known_hosts", "@cert-authority "),
+            ("identity", "@cert-authority "),
+            ("teleport-host-ca.crt", "BEGIN CERTIFICATE"),
+            ("teleport-user-ca.crt", "BEGIN CERTIFICATE"),
+        ] {
+            assert_eq!(count(&step, file, text), authorities, "{phase:?}: {file}");
+        }
+        for (credentials, of) in [(Some(&step), "this phase"), (before.as_ref(), "the one before")] {
+            let Some(step) = credentials else { continue };
+            let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]);
+            assert_eq!(said.stdout, "hello\n", "{phase:?}, credentials of {of}: {}", said.stderr);
+        }
+        before = Some(step);
+    }
+}
