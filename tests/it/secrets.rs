@@ -119,6 +119,25 @@ fn not_in_what_inspect_shows() {
     }
 }
 
+#[test]
+fn not_in_what_doctor_shows() {
+    let cluster = Testcluster::start();
+    let step = loud(Step::of(&cluster)).env("ACTION", "doctor");
+    let mut secrets = Secrets::of(&step);
+    secrets.0.push("pass-of-the-gateway".to_owned());
+    let behind = loud(Step::of(&cluster)).env("ACTION", "doctor").env("TIMEOUT", "3s");
+    let behind =
+        behind.env("PROXY_SERVER", "name.invalid:443").env("HTTPS_PROXY", "http://me:pass-of-the-gateway@localhost:1");
+    for (step, status) in [(step, 0), (behind, 5)] {
+        let said = step.product(&["-d"]);
+        assert_eq!(said.status, Some(status), "{said:?}");
+        assert!(said.stdout.contains("ID token       there is one"), "{}", said.stdout);
+        secrets.check(&said, "doctor");
+        // Nor what the token says.
+        assert!(!said.stdout.contains(testcluster::WORKSPACE_UUID), "{}", said.stdout);
+    }
+}
+
 fn every_failure() -> Vec<Failure> {
     let mut all = refusals::variables();
     all.extend(refusals::flags());

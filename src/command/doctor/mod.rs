@@ -5,6 +5,7 @@
 //! call of a method that does not exist. What is printed can be pasted into a ticket: addresses and names, never the ID
 //! token or what it says.
 
+mod findings;
 mod report;
 
 use std::net::IpAddr;
@@ -12,13 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tonic::Code;
 
+use self::findings::{TooOld, clock, described, id_token};
 use self::report::{Outcome, Report, Step};
 use super::block_on;
 use crate::auth::Place;
 use crate::clock::{Offset, rough};
-use crate::error::{Exit, Explain, Failure, foreign};
-use crate::id_token::bitbucket::rule;
-use crate::id_token::{Claims, Detection, bitbucket};
+use crate::error::{Exit, Failure, foreign};
+use crate::id_token::{Detection, bitbucket};
 use crate::net::authorities::Authorities;
 use crate::net::discovery::{ClusterInfo, ask};
 use crate::net::grpc::code_name;
@@ -61,7 +62,13 @@ pub fn run(examination: &Examination, surroundings: &Surroundings) -> Result<Opt
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
     report.tell(&PROGRAM, Outcome::Good(format!("{program} on {system}, looking at {}", examination.proxy)))?;
-    report.tell(&ID_TOKEN, id_token(examination, surroundings))?;
+    let token = || bitbucket::detect(&surroundings.env);
+    let told = |now| id_token(token(), now, examination.discreet);
+    // Whether it is the clock that is wrong is seen at the end.
+    let expired = matches!(token(), Detection::Here(token) if token.expired((surroundings.now)()).is_some());
+    if !expired {
+        report.tell(&ID_TOKEN, told((surroundings.now)()))?;
+    }
     let web = authorities(examination, surroundings, &mut report)?;
     let visit = Visit {
         examination,
@@ -69,35 +76,11 @@ pub fn run(examination: &Examination, surroundings: &Surroundings) -> Result<Opt
         deadline: Deadline::after(examination.timeout),
         now: surroundings.now,
     };
-    block_on(visit.all(&mut report))??;
+    let clock = block_on(visit.all(&mut report))??;
+    if expired {
+        report.tell(&ID_TOKEN, told(clock.there((surroundings.now)())))?;
+    }
     Ok(report.verdict()?)
-}
-
-/// Whether there is one to join with. What it says is nobody's business here, but for what kind it is.
-fn id_token(examination: &Examination, surroundings: &Surroundings) -> Outcome {
-    let now = (surroundings.now)();
-    let token = match bitbucket::detect(&surroundings.env) {
-        Detection::Here(token) => token,
-        Detection::Unusable(error) => return Outcome::Bad(error.into()),
-        Detection::NotHere => return Outcome::Skipped("this is no step of Bitbucket Pipelines".to_owned()),
-    };
-    if let Some(error) = token.expired(now) {
-        return Outcome::Bad(error.into());
-    }
-    let claims = token.claims();
-    let left = claims.expires().and_then(|expires| expires.duration_since(now).ok());
-    let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", rough(left)));
-    let kind = if examination.discreet { "" } else { audience(claims) };
-    Outcome::Good(format!("there is one, {left}{kind}"))
-}
-
-fn audience(claims: &Claims) -> &'static str {
-    match claims.audiences().as_slice() {
-        _ if rule::is_for_too_many(claims) => ", for several audiences, which clusters refuse",
-        [one] if one.starts_with("ari:cloud:bitbucket::workspace/") => ", for the workspace's audience",
-        [] => ", for no audience",
-        _ => ", for an audience of the step's own",
-    }
 }
 
 /// Who is believed on the web. Without a file that can be used it goes on with the public ones.
@@ -115,67 +98,6 @@ fn authorities(examination: &Examination, surroundings: &Surroundings, report: &
     Ok(Trust::web(&authorities))
 }
 
-fn cluster_described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
-    let ports = if *tls_routing { "one port for everything" } else { "several ports" };
-    format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
-}
-
-/// What is asked for goes by the cluster's clock, but whether a certificate is valid already is checked by ours, and
-/// fresh ones are valid from a minute back (teleport-join.md 6.2).
-fn clock(offset: Offset) -> Outcome {
-    match offset.seconds() {
-        60.. => Outcome::Bad(Behind { offset }.into()),
-        0 => Outcome::Good("that of the cluster, to half a minute".to_owned()),
-        _ => Outcome::Good(format!("{offset}, which does no harm")),
-    }
-}
-
-/// Certificates become valid here later than there.
-#[derive(Debug, thiserror::Error)]
-#[error("the clock here is {offset}")]
-struct Behind {
-    offset: Offset,
-}
-
-impl Explain for Behind {
-    fn likely_cause(&self) -> Option<String> {
-        Some("The runner does not keep its clock right, or the cluster does not.".to_owned())
-    }
-
-    fn what_to_do(&self) -> String {
-        "Set the clock of the runner, by NTP: fresh certificates are not valid yet by it.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Network
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-clocks-differ"
-    }
-}
-
-/// The cluster does not know the join method.
-#[derive(Debug, thiserror::Error)]
-#[error("the cluster is Teleport {version}, which cannot join by an ID token of Bitbucket")]
-struct TooOld {
-    version: String,
-}
-
-impl Explain for TooOld {
-    fn what_to_do(&self) -> String {
-        "Update the cluster to 17.0.2 or newer.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Refused
-    }
-
-    fn anchor(&self) -> &'static str {
-        "no-way-to-join"
-    }
-}
-
 /// The part that needs the network.
 struct Visit<'a> {
     examination: &'a Examination,
@@ -185,32 +107,34 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    async fn all(&self, report: &mut Report) -> Result<(), Unusable> {
+    /// The whole way. What the cluster's clock shows, as far as that is known then.
+    async fn all(&self, report: &mut Report) -> Result<Offset, Unusable> {
         let skipped = |why: &str| Outcome::Skipped(why.to_owned());
         if !self.goes(report).await? {
             for step in [&TLS, &CLUSTER, &JOIN, &AUTH, &NODES] {
                 report.tell(step, skipped("not tried: there is no connection"))?;
             }
-            return Ok(());
+            return Ok(Offset::default());
         }
         let Some(http) = self.web(report).await? else {
             for step in [&CLUSTER, &JOIN, &AUTH, &NODES] {
                 report.tell(step, skipped("not tried: there is no TLS connection"))?;
             }
-            return Ok(());
+            return Ok(Offset::default());
         };
         let Some(cluster) = self.cluster(http, report).await? else {
             for step in [&JOIN, &AUTH, &NODES] {
                 report.tell(step, skipped("not tried: this is not known to be a cluster"))?;
             }
-            return Ok(());
+            return Ok(Offset::default());
         };
         report.tell(&CLOCK, clock(cluster.clock))?;
         self.balancer(&cluster, report).await?;
         self.join(report).await?;
         report.tell(&REST, skipped("cannot be tried without joining; where there is no join service, it is used"))?;
         self.auth(&cluster, report).await?;
-        self.nodes(&cluster, report).await
+        self.nodes(&cluster, report).await?;
+        Ok(cluster.clock)
     }
 
     /// For one step.
@@ -280,21 +204,23 @@ impl Visit<'_> {
     async fn web(&self, report: &mut Report) -> Result<Option<Http>, Unusable> {
         let (began, deadline) = self.step();
         let (outcome, http) = match self.network.look(&self.examination.proxy, deadline).await {
-            Ok((http, seen)) => (Outcome::Good(self.described(&seen)), Some(http)),
+            Ok((http, seen)) => (Outcome::Good(self.told(&seen)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
         report.tell_timed(&TLS, began, outcome)?;
         Ok(http)
     }
 
-    fn described(&self, Seen { version, shown }: &Seen) -> String {
+    fn told(&self, Seen { version, shown }: &Seen) -> String {
         let Some(leaf) = shown.leaf() else { return version.clone() };
         let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
             ..2 => rough(left).to_string(),
             days => format!("{days} days"),
         };
-        let names = foreign(&leaf.names().join(", "));
+        let mut names = leaf.names();
+        names.dedup();
+        let names = foreign(&names.join(", "));
         format!("{version}, a certificate for {names}, signed by {}, valid for {left}", shown.signer())
     }
 
@@ -306,7 +232,7 @@ impl Visit<'_> {
             Ok(cluster) if cluster.is_too_old() => {
                 (Outcome::Bad(TooOld { version: cluster.version.clone() }.into()), Some(cluster))
             }
-            Ok(cluster) => (Outcome::Good(cluster_described(&cluster)), Some(cluster)),
+            Ok(cluster) => (Outcome::Good(described(&cluster)), Some(cluster)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
         report.tell_timed(&CLUSTER, began, outcome)?;
