@@ -27,17 +27,60 @@ fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The anchors in the sources: what stands in quotes inside of each `fn anchor`.
+/// The anchors in the sources.
 fn anchors() -> BTreeSet<String> {
-    let mut anchors = BTreeSet::new();
-    for path in files(&project("src"), ".rs") {
-        let source = read(&path);
-        for function in source.split("fn anchor(&self) -> &'static str {").skip(1) {
-            let body = function.split_once("\n    }").unwrap_or_else(|| panic!("{}", path.display())).0;
-            anchors.extend(body.split('"').skip(1).step_by(2).map(str::to_owned));
+    files(&project("src"), ".rs").iter().flat_map(|path| anchors_in(&read(path))).collect()
+}
+
+/// The anchors in a source: what stands in quotes inside of each `fn anchor`.
+fn anchors_in(source: &str) -> BTreeSet<String> {
+    let functions = source.split("fn anchor(&self) -> &'static str {").skip(1);
+    let bodies = functions.map(|function| function.split_once("\n    }").unwrap().0);
+    bodies.flat_map(|body| body.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
+}
+
+/// What the explained errors of a source say, with `…` for what differs.
+fn messages(source: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    for name in source.split("impl Explain for ").skip(1).filter_map(|rest| rest.split_once([' ', '<'])).map(|(n, _)| n)
+    {
+        // The attribute of a struct stands above it, those of an enum in it.
+        let (of_enum, of_struct) = (format!("enum {name} {{"), format!("struct {name}"));
+        let block = match source.split_once(&of_enum) {
+            Some((_, rest)) => rest.split_once("\n}").unwrap().0,
+            None => source.split_once(&of_struct).unwrap_or_else(|| panic!("{name}")).0.rsplit_once("\n\n").unwrap().1,
+        };
+        for attribute in block.split("#[error(").skip(1) {
+            let attribute = attribute.trim_start();
+            if let Some(literal) = attribute.strip_prefix('"') {
+                messages.push(message(literal));
+            } else {
+                assert!(attribute.starts_with("transparent"), "{name}: {attribute}");
+            }
         }
     }
-    anchors
+    messages
+}
+
+/// The text of a literal, after its opening quote.
+fn message(literal: &str) -> String {
+    let (mut text, mut depth, mut chars) = (String::new(), 0, literal.chars().peekable());
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            // A line that goes on in the next one.
+            '\\' if chars.peek() == Some(&'\n') => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+            '\\' => text.extend(chars.next()),
+            '{' => depth += 1,
+            '}' => {
+                depth -= 1;
+                text.push('…');
+            }
+            c if depth == 0 => text.push(c),
+            _ => {}
+        }
+    }
+    text
 }
 
 /// What GitHub and Bitbucket make of a heading.
@@ -96,6 +139,28 @@ fn each_error_has_its_section_and_each_section_its_error() {
         assert!(!quotes(text).is_empty(), "{anchor} quotes no error");
         assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
     }
+}
+
+/// Also those that no test provokes.
+#[test]
+fn each_variant_of_each_error_is_quoted() {
+    let sections = sections(&parts().0);
+    let (mut checked, mut missing) = (0, Vec::new());
+    for path in files(&project("src"), ".rs") {
+        let source = read(&path);
+        let anchors = anchors_in(&source);
+        let quotes: Vec<_> = anchors.iter().flat_map(|anchor| quotes(&sections[anchor])).collect();
+        // One that is nothing but its parts could be anything.
+        for message in messages(&source).iter().filter(|message| message.as_str() != "…") {
+            // The page may have the words for which the code has an expression.
+            if !quotes.iter().any(|quote| fits(quote, message) || fits(message, quote)) {
+                missing.push(format!("{}: {message}", path.display()));
+            }
+            checked += 1;
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(checked > 60, "{checked}");
 }
 
 #[test]
