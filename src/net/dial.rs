@@ -42,8 +42,8 @@ async fn lookup(addr: &ProxyAddr) -> Result<Vec<SocketAddr>, Error> {
     if found.is_empty() { Err(unresolved("it has no address".to_owned())) } else { Ok(found) }
 }
 
-/// What each of these addresses says to a connection, and after how long. Where one answers, the others get as much time
-/// as they would in a [`connect`], and a second more.
+/// What each of these addresses says to a connection, and after how long. Where one answers, the others get as much
+/// time as they would in a [`connect`], and a second more.
 pub async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, io::Result<Duration>)> {
     let mut racing = JoinSet::new();
     for address in addresses.iter().copied() {

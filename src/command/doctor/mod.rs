@@ -1,5 +1,5 @@
-//! `doctor`: walks the way of a join step by step, without joining, and says what it finds. What a person runs first when
-//! a pipeline is red.
+//! `doctor`: walks the way of a join step by step, without joining, and says what it finds. What a person runs first
+//! when a pipeline is red.
 //!
 //! Nothing is asked of the cluster that needs a secret, changes something or is audited: discovery, handshakes, and a
 //! call of a method that does not exist. What is printed can be pasted into a ticket: addresses and names, never the ID
@@ -277,7 +277,8 @@ impl Visit<'_> {
         report.tell_timed(&JOIN, began, outcome)
     }
 
-    /// Whether the Auth Service answers. Who it is can be known only after a join; that it is one of Teleport can be seen.
+    /// Whether the Auth Service answers. Who it is can be known only after a join; that it is one of Teleport can be
+    /// seen.
     async fn auth(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
         let place = Place { network: self.network, proxy: &self.examination.proxy, cluster };
         let (sni, trust) = (cluster.name.auth_sni(), Trust::inside());
