@@ -95,7 +95,7 @@ impl Explain for Error {
         Some(
             match self {
                 Self::Unreached { source, .. } => match &**source {
-                    net::Error::Untrusted { .. } => return source.likely_cause(),
+                    net::Error::Untrusted { .. } => "It has a certificate of the company's own authority.",
                     net::Error::NotTls { .. } => "It does not speak TLS itself: https:// is for proxies that do.",
                     _ => "The URL is misspelt, or that proxy serves another network than this runner's.",
                 },
@@ -137,7 +137,7 @@ impl Explain for Error {
                 "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25."
             }
             Self::Credentials { given: false, .. } => {
-                "Write them into the URL, and keep that in a secured variable: http://user:password@host:port."
+                "Write them into the URL, in front of the host, `user:password@`, and keep that in a secured variable."
             }
             Self::SignIn { .. } => "Ask whoever runs that proxy for a way in by Basic, or by the runner's address.",
             Self::Refused { .. } => {
