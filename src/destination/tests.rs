@@ -642,3 +642,24 @@ fn contents_never_show() {
     let file = File::private("key", "canary");
     assert_eq!(format!("{file:?}"), r#"File { name: "key", mode: Private, .. }"#);
 }
+
+#[test]
+fn what_only_some_runs_write_does_not_outlive_its_run() {
+    for foreign in [Foreign::Refuse, Foreign::Leave] {
+        let work = Work::new();
+        let file = work.path("tbot-user").join("network.json");
+        let run = |kept: bool| {
+            let mut files = set("a");
+            files.extend(kept.then(|| File::private("network.json", "{}")));
+            work.check_as(foreign, None).unwrap().write(files, soon()).unwrap();
+            assert_eq!(file.exists(), kept);
+        };
+        run(true);
+        run(false);
+        run(true);
+        fs::write(&file, "changed").unwrap();
+        // Somebody else's, where others may have files.
+        work.check_as(foreign, None).unwrap().write(set("a"), soon()).unwrap();
+        assert_eq!(file.exists(), foreign == Foreign::Leave);
+    }
+}

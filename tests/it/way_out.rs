@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
-use testcluster::{Builder, Gateway, GatewayKind, Manner, Testcluster};
+use testcluster::{Builder, Gateway, GatewayKind, LoadBalancer, Manner, Testcluster};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
@@ -61,6 +61,16 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
             assert!(!step.dir().join("tbot-user").exists());
         }
     }
+}
+
+/// Two kinds of TLS, and WebSocket, inside of what the gateway opens; ssh needs the authority as well.
+#[test]
+fn a_load_balancer_behind_the_gateway() {
+    let cluster = hidden().in_front(LoadBalancer::default()).start();
+    let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url());
+    step.pipe().ok();
+    hello(&rest(step), &cluster);
 }
 
 /// What was not kept, the environment says.

@@ -136,6 +136,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -151,5 +153,65 @@ mod tests {
         let header = basic(&proxy.credentials.unwrap()).unwrap();
         assert_eq!(header, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+
+    /// Both ends in memory: what the proxy says, in one piece, and what comes of it.
+    async fn ask_one_that_says(says: &[u8]) -> Result<Stream, Error> {
+        let (near, mut far) = tokio::io::duplex(1 << 17);
+        let proxy = Proxy::parse("HTTPS_PROXY", "http://p").unwrap();
+        let target = "p.example:443".parse().unwrap();
+        let asking = ask(Box::new(near), &proxy, &target);
+        let answering = async {
+            let mut question = Vec::new();
+            while !question.ends_with(b"\r\n\r\n") {
+                question.push(far.read_u8().await.unwrap());
+            }
+            far.write_all(says).await.unwrap();
+            let mut echo = [0; 5];
+            // Nobody speaks where the way is not open, and half an answer ends there.
+            let is_whole = says.windows(4).any(|end| end == b"\r\n\r\n");
+            if is_whole && far.read_exact(&mut echo).await.is_ok() {
+                far.write_all(&echo).await.unwrap();
+            }
+            drop(far);
+            question
+        };
+        let speaking = async {
+            let mut stream = asking.await?;
+            stream.write_all(b"hello").await.unwrap();
+            Ok(stream)
+        };
+        let (stream, question) = tokio::join!(speaking, answering);
+        assert!(question.starts_with(b"CONNECT p.example:443 HTTP/1.1\r\nhost: p.example:443\r\n"), "{question:?}");
+        stream
+    }
+
+    #[tokio::test]
+    async fn what_comes_right_behind_the_answer_is_kept() {
+        let long = "x".repeat(70_000);
+        for behind in ["", "more", &long] {
+            for head in ["HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 200 Connection established\r\nContent-Length: 3\r\n\r\n"]
+            {
+                let mut stream = ask_one_that_says(format!("{head}{behind}").as_bytes()).await.unwrap();
+                let mut heard = Vec::new();
+                stream.read_to_end(&mut heard).await.unwrap();
+                assert!(heard == format!("{behind}hello").into_bytes(), "{head:?}, {} bytes", heard.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_200_opens_the_way() {
+        for status in [201, 204, 302, 400, 404, 511] {
+            let head = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n");
+            let error = ask_one_that_says(head.as_bytes()).await.err().unwrap();
+            assert!(error.to_string().ends_with(&format!("({status})")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_no_nonsense() {
+        let error = ask_one_that_says(b"HTTP/1.1 200 Conn").await.err().unwrap();
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
     }
 }
