@@ -94,7 +94,7 @@ fn what_is_not_ours_or_was_changed_stays_and_is_named() {
 fn a_checkout_as_destination_keeps_what_has_our_names() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
-    for name in [".gitignore", "network.json", "src.c"] {
+    for name in [".gitignore", "src.c", "teleport-database-ca.crt"] {
         fs::write(step.dir().join(name), "mine\n").unwrap();
     }
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
@@ -104,7 +104,7 @@ fn a_checkout_as_destination_keeps_what_has_our_names() {
     let mut left: Vec<_> =
         fs::read_dir(step.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!(left, [".gitignore", "network.json", "src.c"]);
+    assert_eq!(left, [".gitignore", "src.c", "teleport-database-ca.crt"]);
 }
 
 #[test]

@@ -13,10 +13,11 @@ use crate::machine::{pipe_with, strace};
 use crate::step::Step;
 
 /// All files, in the order in which they take their places.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     ".gitignore",
     ".teleport-pipe.sha256",
     "teleport-pipe",
+    "network.json",
     "teleport-host-ca.crt",
     "teleport-user-ca.crt",
     "known_hosts",

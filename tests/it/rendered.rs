@@ -62,7 +62,10 @@ fn every_file() {
     expect_file!["golden/rendered/cluster.known_hosts"].assert_eq(&text("example.teleport.sh.known_hosts"));
     expect_file!["golden/rendered/ssh_config"].assert_eq(&text("ssh_config"));
     expect_file!["golden/rendered/cluster.ssh_config"].assert_eq(&text("example.teleport.sh.ssh_config"));
-    assert_eq!(names.len(), 14, "{names:?}");
+    // The authority of the cluster's web certificate, and nothing else.
+    let ca = fs::read_to_string(cluster.web_ca_file()).unwrap().replace('\n', "\\n");
+    assert_eq!(text("network.json"), format!("{{\n  \"ca\": \"{ca}\"\n}}\n"));
+    assert_eq!(names.len(), 15, "{names:?}");
 }
 
 #[test]
