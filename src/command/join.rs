@@ -68,9 +68,6 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     // With separate ports ssh goes to one that no balancer for the web stands in front of.
     let upgrade = cluster.tls_routing && network.upgrades();
     let now = cluster.clock.there(run.now);
-    let (way_out, authorities) = (Some(settings.way_out.clone()), Some(authorities));
-    let kept = NetworkFile { way_out, authorities, clock: cluster.clock };
-    files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing, upgrade);
     files.extend(output::files(&credentials, &paths)?);
     let count = files.len();
