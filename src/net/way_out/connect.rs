@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::pin::pin;
 
 use base64ct::{Base64, Encoding as _};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, USER_AGENT};
@@ -59,7 +59,7 @@ fn broken_by(proxy: &Proxy, error: &dyn std::error::Error) -> Error {
     Error::Broken { proxy: proxy.to_string(), reason: foreign(&error.to_string()) }
 }
 
-fn request(proxy: &Proxy, target: &ProxyAddr) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+fn request(proxy: &Proxy, target: &ProxyAddr) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let target = target.to_string();
     let mut request = Request::connect(target.as_str())
         .header(HOST, &target)
@@ -67,7 +67,8 @@ fn request(proxy: &Proxy, target: &ProxyAddr) -> Result<Request<Empty<Bytes>>, h
     if let Some(credentials) = &proxy.credentials {
         request = request.header(PROXY_AUTHORIZATION, basic(credentials)?);
     }
-    request.body(Empty::new())
+    // The kind of body that plain web calls have: hyper is compiled anew for each.
+    request.body(Full::default())
 }
 
 fn basic(Credentials { user, password }: &Credentials) -> Result<HeaderValue, hyper::http::Error> {
@@ -87,10 +88,7 @@ struct Answer {
     words: String,
 }
 
-async fn exchange(
-    mut sender: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-) -> Result<Answer, hyper::Error> {
+async fn exchange(mut sender: SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
     let answer = sender.send_request(request).await?;
     let status = answer.status().as_u16();
     let offers = answer.headers().get_all(PROXY_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
