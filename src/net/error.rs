@@ -366,9 +366,6 @@ impl Explain for Error {
                 "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
                  (--timeout); if it does not answer, ask whoever runs the cluster."
             }
-            Self::EndsTls { .. } => {
-                "Let it pass TLS through to the proxy (layer 4), or reach the proxy without it."
-            }
             Self::NotOfCluster { .. } => {
                 "Run teleport-pipe again in this step. If that does not help, see where the address leads."
             }
@@ -385,7 +382,7 @@ impl Explain for Error {
                 "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface."
             }
             Self::OldTls { .. } => "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
-            Self::NoAlpn { .. } => {
+            Self::NoAlpn { .. } | Self::EndsTls { .. } => {
                 "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
                  TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address."
             }

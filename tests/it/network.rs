@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use testcluster::{Exchange, Fault, JoinService, Point, Testcluster, Trouble, Weather};
+use testcluster::{BalancerAlpn, Exchange, Fault, JoinService, LoadBalancer, Point, Testcluster, Trouble, Weather};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
@@ -50,6 +50,9 @@ pub(crate) fn final_ones() -> Vec<Failure> {
         // Alerts of TLS: what a server says that knows only old versions, or other ciphers.
         Failure::new("tls-too-old", 5).with(|step, _| stranger(step, "\x15\x03\x01\0\x02\x02\x46")),
         Failure::new("tls-without-common-cipher", 5).with(|step, _| stranger(step, "\x15\x03\x03\0\x02\x02\x28")),
+        Failure::new("tls-ends-before-the-cluster", 5)
+            .at(Testcluster::builder().in_front(LoadBalancer::new().alpn(BalancerAlpn::H2As464)))
+            .env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "no"),
         faulty("not-a-teleport-proxy", 5, Fault::FindHtml),
         faulty("not-a-teleport-proxy-but-nginx", 5, Fault::FindNginx404),
         faulty("not-a-teleport-proxy-but-a-portal", 5, Fault::FindRedirect),
