@@ -2,7 +2,7 @@
 //! so takes the protocol names (ALPN) away (teleport-join.md 3.3, teleport-ssh-proxy.md 3).
 
 use base64ct::{Base64, Encoding as _};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::header::{
@@ -95,7 +95,7 @@ async fn ask(stream: Stream, addr: &str, protocol: &'static str) -> Result<Strea
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key)
         .header(SEC_WEBSOCKET_PROTOCOL, protocol)
-        .body(Empty::<Bytes>::new())
+        .body(Full::<Bytes>::default())
         .map_err(|error| super::error::broken(addr, &error))?;
     let response = sender.send_request(request).await.map_err(broken)?;
     check(&response, addr, &key, protocol)?;
