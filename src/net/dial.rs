@@ -19,6 +19,10 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// (teleport-ssh-proxy.md 1.3). HTTP/2's own pings would be taken for an attack.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Where nothing comes back for this long, neither to what was sent nor to a probe, the network is gone. By itself the
+/// system would wait for five minutes, and for a quarter of an hour where something was sent. In milliseconds.
+const SILENCE: u32 = 120_000;
+
 /// A connection to one of the proxy's addresses.
 ///
 /// # Errors
@@ -108,12 +112,24 @@ fn tuned(stream: TcpStream) -> TcpStream {
     let _ = sockopt::set_socket_keepalive(&stream, true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
     let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE);
+    let _ = sockopt::set_tcp_user_timeout(&stream, SILENCE);
     stream
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_that_is_gone_is_noticed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy: ProxyAddr = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(connect(&proxy, Deadline::after(Duration::from_secs(30)))).unwrap();
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), SILENCE);
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(30));
+    }
 
     #[test]
     fn families_take_turns() {
