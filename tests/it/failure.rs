@@ -85,7 +85,9 @@ pub(crate) fn report(step: &Step, said: &Said) -> String {
         let found = line.starts_with("discover ") && (line.contains(": cluster ") || line.contains("(debug)"));
         // Whether the resolver knows that it will not know depends on the machine.
         let resolving = line.contains("does not resolve") && line.contains("; trying again");
-        if !found && !resolving && line != last {
+        // The join waits for discovery, and the pauses of discovery are random.
+        let waiting = line.contains("(waiting for discovery); trying again");
+        if !found && !resolving && !waiting && line != last {
             report += &format!("{line}\n");
             last = line;
         }

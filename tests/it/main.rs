@@ -31,5 +31,6 @@ mod rendered;
 mod rotation;
 mod said;
 mod secrets;
+mod ssh_weather;
 mod step;
 mod way_out;

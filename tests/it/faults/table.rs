@@ -15,7 +15,8 @@ nothing is asked sooner than a server wants (`Retry-After`).
 
 `point` is what is going on when it happens. *Before* is when the request has arrived and nothing was done about it,
 *after* is when that was done and the answer is due. `exit` is the exit status, `joins` how often the cluster joined the
-bot: an ID token may be used again, and a join whose answer was lost is asked for again.
+bot: an ID token may be used again, and a join whose answer was lost is asked for again. A `-` is where the join goes on
+beside what fails, and how far it gets is chance. Where nobody answers, ever, TIMEOUT was 12 s, else 60 s.
 
 `UPDATE_EXPECT=1 cargo test --test it faults::` writes it anew.
 

@@ -1,0 +1,253 @@
+//! The weather over a session of ssh: the connection to the proxy ends, breaks, or goes silent in the middle of it.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testcluster::{Builder, Code, Exchange, Point, Testcluster, Trouble, Weather};
+
+use crate::machine::not_run;
+use crate::step::{Said, Step};
+
+/// More than anything here takes on a machine that works.
+const GENEROUS: Duration = Duration::from_secs(60);
+
+fn ready(cluster: Builder) -> (Testcluster, Step) {
+    let cluster = cluster.start();
+    let step = Step::of(&cluster);
+    step.pipe().ok();
+    (cluster, step)
+}
+
+/// ssh with a remote `cat`.
+struct Session {
+    ssh: Child,
+    to: ChildStdin,
+    from: ChildStdout,
+}
+
+impl Session {
+    fn open(step: &Step, cluster: &Testcluster) -> Self {
+        let mut command = step.command("ssh", &["-F", "tbot-user/ssh_config", &Step::node(cluster), "cat"]);
+        let mut ssh = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (to, from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
+        let mut session = Self { ssh, to, from };
+        session.echo(b"hello");
+        session
+    }
+
+    fn echo(&mut self, bytes: &[u8]) {
+        self.to.write_all(bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        self.from.read_exact(&mut back).unwrap();
+        assert_eq!(back, bytes);
+    }
+
+    /// It ends by itself, within a time that is generous; what our program said.
+    fn ends(mut self) -> (Option<i32>, Vec<String>) {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.ssh.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < GENEROUS, "ssh is still there");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let mut said = String::new();
+        self.ssh.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), ours(&said))
+    }
+
+    /// Its input ends, and all is well.
+    fn end(self) {
+        let Self { mut ssh, to, .. } = self;
+        drop(to);
+        assert!(ssh.wait().unwrap().success());
+    }
+}
+
+/// The lines of our program among those of ssh.
+fn ours(said: &str) -> Vec<String> {
+    said.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {
+    let (cluster, step) = ready(Testcluster::builder());
+    let mut session = Session::open(&step, &cluster);
+    cluster.disturb_sessions(Trouble::GoAway);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(300));
+        session.echo(&[7; 100_000]);
+    }
+    session.end();
+}
+
+#[test]
+fn a_session_outlives_a_while_of_silence() {
+    let (cluster, step) = ready(Testcluster::builder());
+    let mut session = Session::open(&step, &cluster);
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_secs(5));
+        session.echo(b"still there?");
+    }
+    session.end();
+}
+
+/// The proxy dies: ssh ends with its own status, and there is one line that says why.
+#[test]
+fn a_session_whose_proxy_dies_ends_with_one_line() {
+    for trouble in [Trouble::Close, Trouble::Reset] {
+        let (cluster, step) = ready(Testcluster::builder());
+        let session = Session::open(&step, &cluster);
+        cluster.disturb_sessions(trouble);
+        let (status, said) = session.ends();
+        assert_eq!(status, Some(255), "{trouble:?}: {said:?}");
+        let [line] = &said[..] else { panic!("{trouble:?}: {said:?}") };
+        assert!(line.contains("broke (") && line.contains("Run the "), "{trouble:?}: {line}");
+    }
+}
+
+/// The network is cut: nothing comes any more, not even an end. ssh's own user gives up, and nothing stays behind.
+#[test]
+fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
+    let (cluster, step) = ready(Testcluster::builder());
+    let mut session = Session::open(&step, &cluster);
+    cluster.disturb_sessions(Trouble::Cut);
+    session.to.write_all(b"lost").unwrap();
+    session.ssh.kill().unwrap();
+    session.ssh.wait().unwrap();
+    let binary = step.output("teleport-pipe").canonicalize().unwrap();
+    let is_left = || {
+        let mut processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.any(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary))
+    };
+    let began = Instant::now();
+    while is_left() {
+        assert!(began.elapsed() < GENEROUS, "a process is left");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// There is no way to the node, for each reason of the network and of the proxy.
+#[test]
+fn no_way_to_the_node_is_said_in_one_line() {
+    for (trouble, words) in [
+        (Trouble::Close, "broke ("),
+        (Trouble::Reset, "broke ("),
+        (Trouble::ResetStream, "broke ("),
+        (Trouble::Page(502), "answered HTTP 502 where gRPC was expected"),
+        (Trouble::Status(Code::Unavailable, None), "no connection to node node:"),
+        (Trouble::Status(Code::PermissionDenied, None), "the proxy refused a connection to node node:"),
+        (Trouble::Status(Code::ResourceExhausted, None), "Run fewer connections at once"),
+        (Trouble::Stall, "no answer from node:"),
+    ] {
+        let weather = Weather { point: Point::Before(Exchange::Dial), trouble, once: false };
+        let (cluster, step) = ready(Testcluster::builder().weather(weather));
+        let began = Instant::now();
+        let said = step.ssh(&[&Step::node(&cluster), "true"]);
+        assert!(began.elapsed() < GENEROUS, "{trouble:?}: {:?}", began.elapsed());
+        assert_eq!(said.status, Some(255), "{trouble:?}: {}", said.stderr);
+        let lines = ours(&said.stderr);
+        let [line] = &lines[..] else { panic!("{trouble:?}: {}", said.stderr) };
+        assert!(line.contains(words), "{trouble:?}: {line}");
+    }
+}
+
+/// Whether a program is there; without it a test says what is missing and is counted as skipped.
+fn has(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    there || not_run::<()>(&format!("no {program} (apt-get install {program})")).is_some()
+}
+
+/// Some megabytes in a few hundred files.
+fn tree(at: &Path) {
+    for number in 0..300_usize {
+        let directory = at.join(format!("d{}", number % 7));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(number.to_string()), format!("{number} ").repeat(number * 10)).unwrap();
+    }
+}
+
+#[track_caller]
+fn same(step: &Step, one: &Path, other: &Path) {
+    step.run("diff", &["-r", one.to_str().unwrap(), other.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn rsync_goes_both_ways() {
+    if !has("rsync") {
+        return;
+    }
+    let (cluster, step) = ready(Testcluster::builder());
+    let there = tempfile::tempdir().unwrap();
+    let (here, back) = (step.dir().join("tree"), step.dir().join("back"));
+    tree(&here);
+    let remote = format!("{}:{}/", Step::node(&cluster), there.path().display());
+    let rsync = |from: &str, to: &str| -> Said {
+        step.run("rsync", &["-a", "--delete", "-e", "ssh -F ./tbot-user/ssh_config", from, to])
+    };
+    rsync("./tree/", &remote).ok();
+    same(&step, &here, there.path());
+    // Only what has changed goes the second time.
+    fs::write(here.join("d0/0"), "other\n").unwrap();
+    rsync("./tree/", &remote).ok();
+    rsync(&remote, "./back/").ok();
+    same(&step, &here, &back);
+}
+
+#[test]
+fn git_pushes_and_clones() {
+    if !has("git") {
+        return;
+    }
+    let (cluster, step) = ready(Testcluster::builder());
+    let config = step.output("ssh_config");
+    let step = step
+        .env("GIT_SSH_COMMAND", &format!("ssh -F {}", config.display()))
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    let there = tempfile::tempdir().unwrap();
+    let git = |args: &[&str]| step.run("git", args).ok();
+    let bare = there.path().join("app.git");
+    git(&["init", "-q", "--bare", "-b", "main", bare.to_str().unwrap()]);
+    let remote = format!("{}:{}", Step::node(&cluster), bare.display());
+    tree(&step.dir().join("app"));
+    git(&["init", "-q", "-b", "main", "app"]);
+    git(&["-C", "app", "add", "."]);
+    git(&["-C", "app", "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "one"]);
+    git(&["-C", "app", "push", "-q", &remote, "main"]);
+    git(&["clone", "-q", &remote, "again"]);
+    fs::remove_dir_all(step.dir().join("app/.git")).unwrap();
+    fs::remove_dir_all(step.dir().join("again/.git")).unwrap();
+    same(&step, &step.dir().join("app"), &step.dir().join("again"));
+}
+
+#[test]
+#[ignore = "a gigabyte takes long: benches/gigabyte"]
+fn a_gigabyte_in_both_directions() {
+    const PIECE: usize = 1 << 20;
+    let (cluster, step) = ready(Testcluster::builder());
+    let mut command = step.command("ssh", &["-F", "tbot-user/ssh_config", &Step::node(&cluster), "cat"]);
+    let mut ssh = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
+    // Any bytes, no piece like another.
+    let piece = |number: u64| {
+        let words = (0..PIECE as u64 / 8).map(move |at| (number << 32 | at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || (0..1024).for_each(|number| to.write_all(&piece(number)).unwrap()));
+        let mut back = vec![0; PIECE];
+        for number in 0..1024 {
+            from.read_exact(&mut back).unwrap();
+            assert!(back == piece(number), "piece {number}");
+        }
+        assert_eq!(from.read(&mut back).unwrap(), 0);
+    });
+    assert!(ssh.wait().unwrap().success());
+    println!("1 GiB there and back in {:?}", began.elapsed());
+}
