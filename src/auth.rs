@@ -21,7 +21,7 @@ use crate::net::grpc::{Channel, broken, code_name, passes, wish};
 use crate::net::network::{Door, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Awaited, Deadline, RetryAfter, Transient};
+use crate::retry::{Again, Awaited, Deadline, RetryAfter, Transient};
 use crate::settings::ProxyAddr;
 use crate::{keys, net};
 
@@ -111,12 +111,13 @@ impl Auth {
     /// The certificate authorities of a type (`host`, `user`): the root cluster's and those of trusted clusters.
     ///
     /// # Errors
-    /// The call fails.
-    pub async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
+    /// The call fails, or there is none.
+    pub async fn authorities(&self, kind: &'static str) -> Result<Vec<CertAuthorityV2>, Error> {
         let request = GetCertAuthoritiesRequest { r#type: kind.to_owned() };
         let mut client = TrustServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GetCertAuthorities", client.get_cert_authorities(request)).await?;
-        Ok(answer.cert_authorities_v2)
+        let list = answer.cert_authorities_v2;
+        if list.is_empty() { Err(Error::NoAuthorities { kind }) } else { Ok(list) }
     }
 
     /// User certificates that hold `roles` by impersonation. The server cuts `expires` silently; what comes back says.
@@ -224,6 +225,12 @@ pub enum Error {
         /// As it was asked for.
         cluster: ClusterName,
     },
+    /// A list of authorities that cannot be empty is.
+    #[error("the cluster names no {kind} CA at all")]
+    NoAuthorities {
+        /// Host or user.
+        kind: &'static str,
+    },
     /// The bot may impersonate nothing.
     #[error("the bot {bot} has no roles")]
     NoRoles {
@@ -250,12 +257,16 @@ impl Error {
 }
 
 impl Transient for Error {
-    fn is_transient(&self) -> bool {
+    fn again(&self) -> Again {
         match self {
-            Self::Net(error) => error.is_transient(),
+            Self::Net(error) => error.again(),
             // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
-            Self::Refused { code, .. } => passes(*code) || *code == Code::Internal,
-            Self::NoRoles { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => false,
+            Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Again::Often,
+            // Of several Auth Services one may not have heard of it yet.
+            Self::NoRoles { .. } | Self::NoAuthorities { .. } => Again::Once,
+            Self::Refused { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => {
+                Again::Never
+            }
         }
     }
 
@@ -263,7 +274,7 @@ impl Transient for Error {
         match self {
             Self::Net(error) => error.retry_after(),
             Self::Refused { retry_after, .. } => Some(retry_after),
-            Self::NoRoles { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => None,
+            _ => None,
         }
     }
 }
@@ -273,7 +284,7 @@ impl Explain for Error {
         Some(
             match self {
                 Self::Net(error) => return error.likely_cause(),
-                Self::Key(_) => return None,
+                Self::Key(_) | Self::NoAuthorities { .. } => return None,
                 Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
                 Self::UnknownCluster { .. } => "The name is not quite right, or that cluster is not trusted any more.",
                 Self::ClosedCluster { .. } => "No role of the bot has `cluster_labels` that fit that cluster's labels.",
@@ -290,6 +301,9 @@ impl Explain for Error {
         match self {
             Self::Net(error) => return error.what_to_do(),
             Self::Key(error) => return error.what_to_do(),
+            Self::NoAuthorities { .. } => {
+                "Run the step again; if it keeps failing, tell whoever runs the cluster: Teleport itself always names one."
+            }
             Self::NoRoles { .. } => {
                 "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
                  or `spec.roles` of its `kind: bot`."
@@ -321,7 +335,9 @@ impl Explain for Error {
             Self::Key(error) => error.exit(),
             Self::Refused { .. } if self.is_transient() => Exit::Network,
             Self::UnknownCluster { .. } => Exit::BadInput,
-            Self::Refused { .. } | Self::NoRoles { .. } | Self::ClosedCluster { .. } => Exit::Refused,
+            Self::Refused { .. } | Self::NoRoles { .. } | Self::NoAuthorities { .. } | Self::ClosedCluster { .. } => {
+                Exit::Refused
+            }
         }
     }
 
@@ -330,6 +346,7 @@ impl Explain for Error {
             Self::Net(error) => error.anchor(),
             Self::Key(error) => error.anchor(),
             Self::NoRoles { .. } => "the-bot-has-no-roles",
+            Self::NoAuthorities { .. } => "the-certificates-are-not-right",
             Self::UnknownCluster { .. } | Self::ClosedCluster { .. } => "the-certificates-cannot-be-routed",
             Self::Refused { code: Code::NotFound, .. } => "a-role-does-not-exist",
             Self::Refused { .. } => "the-auth-service-refuses",

@@ -54,7 +54,7 @@ impl Deadline {
     }
 
     /// The deadline of an attempt of this stage that begins now.
-    fn attempt(self, stage: &'static str) -> Self {
+    pub fn attempt(self, stage: &'static str) -> Self {
         Self { at: self.at.min(Instant::now() + ATTEMPT), stage: Some(stage) }
     }
 
@@ -90,10 +90,26 @@ pub async fn told<T>(stage: &'static str, what: impl fmt::Display, future: impl 
     }
 }
 
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It is the answer.
+    Never,
+    /// It looks final, but one bad server of several shows it, too.
+    Once,
+    /// It may be gone the next time, or the time after that.
+    Often,
+}
+
 /// Errors that may be gone the next time.
 pub trait Transient: std::error::Error {
     /// Whether trying again can help.
-    fn is_transient(&self) -> bool;
+    fn again(&self) -> Again;
+
+    /// Whether it is a matter of time.
+    fn is_transient(&self) -> bool {
+        self.again() == Again::Often
+    }
 
     /// Where the error keeps what the server said about when to come back.
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -158,7 +174,7 @@ impl Policy {
     }
 }
 
-/// Tries up to seven times, with growing pauses, as long as the error is transient and the deadline leaves time for the
+/// Tries up to seven times, with growing pauses, as long as the error allows it and the deadline leaves time for the
 /// pause. Each attempt is handed a deadline of its own. `stage` names the line of the log.
 ///
 /// # Errors
@@ -169,10 +185,17 @@ pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut(Deadline) -> F,
 ) -> Result<T, E> {
     let mut failures = 0;
+    let mut once_more = true;
     loop {
         let mut error = match attempt(deadline.attempt(stage)).await {
-            Err(error) if error.is_transient() => error,
-            done => return done,
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        // What looks final is not worth a line while there is hope.
+        let level = match error.again() {
+            Again::Often => log::Level::Info,
+            Again::Once if std::mem::take(&mut once_more) => log::Level::Debug,
+            Again::Once | Again::Never => return Err(error),
         };
         failures += 1;
         let wish = error.retry_after();
@@ -183,7 +206,7 @@ pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
         // An attempt without time would only replace the error that says something by one that does not.
         match POLICY.pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) {
             Some(pause) => {
-                log::info!(target: stage, "{error}; trying again in {} ms", pause.as_millis());
+                log::log!(target: stage, level, "{error}; trying again in {} ms", pause.as_millis());
                 tokio::time::sleep(pause).await;
             }
             None => return Err(error),

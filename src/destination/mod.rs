@@ -133,6 +133,9 @@ impl Destination {
         let (dir, made) = self.locked(deadline)?;
         let contents = self.look(&dir)?;
         files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
+        let mut record = Record::read(&dir);
+        record.retain_unchanged(&dir);
+        self.expect_no_others(&dir, &record, &files)?;
         // The directory has its owner by now, declared by who made it, or given by us.
         let giving = self.giving(Owner::of(&dir.stat()?));
         let ours_alone = contents.foreign.is_empty();
@@ -143,8 +146,6 @@ impl Destination {
         if ours_alone && (self.foreign == Foreign::Refuse || !dir.has(GITIGNORE)?) {
             dir.replace(&[gitignore()], giving)?;
         }
-        let mut record = Record::read(&dir);
-        record.retain_unchanged(&dir);
         let stale = self.stale(&dir, &record, &files)?;
         record.made = record.made.max(made);
         record.add(&files);
@@ -159,6 +160,16 @@ impl Destination {
         let guessed = self.owner.is_none() && record.made > 0;
         let someone_else = if guessed { self.place.neighbour_other_than(uid) } else { None };
         Ok(Written { uid, guessed, someone_else })
+    }
+
+    /// In a directory that is not ours alone, a file with a name that tbot does not have may be somebody else's.
+    fn expect_no_others(&self, dir: &Directory, record: &Record, files: &[File]) -> Result<(), Error> {
+        let mut wanted = OPTIONAL.into_iter().filter(|name| files.iter().any(|file| file.name == *name));
+        let taken = |name: &&str| dir.has_file(name).is_ok_and(|has| has) && !record.knows(dir, name);
+        match wanted.find(taken).filter(|_| self.foreign == Foreign::Leave) {
+            Some(name) => Err(Error::NotAFile { path: dir.path().join(name), kind: "a file of somebody else" }),
+            None => Ok(()),
+        }
     }
 
     /// What an earlier run wrote, and this one has nothing to say in: it would go on to be believed. In a directory that

@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::error::{Exit, Explain, nested};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes, wish};
-use crate::retry::{Awaited, RetryAfter, Transient};
+use crate::retry::{Again, Awaited, RetryAfter, Transient};
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -90,15 +90,16 @@ impl Attempt {
 impl Transient for Attempt {
     /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
     /// (teleport-join.md 8.19).
-    fn is_transient(&self) -> bool {
-        let open = || matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
+    fn again(&self) -> Again {
+        let open = matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
         match self {
-            Self::Net(error) => error.is_transient(),
-            Self::Grpc { code: Code::Unknown | Code::Internal, .. } => open(),
-            Self::Grpc { code, .. } => passes(*code),
-            Self::Rest { status: 429, .. } => true,
-            Self::Rest { status, .. } => *status >= 500 && *status != 501 && open(),
-            Self::Nonsense(_) | Self::Key(_) => false,
+            Self::Net(error) => error.again(),
+            Self::Grpc { code: Code::Unknown | Code::Internal, .. } if open => Again::Often,
+            Self::Grpc { code, .. } if passes(*code) => Again::Often,
+            Self::Rest { status: 429, .. } => Again::Often,
+            Self::Rest { status, .. } if *status >= 500 && *status != 501 && open => Again::Often,
+            Self::Nonsense(_) => Again::Once,
+            Self::Grpc { .. } | Self::Rest { .. } | Self::Key(_) => Again::Never,
         }
     }
 

@@ -15,7 +15,7 @@ use wire::join_service_client::JoinServiceClient;
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Awaited, Deadline, RetryAfter, Transient, retry};
+use crate::retry::{Again, Awaited, Deadline, RetryAfter, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -50,8 +50,8 @@ impl Failed {
 }
 
 impl Transient for Failed {
-    fn is_transient(&self) -> bool {
-        !self.is_absence() && self.attempt.is_transient()
+    fn again(&self) -> Again {
+        if self.is_absence() { Again::Never } else { self.attempt.again() }
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -84,8 +84,10 @@ async fn once(request: &Request<'_>, deadline: Deadline) -> Result<Joined, Faile
         greeted = true;
         let suite = Suite::of_text(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
+        // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
         let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
-        let expires = deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
+        let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
+        stream.deadline = request.deadline.attempt("join");
         let params = bot_params(expires, &key)?;
         stream.say(oidc::init(params, request.id_token)).await;
         // The answer ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::shown::Signer;
 use crate::error::{Exit, Explain, foreign};
-use crate::retry::{Awaited, RetryAfter, Transient};
+use crate::retry::{Again, Awaited, RetryAfter, Transient};
 use crate::settings::ProxyAddr;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
@@ -276,16 +276,20 @@ pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Transient for Error {
-    fn is_transient(&self) -> bool {
+    fn again(&self) -> Again {
+        let passes = |status: u16| status == 429 || (status >= 500 && status != 501);
         match self {
-            // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl); that a name is not known
-            // stays so.
-            Self::Resolve { reason, .. } => reason.contains("emporary") || reason.contains("ry again"),
-            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => true,
-            Self::Status { status, .. } => *status == 429 || (*status >= 500 && *status != 501),
-            Self::NotGrpc { status, .. } => *status == 429 || *status >= 500,
-            Self::WayOut(error) => error.is_transient(),
-            _ => false,
+            // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl).
+            Self::Resolve { reason, .. } if reason.contains("emporary") || reason.contains("ry again") => Again::Often,
+            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => Again::Often,
+            Self::Status { status, .. } | Self::NotGrpc { status, .. } if passes(*status) => Again::Often,
+            Self::WayOut(error) => error.again(),
+            // What a server has understood, and our own file.
+            Self::ClientRefused { .. } | Self::NoAlpn { .. } | Self::NoUpgrade { .. } | Self::CaFile { .. } => {
+                Again::Never
+            }
+            // One of several addresses, or of several servers behind one, may be the wrong one.
+            _ => Again::Once,
         }
     }
 

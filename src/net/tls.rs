@@ -214,17 +214,34 @@ pub async fn handshake<S: super::Io>(
     deadline.bound(awaited, handshake).await
 }
 
+/// Whose certificate it is, somebody else shows it.
+const NO_KEY: &str = "the server does not have its key";
+
+fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+}
+
 /// The failure of a handshake with Auth or the transport service.
 fn explain_cluster(server: &str, error: &std::io::Error, verifier: &Remembering) -> Error {
     let (host, shown) = (server.to_owned(), &verifier.refused());
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
-            if !shown.is_of_teleport() {
-                return Error::EndsTls { host, signer: shown.signer() };
-            }
             let reason = match fault {
+                // Refused after it was accepted.
+                CertificateError::BadSignature if shown.leaf().is_none() => NO_KEY.to_owned(),
+                // The authority is the right one.
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "it is that of another of its servers".to_owned()
+                }
+                _ if !shown.is_of_teleport() => return Error::EndsTls { host, signer: shown.signer() },
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     format!("it is signed by {}", shown.signer())
+                }
+                CertificateError::ExpiredContext { time, not_after } => {
+                    format!("it was valid until {} and here it is {}", at(*not_after), at(*time))
+                }
+                CertificateError::NotValidYetContext { time, not_before } => {
+                    format!("it will be valid from {} on and here it is {}", at(*not_before), at(*time))
                 }
                 fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
             };
@@ -249,12 +266,12 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
     let Some(tls) = tls_error(error) else {
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
-    let at = |time: UnixTime| {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
-        humantime::format_rfc3339_seconds(time).to_string()
-    };
     match tls {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
+            // Refused after it was accepted.
+            CertificateError::BadSignature if shown.leaf().is_none() => {
+                Error::Certificate { host, reason: NO_KEY.to_owned() }
+            }
             // An authority of the same name is another one if its key is.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Error::Untrusted { host, signer: shown.signer() }

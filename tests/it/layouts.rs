@@ -57,7 +57,7 @@ fn separate_ports() {
 /// As far as ALPN has room, and beyond.
 #[test]
 fn names_of_clusters_of_any_length() {
-    for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false)] {
+    for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false), (253, false)] {
         let cluster = works_at(Testcluster::builder().name("n".repeat(length)));
         let through_transport = has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. }));
         assert_eq!(through_transport, !by_alpn, "{length}");

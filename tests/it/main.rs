@@ -28,6 +28,7 @@ mod recipes;
 mod recording;
 mod refusals;
 mod rendered;
+mod resolver;
 mod rotation;
 mod said;
 mod secrets;

@@ -198,7 +198,7 @@ fn file_owner_owns_what_root_writes() {
 #[track_caller]
 fn all_belongs_to(uid: u32, step: &Step) {
     let all = snapshot(&step.dir().join("tbot-user"));
-    assert_eq!(all.len(), 15, "{all:?}");
+    assert_eq!(all.len(), 16, "{all:?}");
     assert!(all.values().all(|(_, owner, _)| *owner == uid), "{all:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Explain};
 use crate::net;
-use crate::retry::Transient;
+use crate::retry::{Again, Transient};
 
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
@@ -81,11 +81,12 @@ pub enum Error {
 }
 
 impl Transient for Error {
-    fn is_transient(&self) -> bool {
+    fn again(&self) -> Again {
         match self {
-            Self::Unreached { source, .. } => source.is_transient(),
-            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => true,
-            Self::NotAProxy { .. } | Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => false,
+            Self::Unreached { source, .. } => source.again(),
+            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Again::Often,
+            Self::NotAProxy { .. } => Again::Once,
+            Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Again::Never,
         }
     }
 }
