@@ -112,12 +112,12 @@ impl Auth {
     ///
     /// # Errors
     /// The call fails, or there is none.
-    pub async fn authorities(&self, kind: &'static str) -> Result<Vec<CertAuthorityV2>, Error> {
+    pub async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
         let request = GetCertAuthoritiesRequest { r#type: kind.to_owned() };
         let mut client = TrustServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GetCertAuthorities", client.get_cert_authorities(request)).await?;
         let list = answer.cert_authorities_v2;
-        if list.is_empty() { Err(Error::NoAuthorities { kind }) } else { Ok(list) }
+        if list.is_empty() { Err(Error::NoAuthorities) } else { Ok(list) }
     }
 
     /// User certificates that hold `roles` by impersonation. The server cuts `expires` silently; what comes back says.
@@ -226,11 +226,8 @@ pub enum Error {
         cluster: ClusterName,
     },
     /// A list of authorities that cannot be empty is.
-    #[error("the cluster names no {kind} CA at all")]
-    NoAuthorities {
-        /// Host or user.
-        kind: &'static str,
-    },
+    #[error("the cluster names no certificate authorities")]
+    NoAuthorities,
     /// The bot may impersonate nothing.
     #[error("the bot {bot} has no roles")]
     NoRoles {
@@ -263,7 +260,7 @@ impl Transient for Error {
             // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
             Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Again::Often,
             // Of several Auth Services one may not have heard of it yet.
-            Self::NoRoles { .. } | Self::NoAuthorities { .. } => Again::Once,
+            Self::NoRoles { .. } | Self::NoAuthorities => Again::Once,
             Self::Refused { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => {
                 Again::Never
             }
@@ -284,7 +281,7 @@ impl Explain for Error {
         Some(
             match self {
                 Self::Net(error) => return error.likely_cause(),
-                Self::Key(_) | Self::NoAuthorities { .. } => return None,
+                Self::Key(_) | Self::NoAuthorities => return None,
                 Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
                 Self::UnknownCluster { .. } => "The name is not quite right, or that cluster is not trusted any more.",
                 Self::ClosedCluster { .. } => "No role of the bot has `cluster_labels` that fit that cluster's labels.",
@@ -301,8 +298,8 @@ impl Explain for Error {
         match self {
             Self::Net(error) => return error.what_to_do(),
             Self::Key(error) => return error.what_to_do(),
-            Self::NoAuthorities { .. } => {
-                "Run the step again; if it keeps failing, tell whoever runs the cluster: Teleport itself always names one."
+            Self::NoAuthorities => {
+                "Run the step again; if it keeps failing, tell whoever runs the cluster: Teleport itself always names some."
             }
             Self::NoRoles { .. } => {
                 "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
@@ -335,7 +332,7 @@ impl Explain for Error {
             Self::Key(error) => error.exit(),
             Self::Refused { .. } if self.is_transient() => Exit::Network,
             Self::UnknownCluster { .. } => Exit::BadInput,
-            Self::Refused { .. } | Self::NoRoles { .. } | Self::NoAuthorities { .. } | Self::ClosedCluster { .. } => {
+            Self::Refused { .. } | Self::NoRoles { .. } | Self::NoAuthorities | Self::ClosedCluster { .. } => {
                 Exit::Refused
             }
         }
@@ -346,7 +343,7 @@ impl Explain for Error {
             Self::Net(error) => error.anchor(),
             Self::Key(error) => error.anchor(),
             Self::NoRoles { .. } => "the-bot-has-no-roles",
-            Self::NoAuthorities { .. } => "the-certificates-are-not-right",
+            Self::NoAuthorities => "the-certificates-are-not-right",
             Self::UnknownCluster { .. } | Self::ClosedCluster { .. } => "the-certificates-cannot-be-routed",
             Self::Refused { code: Code::NotFound, .. } => "a-role-does-not-exist",
             Self::Refused { .. } => "the-auth-service-refuses",

@@ -230,13 +230,13 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("no{wait}")]
     struct No {
-        transient: bool,
+        again: Again,
         wait: RetryAfter,
     }
 
     impl Transient for No {
-        fn is_transient(&self) -> bool {
-            self.transient
+        fn again(&self) -> Again {
+            self.again
         }
 
         fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -247,13 +247,13 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     /// When each attempt began, by a clock that only pauses move, and what the last one said.
-    fn tries(transient: bool, wait: RetryAfter, timeout: Duration) -> (Vec<Duration>, String) {
+    fn tries(again: Again, wait: RetryAfter, timeout: Duration) -> (Vec<Duration>, String) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (began, times) = (Instant::now(), RefCell::new(Vec::new()));
             let result: Result<(), No> = retry("test", Deadline::after(timeout), |_| async {
                 times.borrow_mut().push(began.elapsed());
-                Err(No { transient, wait })
+                Err(No { again, wait })
             })
             .await;
             (times.into_inner(), result.unwrap_err().to_string())
@@ -267,9 +267,10 @@ mod tests {
     #[test]
     fn only_what_can_pass_is_tried_again_and_not_for_ever() {
         let nothing = RetryAfter::default();
-        assert_eq!(tries(false, nothing, HOUR).0.len(), 1);
-        assert_eq!(tries(true, nothing, HOUR).0.len(), 7);
-        assert_eq!(tries(true, nothing, Duration::ZERO).0.len(), 1);
+        assert_eq!(tries(Again::Never, nothing, HOUR).0.len(), 1);
+        assert_eq!(tries(Again::Once, nothing, HOUR).0.len(), 2);
+        assert_eq!(tries(Again::Often, nothing, HOUR).0.len(), 7);
+        assert_eq!(tries(Again::Often, nothing, Duration::ZERO).0.len(), 1);
     }
 
     #[test]
@@ -282,14 +283,15 @@ mod tests {
         }
         assert_eq!(POLICY.pause(7, Duration::ZERO, 0), None);
         // Among 300 runs some come back in the first tenth of the time and some in the last.
-        let first: Vec<_> = (0..300).map(|_| tries(true, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
+        let first: Vec<_> =
+            (0..300).map(|_| tries(Again::Often, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
         assert!(first.iter().any(|pause| *pause < 60) && first.iter().any(|pause| *pause > 540), "{first:?}");
         assert!(first.iter().all(|pause| *pause <= 601), "{first:?}");
     }
 
     #[test]
     fn the_servers_wish_is_kept() {
-        let (times, said) = tries(true, seconds(20), HOUR);
+        let (times, said) = tries(Again::Often, seconds(20), HOUR);
         assert_eq!((times.len(), said.as_str()), (7, "no; asked to wait 20 s"));
         for pair in times.windows(2) {
             let pause = pair[1] - pair[0];
@@ -299,14 +301,14 @@ mod tests {
 
     #[test]
     fn a_wish_beyond_the_deadline_ends_it_at_once_and_is_said() {
-        let (times, said) = tries(true, seconds(61), Duration::from_secs(60));
+        let (times, said) = tries(Again::Often, seconds(61), Duration::from_secs(60));
         assert_eq!((times.len(), said.as_str()), (1, "no; asked to wait 61 s, more than is left of TIMEOUT"));
-        let (times, said) = tries(true, seconds(u64::MAX), HOUR);
+        let (times, said) = tries(Again::Often, seconds(u64::MAX), HOUR);
         assert!(times.len() == 1 && said.ends_with(" left of TIMEOUT"), "{said}");
         // It fits twice: then it is the time that has run out.
-        let (times, said) = tries(true, seconds(20), Duration::from_secs(45));
+        let (times, said) = tries(Again::Often, seconds(20), Duration::from_secs(45));
         assert!(times.len() <= 3 && said.ends_with(" left of TIMEOUT"), "{times:?} {said}");
         // Nobody waits for what is final.
-        assert_eq!(tries(false, seconds(20), HOUR).0.len(), 1);
+        assert_eq!(tries(Again::Never, seconds(20), HOUR).0.len(), 1);
     }
 }

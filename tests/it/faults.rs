@@ -58,24 +58,12 @@ impl Cell {
 
     /// Something that is gone the next time, and not the cluster's last word.
     fn passes(&self) -> bool {
-        let wrong_page = |status: u16| !matches!(status, 429 | 502..=504);
         self.weather.once
-            && !match self.weather.trouble {
-                Trouble::CertForOtherKey
-                | Trouble::CertExpired
-                | Trouble::CertForOtherName
-                | Trouble::CertOfOtherCa
-                | Trouble::EmptyList
-                | Trouble::ManyRoles
-                | Trouble::Oversized => true,
-                Trouble::Status(code, wait) => {
-                    matches!(code, testcluster::Code::PermissionDenied) || wait.is_some_and(|wait| wait > 60)
-                }
-                Trouble::Page(status) => wrong_page(status),
-                // Before TLS it is another service's.
-                Trouble::Garbage => matches!(self.weather.point, Point::Handshake(_)),
-                Trouble::Http(_, wait) => wait.is_some_and(|wait| wait > 60),
-                _ => false,
+            && match self.weather.trouble {
+                Trouble::Status(testcluster::Code::PermissionDenied, _) | Trouble::ManyRoles => false,
+                // More than there is time for.
+                Trouble::Status(_, wait) | Trouble::Http(_, wait) => wait.is_none_or(|wait| wait < 60),
+                _ => true,
             }
     }
 

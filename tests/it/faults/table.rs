@@ -69,8 +69,13 @@ pub(super) fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     let mut add = |point, troubles: &[&[Trouble]]| {
         for trouble in troubles.iter().copied().flatten().copied() {
-            // It takes seconds, and is about what the bot asks for then.
-            let often: &[bool] = if trouble == ManyRoles { &[false] } else { &[true, false] };
+            let often: &[bool] = match (trouble, point) {
+                // It takes seconds, and is about what the bot asks for then.
+                (ManyRoles, _) => &[false],
+                // Whether the calls at the same time are through by then, and the next one on its way, is chance.
+                (GoAway, Before(GetRole | HostAuthorities | UserAuthorities)) => &[true],
+                _ => &[true, false],
+            };
             for once in often.iter().copied() {
                 cells.push(Cell { weather: Weather { point, trouble, once } });
             }
