@@ -120,6 +120,21 @@ fn what_tbot_did_not_write_stays() {
     hello(&step, &cluster);
 }
 
+/// tbot writes no file of that name, so a directory that tbot may write to can hold somebody's own.
+#[test]
+fn a_network_json_that_is_not_ours_stays() {
+    let cluster = Testcluster::start();
+    let step = Step::of(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
+    let flags = ["start", "identity", "--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
+    // Our own is replaced.
+    step.product(&flags).ok();
+    step.product(&flags).ok();
+    fs::write(step.output("network.json"), "{\"vlan\": 7}\n").unwrap();
+    refused(&step, &expect_file!["golden/place/somebody-elses-network-json.log"], || step.product(&flags));
+}
+
 #[test]
 fn what_tbot_left_is_replaced() {
     let cluster = Testcluster::start();

@@ -11,7 +11,7 @@ pub(super) const HEAD: &str = "\
 What comes of a run when something goes wrong on its way, once or always: COUNT runs against a cluster of the tests, held
 to this table by `tests/it/faults.rs`. Beyond what the table says, of each run is checked that it ends in time, that the
 destination is whole or absent, that no secret is in the log, that nothing is asked more than seven times, and that
-nothing is asked sooner than a server wants (`Retry-After`).
+nothing is asked sooner than a server wants (`Retry-After`). Name servers in trouble are in `tests/it/resolver.rs`.
 
 `point` is what is going on when it happens. *Before* is when the request has arrived and nothing was done about it,
 *after* is when that was done and the answer is due. `exit` is the exit status, `joins` how often the cluster joined the
