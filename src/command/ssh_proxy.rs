@@ -5,6 +5,7 @@
 
 use std::cell::LazyCell;
 use std::convert::Infallible;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,8 @@ use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
 use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
 use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
 use teleport_api::teleport::transport::v1::{Frame, ProxySshRequest, ProxySshResponse, TargetHost};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -174,15 +176,32 @@ async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, targe
         }
     };
     tokio::pin!(up, down);
+    // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4), and whatever comes of
+    // that, nobody is left to be told.
     tokio::select! {
-        // ssh is gone. There is no half-close: the stream ends for both (teleport-ssh-proxy.md 2.4), and whatever
-        // comes of that, nobody is left to be told.
         _ = &mut up => {
             let _ = tokio::time::timeout(PARTING, down).await;
-            Ok(())
         }
-        ended = &mut down => ended.map_err(|status| Error::ended(&status, &name, proxy)),
+        () = nobody_reads(std::io::stdout()) => {
+            let parting = async { tokio::join!(up, down) };
+            let _ = tokio::time::timeout(PARTING, parting).await;
+        }
+        ended = &mut down => return ended.map_err(|status| Error::ended(&status, &name, proxy)),
     }
+    Ok(())
+}
+
+/// Ends when nobody has the other end of a pipe any more: ssh is gone. Where the way takes no bytes any more, its end
+/// is not seen by reading, behind all that it has said before. Never ends for a file. The pipe itself stays as it is,
+/// blocking.
+async fn nobody_reads(stream: impl AsFd) {
+    if let Ok(fd) = stream.as_fd().try_clone_to_owned()
+        && let Ok(watched) = pipe::Sender::from_owned_fd_unchecked(fd)
+        && watched.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// What ssh says, in pieces that fit a frame. Ends with ssh's end: begun before the way is open, so that this is

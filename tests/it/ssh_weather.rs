@@ -119,6 +119,36 @@ fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
     session.to.write_all(b"lost").unwrap();
     session.ssh.kill().unwrap();
     session.ssh.wait().unwrap();
+    nothing_is_left(&step);
+}
+
+/// Nor where so much is on its way that no more of it is taken.
+#[test]
+fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
+    let (cluster, step) = ready(Testcluster::builder());
+    let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--host=node", "--port=3022"];
+    let mut command = step.command("./tbot-user/teleport-pipe", &args);
+    command.args([format!("--proxy-server={}", cluster.proxy_addr()), format!("--cluster={}", cluster.name())]);
+    let mut ours = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut to, mut from) = (ours.stdin.take().unwrap(), ours.stdout.take().unwrap());
+    from.read_exact(&mut [0; 4]).unwrap();
+    cluster.disturb_sessions(Trouble::Cut);
+    let (full, is_full) = std::sync::mpsc::channel();
+    // Until the pipe breaks, which it does when nobody is left.
+    let filling = std::thread::spawn(move || {
+        while to.write_all(&[0; 1 << 16]).is_ok() {
+            full.send(()).unwrap()
+        }
+    });
+    while is_full.recv_timeout(Duration::from_secs(3)).is_ok() {}
+    drop(from);
+    nothing_is_left(&step);
+    ours.wait().unwrap();
+    filling.join().unwrap();
+}
+
+#[track_caller]
+fn nothing_is_left(step: &Step) {
     let binary = step.output("teleport-pipe").canonicalize().unwrap();
     let is_left = || {
         let mut processes = fs::read_dir("/proc").unwrap().flatten();
