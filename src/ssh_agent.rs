@@ -1,8 +1,9 @@
 //! An ssh-agent with one key and its certificate, for proxies that record sessions: such a proxy ends ssh's connection,
 //! and logs in to the node by this agent (teleport-ssh-proxy.md 2.4, 4).
 //!
-//! The protocol is draft-ietf-sshm-ssh-agent. Two requests are answered, the list and the signature; to all others the
-//! answer is a failure, and nothing that is asked changes anything.
+//! The protocol is draft-ietf-sshm-ssh-agent. Two requests are answered, the list and the signature of a login; to all
+//! others the answer is a failure, and nothing that is asked changes anything. The key is that of a TLS certificate as
+//! well, so whoever could have any bytes signed could be us to the cluster's Auth Service.
 
 use std::sync::Arc;
 
@@ -19,6 +20,9 @@ const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
 const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
+
+/// The request to log in (RFC 4252, section 6).
+const USERAUTH_REQUEST: u8 = 50;
 
 /// Flags of a signature by an RSA key; without one it would be of SHA-1.
 const RSA_SHA2_256: u32 = 2;
@@ -80,7 +84,7 @@ impl Agent {
                 let (key, rest) = string(request)?;
                 let (data, rest) = string(rest)?;
                 let (flags, rest) = number(rest)?;
-                let ours = self.certificate.as_deref() == Some(key) && rest.is_empty();
+                let ours = self.certificate.as_deref() == Some(key) && rest.is_empty() && login(data) == Some(key);
                 let mut answer = vec![SIGN_RESPONSE];
                 put(&mut answer, &self.sign(data, flags).filter(|_| ours)?);
                 Some(answer)
@@ -137,6 +141,24 @@ fn two_numbers(der: &[u8]) -> Option<Vec<u8>> {
     Some(blob)
 }
 
+/// The key that logs in, if these are the bytes that a client signs for that (RFC 4252, section 7; with the host's key
+/// bound to it, PROTOCOL of OpenSSH). What TLS has signed does not begin like them.
+fn login(data: &[u8]) -> Option<&[u8]> {
+    let (_session, rest) = string(data)?;
+    let (_user, rest) = string(rest.strip_prefix(&[USERAUTH_REQUEST])?)?;
+    let (service, rest) = string(rest)?;
+    let (method, rest) = string(rest)?;
+    // With a signature: this one.
+    let (_algorithm, rest) = string(rest.strip_prefix(&[1])?)?;
+    let (key, rest) = string(rest)?;
+    let rest = match method {
+        b"publickey" => rest,
+        b"publickey-hostbound-v00@openssh.com" => string(rest)?.1,
+        _ => return None,
+    };
+    (service == b"ssh-connection" && rest.is_empty()).then_some(key)
+}
+
 /// A string: its length, and its bytes (RFC 4251 5). A whole message has the same form.
 fn put(to: &mut Vec<u8>, bytes: &[u8]) {
     // Nothing here comes near 4 GiB: what is read is bounded.
@@ -180,6 +202,18 @@ mod tests {
         message(&[&[SIGN_REQUEST], &string_of(key), &string_of(data), &flags.to_be_bytes()])
     }
 
+    /// What a client signs to log in.
+    fn login_with(key: &[u8], method: &str, service: &str, more: &[u8]) -> Vec<u8> {
+        let strings = [service, method].map(|text| string_of(text.as_bytes())).concat();
+        let (session, user) = (string_of(&[7; 32]), string_of(b"root"));
+        let key = [string_of(b"any algorithm"), string_of(key)].concat();
+        [&session, &[USERAUTH_REQUEST][..], &user, &strings, &[1], &key, more].concat()
+    }
+
+    fn login_data() -> Vec<u8> {
+        login_with(CERTIFICATE, "publickey", "ssh-connection", b"")
+    }
+
     fn agent(key: &KeyPair) -> Agent {
         Agent::new(&key.private_der().unwrap(), Some(CERTIFICATE.to_vec())).unwrap()
     }
@@ -200,11 +234,11 @@ mod tests {
     #[track_caller]
     fn signs(mut agent: Agent, public: &ssh_key::PublicKey, flags: u32, name: &str) {
         use ssh_key::public::KeyData;
-        let (algorithm, blob) = signature(&agent.take(&sign_request(CERTIFICATE, b"data", flags)));
+        let (algorithm, blob) = signature(&agent.take(&sign_request(CERTIFICATE, &login_data(), flags)));
         assert_eq!(algorithm, name);
         let signature = Signature::try_from(blob.as_slice()).unwrap();
         let verify = |data: &[u8]| rsa::signature::Verifier::<Signature>::verify(public.key_data(), data, &signature);
-        assert!(verify(b"data").is_ok(), "{name}");
+        assert!(verify(&login_data()).is_ok(), "{name}");
         assert!(verify(b"other data").is_err(), "{name}");
         assert!(matches!(public.key_data(), KeyData::Rsa(_) | KeyData::Ecdsa(_) | KeyData::Ed25519(_)));
     }
@@ -247,10 +281,10 @@ mod tests {
         let rsa = KeyPair::generate(Suite::Legacy, &mut OsRng).unwrap();
         let failure = message(&[&[FAILURE]]);
         // No SHA-1.
-        assert_eq!(agent(&rsa).take(&sign_request(CERTIFICATE, b"data", 0)), failure);
-        let longer = [&sign_request(CERTIFICATE, b"data", 0)[4..], b"x"].concat();
+        assert_eq!(agent(&rsa).take(&sign_request(CERTIFICATE, &login_data(), 0)), failure);
+        let longer = [&sign_request(CERTIFICATE, &login_data(), 0)[4..], b"x"].concat();
         for request in [
-            sign_request(b"another key", b"data", 0),
+            sign_request(b"another key", &login_with(b"another key", "publickey", "ssh-connection", b""), 0),
             message(&[&longer]),
             message(&[&[SIGN_REQUEST]]),
             message(&[&[SIGN_REQUEST], &u32::MAX.to_be_bytes(), b"x"]),
@@ -266,6 +300,34 @@ mod tests {
             assert_eq!(agent.take(&request), failure, "{request:?}");
             // It goes on.
             assert!(agent.take(&message(&[&[REQUEST_IDENTITIES]])).len() > failure.len());
+        }
+    }
+
+    #[test]
+    fn only_logins_are_signed() {
+        let bound = "publickey-hostbound-v00@openssh.com";
+        let host = string_of(b"the host's key");
+        let signed = |data: &[u8]| agent(&p256()).take(&sign_request(CERTIFICATE, data, 0))[4] == SIGN_RESPONSE;
+        assert!(signed(&login_data()) && signed(&login_with(CERTIFICATE, bound, "ssh-connection", &host)));
+        let of_tls =
+            |side: &str| [&[b' '; 64], format!("TLS 1.3, {side} CertificateVerify\0").as_bytes(), &[7; 32]].concat();
+        let mut unsigned = login_data();
+        let at = unsigned.len() - CERTIFICATE.len() - "any algorithm".len() - 9;
+        assert_eq!(std::mem::replace(&mut unsigned[at], 0), 1);
+        for data in [
+            b"".to_vec(),
+            b"data".to_vec(),
+            of_tls("client"),
+            of_tls("server"),
+            unsigned,
+            login_data()[..login_data().len() - 1].to_vec(),
+            login_with(b"another key", "publickey", "ssh-connection", b""),
+            login_with(CERTIFICATE, "hostbased", "ssh-connection", b""),
+            login_with(CERTIFICATE, "publickey", "ssh-userauth", b""),
+            login_with(CERTIFICATE, "publickey", "ssh-connection", &host),
+            login_with(CERTIFICATE, bound, "ssh-connection", b""),
+        ] {
+            assert!(!signed(&data), "{data:?}");
         }
     }
 

@@ -24,6 +24,7 @@ const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
 const REMOVE_ALL_IDENTITIES: u8 = 19;
 const RSA_SHA2_512: u32 = 4;
+const USERAUTH_REQUEST: u8 = 50;
 
 /// A client's agent, and what else the client sends meanwhile.
 pub(crate) struct AgentOf<'a> {
@@ -53,15 +54,15 @@ impl AgentOf<'_> {
             all(cluster.authorities.user()).map(|ca| ca.ssh_public().fingerprint(HashAlg::Sha256)).collect();
         certificate.validate_at(cluster.now(), &known).map_err(|_| wrong("has a certificate of another authority"))?;
 
-        let mut data = [0; 300];
-        OsRng.fill_bytes(&mut data);
+        // As TLS 1.3 has a client prove that it has the key (RFC 8446, section 4.4.3): not with SSH's agent.
+        let of_tls = [&[b' '; 64][..], b"TLS 1.3, client CertificateVerify\0", &[0; 32]].concat();
         let key = certificate.public_key();
         let flags = if matches!(key.algorithm(), Algorithm::Rsa { .. }) { RSA_SHA2_512 } else { 0 };
-        let mut request = vec![SIGN_REQUEST];
-        put(&mut request, blob);
-        put(&mut request, &data);
-        request.extend(flags.to_be_bytes());
-        let answer = self.ask(&request).await?;
+        if self.ask(&sign_request(blob, &of_tls, flags)).await? != [FAILURE] {
+            return Err(wrong("signs what is no login").into());
+        }
+        let data = login(blob);
+        let answer = self.ask(&sign_request(blob, &data, flags)).await?;
         let signature = match answer.strip_prefix(&[SIGN_RESPONSE]).and_then(string) {
             Some((signature, [])) => Signature::try_from(signature).map_err(|_| wrong("signs with nonsense"))?,
             _ => return Err(wrong("does not sign").into()),
@@ -92,6 +93,31 @@ impl AgentOf<'_> {
             }
         }
     }
+}
+
+fn sign_request(key: &[u8], data: &[u8], flags: u32) -> Vec<u8> {
+    let mut request = vec![SIGN_REQUEST];
+    put(&mut request, key);
+    put(&mut request, data);
+    request.extend(flags.to_be_bytes());
+    request
+}
+
+/// What a client signs to log in (RFC 4252, section 7).
+fn login(key: &[u8]) -> Vec<u8> {
+    let mut session = [0; 32];
+    OsRng.fill_bytes(&mut session);
+    let mut data = Vec::new();
+    put(&mut data, &session);
+    data.push(USERAUTH_REQUEST);
+    for text in ["root", "ssh-connection", "publickey"] {
+        put(&mut data, text.as_bytes());
+    }
+    data.push(1);
+    // Nobody looks at the name of the algorithm.
+    put(&mut data, b"any");
+    put(&mut data, key);
+    data
 }
 
 fn put(to: &mut Vec<u8>, bytes: &[u8]) {
