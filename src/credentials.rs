@@ -92,7 +92,8 @@ pub struct SshAuthority {
 }
 
 impl SshAuthority {
-    fn parse(line: &str) -> Option<Self> {
+    /// From a line as Auth and `authorized_keys` have it.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut key = ssh_key::PublicKey::from_openssh(line).ok()?;
         key.set_comment("");
         Some(Self { text: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })

@@ -30,3 +30,23 @@ pub fn render_any_host(Authority { cluster, ssh, .. }: &Authority) -> String {
     let lines: String = ssh.iter().map(|key| cert_authority("*", key)).collect();
     format!("{FIRST_LINE}\n# Host CA of the cluster {cluster}.\n{lines}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::SshAuthority;
+
+    #[test]
+    fn no_leaf_speaks_for_the_proxy() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAfPkFWHZ6uJFdNwjNdpKVqIrCJSbjKPjbGG7OV";
+        let authority = |name: &str| {
+            let ssh = vec![SshAuthority::parse(key).unwrap()];
+            Authority { cluster: name.parse().unwrap(), ssh, tls: vec![] }
+        };
+        let clusters = ["root.example", "leaf.example", "example.com"].map(authority);
+        let text = render("proxy.example.com", &clusters);
+        let patterns: Vec<_> = text.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        let root = "proxy.example.com,root.example,*.root.example";
+        assert_eq!(patterns, [root, "*.leaf.example", "*.example.com,!proxy.example.com"]);
+    }
+}

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use expect_test::{ExpectFile, expect_file};
 use testcluster::{
-    BalancerAlpn, Builder, Fault, Gateway, GatewayKind, JoinService, Layout, LoadBalancer, Manner, Testcluster,
+    BalancerAlpn, Builder, Fault, Gateway, GatewayKind, JoinService, Layout, LoadBalancer, Manner, Point, Route,
+    Testcluster, Trouble, Weather,
 };
 
 use crate::network::stranger;
@@ -169,6 +170,20 @@ fn a_step_with_mistakes() {
     // With nothing else wrong it is the token.
     let said = step.without("CA_FILE").pipe();
     assert_eq!(said.status, Some(3), "{said:?}");
+}
+
+/// Before a join any server of Teleport's is believed to be Auth, but nobody else: not who lacks the key of the
+/// certificate that is shown, nor one whose time is over.
+#[test]
+fn who_is_no_server_of_teleports() {
+    for trouble in [Trouble::CertForOtherKey, Trouble::CertExpired, Trouble::CertForOtherName] {
+        let weather = Weather { point: Point::Handshake(Route::Auth), trouble, once: false };
+        let (_cluster, step) = at(Testcluster::builder().weather(weather));
+        let said = step.pipe();
+        assert_eq!(said.status, Some(5), "{trouble:?}: {said:?}");
+        let bad: Vec<_> = said.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
+        assert!(matches!(&bad[..], [line] if line.starts_with("FAIL  Auth Service ")), "{trouble:?}: {}", said.stdout);
+    }
 }
 
 #[test]
