@@ -1,5 +1,6 @@
 //! The join service: one stream of `teleport.join.v1.JoinService/Join` (teleport-join.md 3).
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use prost_types::Timestamp;
@@ -15,7 +16,7 @@ use wire::join_service_client::JoinServiceClient;
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Again, Awaited, Deadline, RetryAfter, Transient, retry};
+use crate::retry::{Again, Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -61,14 +62,32 @@ impl Transient for Failed {
 
 /// Joins, or finds that there is nobody to join by.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    let tries = || retry("join", request.deadline, |deadline| once(request, deadline));
-    let mut answer = tries().await;
-    // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: the service may be behind it.
-    if let Err(Failed { attempt: Attempt::Net(_), greeted: false }) = &answer
-        && request.network.finds_balancer(request.proxy, request.deadline).await
+    let greeted = Cell::new(false);
+    let tries = || retry("join", request.deadline, |deadline| once(request, deadline, &greeted));
+    // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: it says something else, or
+    // nothing. The service may be behind it.
+    let finds_balancer = || async {
+        !greeted.get() && request.network.finds_balancer(request.proxy, request.deadline).await && !greeted.get()
+    };
+    let silence = async {
+        tokio::time::sleep(PATIENCE).await;
+        if !finds_balancer().await {
+            std::future::pending().await
+        }
+    };
+    let mut answer = tokio::select! {
+        answer = tries() => Some(answer),
+        () = silence => None,
+    };
+    if let Some(Err(Failed { attempt: Attempt::Net(_), greeted: false })) = &answer
+        && finds_balancer().await
     {
-        answer = tries().await;
+        answer = None;
     }
+    let answer = match answer {
+        Some(answer) => answer,
+        None => tries().await,
+    };
     match answer {
         Ok(joined) => Ok(Outcome::Joined(joined)),
         // Without time left REST could only say that it had none.
@@ -77,11 +96,11 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
     }
 }
 
-async fn once(request: &Request<'_>, deadline: Deadline) -> Result<Joined, Failed> {
-    let mut greeted = false;
+async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -> Result<Joined, Failed> {
+    greeted.set(false);
     let talk = async {
         let (mut stream, greeting) = Conversation::open(request, deadline).await?;
-        greeted = true;
+        greeted.set(true);
         let suite = Suite::of_text(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
         // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
@@ -95,7 +114,7 @@ async fn once(request: &Request<'_>, deadline: Deadline) -> Result<Joined, Faile
         let certificates = stream.certificates().await?;
         joined(key, suite, certificates)
     };
-    talk.await.map_err(|attempt| Failed { attempt, greeted })
+    talk.await.map_err(|attempt| Failed { attempt, greeted: greeted.get() })
 }
 
 /// The stream, both directions.

@@ -28,7 +28,7 @@ impl LoadBalancer {
             BalancerAlpn::Ignored => &[],
             BalancerAlpn::Refused => return &[HTTP1],
             BalancerAlpn::H2As464 => &[H2, HTTP1],
-            BalancerAlpn::H2As502 => return &[H2, HTTP1],
+            BalancerAlpn::H2As502 | BalancerAlpn::H2Silent => return &[H2, HTTP1],
         };
         if offered.iter().any(|name| known.contains(&name.as_str())) { known } else { &[] }
     }
@@ -81,6 +81,9 @@ async fn pass_on(
 ) -> Response<WebBody> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/grpc") {
+        if balancer.alpn == BalancerAlpn::H2Silent {
+            std::future::pending::<()>().await;
+        }
         return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.without_grpc())).await;
     }
     if balancer.behind == Behind::NoUpgrades {

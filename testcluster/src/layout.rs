@@ -62,6 +62,8 @@ pub enum BalancerAlpn {
     H2As464,
     /// As nginx: `h2` and `http/1.1`, lists without them are refused; gRPC is status 502 with its page.
     H2As502,
+    /// The same, but it keeps a gRPC call until it is whole, which a stream never is.
+    H2Silent,
 }
 
 /// What the load balancer leaves of upgrades.

@@ -1,8 +1,9 @@
 //! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or
 //! the pipe says why it cannot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use teleport_pipe::retry::ATTEMPT;
 use testcluster::{BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Route, Testcluster};
 
 use crate::failure::Failure;
@@ -32,6 +33,16 @@ fn load_balancers_that_pass_upgrades() {
         }
         assert!(!cluster.calls().iter().any(|call| call.name == "POST /webapi/host/credentials"), "{alpn:?}");
     }
+}
+
+/// nginx with request buffering: the join's stream never gets through, and nobody says so.
+#[test]
+fn a_load_balancer_that_says_nothing_is_looked_for_meanwhile() {
+    let began = Instant::now();
+    let cluster = works_at(behind(LoadBalancer::new().alpn(BalancerAlpn::H2Silent)).rest_join(false));
+    assert!(has(&cluster, |kind| matches!(kind, EventKind::Upgrade { .. })));
+    // Not after the whole time of an attempt, and that of the test is more than this on any machine.
+    assert!(began.elapsed() < ATTEMPT, "{:?}", began.elapsed());
 }
 
 /// Frames of a few bytes, in pieces that end anywhere, and a ping every now and then: nothing is lost, and each ping is
