@@ -244,12 +244,15 @@ impl Run<'_> {
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
             let (dialled, place, bot, key) = (dialled.take(), &place, &bot, &key);
             async move {
-                let auth = Auth::reach(place, dialled, &bot.cluster, &bot.trust, deadline).await?;
-                bot.ask(&auth, key, self.settings.cluster.as_ref(), expires).await
+                let asking = async {
+                    let auth = Auth::reach(place, dialled, &bot.cluster, &bot.trust, deadline).await?;
+                    bot.ask(&auth, key, self.settings.cluster.as_ref(), expires).await
+                };
+                // The log tells of each failure that is tried again, too.
+                asking.await.map_err(|error| if self.settings.discreet { error.discreetly() } else { error })
             }
         })
-        .await
-        .map_err(|error| if self.settings.discreet { error.discreetly() } else { error })?;
+        .await?;
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);

@@ -1,12 +1,22 @@
 //! What ends a run before the network is touched, and what the cluster says no to.
 
-use testcluster::{AllowRule, Builder, Fault, JoinService, Role, Testcluster};
+use testcluster::{AllowRule, Builder, Code, Exchange, Fault, JoinService, Point, Role, Testcluster, Trouble, Weather};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
 
 /// The variable that holds the step's ID token.
 pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+
+/// What the Auth Service says may name roles, also where it is tried again.
+#[test]
+fn a_public_log_says_nothing_of_a_refusal_that_passes() {
+    let (point, trouble) = (Point::Before(Exchange::GetRole), Trouble::Status(Code::Internal, None));
+    let cluster = Testcluster::builder().weather(Weather { point, trouble, once: true }).start();
+    let said = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
+    let line = "the Auth Service refused GetRole: what it said is shown with DEBUG only (Internal); trying again";
+    assert!(said.stderr.contains(line), "{}", said.stderr);
+}
 
 /// Variables of the pipe that are missing or wrong.
 pub(crate) fn variables() -> Vec<Failure> {
