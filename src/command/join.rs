@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::path::{Component, Path};
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -149,9 +150,10 @@ impl Run<'_> {
             clock: known_clock,
             deadline: self.deadline,
         };
-        // Nobody waits for anybody: discovery, the join, and the connection that Auth will be reached by.
-        let ((cluster, http, key), outcome, dialled) =
-            tokio::try_join!(self.discover(clock), self.join(&request), self.dial_ahead())?;
+        // Neither waits for the other to begin.
+        let joining = async { tokio::try_join!(self.discover(clock), self.join(&request)) };
+        let (joining, dialled) = self.dialling_ahead(joining).await;
+        let ((cluster, http, key), outcome) = joining?;
         let joined = match outcome {
             Outcome::Joined(joined) => joined,
             Outcome::NotThere(first) => {
@@ -219,9 +221,15 @@ impl Run<'_> {
         }
     }
 
-    /// The connection to Auth goes to the same address; that it fails will be seen again when it is needed.
-    async fn dial_ahead(&self) -> Result<Option<Stream>, Failure> {
-        Ok(self.network.dial(&self.settings.proxy, self.deadline).await.ok())
+    /// What this comes to, and the connection that Auth will be reached by, if it is open by then: it is to save time,
+    /// and must not cost any. That it fails will be seen again when it is needed, it goes to the same address.
+    async fn dialling_ahead<T>(&self, other: impl Future<Output = T>) -> (T, Option<Stream>) {
+        let (mut other, dialling) = (pin!(other), self.network.dial(&self.settings.proxy, self.deadline));
+        tokio::select! {
+            biased;
+            done = &mut other => (done, None),
+            dialled = dialling => (other.await, dialled.ok()),
+        }
     }
 
     async fn certificates(

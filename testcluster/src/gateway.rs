@@ -53,6 +53,8 @@ pub enum Manner {
     Answers(u16, &'static str, &'static str),
     /// It answers the first question so, and does its work from then on.
     AnswersOnce(u16),
+    /// It lets the question of this number, counted from 0, wait for ever. Only HTTP.
+    Forgets(usize),
 }
 
 /// A running gateway. Dropping it ends it and its connections.

@@ -101,6 +101,15 @@ fn as_tbot_the_environment_counts() {
     hello(&rest(step.without("https_proxy")), &cluster);
 }
 
+/// The connection that is opened ahead is to save time: one that never opens costs none.
+#[test]
+fn a_question_that_is_forgotten_holds_nobody_up() {
+    let cluster = hidden().start();
+    // The first two are of discovery and of the join, and are asked again after 15 s.
+    let gateway = Gateway::start(GatewayKind::Http, Manner::Forgets(2));
+    behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
+}
+
 #[test]
 fn inspect_gets_through() {
     let cluster = hidden().start();

@@ -33,6 +33,7 @@ pub(super) async fn hear(desk: &Desk, client: &mut Box<dyn Bytes>) -> io::Result
         _ if wanted.is_some() && given != wanted.as_deref() => (407, "Proxy-Authenticate: Basic realm=\"out\"\r\n", ""),
         _ if header("Host") != Some(target) => (400, "", ""),
         Some(refusal) => refusal,
+        None if desk.manner == Manner::Forgets(before) => std::future::pending().await,
         None => return Ok(Some(target.to_owned())),
     };
     let answer = format!("HTTP/1.1 {status} No\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
