@@ -72,6 +72,11 @@ impl Attempt {
         matches!(self, Self::Grpc { code: Code::Unimplemented, .. })
     }
 
+    /// There is no REST call, or none any more: a page stands in its place.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Rest { status: 404, .. }) && self.refusal() == Some(Refusal::Other)
+    }
+
     /// The cluster has said nothing against the step, only that it cannot answer now.
     fn is_passing(&self) -> bool {
         self.is_transient() && self.refusal() == Some(Refusal::Other)
@@ -186,8 +191,7 @@ impl Error {
 
     /// The cluster has neither service: the new one does not know us, and where the old one was there is a page.
     fn is_absence(&self) -> bool {
-        let old = matches!(&self.useful, Attempt::Rest { status: 404, .. });
-        old && self.useful.refusal() == Some(Refusal::Other) && self.other.as_ref().is_some_and(Attempt::is_absence)
+        self.useful.is_gone() && self.other.as_ref().is_some_and(Attempt::is_absence)
     }
 
     /// Adds what the ID token claims and what the token resource should say to admit it, to be shown beside a refusal

@@ -20,7 +20,7 @@ use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
 use crate::net::network::Network;
-use crate::retry::Deadline;
+use crate::retry::{Deadline, Transient as _};
 use crate::settings::{ProxyAddr, TokenName, Ttl};
 
 /// What a join needs.
@@ -83,7 +83,13 @@ pub async fn by_rest(
     http: Http,
     first: Attempt,
 ) -> Result<Joined, Error> {
-    legacy::join(request, cluster.suite, http).await.map_err(|attempt| Error::new(attempt, Some(first)))
+    match legacy::join(request, cluster.suite, http).await {
+        // A cluster that has only the new service: what failed on the way to it may pass.
+        Err(last) if last.is_gone() && first.is_transient() => {
+            service::insist(request).await.map_err(|attempt| Error::new(attempt, Some(last)))
+        }
+        answer => answer.map_err(|last| Error::new(last, Some(first))),
+    }
 }
 
 /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits for discovery to tell it.

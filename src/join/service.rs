@@ -63,7 +63,12 @@ impl Transient for Failed {
 /// Joins, or finds that there is nobody to join by.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
     let greeted = Cell::new(false);
-    let tries = || retry("join", request.deadline, |deadline| once(request, deadline, &greeted));
+    let tries = || {
+        retry("join", request.deadline, |deadline| {
+            greeted.set(false);
+            once(request, deadline, &greeted)
+        })
+    };
     // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: it says something else, or
     // nothing. The service may be behind it.
     let finds_balancer = || async {
@@ -79,7 +84,8 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
         answer = tries() => Some(answer),
         () = silence => None,
     };
-    if let Some(Err(Failed { attempt: Attempt::Net(_), greeted: false })) = &answer
+    if let Some(Err(Failed { attempt: Attempt::Net(error), .. })) = &answer
+        && matches!(error, net::Error::NotGrpc { .. } | net::Error::Late { .. } | net::Error::Broken { .. })
         && finds_balancer().await
     {
         answer = None;
@@ -96,8 +102,15 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
     }
 }
 
+/// Joins, where there is no other way to.
+pub(super) async fn insist(request: &Request<'_>) -> Result<Joined, Attempt> {
+    // As if it had greeted us already: no failure means that it is not there.
+    let greeted = Cell::new(true);
+    let joined = retry("join", request.deadline, |deadline| once(request, deadline, &greeted)).await;
+    joined.map_err(|failed| failed.attempt)
+}
+
 async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -> Result<Joined, Failed> {
-    greeted.set(false);
     let talk = async {
         let (mut stream, greeting) = Conversation::open(request, deadline).await?;
         greeted.set(true);

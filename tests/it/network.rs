@@ -4,13 +4,30 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use testcluster::{BalancerAlpn, Exchange, Fault, JoinService, LoadBalancer, Point, Testcluster, Trouble, Weather};
+use testcluster::{
+    BalancerAlpn, Exchange, Fault, JoinService, LoadBalancer, Point, Route, Testcluster, Trouble, Weather,
+};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
 
 fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
     Failure::new(name, exit).at(Testcluster::builder().fault(fault))
+}
+
+/// Where REST is gone, nobody else can be asked: what passes is tried again, where it fails before the greeting, too.
+#[test]
+fn without_rest_what_passes_is_survived() {
+    for (point, trouble) in [
+        (Point::Handshake(Route::Join), Trouble::Reset),
+        (Point::Before(Exchange::Greeting), Trouble::Reset),
+        (Point::Before(Exchange::Greeting), Trouble::Page(503)),
+    ] {
+        let weather = Weather { point, trouble, once: true };
+        let cluster = Testcluster::builder().rest_join(false).weather(weather).start();
+        let said = Step::of(&cluster).pipe().ok();
+        assert!(said.stderr.contains(" by the join service"), "{}", said.stderr);
+    }
 }
 
 /// With somebody else at the proxy's address, who waits for something and then says this.
