@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime};
 /// minute back.
 const NOTABLE: Duration = Duration::from_secs(30);
 
+/// More than this is no clock: the year 9999, which a server may show, leaves no room for a lifetime behind it.
+const BELIEVABLE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How far the cluster's clock is ahead of ours, in seconds; negative if it is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset(i64);
@@ -16,8 +19,8 @@ impl Offset {
     pub fn measured(shown: SystemTime, asked: SystemTime, answered: SystemTime) -> Self {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or_default();
         match (shown.duration_since(answered), asked.duration_since(shown)) {
-            (Ok(ahead), _) if ahead >= NOTABLE => Self(seconds(ahead)),
-            (_, Ok(behind)) if behind >= NOTABLE => Self(-seconds(behind)),
+            (Ok(ahead), _) if (NOTABLE..BELIEVABLE).contains(&ahead) => Self(seconds(ahead)),
+            (_, Ok(behind)) if (NOTABLE..BELIEVABLE).contains(&behind) => Self(-seconds(behind)),
             _ => Self(0),
         }
     }
@@ -80,6 +83,8 @@ mod tests {
         }
         assert_eq!(measured(1090), "30s behind the cluster's");
         assert_eq!(measured(940), "1m ahead of the cluster's");
+        // 9999-12-31T23:59:59Z, the last moment that a `Date` header can show.
+        assert_eq!(measured(253_402_300_799), "that of the cluster");
     }
 
     #[test]
