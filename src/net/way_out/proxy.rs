@@ -53,7 +53,11 @@ impl Proxy {
             }
             _ => return Err(invalid("has no scheme before its `://`")),
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // `me:8080/secret@proxy`: the host would be `me`, and be shown.
+        if path.contains('@') {
+            return Err(invalid("has a `/`, `?` or `#` before its `@`"));
+        }
         let (userinfo, host_port) = match authority.rsplit_once('@') {
             Some((userinfo, host_port)) => (Some(userinfo), host_port),
             None => (None, authority),
@@ -169,6 +173,8 @@ mod tests {
             "socks4://me:secret@proxy.example",
             "http://me:secret@",
             "http://me:sec/secret@proxy.example:3128",
+            "http://secret:80/secret@proxy.example:3128",
+            "http://secret#secret@proxy.example:3128",
             "http://me:secret@proxy.example:port",
             "http://me:secret@proxy.example:0",
             "me:secret@two words",
