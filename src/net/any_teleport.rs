@@ -61,3 +61,45 @@ impl ServerCertVerifier for AnyTeleport {
         provider().signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base64ct::{Base64, Encoding as _};
+
+    use super::*;
+
+    // Signed by themselves, valid from 2026 to 2036.
+    /// For `teleport.cluster.local`.
+    const TELEPORT: &str = "MIIBjTCCATOgAwIBAgIUQSLlmYJhDQarZx2VVSDs2EzKDWgwCgYIKoZIzj0EAwIwDDEKMAgGA1UECgwBdDAeFw0yNjExMjExODA1\
+        NDZaFw0zNjExMTgxODA1NDZaMAwxCjAIBgNVBAoMAXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAR+CHZOEujzb5deH02z4/JC\
+        yJklnWbIJ4zs+gqQ5w9uQF9yDYcQdG25k9JD34lhq1lxqBgoFlE+sw27pvJy2DJto3MwcTAdBgNVHQ4EFgQUjD2dJTMkhhl7Lgue\
+        hkbdxnFiHiwwHwYDVR0jBBgwFoAUjD2dJTMkhhl7LguehkbdxnFiHiwwIQYDVR0RBBowGIIWdGVsZXBvcnQuY2x1c3Rlci5sb2Nh\
+        bDAMBgNVHRMBAf8EAjAAMAoGCCqGSM49BAMCA0gAMEUCIQC+shUfr0RV1sOpYcRMXYL3M8dqwNurkhB7xVAMi72LbwIgQfG8Sck3\
+        Eo2mqU1d06WBczdpIhyNFPrDGh+JWpSuCcU=";
+    /// For `example.com`.
+    const WEB: &str = "MIIBgTCCASigAwIBAgIUNKgCrE+Xm+pXluDE9o7AAhkizdgwCgYIKoZIzj0EAwIwDDEKMAgGA1UECgwBdDAeFw0yNjExMjExODA1\
+        NDZaFw0zNjExMTgxODA1NDZaMAwxCjAIBgNVBAoMAXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQvR2qPCj0Uz6GQ1JsAaEkx\
+        1jpKH4toDIbGAPOvnEgqSY0QuXNEBeZS1aS4C5VdsKttBF2DpCFcZvbNRNPuu131o2gwZjAdBgNVHQ4EFgQUDJEVbGCxwDqHY4CY\
+        9j05c77QOXwwHwYDVR0jBBgwFoAUDJEVbGCxwDqHY4CY9j05c77QOXwwFgYDVR0RBA8wDYILZXhhbXBsZS5jb20wDAYDVR0TAQH/\
+        BAIwADAKBggqhkjOPQQDAgNHADBEAiAIxdDIVdYXb0EGdhAl/KvEBDobpm6DTbaiNmBNF8NacwIgd9QhDBb7/SiQZUxj1WX/D7Iq\
+        txWbh49q5MTi3utSU0s=";
+
+    fn verdict(certificate: &str, year: u64) -> Result<(), rustls::Error> {
+        let certificate = CertificateDer::from(Base64::decode_vec(certificate).unwrap());
+        let name = ServerName::try_from("example.com").unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952));
+        AnyTeleport.verify_server_cert(&certificate, &[], &name, &[], now).map(drop)
+    }
+
+    #[test]
+    fn a_teleport_server_of_today_and_nobody_else() {
+        verdict(TELEPORT, 2030).unwrap();
+        let error = verdict(TELEPORT, 2038).unwrap_err();
+        assert!(matches!(error, rustls::Error::InvalidCertificate(CertificateError::Expired)), "{error}");
+        let error = verdict(WEB, 2030).unwrap_err();
+        let named = matches!(error, rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }));
+        assert!(named, "{error}");
+    }
+}

@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pong_waits_for_nothing_to_be_written() {
+        let pong = with_server(async |mut client, mut server| {
+            server.write_all(&[frame(0x89, b"teleport"), frame(0x82, b"x")].concat()).await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+            drop(client);
+            let mut said = Vec::new();
+            server.read_to_end(&mut said).await.unwrap();
+            said
+        });
+        assert_eq!(pong, b"\x8a\x88\0\0\0\0teleport");
+    }
+
+    #[test]
     fn a_flood_of_pings_ends() {
         let pings = frame(0x89, &[0; CONTROL]).repeat(20_000);
         with_server(async |mut client, mut server| {

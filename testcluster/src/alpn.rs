@@ -21,6 +21,13 @@ pub enum Route {
     LoadBalancer,
 }
 
+impl Route {
+    /// Whether it is behind the web certificate, where nothing stands in front.
+    pub(crate) fn is_of_web(self) -> bool {
+        matches!(self, Self::Web | Self::Join | Self::ReverseTunnel)
+    }
+}
+
 pub(crate) const H2: &str = "h2";
 pub(crate) const HTTP1: &str = "http/1.1";
 pub(crate) const JOIN: &str = "teleport-proxy-grpc";

@@ -215,7 +215,8 @@ async fn handshake(
     let Some(route) = route else {
         return Ok(None);
     };
-    let mut face = cluster.faces.of(route, matches!(entrance, Entrance::Upgrade));
+    let inside = matches!(entrance, Entrance::Upgrade);
+    let mut face = cluster.faces.of(route, inside);
     match cluster.weather.strikes(Point::Handshake(route)) {
         None => {}
         Some(
@@ -223,7 +224,7 @@ async fn handshake(
             | Trouble::CertExpired
             | Trouble::CertForOtherName
             | Trouble::CertOfOtherCa),
-        ) => face = cluster.bad_faces.spoilt(cluster, route, &face, trouble),
+        ) => face = cluster.bad_faces.spoilt(cluster, !inside && route.is_of_web(), &face, trouble),
         Some(trouble) => meets(trouble, line).await?,
     }
     Ok(Some((route, hello.start.into_stream(face).await?)))

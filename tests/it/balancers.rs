@@ -1,10 +1,13 @@
 //! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or
 //! the pipe says why it cannot.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use teleport_pipe::retry::ATTEMPT;
-use testcluster::{BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Route, Testcluster};
+use testcluster::{
+    BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Point, Route, Testcluster, Trouble, Weather,
+};
 
 use crate::failure::Failure;
 use crate::layouts::{has, routes, works, works_at};
@@ -45,6 +48,36 @@ fn a_load_balancer_that_says_nothing_is_looked_for_meanwhile() {
     assert!(began.elapsed() < ATTEMPT, "{:?}", began.elapsed());
 }
 
+/// Who ends TLS around an upgrade has to be known, too, though what is inside looks after itself.
+#[test]
+fn a_stranger_is_not_asked_for_an_upgrade() {
+    let cluster = behind(LoadBalancer::new()).start();
+    let step = Step::of(&cluster);
+    works(&cluster, &step);
+    fs::remove_file(step.output("network.json")).unwrap();
+    let upgrades = || cluster.record().iter().filter(|event| matches!(event.kind, EventKind::Upgrade { .. })).count();
+    let before = upgrades();
+    let said = step.without("SSL_CERT_FILE").ssh(&[&Step::node(&cluster), "true"]);
+    assert!(said.stderr.contains("is not signed by an authority that is trusted here"), "{}", said.stderr);
+    assert_eq!(upgrades(), before);
+}
+
+/// A join believes any server of Teleport's inside of an upgrade, but no other, and none that lacks its key.
+#[test]
+fn not_everybody_is_believed_inside_of_an_upgrade() {
+    for trouble in [Trouble::CertForOtherName, Trouble::CertForOtherKey, Trouble::CertExpired] {
+        let weather = Weather { point: Point::Handshake(Route::Join), trouble, once: false };
+        let cluster = behind(LoadBalancer::new()).weather(weather).start();
+        let said = Step::of(&cluster).env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "true").pipe();
+        assert_eq!(said.status, Some(5), "{trouble:?}: {}", said.stderr);
+        assert!(
+            cluster.calls().iter().all(|call| call.name.starts_with("GET /webapi/")),
+            "{trouble:?}: {:?}",
+            cluster.calls()
+        );
+    }
+}
+
 /// Frames of a few bytes, in pieces that end anywhere, and a ping every now and then: nothing is lost, and each ping is
 /// answered with its own payload.
 #[test]
@@ -67,7 +100,16 @@ fn a_load_balancer_in_front_of_a_cluster_with_a_long_name() {
 
 #[test]
 fn a_load_balancer_in_front_of_the_web_port_of_several() {
-    works_at(behind(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }));
+    let cluster = behind(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }).start();
+    let step = Step::of(&cluster);
+    works(&cluster, &step);
+    // Nobody upgrades on the port of ssh, whatever an ssh_config says that another program wrote.
+    let config = fs::read_to_string(step.output("ssh_config")).unwrap();
+    assert!(config.contains(" --no-connection-upgrade "), "{config}");
+    let other = config.replace(" --no-connection-upgrade ", " --connection-upgrade ");
+    fs::write(step.output("ssh_config"), other).unwrap();
+    let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!(said.stdout, "hello\n");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::Trouble;
-use crate::alpn::Route;
 use crate::authority::{Authority, Identity, Purpose, RsaKey, SigningKey, WebSigner, web_authority};
 use crate::cluster::Cluster;
 use crate::options::Options;
@@ -36,11 +35,11 @@ impl BadFaces {
         (good_ca + &expired_ca, Self { key, good, expired })
     }
 
-    /// The face of a route with another certificate.
+    /// The face with another certificate, of the web or of the host CA.
     pub(crate) fn spoilt(
         &self,
         cluster: &Cluster,
-        route: Route,
+        web: bool,
         face: &ServerConfig,
         trouble: Trouble,
     ) -> Arc<ServerConfig> {
@@ -52,7 +51,6 @@ impl BadFaces {
             let subject = subject(authority);
             authority.issue_tls(self.key.public(), subject, Purpose::Server(&names), (from, to))
         };
-        let web = matches!(route, Route::Web | Route::Join | Route::ReverseTunnel);
         let (certificate, key) = match (trouble, web) {
             (Trouble::CertForOtherKey, true) => (self.good.clone(), &other),
             (Trouble::CertForOtherKey, false) => (of_host_ca(host_ca, (now - DAY, now + DAY)), &other),
