@@ -51,6 +51,25 @@ fn nodes_of_leafs_and_of_the_root() {
     assert!(!step.dir().join("tbot-user").exists());
 }
 
+/// What was written for a leaf that is trusted no more goes, unless somebody has made it their own.
+#[test]
+fn files_of_a_leaf_that_is_gone() {
+    let before = Testcluster::builder().leaf(LEAF).leaf("a.example.com").start();
+    let step = Step::of(&before);
+    step.pipe().ok();
+    let changed = step.output("leaf.example.com.ssh_config");
+    let text = fs::read_to_string(&changed).unwrap() + "User deploy\n";
+    fs::write(&changed, &text).unwrap();
+    let after = Testcluster::start();
+    let step = step.env("PROXY_SERVER", &after.proxy_addr());
+    let step = step.env("SSL_CERT_FILE", after.web_ca_file().to_str().unwrap());
+    let step = step.env("BITBUCKET_STEP_OIDC_TOKEN", &after.step_token());
+    step.pipe().ok();
+    assert_eq!(fs::read_to_string(&changed).unwrap(), text);
+    let stays = |name: &str| changed.with_file_name(name).exists();
+    assert!(!stays("leaf.example.com.known_hosts") && !stays("a.example.com.ssh_config"));
+}
+
 #[test]
 fn in_a_public_log_leafs_have_no_names() {
     let cluster = Testcluster::builder().leaf(LEAF).start();

@@ -143,7 +143,7 @@ fn without_time(line: &str) -> &str {
 /// Times of day and base64 of keys, which differ in each run.
 fn scrub_line(line: &str) -> String {
     let word = |word: &str| {
-        let (word, stop) = word.strip_suffix('.').map_or((word, ""), |word| (word, "."));
+        let (word, stop) = word.split_at(word.trim_end_matches(['.', ')']).len());
         let is_time = word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T';
         let is_key = word.len() > 60 && word.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         match (is_time, is_key) {
