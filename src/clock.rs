@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// Less than this is no difference: answers take their time, show whole seconds, and certificates are valid from a
-/// minute back.
+/// minute back (teleport-issue-and-outputs.md 3).
 const NOTABLE: Duration = Duration::from_secs(30);
 
 /// More than this is no clock: the year 9999, which a server may show, leaves no room for a lifetime behind it.

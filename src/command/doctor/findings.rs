@@ -42,7 +42,7 @@ pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_pro
 }
 
 /// What is asked for goes by the cluster's clock, but whether a certificate is valid already is checked by ours, and
-/// fresh ones are valid from a minute back (teleport-join.md 6.2).
+/// fresh ones are valid from a minute back (teleport-issue-and-outputs.md 3).
 pub(super) fn clock(offset: Offset) -> Outcome {
     match offset.seconds() {
         60.. => Outcome::Bad(Behind { offset }.into()),

@@ -3,7 +3,7 @@
 //! That one is called the outgoing proxy here, because Teleport has a proxy, too. Which one, and for what, is decided
 //! as Teleport's own clients do (teleport-ssh-proxy.md 7, and golang.org/x/net/http/httpproxy, which they use), so that
 //! an environment that works for them works here. The layers: [`dial`] to the outgoing proxy, TLS to it if its URL is
-//! `https://`, then [`connect`] or [`socks5`]. It is given the cluster's name as it is: the name need not resolve here.
+//! `https://`, then `connect` or `socks5`. It is given the cluster's name as it is: the name need not resolve here.
 
 mod connect;
 mod error;
