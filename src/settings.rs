@@ -226,7 +226,7 @@ impl FromStr for TokenName {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const FORM: &str = "Give the name of the join token on the cluster: metadata.name of the token resource, \
                             for example example-bot. `tctl tokens ls` lists them.";
-        if text.starts_with("ey") && text.matches('.').count() == 2 {
+        if is_like_an_id_token(text) {
             // Never shown, never sent on as a name: the name travels in clear and is logged by the cluster.
             return Err(Invalid::new("is an ID token, not the name of a join token", FORM).hidden());
         }
@@ -258,13 +258,18 @@ pub fn destination(text: &str) -> Result<PathBuf, Invalid> {
     }
 }
 
+/// Whether it looks like a JWT, given in the wrong place.
+fn is_like_an_id_token(text: &str) -> bool {
+    text.starts_with("ey") && text.matches('.').count() == 2
+}
+
 /// The name of a cluster.
 ///
 /// # Errors
 /// No cluster can have that name.
 pub fn cluster(text: &str) -> Result<ClusterName, Invalid> {
     const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
-    if text.starts_with("ey") && text.matches('.').count() == 2 {
+    if is_like_an_id_token(text) {
         return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
     }
     text.parse().map_err(|()| Invalid::new("is no name of a cluster", FORM))

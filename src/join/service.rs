@@ -62,16 +62,11 @@ impl Transient for Failed {
 
 /// Joins, or finds that there is nobody to join by.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    let (first, greeted) = (Cell::new(true), Cell::new(false));
+    let greeted = Cell::new(false);
     let tries = || {
-        retry("join", request.deadline, async |mut deadline| {
-            // Where discovery has to wait, a join that is ready beside it is enough; a second one waits, too.
-            if !first.replace(false) {
-                expiry(request).await.map_err(|attempt| Failed { attempt, greeted: true })?;
-                deadline = request.deadline.attempt("join");
-            }
+        retry("join", request.deadline, |deadline| {
             greeted.set(false);
-            once(request, deadline, &greeted).await
+            once(request, deadline, &greeted)
         })
     };
     // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: it says something else, or
@@ -122,7 +117,8 @@ async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -
         let suite = Suite::of_text(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
         // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
-        let expires = expiry(request).await?;
+        let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
+        let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
         stream.deadline = request.deadline.attempt("join");
         let params = bot_params(expires, &key)?;
         stream.say(oidc::init(params, request.id_token)).await;
@@ -132,12 +128,6 @@ async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -
         joined(key, suite, certificates)
     };
     talk.await.map_err(|attempt| Failed { attempt, greeted: greeted.get() })
-}
-
-/// The expiry to ask for, as soon as discovery has told the time.
-async fn expiry(request: &Request<'_>) -> Result<Duration, Attempt> {
-    let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
-    request.deadline.bound(awaited, async { Ok(expires(request).await) }).await
 }
 
 /// The stream, both directions.

@@ -83,12 +83,10 @@ impl Network {
     /// # Errors
     /// The proxy is not reached.
     pub async fn web(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<Http, Error> {
-        let stream = self.dial(proxy, deadline).await?;
-        let stream = tls::connect(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
-        Http::over(stream, proxy.to_string()).await
+        Ok(self.look(proxy, deadline).await?.0)
     }
 
-    /// The same, before anything is said, and what TLS has shown.
+    /// The same, and what TLS has shown.
     ///
     /// # Errors
     /// The proxy is not reached.
@@ -104,14 +102,8 @@ impl Network {
     /// # Errors
     /// It is not reached.
     pub async fn join(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<Channel, Error> {
-        let door = |trust| Door { addr: proxy, service: Service::Join, name: &proxy.host, trust, web_port: true };
-        if !self.upgrades() {
-            match self.straight(&door(&self.web), None, deadline).await {
-                Err(Error::NoAlpn { .. }) if self.upgrade_from_now_on() => {}
-                answer => return answer,
-            }
-        }
-        self.upgraded(&door(&Trust::inside()), None, deadline).await
+        let door = Door { addr: proxy, service: Service::Join, name: &proxy.host, trust: &self.web, web_port: true };
+        self.open(&door, &Trust::inside(), None, deadline).await
     }
 
     /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is one to its address that is
@@ -120,15 +112,25 @@ impl Network {
     /// # Errors
     /// It is not reached.
     pub async fn grpc(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
+        self.open(door, door.trust, dialled, deadline).await
+    }
+
+    /// Straight or, where that is needed, by an upgrade; `inside` is who is believed there.
+    async fn open(
+        &self,
+        door: &Door<'_>,
+        inside: &Trust,
+        mut dialled: Option<Stream>,
+        deadline: Deadline,
+    ) -> Result<Channel, Error> {
         if !(door.web_port && self.upgrades()) {
-            match self.straight(door, dialled, deadline).await {
+            match self.straight(door, dialled.take(), deadline).await {
                 // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
                 Err(Error::NoAlpn { .. } | Error::EndsTls { .. }) if door.web_port && self.upgrade_from_now_on() => {}
                 answer => return answer,
             }
-            return self.upgraded(door, None, deadline).await;
         }
-        self.upgraded(door, dialled, deadline).await
+        self.upgraded(door, inside, dialled, deadline).await
     }
 
     async fn straight(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
@@ -137,11 +139,17 @@ impl Network {
         Channel::over(stream, door.addr).await
     }
 
-    async fn upgraded(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
+    async fn upgraded(
+        &self,
+        door: &Door<'_>,
+        inside: &Trust,
+        dialled: Option<Stream>,
+        deadline: Deadline,
+    ) -> Result<Channel, Error> {
         let stream = self.dialled(door, dialled, deadline).await?;
         let stream = tls::connect(stream, &door.addr.host, &Service::Balancer, &self.web, deadline).await?;
         let stream = upgrade::through(stream, &door.addr.to_string(), &door.service, deadline).await?;
-        let stream = tls::connect(stream, door.name, &door.service, door.trust, deadline).await?;
+        let stream = tls::connect(stream, door.name, &door.service, inside, deadline).await?;
         Channel::over(stream, door.addr).await
     }
 

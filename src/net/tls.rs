@@ -148,7 +148,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// TLS over `stream`, to the server of that name. `addr` is for messages.
+/// TLS over `stream`, to the server of that name.
 ///
 /// # Errors
 /// The handshake fails, takes too long, or negotiates no protocol.
@@ -206,7 +206,7 @@ pub async fn handshake<S: super::Io>(
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, Beginning::of(stream));
         connecting.into_fallible().await.map_err(|(error, stream)| match stream.stranger() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
-            None if trust.is_of_cluster() => explain_cluster(server, &error, &verifier),
+            None if trust.is_of_cluster() => explain_cluster(server, &error, trust, &verifier),
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
@@ -222,15 +222,17 @@ fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
 }
 
 /// The failure of a handshake with Auth or the transport service.
-fn explain_cluster(server: &str, error: &std::io::Error, verifier: &Remembering) -> Error {
+fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier: &Remembering) -> Error {
     let (host, shown) = (server.to_owned(), &verifier.refused());
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             let reason = match fault {
                 // Refused after it was accepted.
                 CertificateError::BadSignature if shown.leaf().is_none() => NO_KEY.to_owned(),
-                // The authority is the right one.
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                // The authority is the right one, where one is known.
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                    if matches!(trust.servers, Servers::SignedBy(_)) =>
+                {
                     "it is that of another of its servers".to_owned()
                 }
                 _ if !shown.is_of_teleport() => return Error::EndsTls { host, signer: shown.signer() },

@@ -1,5 +1,7 @@
 //! A run that fails: what is set up, how the process ends, and what it says, in `golden/errors/`.
 
+use std::time::{Duration, Instant};
+
 use expect_test::expect_file;
 use testcluster::{Builder, Testcluster};
 
@@ -68,6 +70,26 @@ impl Failure {
 /// [`Failure::check`] for each.
 pub(crate) fn check(failures: Vec<Failure>) {
     failures.iter().for_each(Failure::check);
+}
+
+/// The same, each on a thread of its own: they wait more than they work.
+pub(crate) fn check_at_once(failures: fn() -> Vec<Failure>) {
+    let count = failures().len();
+    std::thread::scope(|scope| {
+        for number in 0..count {
+            scope.spawn(move || failures().swap_remove(number).check());
+        }
+    });
+}
+
+/// The same for those with `TIMEOUT=3s`: they take that long, and not much longer.
+pub(crate) fn check_silence(failures: Vec<Failure>) {
+    for failure in failures {
+        let began = Instant::now();
+        failure.check();
+        let took = began.elapsed();
+        assert!((Duration::from_secs(3)..Duration::from_secs(30)).contains(&took), "{}: {took:?}", failure.name);
+    }
 }
 
 /// All that was said on stderr, without what differs from run to run: beyond [`Step::scrubbed`] that is what discovery

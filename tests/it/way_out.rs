@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
 use testcluster::{Builder, Gateway, GatewayKind, LoadBalancer, Manner, Testcluster};
 
-use crate::failure::{Failure, check};
+use crate::failure::{Failure, check, check_at_once, check_silence};
 use crate::step::Step;
 
 /// User and password, as they are and as a URL has them.
@@ -286,23 +285,12 @@ fn what_no_second_try_mends() {
     check(final_ones());
 }
 
-/// Each on a thread of its own: they wait more than they work.
 #[test]
 fn what_is_tried_again_in_vain() {
-    let names: Vec<_> = stubborn_ones().iter().map(|failure| failure.name).collect();
-    std::thread::scope(|scope| {
-        for name in names {
-            scope.spawn(move || check(stubborn_ones().into_iter().filter(|failure| failure.name == name).collect()));
-        }
-    });
+    check_at_once(stubborn_ones);
 }
 
 #[test]
 fn silence_ends_with_the_time_that_was_given() {
-    for failure in silent_ones() {
-        let began = Instant::now();
-        failure.check();
-        let took = began.elapsed();
-        assert!((Duration::from_secs(3)..Duration::from_secs(30)).contains(&took), "{}: {took:?}", failure.name);
-    }
+    check_silence(silent_ones());
 }
