@@ -173,7 +173,7 @@ impl Destination {
     }
 
     /// What an earlier run wrote, and this one has nothing to say in: it would go on to be believed. In a directory that
-    /// is not ours alone, a file of that name may be somebody else's.
+    /// is not ours alone, a file of that name may be somebody else's. `record` holds what is as it was written.
     fn stale(&self, dir: &Directory, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
         let written = |name: &str| files.iter().any(|file| file.name == name);
         let is_ours = |name: &str| self.foreign == Foreign::Refuse || record.knows(dir, name);
@@ -181,8 +181,8 @@ impl Destination {
         for name in OPTIONAL.into_iter().filter(|name| !written(name) && is_ours(name)) {
             stale.extend(dir.has(name)?.then(|| name.to_owned()));
         }
-        // Those of a cluster that is trusted no more.
-        let outdated = |name: &&str| ours::is_of_a_cluster(dir, name) && record.knows(dir, name) && !written(name);
+        // Those of a cluster that is trusted no more; what somebody has changed since is in the record no more.
+        let outdated = |name: &&str| ours::is_of_a_cluster(dir, name) && !written(name);
         stale.extend(record.names().into_iter().filter(outdated).map(str::to_owned));
         Ok(stale)
     }

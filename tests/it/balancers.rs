@@ -72,6 +72,9 @@ fn not_everybody_is_believed_inside_of_an_upgrade() {
         let cluster = behind(LoadBalancer::new()).weather(weather).start();
         let said = Step::of(&cluster).env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "true").pipe();
         assert_eq!(said.status, Some(5), "{trouble:?}: {}", said.stderr);
+        // What has another name is nobody of Teleport's: no authority is known there that would say otherwise.
+        let is_nobody = said.stderr.contains("TLS ends before it gets there");
+        assert_eq!(is_nobody, matches!(trouble, Trouble::CertForOtherName), "{trouble:?}: {}", said.stderr);
         assert!(
             cluster.calls().iter().all(|call| call.name.starts_with("GET /webapi/")),
             "{trouble:?}: {:?}",
