@@ -14,15 +14,17 @@ use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
 use teleport_api::types::CertAuthorityV2;
 use tonic::{Code, Status};
 
-use crate::error::{Exit, Explain, foreign, nested};
+use crate::address::ClusterName;
+use crate::address::ProxyAddr;
+use crate::error::{Exit, Explain};
 use crate::net::Stream;
-use crate::net::discovery::{ClusterInfo, ClusterName};
+use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{Channel, broken, code_name, passes, wish};
 use crate::net::network::{Door, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
 use crate::retry::{Again, Awaited, Deadline, RetryAfter, Transient};
-use crate::settings::ProxyAddr;
+use crate::text::{foreign, nested};
 use crate::{keys, net};
 
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).

@@ -6,15 +6,18 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::address::ProxyAddr;
 use crate::destination::Foreign;
 use crate::environment::Environment;
-use crate::id_token::bitbucket;
+use crate::guard::LeakCheck;
+use crate::invalid::{Error, Invalid};
+use crate::net::egress::WayOut;
 use crate::net::upgrade::{self, Upgrade};
-use crate::net::way_out::WayOut;
 use crate::pipe;
-use crate::settings::{
-    self, Action, Error, Examination, Inspection, Invalid, LeakCheck, ProxyAddr, Settings, TokenName, default, timeout,
-};
+use crate::platform::bitbucket;
+use crate::settings::{Action, Examination, Inspection, Settings, default};
+use crate::values;
+use crate::values::{TokenName, timeout};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
@@ -167,7 +170,7 @@ impl Identity {
             foreign: Foreign::Leave,
             ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
             cluster: given(&self.cluster)
-                .map(|name| settings::cluster(name).map_err(|invalid| invalid.of("--cluster", name)))
+                .map(|name| values::cluster(name).map_err(|invalid| invalid.of("--cluster", name)))
                 .transpose()?,
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             owner: None,
@@ -185,13 +188,13 @@ impl Identity {
             return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
         }
         if let Some(path) = given(&self.token).filter(|token| token.starts_with('/')) {
-            let what = format!("reading the join token's name from the file {}", crate::error::foreign(path));
+            let what = format!("reading the join token's name from the file {}", crate::text::foreign(path));
             return unsupported(what, "Give the name itself: with `bitbucket` it is no secret.");
         }
         match given(&self.join_method) {
             None | Some("bitbucket") => {}
             Some(method) => {
-                let what = format!("the join method `{}`", crate::error::foreign(method));
+                let what = format!("the join method `{}`", crate::text::foreign(method));
                 return unsupported(what, "Use --join-method=bitbucket, in a step with `oidc: true`.");
             }
         }
@@ -292,7 +295,7 @@ fn parsed<T: FromStr<Err = Invalid>>(name: &'static str, text: Option<&str>) -> 
 fn directory(text: &str) -> Result<PathBuf, Error> {
     let (scheme, path) = match text.split_once("://") {
         None => {
-            return settings::destination(text).map_err(|invalid| invalid.of("--destination", text));
+            return values::destination(text).map_err(|invalid| invalid.of("--destination", text));
         }
         Some(parts) => parts,
     };
@@ -303,7 +306,7 @@ fn directory(text: &str) -> Result<PathBuf, Error> {
                 .of("--destination", text))
         }
         _ => Err(Error::Unsupported {
-            what: format!("a destination of the kind {}://", crate::error::foreign(scheme)),
+            what: format!("a destination of the kind {}://", crate::text::foreign(scheme)),
             instead: "Give a directory.",
         }),
     }

@@ -11,11 +11,12 @@ use ssh_key::{Certificate, Fingerprint, HashAlg};
 use teleport_api::proto::Certs;
 use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
+use crate::address::ClusterName;
 use crate::clock::{Offset, rough};
-use crate::error::{Exit, Explain, foreign};
+use crate::error::{Exit, Explain};
 use crate::keys::KeyPair;
-use crate::net::discovery::ClusterName;
-use crate::net::tls::provider;
+use crate::net::crypto::provider;
+use crate::text::foreign;
 use crate::x509::X509;
 
 /// Principals of Teleport's own use; no login of a node (teleport-issue-and-outputs.md 3).

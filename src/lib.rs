@@ -4,17 +4,18 @@
 //!
 //! * [`cli`], [`pipe`]: the command line and the pipe's variables become [`settings`];
 //! * [`command`]: one module per thing a person asks for; `command::join` reads like the README;
-//! * [`manifests`]: what the cluster's side of a join looks like, in YAML with every [`scalar`] quoted;
-//! * [`id_token`]: which CI is this, and what is its ID token;
+//! * `manifests`: what the cluster's side of a join looks like, in YAML with every `scalar` quoted;
+//! * [`platform`]: which CI is this, and what is its ID token;
 //! * [`guard`]: would artifacts or caches of the step take the credentials? It reads [`yaml`];
-//! * [`join`]: an ID token becomes the [`bot`]'s own identity; [`auth`]: that becomes certificates with roles;
+//! * [`join`]: an ID token becomes the [`bot_identity`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
 //! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`]; [`clock`]: what time it is there;
 //! * [`keys`], [`x509`], [`ssh_agent`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and
 //!   types.
 
+pub mod address;
 pub mod auth;
-pub mod bot;
+pub mod bot_identity;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -23,19 +24,20 @@ pub mod destination;
 pub mod environment;
 pub mod error;
 pub mod guard;
-pub mod id_token;
+pub mod host;
+pub mod invalid;
 pub mod join;
 pub mod keys;
 pub mod log;
-pub mod manifests;
 pub mod net;
 pub mod output;
 pub mod pipe;
+pub mod platform;
 pub mod retry;
-pub mod scalar;
 pub mod settings;
 pub mod shell;
 pub mod ssh_agent;
-pub mod surroundings;
+pub mod text;
+pub mod values;
 pub mod x509;
 pub mod yaml;

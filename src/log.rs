@@ -9,7 +9,8 @@ use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 
 use crate::environment::Environment;
-use crate::error::{Failure, without_tokens};
+use crate::error::Failure;
+use crate::text::without_tokens;
 
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).

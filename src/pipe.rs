@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use crate::address::ProxyAddr;
 use crate::destination::{Foreign, NotAnOwner};
 use crate::environment::Environment;
-use crate::error::foreign;
-use crate::id_token::bitbucket;
+use crate::invalid::{Error, Invalid};
+use crate::net::egress::{self, WayOut};
 use crate::net::upgrade::{self, Upgrade};
-use crate::net::way_out::{self, WayOut};
-use crate::settings::{
-    self, Action, Error, Examination, Inspection, Invalid, ProxyAddr, Settings, TokenName, boolean, default,
-};
+use crate::platform::bitbucket;
+use crate::settings::{Action, Examination, Inspection, Settings, default};
+use crate::text::foreign;
+use crate::values;
+use crate::values::{TokenName, boolean};
 
 /// A variable of the pipe. `pipe.yml`, the README and `--help` say the same of it; a test holds them together.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
         "inspect" => Ok(Action::Inspect(inspection(env)?)),
         "doctor" => Ok(Action::Doctor(examination(env)?)),
         "cleanup" => {
-            let destination = optional(env, "DESTINATION", default::DESTINATION, settings::destination)?;
+            let destination = optional(env, "DESTINATION", default::DESTINATION, values::destination)?;
             Ok(Action::Cleanup(Some(destination)))
         }
         _ => Err(Invalid::new("is no action of this pipe", ACTIONS).of("ACTION", action)),
@@ -126,11 +128,11 @@ fn join(env: &Environment) -> Result<Settings, Error> {
         upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
         proxy,
         token: required(env, "TOKEN", "example-bot", str::parse::<TokenName>)?,
-        destination: optional(env, "DESTINATION", default::DESTINATION, settings::destination)?,
+        destination: optional(env, "DESTINATION", default::DESTINATION, values::destination)?,
         foreign: Foreign::Refuse,
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
-        cluster: given(env, "CLUSTER", settings::cluster)?,
-        timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
+        cluster: given(env, "CLUSTER", values::cluster)?,
+        timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
         owner: given(env, "FILE_OWNER", |text| {
             let invalid = |error: NotAnOwner| Invalid::new(error.to_string(), NotAnOwner::WHAT_TO_DO);
             text.parse().map_err(invalid)
@@ -148,7 +150,7 @@ fn inspection(env: &Environment) -> Result<Inspection, Error> {
         token: given(env, "TOKEN", str::parse::<TokenName>)?,
         scope: given(env, "SCOPE", str::parse)?,
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
-        timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
+        timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
         ca_file: ca_file(env)?,
         way_out: WayOut::of_environment(env)?,
         discreet: discreet(env)?,
@@ -160,7 +162,7 @@ fn examination(env: &Environment) -> Result<Examination, Error> {
     Ok(Examination {
         upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
         proxy,
-        timeout: optional(env, "TIMEOUT", default::TIMEOUT, settings::timeout)?,
+        timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
         ca_file: ca_file(env)?,
         way_out: WayOut::of_environment(env)?,
         discreet: discreet(env)?,
@@ -232,7 +234,7 @@ fn strays(env: &Environment) -> Vec<(&str, &'static str)> {
     // Items of a list, too.
     let is_item = |rest: &str| rest.strip_prefix('_').is_some_and(|n| n == "COUNT" || n.parse::<u16>().is_ok());
     // Other forms of ours that are read, too.
-    let others = way_out::NAMING.into_iter().chain(way_out::EXEMPTING).collect::<Vec<_>>();
+    let others = egress::NAMING.into_iter().chain(egress::EXEMPTING).collect::<Vec<_>>();
     let ours = |name: &str| {
         let rest = |ours: &Variable| name.strip_prefix(ours.name).is_some_and(|rest| rest.is_empty() || is_item(rest));
         others.contains(&name) || VARIABLES.iter().any(rest)

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::destination::{self, Cleaned};
-use crate::error::{Failure, foreign};
+use crate::error::Failure;
+use crate::host::Surroundings;
 use crate::retry::Deadline;
 use crate::settings::default;
-use crate::surroundings::Surroundings;
+use crate::text::foreign;
 
 /// A run that writes there right now is waited for this long.
 const LOCK: Duration = Duration::from_secs(30);

@@ -3,14 +3,14 @@
 pub mod cleanup;
 pub mod doctor;
 pub mod inspect;
-pub mod join;
-mod leafs;
-pub mod ssh_proxy;
+mod leaf_clusters;
+pub mod ssh_proxy_command;
+pub mod start;
 pub mod version;
 
 use crate::error::{Exit, Failure};
+use crate::host::{Surroundings, Unusable};
 use crate::settings::Action;
-use crate::surroundings::{Surroundings, Unusable};
 
 /// Does what was asked for. What was done and found something wrong may have a status to exit with, though it is no
 /// failure.
@@ -19,7 +19,7 @@ use crate::surroundings::{Surroundings, Unusable};
 /// Those of the command.
 pub fn run(action: &Action, surroundings: &Surroundings) -> Result<Option<Exit>, Failure> {
     match action {
-        Action::Join(settings) => join::run(settings, surroundings)?,
+        Action::Join(settings) => start::run(settings, surroundings)?,
         Action::Inspect(inspection) => inspect::run(inspection, surroundings)?,
         Action::Doctor(examination) => return doctor::run(examination, surroundings),
         Action::Cleanup(path) => cleanup::run(path.as_deref(), surroundings)?,

@@ -1,8 +1,8 @@
 //! `version`.
 
 use crate::error::Failure;
+use crate::host::Unusable;
 use crate::log;
-use crate::surroundings::Unusable;
 
 /// Prints the version.
 ///

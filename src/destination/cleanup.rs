@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
 use super::error::Error;
-use super::ours::{GITIGNORE, Listing, TEMPORARY, gitignore};
-use super::place::{Found, Place};
+use super::known_files::{GITIGNORE, Listing, TEMPORARY, gitignore};
+use super::path::{Found, Place};
 use super::record::{RECORD, Record};
 use crate::retry::Deadline;
 

@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 
 use super::File;
 use super::error::{Error, us};
-use super::ours::TEMPORARY;
+use super::known_files::TEMPORARY;
 use super::owner::Giving;
-use crate::error::foreign;
 use crate::retry::{Deadline, PATIENCE};
+use crate::text::foreign;
 
 /// The bits that say who may do what.
 const PERMISSIONS: u32 = 0o7777;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Owner;
-use super::ours::Listing;
+use super::known_files::Listing;
 use crate::error::{Exit, Explain};
 
 /// What stands between us and the destination. No variant ever holds contents of a file.

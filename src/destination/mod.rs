@@ -9,9 +9,9 @@
 mod cleanup;
 mod directory;
 mod error;
-mod ours;
+mod known_files;
 mod owner;
-mod place;
+mod path;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -24,14 +24,14 @@ use zeroize::Zeroize as _;
 
 pub use self::cleanup::{Cleaned, cleanup, was_written};
 pub use self::error::Error;
-pub use self::ours::{FIRST_LINE, Listing};
+pub use self::known_files::{FIRST_LINE, Listing};
 pub use self::owner::{NotAnOwner, Owner};
 
 use self::directory::Directory;
 use self::error::us;
-use self::ours::{Contents, GITIGNORE, OPTIONAL, gitignore};
+use self::known_files::{Contents, GITIGNORE, OPTIONAL, gitignore};
 use self::owner::Giving;
-use self::place::{Found, Place};
+use self::path::{Found, Place};
 use self::record::Record;
 use crate::retry::Deadline;
 
@@ -182,7 +182,7 @@ impl Destination {
             stale.extend(dir.has(name)?.then(|| name.to_owned()));
         }
         // Those of a cluster that is trusted no more; what somebody has changed since is in the record no more.
-        let outdated = |name: &&str| ours::is_of_a_cluster(dir, name) && !written(name);
+        let outdated = |name: &&str| known_files::is_of_a_cluster(dir, name) && !written(name);
         stale.extend(record.names().into_iter().filter(outdated).map(str::to_owned));
         Ok(stale)
     }

@@ -1,8 +1,9 @@
 //! Why the run must not go on.
 
-use crate::error::{Exit, Explain, foreign};
-use crate::scalar::quoted;
+use crate::error::{Exit, Explain};
 use crate::shell;
+use crate::text::foreign;
+use crate::yaml::scalar::quoted;
 
 /// What would take the credentials out of the step.
 #[derive(Debug, thiserror::Error)]

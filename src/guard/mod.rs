@@ -12,6 +12,7 @@ mod clone_dir;
 mod docker;
 mod error;
 mod globs;
+mod leak_check;
 mod pipelines_yaml;
 mod reach;
 mod steps;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use self::error::Error;
+pub use self::leak_check::LeakCheck;
 pub use self::reach::{Misplaced, expect_in_step};
 
 use self::captures::{By, Capture, Removal};
@@ -30,8 +32,8 @@ use self::error::quote;
 use self::globs::Matcher;
 use self::pipelines_yaml::{Pipelines, Step};
 use crate::environment::Environment;
-use crate::error::foreign;
-use crate::settings::{LeakCheck, Ttl};
+use crate::text::foreign;
+use crate::values::Ttl;
 use crate::yaml::Tree;
 
 const FILE: &str = "bitbucket-pipelines.yml";

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::clone_dir::CloneDir;
 use crate::environment::Environment;
-use crate::error::{Exit, Explain, foreign};
+use crate::error::{Exit, Explain};
+use crate::text::foreign;
 
 /// The storage directories of pipes. Only a pipe has them.
 const STORAGE: [&str; 2] = ["BITBUCKET_PIPE_SHARED_STORAGE_DIR", "BITBUCKET_PIPE_STORAGE_DIR"];

@@ -6,7 +6,7 @@
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Command, RunsFor, Step};
 use crate::environment::Environment;
-use crate::id_token::bitbucket;
+use crate::platform::bitbucket;
 
 /// What our pipe, its image and its binary have in their name.
 pub(super) const OUR_NAME: &str = "teleport-pipe";

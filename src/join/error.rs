@@ -2,10 +2,11 @@
 
 use tonic::Code;
 
-use crate::error::{Exit, Explain, nested};
+use crate::error::{Exit, Explain};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes, wish};
 use crate::retry::{Again, Awaited, RetryAfter, Transient};
+use crate::text::nested;
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]

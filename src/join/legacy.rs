@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Attempt, Joined, Request, expires};
+use crate::address::ProxyAddr;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
 use crate::net::discovery::error_message;
 use crate::net::http::{Answer, Http};
 use crate::retry::retry;
-use crate::settings::ProxyAddr;
 
 /// Every key but `expires` is always sent, as Teleport's own client does.
 #[derive(Serialize)]

@@ -14,14 +14,15 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 pub use self::error::{Attempt, Error};
+use crate::address::ProxyAddr;
 use crate::clock::Offset;
-use crate::id_token::IdToken;
 use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
 use crate::net::network::Network;
+use crate::platform::IdToken;
 use crate::retry::{Deadline, Transient as _};
-use crate::settings::{ProxyAddr, TokenName, Ttl};
+use crate::values::{TokenName, Ttl};
 
 /// What a join needs.
 pub struct Request<'a> {

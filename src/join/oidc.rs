@@ -3,7 +3,7 @@
 
 use teleport_api::teleport::join::v1::{ClientParams, OidcInit, join_request::Payload};
 
-use crate::id_token::IdToken;
+use crate::platform::IdToken;
 
 /// The message to the new join service. REST has the token as text in `id_token`.
 pub(super) fn init(client_params: ClientParams, id_token: &IdToken) -> Payload {

@@ -9,8 +9,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::Error;
+use crate::address::ProxyAddr;
 use crate::retry::{Awaited, Deadline};
-use crate::settings::ProxyAddr;
 
 /// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);

@@ -1,7 +1,5 @@
 //! `GET /webapi/find`: what cluster is this, and where are its parts (teleport-join.md 1).
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -10,11 +8,12 @@ use serde_json::Value;
 use super::Error;
 use super::http::{Answer, Http};
 use super::network::Network;
+use crate::address::ClusterName;
+use crate::address::ProxyAddr;
 use crate::clock::Offset;
-use crate::error::{foreign, nested};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
-use crate::settings::ProxyAddr;
+use crate::text::{foreign, nested};
 
 /// What discovery tells.
 #[derive(Clone, Debug)]
@@ -43,49 +42,6 @@ impl ClusterInfo {
         let core = self.version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
         let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
         numbers.is_ok_and(|numbers| numbers.len() == OLDEST.len() && numbers[..] < OLDEST[..])
-    }
-}
-
-/// A cluster's name: becomes part of host names, file names and patterns, so it is checked once, here.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClusterName(String);
-
-impl ClusterName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of its Auth Service in ALPN: lower-case hex, so that it is one label and matches the wildcard of the
-    /// certificate (teleport-issue-and-outputs.md 1.2).
-    pub fn auth_server_name(&self) -> String {
-        let hex: String = self.0.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("{hex}.teleport.cluster.local")
-    }
-
-    /// The name of its Auth Service in SNI. The hex label passes the 63 bytes of a DNS label when the name has 32 or
-    /// more; then it is the name that all Auth certificates share (DESIGN.md decision 3).
-    pub fn auth_sni(&self) -> String {
-        match self.0.len() {
-            0..=31 => self.auth_server_name(),
-            _ => "teleport.cluster.local".to_owned(),
-        }
-    }
-}
-
-impl FromStr for ClusterName {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let good = (1..=253).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-']);
-        good.then(|| Self(text.to_owned())).ok_or(())
-    }
-}
-
-impl fmt::Display for ClusterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -17,9 +17,9 @@ use tower_service::Service as _;
 
 use super::http::retry_after;
 use super::{Error, Stream};
-use crate::error::foreign;
+use crate::address::ProxyAddr;
 use crate::retry::{Awaited, Deadline, RetryAfter};
-use crate::settings::ProxyAddr;
+use crate::text::foreign;
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
 /// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).

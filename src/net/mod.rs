@@ -1,20 +1,21 @@
-//! Reaching the cluster. Layers from below: [`dial`], [`way_out`], [`tls`], then [`http`] or [`grpc`] over it; a [`network`]
+//! Reaching the cluster. Layers from below: [`dial`], [`egress`], [`tls`], then [`http`] or [`grpc`] over it; a [`network`]
 //! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
 
-pub mod any_teleport;
 pub mod authorities;
-pub mod beginning;
+pub mod crypto;
 pub mod dial;
 pub mod discovery;
+pub mod egress;
 pub mod error;
 pub mod grpc;
 pub mod http;
 pub mod network;
+pub mod peeked_stream;
+pub mod peer_chain;
 pub mod proxy_cluster;
-pub mod shown;
+pub mod teleport_name_verifier;
 pub mod tls;
 pub mod upgrade;
-pub mod way_out;
 pub mod websocket;
 
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::egress::WayOut;
 use super::grpc::Channel;
 use super::http::Http;
 use super::tls::{self, Seen, Service, Trust};
 use super::upgrade::{self, Upgrade};
-use super::way_out::WayOut;
 use super::{Error, Stream};
+use crate::address::ProxyAddr;
 use crate::retry::Deadline;
-use crate::settings::ProxyAddr;
 
 /// Whoever does not answer for so long is no load balancer (teleport-join.md 3.3).
 const PROBE: Duration = Duration::from_secs(5);

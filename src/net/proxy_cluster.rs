@@ -13,9 +13,9 @@ use tokio_util::io::StreamReader;
 use tonic::Status;
 
 use super::Stream;
-use super::discovery::ClusterName;
 use super::grpc::{Channel, code_name};
-use crate::error::nested;
+use crate::address::ClusterName;
+use crate::text::nested;
 
 /// The largest frame that Teleport itself sends, in bytes (teleport-ssh-proxy.md 2.3).
 const FRAME: usize = 16 * 1024;

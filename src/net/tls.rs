@@ -11,20 +11,20 @@ use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::any_teleport::AnyTeleport;
 use super::authorities::Authorities;
-use super::beginning::Beginning;
-use super::discovery::ClusterName;
-use super::shown::{Remembering, Shown};
+use super::crypto::provider;
+use super::peeked_stream::Beginning;
+use super::peer_chain::{Remembering, Shown};
+use super::teleport_name_verifier::AnyTeleport;
 use super::{Error, Stream};
-use crate::error::foreign;
+use crate::address::ClusterName;
 use crate::retry::{Awaited, Deadline};
+use crate::text::foreign;
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
@@ -141,11 +141,6 @@ impl Trust {
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
     }
-}
-
-/// The cryptography of this program.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }
 
 /// TLS over `stream`, to the server of that name.

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use super::report::Outcome;
 use crate::clock::{Offset, rough};
 use crate::error::{Exit, Explain};
-use crate::id_token::bitbucket::rule;
-use crate::id_token::{Claims, Detection};
 use crate::net::discovery::ClusterInfo;
+use crate::platform::rule;
+use crate::platform::{Claims, Detection};
 
 /// Whether there is one to join with. What it says is nobody's business here, but for what kind it is.
 pub(super) fn id_token(detection: Detection, now: SystemTime, discreet: bool) -> Outcome {

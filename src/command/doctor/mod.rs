@@ -18,8 +18,8 @@ use self::report::{Outcome, Report, Step};
 use super::block_on;
 use crate::auth::Place;
 use crate::clock::{Offset, rough};
-use crate::error::{Exit, Failure, foreign};
-use crate::id_token::{Detection, bitbucket};
+use crate::error::{Exit, Failure};
+use crate::host::{Surroundings, Unusable};
 use crate::net::authorities::Authorities;
 use crate::net::discovery::{ClusterInfo, ask};
 use crate::net::grpc::code_name;
@@ -28,9 +28,10 @@ use crate::net::network::{Door, Network};
 use crate::net::tls::{Seen, Service, Trust};
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::{self, dial};
+use crate::platform::{Detection, bitbucket};
 use crate::retry::Deadline;
 use crate::settings::Examination;
-use crate::surroundings::{Surroundings, Unusable};
+use crate::text::foreign;
 
 /// No step takes longer than this: whoever answers at all does so by then.
 const STEP: Duration = Duration::from_secs(10);

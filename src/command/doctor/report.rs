@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anstyle::AnsiColor;
 
 use crate::error::{Exit, Failure};
+use crate::host::{Surroundings, Unusable};
 use crate::log::{colour_on_stdout, out};
-use crate::surroundings::{Surroundings, Unusable};
 
 /// A step on the way to the cluster.
 #[derive(Debug)]

@@ -1,0 +1,170 @@
+//! Addresses of hosts, and names of clusters.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::invalid::Invalid;
+use crate::text::foreign;
+
+/// Host and port of the proxy, as given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyAddr {
+    /// Name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for ProxyAddr {
+    type Err = Invalid;
+
+    /// `host`, `host:port`, `[v6]:port`; `https://` in front and a `/` behind are what people paste, and understood.
+    /// Without a port it is 443, where Teleport Cloud and TLS routing live.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const FORM: &str = "Write it as host:port, for example example.teleport.sh:443.";
+        let bare = text.strip_prefix("https://").unwrap_or(text);
+        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        if let Some((scheme, _)) = bare.split_once("://") {
+            return Err(Invalid::new(format!("has the scheme {}://", foreign(scheme)), FORM));
+        }
+        if bare.contains(['"', '\'']) {
+            return Err(Invalid::new("has quotes in it", FORM));
+        }
+        if bare.contains('/') {
+            return Err(Invalid::new("has a path", FORM));
+        }
+        if bare.contains('@') {
+            return Err(Invalid::new("has a user in it", FORM));
+        }
+        let (host, port) = split_port(bare).ok_or_else(|| Invalid::new("is not a host with a port", FORM))?;
+        let port = match port {
+            None => 443,
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                Invalid::new(format!("has the port `{}`, which is not a number from 1 to 65535", foreign(port)), FORM)
+            })?,
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        // DNS has no longer names and labels, but an ID token is one: it must not be asked for.
+        let too_long = host.len() > 253 || host.split('.').any(|label| label.len() > 63);
+        if host.is_empty()
+            || too_long
+            || !host.chars().all(fits)
+            || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
+        {
+            return Err(Invalid::new("is not a host name or an address", FORM));
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+}
+
+/// Host and, if there is one, port. A bare IPv6 address has colons but no port.
+pub(crate) fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').filter(|(host, _)| host.parse::<std::net::Ipv6Addr>().is_ok())?;
+        return match rest {
+            "" => Some((host, None)),
+            _ => Some((host, Some(rest.strip_prefix(':')?))),
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => Some((host, Some(port))),
+        _ => Some((text, None)),
+    }
+}
+
+/// `host:port`, an IPv6 host in brackets.
+impl fmt::Display for ProxyAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A cluster's name: becomes part of host names, file names and patterns, so it is checked once, here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of its Auth Service in ALPN: lower-case hex, so that it is one label and matches the wildcard of the
+    /// certificate (teleport-issue-and-outputs.md 1.2).
+    pub fn auth_server_name(&self) -> String {
+        let hex: String = self.0.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("{hex}.teleport.cluster.local")
+    }
+
+    /// The name of its Auth Service in SNI. The hex label passes the 63 bytes of a DNS label when the name has 32 or
+    /// more; then it is the name that all Auth certificates share (DESIGN.md decision 3).
+    pub fn auth_sni(&self) -> String {
+        match self.0.len() {
+            0..=31 => self.auth_server_name(),
+            _ => "teleport.cluster.local".to_owned(),
+        }
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let good = (1..=253).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-']);
+        good.then(|| Self(text.to_owned())).ok_or(())
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(text: &str) -> Result<String, String> {
+        text.parse::<ProxyAddr>().map(|addr| addr.to_string()).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn proxy_addresses_and_the_usual_slips() {
+        for (text, addr) in [
+            ("example.teleport.sh:443", "example.teleport.sh:443"),
+            ("example.teleport.sh", "example.teleport.sh:443"),
+            ("https://Example.teleport.sh", "example.teleport.sh:443"),
+            ("https://example.teleport.sh:3080/", "example.teleport.sh:3080"),
+            ("10.0.0.1:3080", "10.0.0.1:3080"),
+            ("[::1]:3080", "[::1]:3080"),
+            ("[::1]", "[::1]:443"),
+            ("::1", "[::1]:443"),
+        ] {
+            assert_eq!(proxy(text).as_deref(), Ok(addr), "{text}");
+        }
+        for text in [
+            "",
+            ":443",
+            "http://x:80",
+            "x:0",
+            "x:70000",
+            "x:port",
+            "x/web",
+            "me@x:443",
+            "a b:443",
+            "[::1",
+            "a:b:c",
+            "x:443\u{7}",
+            "[nope]:1",
+            "\"x:443\"",
+            &format!("{}.example:443", "x".repeat(64)),
+        ] {
+            assert!(proxy(text).is_err(), "{text}");
+        }
+    }
+}

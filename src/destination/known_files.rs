@@ -1,0 +1,210 @@
+//! Which entries of a destination are ours.
+
+use std::fmt;
+use std::io::Read;
+
+use super::File;
+use super::directory::Directory;
+use super::error::Error;
+use super::record::RECORD;
+use crate::text::foreign;
+
+/// The first line of `<cluster>.ssh_config` and `<cluster>.known_hosts`, by which a later run knows them as ours.
+pub const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
+
+/// What all versions of [`FIRST_LINE`] begin with.
+const MARK: &str = "# Written by teleport-pipe";
+
+/// Keeps git from seeing anything in the destination.
+pub(super) const GITIGNORE: &str = ".gitignore";
+
+/// The file of that name: all that is in the destination is overlooked.
+pub(super) fn gitignore() -> File {
+    File::private(GITIGNORE, "*\n")
+}
+
+/// Names of files that are not complete begin with this.
+pub(super) const TEMPORARY: &str = ".teleport-pipe.tmp.";
+
+/// Files of tbot (teleport-issue-and-outputs.md 4.1), of which we write most, and those that only we have.
+const NAMES: &[&str] = &[
+    ".write-test",
+    "teleport-host-ca.crt",
+    "teleport-user-ca.crt",
+    "teleport-database-ca.crt",
+    "identity",
+    "key-cert.pub",
+    "tlscert",
+    "key",
+    "key.pub",
+    "known_hosts",
+    "ssh_config",
+    "teleport-pipe",
+    "network.json",
+    GITIGNORE,
+    RECORD,
+];
+
+/// Those that only some runs write.
+pub(super) const OPTIONAL: [&str; 1] = ["network.json"];
+
+/// Some names of entries, and how many there are.
+#[derive(Debug, Default)]
+pub struct Listing {
+    shown: Vec<String>,
+    total: usize,
+}
+
+impl Listing {
+    /// As many names as fit on a line or two of a log.
+    const MOST: usize = 8;
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    fn push(&mut self, name: &str) {
+        if self.shown.len() < Self::MOST {
+            self.shown.push(foreign(name));
+            self.shown.sort();
+        }
+        self.total += 1;
+    }
+}
+
+impl FromIterator<String> for Listing {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        let mut listing = Self::default();
+        names.into_iter().for_each(|name| listing.push(&name));
+        listing
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.shown.join(", "))?;
+        match self.total - self.shown.len() {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
+        }
+    }
+}
+
+/// What a directory holds, by whose it is.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Entries that are not ours.
+    pub(super) foreign: Listing,
+    /// What a killed run left.
+    pub(super) temporaries: Vec<String>,
+}
+
+impl Contents {
+    /// Looks through `dir`. Something that has one of our names and is no regular file is an error: a rename would
+    /// replace a planted symlink safely, but nobody plants one without a purpose.
+    pub(super) fn of(dir: &Directory) -> Result<Self, Error> {
+        let mut contents = Self::default();
+        dir.each_name(|name| match name.to_str().ok().filter(|name| is_ours(dir, name)) {
+            None => {
+                contents.foreign.push(&name.to_string_lossy());
+                Ok(())
+            }
+            Some(ours) => {
+                if ours.starts_with(TEMPORARY) {
+                    contents.temporaries.push(ours.to_owned());
+                }
+                dir.expect_file_or_nothing(ours)
+            }
+        })?;
+        Ok(contents)
+    }
+}
+
+fn is_ours(dir: &Directory, name: &str) -> bool {
+    NAMES.contains(&name) || name.starts_with(TEMPORARY) || is_of_a_cluster(dir, name)
+}
+
+/// Files named after a cluster are ours by their first line. tbot's begin with a comment that names the cluster, in
+/// words that are its own (teleport-issue-and-outputs.md 4.4), and what tbot left is fine.
+pub(super) fn is_of_a_cluster(dir: &Directory, name: &str) -> bool {
+    let stem = [".ssh_config", ".known_hosts"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let Some(cluster) = stem.filter(|stem| !stem.is_empty()) else { return false };
+    let line = first_line(dir, name).unwrap_or_default();
+    line.starts_with(MARK) || (line.starts_with('#') && line.contains(cluster))
+}
+
+/// The first line of a file, or what of it is in the first half kilobyte (a cluster's name has 255 bytes at most).
+fn first_line(dir: &Directory, name: &str) -> Option<String> {
+    let mut head = Vec::new();
+    dir.open_file(name).ok()?.take(512).read_to_end(&mut head).ok()?;
+    String::from_utf8_lossy(&head).lines().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn contents(files: &[(&str, &str)]) -> Contents {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(temp.path().join(name), text).unwrap();
+        }
+        Contents::of(&opened(temp.path())).unwrap()
+    }
+
+    fn opened(path: &Path) -> Directory {
+        Directory::open(fs::File::open(path).unwrap(), path.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn tbots_files_are_ours() {
+        let all = NAMES.iter().map(|name| (*name, "")).collect::<Vec<_>>();
+        let contents = contents(&all);
+        assert!(contents.foreign.is_empty(), "{}", contents.foreign);
+        assert!(contents.temporaries.is_empty());
+    }
+
+    #[test]
+    fn a_clusters_files_are_ours_by_their_first_line() {
+        let ours = contents(&[
+            ("leaf.ssh_config", FIRST_LINE),
+            ("leaf.known_hosts", "# Written by teleport-pipe, in the words of a later version\n@cert-authority"),
+            ("root.example.ssh_config", "# Begin generated Teleport configuration for root.example\nPort 3022\n"),
+        ]);
+        assert!(ours.foreign.is_empty(), "{}", ours.foreign);
+    }
+
+    #[test]
+    fn other_files_of_that_name_are_foreign() {
+        let foreign = contents(&[
+            ("a.ssh_config", "Host *\n# Written by teleport-pipe"),
+            ("b.known_hosts", ""),
+            ("c.ssh_config", "# mine\n"),
+            ("d.ssh_config", "Host d\n"),
+            (".ssh_config", FIRST_LINE),
+        ]);
+        assert_eq!(foreign.foreign.to_string(), ".ssh_config, a.ssh_config, b.known_hosts, c.ssh_config, d.ssh_config");
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_found() {
+        assert_eq!(contents(&[(".teleport-pipe.tmp.3", "")]).temporaries, [".teleport-pipe.tmp.3"]);
+    }
+
+    #[test]
+    fn a_listing_is_bounded_and_fit_for_a_log() {
+        let names = (0..11).map(|n| format!("{n}\u{1b}[31m")).collect::<Vec<_>>();
+        let listing = contents(&names.iter().map(|name| (&**name, "")).collect::<Vec<_>>()).foreign.to_string();
+        assert!(listing.ends_with(", and 3 more"), "{listing}");
+        assert!(!listing.contains('\u{1b}'), "{listing}");
+    }
+
+    #[test]
+    fn the_first_line_carries_the_mark() {
+        assert!(FIRST_LINE.starts_with(MARK));
+    }
+}

@@ -1,0 +1,192 @@
+//! The URL of an outgoing proxy.
+
+use std::fmt;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use zeroize::Zeroizing;
+
+use crate::address::{ProxyAddr, split_port};
+use crate::invalid::{Error, Invalid};
+
+const FORM: &str = "Write it as http://host:port, https://host:port or socks5://host:port; with credentials as \
+                    http://user:password@host:port, and in these `%40` for `@`, `%2F` for `/` and `%3A` for `:`.";
+
+/// An outgoing proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Proxy {
+    pub(super) scheme: Scheme,
+    pub(super) addr: ProxyAddr,
+    pub(super) credentials: Option<Credentials>,
+    /// The variable that names it.
+    named_by: &'static str,
+}
+
+/// What is spoken with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// HTTP CONNECT.
+    Http,
+    /// The same over TLS.
+    Https,
+    /// SOCKS5. Names are always sent as they are, which some call `socks5h`.
+    Socks5,
+}
+
+/// User and password, decoded.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) user: Zeroizing<Vec<u8>>,
+    pub(super) password: Zeroizing<Vec<u8>>,
+}
+
+impl Proxy {
+    /// Reads `[scheme://][user[:password]@]host[:port]`. What follows the first slash counts for nothing, as in Go.
+    pub(super) fn parse(named_by: &'static str, text: &str) -> Result<Self, Error> {
+        // Any part of it may be one of a password.
+        let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().of(named_by, text);
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
+            "socks5" | "socks5h" => (Scheme::Socks5, 1080),
+            other if other.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                return Err(invalid(&format!("has the scheme `{other}`, none of http, https and socks5")));
+            }
+            _ => return Err(invalid("has no scheme before its `://`")),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // `me:8080/secret@proxy`: the host would be `me`, and be shown.
+        if path.contains('@') {
+            return Err(invalid("has a `/`, `?` or `#` before its `@`"));
+        }
+        let (userinfo, host_port) = match authority.rsplit_once('@') {
+            Some((userinfo, host_port)) => (Some(userinfo), host_port),
+            None => (None, authority),
+        };
+        let address = host_port.parse::<ProxyAddr>();
+        let mut addr = address.map_err(|_| invalid("does not name a host, or a host and its port"))?;
+        if split_port(host_port).is_none_or(|(_, port)| port.is_none()) {
+            addr.port = default_port;
+        }
+        let credentials = userinfo.filter(|text| !text.is_empty()).map(Credentials::decode);
+        let is_short = |part: &[u8]| part.len() < 256;
+        let fits = |given: &Credentials| scheme != Scheme::Socks5 || is_short(&given.user) && is_short(&given.password);
+        if !credentials.as_ref().is_none_or(fits) {
+            return Err(invalid("has a user or a password of more than the 255 bytes that SOCKS5 takes"));
+        }
+        Ok(Self { scheme, addr, credentials, named_by })
+    }
+
+    /// All of it, to be read again.
+    pub(super) fn url(&self) -> Zeroizing<String> {
+        let encode = |part: &[u8]| percent_encode(part, NON_ALPHANUMERIC).to_string();
+        let userinfo = self
+            .credentials
+            .as_ref()
+            .map(|Credentials { user, password }| Zeroizing::new(format!("{}:{}@", encode(user), encode(password))));
+        let userinfo = userinfo.as_ref().map_or("", |userinfo| userinfo.as_str());
+        Zeroizing::new(format!("{}://{userinfo}{}", self.scheme, self.addr))
+    }
+}
+
+impl Credentials {
+    fn decode(userinfo: &str) -> Self {
+        let decode = |text: &str| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>());
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        Self { user: decode(user), password: decode(password) }
+    }
+}
+
+/// Without credentials, and where it comes from.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{} ({})", self.scheme, self.addr, self.named_by)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+        })
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(not shown)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Proxy, String> {
+        Proxy::parse("HTTPS_PROXY", text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn urls_and_what_people_write() {
+        for (text, shown) in [
+            ("proxy.example:3128", "http://proxy.example:3128"),
+            ("proxy.example", "http://proxy.example:80"),
+            ("proxy", "http://proxy:80"),
+            ("10.0.0.1:3128", "http://10.0.0.1:3128"),
+            ("http://Proxy.example:3128/", "http://proxy.example:3128"),
+            ("http://proxy.example/path?and#more", "http://proxy.example:80"),
+            ("HTTPS://proxy.example", "https://proxy.example:443"),
+            ("https://proxy.example:8443", "https://proxy.example:8443"),
+            ("socks5://proxy.example", "socks5://proxy.example:1080"),
+            ("socks5h://proxy.example:1081", "socks5://proxy.example:1081"),
+            ("http://[2001:db8::1]:3128", "http://[2001:db8::1]:3128"),
+            ("http://[2001:db8::1]", "http://[2001:db8::1]:80"),
+            ("me:secret@proxy.example:3128", "http://proxy.example:3128"),
+        ] {
+            assert_eq!(parse(text).map(|proxy| proxy.to_string()), Ok(format!("{shown} (HTTPS_PROXY)")), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_decoded() {
+        for (text, user, password) in [
+            ("http://me:secret@p", &b"me"[..], &b"secret"[..]),
+            ("http://me@p", b"me", b""),
+            ("http://CORP%5Cme:p%40ss%3Aw%C3%B6rd@p", b"CORP\\me", "p@ss:wörd".as_bytes()),
+            ("http://me:p@ss@p", b"me", b"p@ss"),
+            ("http://me:a:b@p", b"me", b"a:b"),
+            ("http://me:100%@p", b"me", b"100%"),
+        ] {
+            let credentials = parse(text).unwrap().credentials.unwrap();
+            assert_eq!((&**credentials.user, &**credentials.password), (user, password), "{text}");
+        }
+        assert!(parse("http://@p").unwrap().credentials.is_none());
+    }
+
+    #[test]
+    fn what_is_none_is_named_without_credentials() {
+        for text in [
+            "ftp://me:secret@proxy.example",
+            "http://me:secret",
+            "me:secret://proxy.example",
+            "socks4://me:secret@proxy.example",
+            "http://me:secret@",
+            "http://me:sec/secret@proxy.example:3128",
+            "http://secret:80/secret@proxy.example:3128",
+            "http://secret#secret@proxy.example:3128",
+            "http://me:secret@proxy.example:port",
+            "http://me:secret@proxy.example:0",
+            "me:secret@two words",
+            "://me:secret@proxy.example",
+            "http://",
+            "socks5://me:secretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecret\
+             secretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecret\
+             secretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecretsecret@p",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("HTTPS_PROXY is (not shown), which ") && !error.contains("secret"), "{error}");
+        }
+    }
+}

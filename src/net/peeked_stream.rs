@@ -1,0 +1,118 @@
+//! How the other side begins: what it is, where it does not speak TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::text::foreign;
+
+/// A banner of SSH has more, but is known by then.
+const ENOUGH: usize = 48;
+
+/// A stream that remembers the first bytes which came, and ends where they are not those of TLS: some would announce
+/// more to come, which a TLS library then waits for.
+pub struct Beginning<S> {
+    stream: S,
+    first: Vec<u8>,
+}
+
+impl<S> Beginning<S> {
+    /// Nothing has been read from `stream` yet.
+    pub fn of(stream: S) -> Self {
+        Self { stream, first: Vec::new() }
+    }
+
+    /// What speaks there, if it is not TLS; completes «it is …».
+    pub fn stranger(&self) -> Option<String> {
+        let first = self.first.as_slice();
+        // A record of TLS begins with its type (RFC 8446, 5.1).
+        match first {
+            [] | [20..=24, ..] => None,
+            _ if first.starts_with(b"HTTP/") => Some("plain HTTP".to_owned()),
+            _ if first.starts_with(b"SSH-") => {
+                let banner = first.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
+                Some(format!("a server of SSH, {}", foreign(&String::from_utf8_lossy(banner))))
+            }
+            _ => Some("something else".to_owned()),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let missing = ENOUGH - self.first.len();
+        if missing > 0 {
+            let new = buf.filled().get(before..).unwrap_or_default();
+            self.first.extend(new.iter().take(missing));
+        }
+        match self.first.first() {
+            None | Some(20..=24) => Poll::Ready(Ok(())),
+            Some(_) => {
+                buf.set_filled(before);
+                Poll::Ready(Err(io::Error::other("this is not TLS")))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Beginning<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_are_known_by_how_they_begin() {
+        for (said, stranger) in [
+            (&b""[..], None),
+            (b"\x16\x03\x03\x00\x7a\x02", None),
+            (b"\x15\x03\x01\x00\x02\x02\x46", None),
+            (b"HTTP/1.1 400 Bad Request\r\n", Some("plain HTTP")),
+            (b"SSH-2.0-OpenSSH_9.2p1\r\nmore", Some("a server of SSH, SSH-2.0-OpenSSH_9.2p1")),
+            (b"220 mail.example.com ESMTP\r\n", Some("something else")),
+        ] {
+            let mut stream = Beginning::of(said);
+            let read = stream.read_to_end(&mut Vec::new()).await;
+            assert_eq!(stream.stranger().as_deref(), stranger);
+            assert_eq!(read.is_err(), stranger.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_is_handed_on_and_only_its_beginning_kept() {
+        let said = b"\x16\x03\x03\x3f".repeat(100);
+        let (mut stream, mut all) = (Beginning::of(&said[..]), Vec::new());
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!((all, stream.first.len()), (said, ENOUGH));
+    }
+}

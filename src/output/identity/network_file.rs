@@ -1,0 +1,123 @@
+//! `network.json`: what a run was told of the network and a later `ssh` needs as well, because a pipe's variables, and
+//! files that only it sees, are gone by then. It may hold the password of an outgoing proxy.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::clock::Offset;
+use crate::net::authorities::Authorities;
+use crate::net::egress::WayOut;
+
+/// Its name.
+pub const NAME: &str = "network.json";
+
+/// What is in it. What is not, the environment may say.
+#[derive(Debug, Default)]
+pub struct NetworkFile {
+    /// The outgoing proxy, and what is reached without it.
+    pub way_out: Option<WayOut>,
+    /// Authorities to trust on the web besides the public ones.
+    pub authorities: Option<Authorities>,
+    /// The cluster's clock.
+    pub clock: Offset,
+}
+
+/// The file as JSON.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Json {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    no_proxy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    /// Seconds that the cluster's clock is ahead; negative if it is behind.
+    #[serde(skip_serializing_if = "is_zero")]
+    clock_offset: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+impl NetworkFile {
+    /// Its bytes; `None` if there is nothing to keep.
+    pub fn render(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let way_out = self.way_out.as_ref();
+        let url = way_out.and_then(WayOut::url);
+        let json = Json {
+            // Without a proxy there is nothing to make an exception of.
+            no_proxy: way_out.filter(|_| url.is_some()).map(|way_out| way_out.exempt().to_owned()).unwrap_or_default(),
+            proxy: url,
+            ca: self.authorities.as_ref().and_then(Authorities::pem),
+            clock_offset: self.clock.seconds(),
+        };
+        if json.proxy.is_none() && json.ca.is_none() && json.clock_offset == 0 {
+            return None;
+        }
+        let mut text = Zeroizing::new(serde_json::to_vec_pretty(&json).ok()?);
+        text.push(b'\n');
+        Some(text)
+    }
+
+    /// Reads it again.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that quote nothing of it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let json: Json = serde_json::from_slice(bytes)
+            .map_err(|error| format!("it is not as it was written, line {}", error.line()))?;
+        let way_out = json.proxy.as_ref().map(|url| WayOut::of_file(url, &json.no_proxy));
+        let authorities = json.ca.as_deref().map(|pem| Authorities::of_pem(pem.as_bytes()).ok_or("its CA is none"));
+        Ok(Self {
+            way_out: way_out.transpose().map_err(|_| "its proxy is none")?,
+            authorities: authorities.transpose()?,
+            clock: Offset::of_seconds(json.clock_offset),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let way_out = Some(WayOut::of_file("http://me:s3cret@p.example:3128", "a.example").unwrap());
+        let file = NetworkFile { way_out, clock: Offset::of_seconds(-420), ..NetworkFile::default() };
+        let bytes = file.render().unwrap();
+        let expected = "{\n  \"proxy\": \"http://me:s3cret@p.example:3128\",\n  \"no_proxy\": \"a.example\",\n  \
+                        \"clock_offset\": -420\n}\n";
+        assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), expected);
+        let read = NetworkFile::parse(&bytes).unwrap();
+        assert_eq!(read.way_out.unwrap().url(), file.way_out.unwrap().url());
+        assert_eq!(read.clock.seconds(), -420);
+        assert!(read.authorities.is_none());
+    }
+
+    #[test]
+    fn nothing_is_no_file() {
+        assert!(NetworkFile::default().render().is_none());
+        let direct = WayOut::of_environment(&[("NO_PROXY", "a")].into_iter().collect()).unwrap();
+        assert!(NetworkFile { way_out: Some(direct), ..NetworkFile::default() }.render().is_none());
+    }
+
+    #[test]
+    fn what_is_broken_is_said_and_not_quoted() {
+        for text in [
+            "",
+            "[1]",
+            r#"{"proxy": 1}"#,
+            r#"{"proxy": "http://me:s3cret@p", "more": "s3cret"}"#,
+            r#"{"proxy": "ftp://me:s3cret@p"}"#,
+            r#"{"proxy": "http://me:s3cret@p", "clock_offset": "s3cret"}"#,
+            r#"{"ca": "s3cret"}"#,
+            r#"{"proxy": "http://me:s3cret@p"} s3cret"#,
+        ] {
+            let reason = NetworkFile::parse(text.as_bytes()).unwrap_err();
+            assert!(!reason.contains("s3cret"), "{reason}");
+        }
+    }
+}

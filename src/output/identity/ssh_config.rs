@@ -1,0 +1,150 @@
+//! `ssh_config`: tbot's directives (teleport-issue-and-outputs.md 4.5), and beyond them what makes it strict and at once
+//! usable (DESIGN.md decision 8):
+//!
+//! * our binary in the destination is the `ProxyCommand`, so nothing needs to be installed;
+//! * a host is one that the cluster's CA signed, or nobody: `StrictHostKeyChecking yes`, no other known_hosts, and no
+//!   keys learnt from a server;
+//! * the key in the destination is the only one that is offered.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::clusters::beneath;
+use crate::address::ClusterName;
+use crate::address::ProxyAddr;
+use crate::credentials::Authority;
+use crate::destination::FIRST_LINE;
+use crate::error::{Exit, Explain};
+
+/// What an `ssh_config` names.
+pub struct Paths {
+    destination: String,
+    /// Where ssh connections go.
+    pub proxy: ProxyAddr,
+    /// Everything goes through the web port.
+    pub tls_routing: bool,
+    /// There it goes through a connection upgrade.
+    pub upgrade: bool,
+}
+
+/// The destination has a name that `ssh_config` cannot hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the destination {path} cannot be named in an ssh_config: it contains {what}")]
+pub struct Unnameable {
+    path: String,
+    what: &'static str,
+}
+
+impl Explain for Unnameable {
+    fn what_to_do(&self) -> String {
+        "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.".to_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::BadInput
+    }
+
+    fn anchor(&self) -> &'static str {
+        "the-destination-has-a-strange-name"
+    }
+}
+
+/// The absolute destination as text, if OpenSSH can read it back: inside double quotes there is no way to write a quote,
+/// a backslash or a line break that all versions understand, and `${` would be replaced by a variable.
+///
+/// # Errors
+/// It contains one of these.
+pub fn nameable(destination: &Path) -> Result<String, Unnameable> {
+    let refuse = |what| Err(Unnameable { path: crate::text::foreign(&destination.display().to_string()), what });
+    match destination.to_str() {
+        None => refuse("bytes that are not UTF-8"),
+        Some(text) if text.contains(['"', '\\']) => refuse("a double quote or a backslash"),
+        Some(text) if text.contains("${") => refuse("`${`"),
+        Some(text) if text.chars().any(char::is_control) => refuse("control characters"),
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+impl Paths {
+    /// `destination` is what [`nameable`] gave.
+    pub fn new(destination: String, proxy: ProxyAddr, tls_routing: bool, upgrade: bool) -> Self {
+        Self { destination, proxy, tls_routing, upgrade }
+    }
+
+    /// A path in double quotes; `%` begins a token in most directives that take paths.
+    fn quoted(&self, file: &str) -> String {
+        format!("\"{}/{file}\"", self.destination).replace('%', "%%")
+    }
+
+    /// What ssh has its shell run. Quoted for the shell, then for ssh's tokens; what ssh fills in is quoted, too, since
+    /// older versions let metacharacters through (CVE-2023-51385).
+    fn proxy_command(&self, cluster: &ClusterName) -> String {
+        let shell = |text: &str| format!("'{}'", text.replace('\'', r#"'"'"'"#)).replace('%', "%%");
+        format!(
+            "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {} \
+             --resume --user='%r' --host='%h' --port='%p'",
+            shell(&format!("{}/{}", self.destination, super::BINARY)),
+            shell(&self.destination),
+            shell(&self.proxy.to_string()),
+            shell(cluster.as_str()),
+            if self.tls_routing { "--tls-routing" } else { "--no-tls-routing" },
+            if self.upgrade { "--connection-upgrade" } else { "--no-connection-upgrade" },
+        )
+    }
+
+    fn identity(&self, known_hosts: &str, indent: &str) -> String {
+        let lines = [
+            format!("UserKnownHostsFile {}", self.quoted(known_hosts)),
+            "GlobalKnownHostsFile /dev/null".to_owned(),
+            "StrictHostKeyChecking yes".to_owned(),
+            "UpdateHostKeys no".to_owned(),
+            format!("IdentityFile {}", self.quoted("key")),
+            format!("CertificateFile {}", self.quoted("key-cert.pub")),
+            "IdentitiesOnly yes".to_owned(),
+        ];
+        lines.iter().map(|line| format!("{indent}{line}\n")).collect()
+    }
+
+    fn way(&self, cluster: &ClusterName, indent: &str) -> String {
+        // 3022 is where Teleport's own nodes listen; `ssh -p` says otherwise for OpenSSH nodes.
+        format!("{indent}Port 3022\n{indent}ProxyCommand {}\n", self.proxy_command(cluster))
+    }
+}
+
+/// The main file, for `ssh -F`: names in the clusters, and the proxy itself, which is the root cluster's: the first one.
+pub fn render(paths: &Paths, clusters: &[Authority]) -> String {
+    let proxy_host = &paths.proxy.host;
+    let mut text = format!("{FIRST_LINE}\n");
+    for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
+        // The first value counts, so that what is another cluster's must not be matched here.
+        let others: String = beneath(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
+        let (identity, way) = (paths.identity("known_hosts", "    "), paths.way(cluster, "    "));
+        let _ = match n {
+            0 => write!(
+                text,
+                "\nHost *.{cluster} {proxy_host}{others}\n{identity}\nHost *.{cluster} !{proxy_host}{others}\n{way}"
+            ),
+            _ => write!(text, "\nHost *.{cluster} !{proxy_host}{others}\n{identity}{way}"),
+        };
+    }
+    text
+}
+
+/// The per-cluster file, without `Host` lines: for `Include` under one of the reader's own.
+pub fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
+    let known_hosts = format!("{cluster}.known_hosts");
+    format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.way(cluster, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_could_not_read_back_is_refused() {
+        for path in ["/a\"b", "/a\\b", "/a${HOME}", "/a\nb"] {
+            assert!(nameable(Path::new(path)).is_err(), "{path}");
+        }
+        assert!(nameable(Path::new("/opt/it's 100% mine/$x")).is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! Values that variables, flags and files have in common: each is parsed once, into a type that cannot hold an invalid
+//! value.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::address::ClusterName;
+use crate::invalid::Invalid;
+
+/// The name of a join token. With a delegated join method it is public, not a secret (teleport-join.md 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenName(String);
+
+impl TokenName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const FORM: &str = "Give the name of the join token on the cluster: metadata.name of the token resource, \
+                            for example example-bot. `tctl tokens ls` lists them.";
+        if is_like_an_id_token(text) {
+            // Never shown, never sent on as a name: the name travels in clear and is logged by the cluster.
+            return Err(Invalid::new("is an ID token, not the name of a join token", FORM).hidden());
+        }
+        let port = |port: &str| port.parse::<u16>().is_ok();
+        if text.contains("://") || text.rsplit_once(':').is_some_and(|(_, last)| port(last)) {
+            return Err(Invalid::new(
+                "looks like an address; were the proxy's address and the token's name swapped?",
+                FORM,
+            ));
+        }
+        if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'')) {
+            return Err(Invalid::new("has spaces or quotes in it", FORM));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A directory for the credentials. Nothing here expands what a shell would: it would become a directory of that name.
+///
+/// # Errors
+/// It begins with `~` or a variable.
+pub fn destination(text: &str) -> Result<PathBuf, Invalid> {
+    match text.starts_with(['~', '$']) {
+        true => Err(Invalid::new(
+            "nothing expands here",
+            "Write the path itself, relative to the working directory or absolute, such as ./tbot-user.",
+        )),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// Whether it looks like a JWT, given in the wrong place.
+fn is_like_an_id_token(text: &str) -> bool {
+    text.starts_with("ey") && text.matches('.').count() == 2
+}
+
+/// The name of a cluster.
+///
+/// # Errors
+/// No cluster can have that name.
+pub fn cluster(text: &str) -> Result<ClusterName, Invalid> {
+    const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
+    if is_like_an_id_token(text) {
+        return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
+    }
+    text.parse().map_err(|()| Invalid::new("is no name of a cluster", FORM))
+}
+
+/// How long certificates shall live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(pub Duration);
+
+impl FromStr for Ttl {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let ttl = duration(text)?;
+        if ttl < Duration::from_secs(60) {
+            return Err(Invalid::new("is less than a minute", "Give at least 1m; the usual 1h suits most steps."));
+        }
+        // The cluster cuts at 24 h and says so by what it issues; far beyond that it is a slip.
+        if ttl > Duration::from_secs(30 * 86_400) {
+            return Err(Invalid::new(
+                "is more than 30 days",
+                "Clusters allow 24h at most; the usual 1h suits most steps.",
+            ));
+        }
+        Ok(Self(ttl))
+    }
+}
+
+/// The deadline of a run: at least a second, at most a day.
+pub fn timeout(text: &str) -> Result<Duration, Invalid> {
+    let timeout = duration(text)?;
+    match timeout.as_secs() {
+        1..=86_400 => Ok(timeout),
+        _ => Err(Invalid::new("is not between 1s and 24h", "The usual 60s suits most networks.")),
+    }
+}
+
+/// A duration as people and Go write it: `90s`, `1h`, `1h30m`, `1h0m0s`.
+fn duration(text: &str) -> Result<Duration, Invalid> {
+    const FORM: &str = "Write a number and a unit, such as 90s, 30m, 1h or 1h30m.";
+    if text.chars().all(|c| c.is_ascii_digit()) {
+        return Err(Invalid::new("has no unit", FORM));
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))?;
+    // To the parser M is months, to whoever writes it, minutes.
+    match text.contains('M') {
+        true => Err(Invalid::new("has the unit M", FORM)),
+        false => Ok(duration),
+    }
+}
+
+/// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
+pub fn boolean(text: &str) -> Result<bool, Invalid> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err(Invalid::new("is neither true nor false", "Write 'true' or 'false'.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_token_given_as_token_name_is_not_shown() {
+        let jwt = "eyJhbGciOi.eyJzdWIi.c2ln";
+        let error = jwt.parse::<TokenName>().unwrap_err().of("TOKEN", jwt);
+        let text = crate::error::render(&error);
+        assert!(text.contains("not the name of a join token") && !text.contains("eyJ"), "{text}");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!("1h30m".parse::<Ttl>().unwrap().0.as_secs(), 5400);
+        assert_eq!("1h0m0s".parse::<Ttl>().unwrap().0.as_secs(), 3600);
+        for text in ["3600", "30s", "soon", "", "-1h", "30M", "31d", "9000y", "99999999999999999999h"] {
+            assert!(text.parse::<Ttl>().is_err(), "{text}");
+        }
+        assert_eq!(timeout("90s").unwrap().as_secs(), 90);
+        for text in ["0s", "25h", "60"] {
+            assert!(timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans() {
+        for text in ["true", "True", "YES", "1", "on"] {
+            assert!(boolean(text).unwrap(), "{text}");
+        }
+        for text in ["false", "No", "0", "off"] {
+            assert!(!boolean(text).unwrap(), "{text}");
+        }
+        assert!(boolean("ja").is_err());
+    }
+}
