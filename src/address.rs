@@ -4,18 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::invalid::Invalid;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// Host and port of the proxy, as given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyAddr {
+pub struct HostPort {
     /// Name, IPv4 address, or IPv6 address without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
 }
 
-impl FromStr for ProxyAddr {
+impl FromStr for HostPort {
     type Err = Invalid;
 
     /// `host`, `host:port`, `[v6]:port`; `https://` in front and a `/` behind are what people paste, and understood.
@@ -25,7 +25,7 @@ impl FromStr for ProxyAddr {
         let bare = text.strip_prefix("https://").unwrap_or(text);
         let bare = bare.strip_suffix('/').unwrap_or(bare);
         if let Some((scheme, _)) = bare.split_once("://") {
-            return Err(Invalid::new(format!("has the scheme {}://", foreign(scheme)), FORM));
+            return Err(Invalid::new(format!("has the scheme {}://", sanitize(scheme)), FORM));
         }
         if bare.contains(['"', '\'']) {
             return Err(Invalid::new("has quotes in it", FORM));
@@ -40,7 +40,7 @@ impl FromStr for ProxyAddr {
         let port = match port {
             None => 443,
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                Invalid::new(format!("has the port `{}`, which is not a number from 1 to 65535", foreign(port)), FORM)
+                Invalid::new(format!("has the port `{}`, which is not a number from 1 to 65535", sanitize(port)), FORM)
             })?,
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
@@ -73,7 +73,7 @@ pub(crate) fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// `host:port`, an IPv6 host in brackets.
-impl fmt::Display for ProxyAddr {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn proxy(text: &str) -> Result<String, String> {
-        text.parse::<ProxyAddr>().map(|addr| addr.to_string()).map_err(|invalid| invalid.to_string())
+        text.parse::<HostPort>().map(|addr| addr.to_string()).map_err(|invalid| invalid.to_string())
     }
 
     #[test]

@@ -15,36 +15,42 @@ use teleport_api::types::CertAuthorityV2;
 use tonic::{Code, Status};
 
 use crate::address::ClusterName;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::error::{Exit, Explain};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
-use crate::net::grpc::{Channel, broken, code_name, passes, wish};
-use crate::net::network::{Door, Network};
+use crate::net::grpc::{Channel, broken, code_name, passes, retry_after_of};
+use crate::net::network::{Endpoint, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Again, Awaited, Deadline, RetryAfter, Transient};
-use crate::text::{foreign, nested};
+use crate::retry::{Awaited, Deadline, Retry, RetryAfter, Transient};
+use crate::text::{sanitize, sanitize_nested};
 use crate::{keys, net};
 
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
 const LONGEST_NAME: usize = 109;
 
 /// From where a cluster's Auth Service is sought.
-pub struct Place<'a> {
+pub struct AuthRoute<'a> {
     /// How the proxy is reached.
     pub network: &'a Network,
     /// The proxy, as we were told.
-    pub proxy: &'a ProxyAddr,
+    pub proxy: &'a HostPort,
     /// What the proxy says of itself.
     pub cluster: &'a ClusterInfo,
 }
 
-impl Place<'_> {
+impl AuthRoute<'_> {
     /// What leads through the web port to the Auth Service of the cluster of this name, if that way is there.
-    pub fn door<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Door<'a>> {
-        let door = Door { addr: self.proxy, service: Service::Auth(name.clone()), name: sni, trust, web_port: true };
-        (self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME).then_some(door)
+    pub fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
+        let endpoint = Endpoint {
+            addr: self.proxy,
+            service: Service::Auth(name.clone()),
+            server_name: sni,
+            trust,
+            web_port: true,
+        };
+        (self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME).then_some(endpoint)
     }
 
     async fn connect(
@@ -56,17 +62,17 @@ impl Place<'_> {
     ) -> Result<Channel, net::Error> {
         let Self { network, proxy, cluster } = *self;
         let sni = name.auth_sni();
-        if let Some(door) = self.door(name, &sni, trust) {
-            return network.grpc(&door, dialled, deadline).await;
+        if let Some(endpoint) = self.endpoint(name, &sni, trust) {
+            return network.grpc(&endpoint, dialled, deadline).await;
         }
         // The address that ssh uses: its name is in the certificate that is shown there, ours need not be.
         let addr = &cluster.ssh_proxy;
         let dialled = dialled.filter(|_| addr == proxy);
         let web_port = cluster.tls_routing;
-        let door = Door { addr, service: Service::Transport, name: &addr.host, trust, web_port };
-        let transport = network.grpc(&door, dialled, deadline).await?;
+        let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust, web_port };
+        let transport = network.grpc(&endpoint, dialled, deadline).await?;
         let stream = proxy_cluster::open(&transport, name);
-        let stream = tls::connect(stream, &sni, &Service::AuthInside, trust, deadline).await?;
+        let stream = tls::connect(stream, &sni, &Service::NestedAuth, trust, deadline).await?;
         Channel::over(stream, proxy).await
     }
 }
@@ -86,15 +92,15 @@ impl Auth {
     /// # Errors
     /// It is not reached.
     pub async fn reach(
-        place: &Place<'_>,
+        route: &AuthRoute<'_>,
         dialled: Option<Stream>,
         cluster: &ClusterName,
         trust: &Trust,
         deadline: Deadline,
     ) -> Result<Self, Error> {
         let addr = format!("the Auth Service of {cluster}");
-        let channel = place.connect(dialled, cluster, trust, deadline).await;
-        Ok(Self { channel: channel.map_err(|error| error.behind(place.proxy, &addr))?, addr, deadline })
+        let channel = route.connect(dialled, cluster, trust, deadline).await;
+        Ok(Self { channel: channel.map_err(|error| error.behind(route.proxy, &addr))?, addr, deadline })
     }
 
     /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name
@@ -159,7 +165,8 @@ impl Auth {
             call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
                 Some(error) => Error::Net(error),
                 None => {
-                    let (code, message, retry_after) = (status.code(), nested(status.message()), wish(&status));
+                    let (code, message, retry_after) =
+                        (status.code(), sanitize_nested(status.message()), retry_after_of(&status));
                     Error::Refused { method, code, message, retry_after, discreet: false }
                 }
             })
@@ -241,7 +248,7 @@ pub enum Error {
 impl Error {
     /// The same error for a log that everybody can read.
     #[must_use]
-    pub fn discreetly(mut self) -> Self {
+    pub fn without_details(mut self) -> Self {
         match &mut self {
             Self::Refused { discreet, .. } => *discreet = true,
             Self::UnknownCluster { known, .. } => known.clear(),
@@ -256,16 +263,14 @@ impl Error {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Again {
+    fn again(&self) -> Retry {
         match self {
             Self::Net(error) => error.again(),
             // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
-            Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Again::Often,
+            Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Retry::Yes,
             // Of several Auth Services one may not have heard of it yet.
-            Self::NoRoles { .. } | Self::NoAuthorities => Again::Once,
-            Self::Refused { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => {
-                Again::Never
-            }
+            Self::NoRoles { .. } | Self::NoAuthorities => Retry::Once,
+            Self::Refused { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => Retry::No,
         }
     }
 
@@ -312,7 +317,7 @@ impl Explain for Error {
                 "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out."
             }
             Self::UnknownCluster { known, .. } => {
-                return format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", foreign(&known.join(", ")));
+                return format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", sanitize(&known.join(", ")));
             }
             Self::ClosedCluster { .. } => {
                 "Compare `tctl get rc` with `cluster_labels` of the bot's roles; or leave CLUSTER (--cluster) out."

@@ -1,6 +1,6 @@
 //! The bot's own identity: what the join gave, and what it is good for.
 //!
-//! It has no access to anything but the calls of [`ask`](Bot::ask); access comes with the certificates that these
+//! It has no access to anything but the calls of [`ask`](BotIdentity::ask); access comes with the certificates that these
 //! bring.
 
 use std::time::SystemTime;
@@ -16,11 +16,11 @@ use crate::error::Failure;
 use crate::join::Joined;
 use crate::keys::KeyPair;
 use crate::net::tls::{ClientIdentity, Trust};
-use crate::text::foreign;
+use crate::text::sanitize;
 use crate::x509::X509;
 
 /// The bot's own identity, ready to be used.
-pub struct Bot {
+pub struct BotIdentity {
     /// Its user, which is also the name of its own role.
     pub user: String,
     /// The cluster that it is of.
@@ -31,12 +31,12 @@ pub struct Bot {
     pub trust: Trust,
 }
 
-impl Bot {
+impl BotIdentity {
     /// Looks at what the join gave.
     ///
     /// # Errors
     /// The certificate is not for our key, or does not say who it is for.
-    pub fn of(joined: Joined) -> Result<Self, Failure> {
+    pub fn new(joined: Joined) -> Result<Self, Failure> {
         let unusable = || credentials::Error::Unreadable("certificate of the bot");
         let certificate = X509::from_der(&joined.certificate).map_err(|_| unusable())?;
         if certificate.public_key_der() != joined.key.public_der()? {
@@ -64,15 +64,15 @@ impl Bot {
         let (roles, host, user) =
             tokio::try_join!(auth.impersonated_roles(&self.user), auth.authorities("host"), auth.authorities("user"))?;
         if roles.is_empty() {
-            return Err(auth::Error::NoRoles { bot: foreign(&self.user) });
+            return Err(auth::Error::NoRoles { bot: sanitize(&self.user) });
         }
         let cluster = route.unwrap_or(&self.cluster);
         let known = host.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
         if *cluster != self.cluster && !known.clone().any(|name| name == cluster.as_str()) {
-            let known = known.map(foreign).collect();
+            let known = known.map(sanitize).collect();
             return Err(auth::Error::UnknownCluster { cluster: cluster.clone(), known });
         }
-        log::debug!(target: "certificates", "asking for the roles {}", foreign(&roles.join(", ")));
+        log::debug!(target: "certificates", "asking for the roles {}", sanitize(&roles.join(", ")));
         let request = UserCerts {
             user: &self.user,
             cluster,

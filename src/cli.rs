@@ -6,16 +6,16 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::address::ProxyAddr;
-use crate::destination::Foreign;
+use crate::address::HostPort;
+use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid};
-use crate::net::egress::WayOut;
+use crate::net::egress::Egress;
 use crate::net::upgrade::{self, Upgrade};
 use crate::pipe;
 use crate::platform::bitbucket;
-use crate::settings::{Action, Examination, Inspection, Settings, default};
+use crate::settings::{Action, DoctorSettings, InspectSettings, Settings, default};
 use crate::values;
 use crate::values::{TokenName, timeout};
 
@@ -78,8 +78,8 @@ impl Verb {
     pub fn action(&self, env: &Environment, debug: bool) -> Result<Action, Error> {
         Ok(match self {
             Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
-            Self::Inspect(flags) => Action::Inspect(flags.inspection(env, debug)?),
-            Self::Doctor(flags) => Action::Doctor(flags.examination(env, debug)?),
+            Self::Inspect(flags) => Action::Inspect(flags.settings(env, debug)?),
+            Self::Doctor(flags) => Action::Doctor(flags.settings(env, debug)?),
             Self::Cleanup(flags) => Action::Cleanup(given(&flags.destination).map(directory).transpose()?),
         })
     }
@@ -155,8 +155,8 @@ impl Identity {
         let missing = |name, example| Error::Missing { name, example };
         let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
         let proxy = proxy.ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
-        let proxy: ProxyAddr = proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?;
-        let upgrade = Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string());
+        let proxy: HostPort = proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?;
+        let upgrade = Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string());
         let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
         let token = token.ok_or(missing("--token", "example-bot"))?;
         let destination = given(&self.destination).ok_or(missing("--destination", "./tbot-user"))?;
@@ -167,7 +167,7 @@ impl Identity {
             upgrade,
             token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", token))?,
             destination: directory(destination)?,
-            foreign: Foreign::Leave,
+            unknown_files: UnknownFiles::Keep,
             ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
             cluster: given(&self.cluster)
                 .map(|name| values::cluster(name).map_err(|invalid| invalid.of("--cluster", name)))
@@ -175,7 +175,7 @@ impl Identity {
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             owner: None,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            way_out: WayOut::of_environment(env)?,
+            egress: Egress::from_environment(env)?,
             discreet: bitbucket::log_is_public(env) && !debug,
             // A line that works with tbot works here.
             leak_check: LeakCheck::Warn,
@@ -188,13 +188,13 @@ impl Identity {
             return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
         }
         if let Some(path) = given(&self.token).filter(|token| token.starts_with('/')) {
-            let what = format!("reading the join token's name from the file {}", crate::text::foreign(path));
+            let what = format!("reading the join token's name from the file {}", crate::text::sanitize(path));
             return unsupported(what, "Give the name itself: with `bitbucket` it is no secret.");
         }
         match given(&self.join_method) {
             None | Some("bitbucket") => {}
             Some(method) => {
-                let what = format!("the join method `{}`", crate::text::foreign(method));
+                let what = format!("the join method `{}`", crate::text::sanitize(method));
                 return unsupported(what, "Use --join-method=bitbucket, in a step with `oidc: true`.");
             }
         }
@@ -229,17 +229,17 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    fn inspection(&self, env: &Environment, debug: bool) -> Result<Inspection, Error> {
+    fn settings(&self, env: &Environment, debug: bool) -> Result<InspectSettings, Error> {
         let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
         let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
-        Ok(Inspection {
+        Ok(InspectSettings {
             proxy: parsed("--proxy-server", proxy)?,
             token: parsed("--token", given(&self.token))?,
             scope: parsed("--scope", given(&self.scope))?,
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            way_out: WayOut::of_environment(env)?,
+            egress: Egress::from_environment(env)?,
             discreet: bitbucket::log_is_public(env) && !debug,
         })
     }
@@ -257,17 +257,17 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    fn examination(&self, env: &Environment, debug: bool) -> Result<Examination, Error> {
+    fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
         let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
-        let proxy: ProxyAddr = parsed("--proxy-server", proxy)?
+        let proxy: HostPort = parsed("--proxy-server", proxy)?
             .ok_or(Error::Missing { name: "--proxy-server", example: "example.teleport.sh:443" })?;
         let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
-        Ok(Examination {
-            upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+        Ok(DoctorSettings {
+            upgrade: Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
             proxy,
             timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
             ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            way_out: WayOut::of_environment(env)?,
+            egress: Egress::from_environment(env)?,
             discreet: bitbucket::log_is_public(env) && !debug,
         })
     }
@@ -306,7 +306,7 @@ fn directory(text: &str) -> Result<PathBuf, Error> {
                 .of("--destination", text))
         }
         _ => Err(Error::Unsupported {
-            what: format!("a destination of the kind {}://", crate::text::foreign(scheme)),
+            what: format!("a destination of the kind {}://", crate::text::sanitize(scheme)),
             instead: "Give a directory.",
         }),
     }

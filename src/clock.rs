@@ -33,7 +33,7 @@ impl Offset {
     }
 
     /// As it was kept by [`seconds`](Self::seconds).
-    pub fn of_seconds(seconds: i64) -> Self {
+    pub fn from_seconds(seconds: i64) -> Self {
         Self(seconds)
     }
 
@@ -51,7 +51,7 @@ impl Offset {
 /// Completes «the clock here is …».
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let distance = rough(Duration::from_secs(self.0.unsigned_abs()));
+        let distance = approximate(Duration::from_secs(self.0.unsigned_abs()));
         match self.0 {
             0 => f.write_str("that of the cluster"),
             1.. => write!(f, "{distance} behind the cluster's"),
@@ -61,7 +61,7 @@ impl fmt::Display for Offset {
 }
 
 /// A duration as a person would say it: to the minute from two minutes on.
-pub fn rough(duration: Duration) -> humantime::FormattedDuration {
+pub fn approximate(duration: Duration) -> humantime::FormattedDuration {
     let seconds = duration.as_secs();
     let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
     humantime::format_duration(Duration::from_secs(said))

@@ -12,11 +12,11 @@ use teleport_api::proto::Certs;
 use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
 use crate::address::ClusterName;
-use crate::clock::{Offset, rough};
+use crate::clock::{Offset, approximate};
 use crate::error::{Exit, Explain};
 use crate::keys::KeyPair;
 use crate::net::crypto::provider;
-use crate::text::foreign;
+use crate::text::sanitize;
 use crate::x509::X509;
 
 /// Principals of Teleport's own use; no login of a node (teleport-issue-and-outputs.md 3).
@@ -107,7 +107,7 @@ impl SshAuthority {
 }
 
 /// What was asked for.
-pub struct Asked {
+pub struct Expected {
     /// The key.
     pub key: KeyPair,
     /// The cluster.
@@ -127,12 +127,12 @@ pub struct Asked {
 /// # Errors
 /// The first check that fails.
 pub fn check(
-    asked: Asked,
+    asked: Expected,
     certs: &Certs,
     host_authorities: Vec<Authority>,
     user_authorities: Vec<Authority>,
 ) -> Result<Credentials, Error> {
-    let Asked { key, cluster, known, expires: asked_expiry, now, clock } = asked;
+    let Expected { key, cluster, known, expires: asked_expiry, now, clock } = asked;
     let user = root(&user_authorities, &cluster, "user")?;
     let host = root(&host_authorities, &cluster, "host")?;
     // In a rotation both lists have old and new keys; lists with nothing in common are not of one cluster.
@@ -200,12 +200,12 @@ fn lifetime(
 ) -> Result<(), Error> {
     let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
     if let Ok(ago) = clock.there(now).duration_since(before) {
-        return Err(Error::Expired { kind, ago: rough(ago) });
+        return Err(Error::Expired { kind, ago: approximate(ago) });
     }
     match after.duration_since(now) {
         Ok(ahead) if !ahead.is_zero() => {
             // By our clock, whatever the cluster's says: what reads the files here goes by it.
-            return Err(Error::NotYetValid { kind, ahead: rough(ahead), clock });
+            return Err(Error::NotYetValid { kind, ahead: approximate(ahead), clock });
         }
         _ => {}
     }
@@ -218,7 +218,7 @@ fn lifetime(
 /// An unknown critical option makes every sshd refuse the certificate, without a word why.
 fn options(ssh: &Certificate) -> Result<(), Error> {
     match ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
-        Some(name) => Err(Error::CriticalOption(foreign(name))),
+        Some(name) => Err(Error::CriticalOption(sanitize(name))),
         None => Ok(()),
     }
 }

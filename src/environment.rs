@@ -11,7 +11,7 @@ pub struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
     /// The environment of this process. What is not UTF-8 is left out: nothing that we read may be.
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::text::flat;
+use crate::text::sanitize_whole;
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Failure {
 
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub fn one_line(&self) -> String {
-        format!("teleport-pipe: {}\n", flat(&format!("{}. {}", self.0, self.0.what_to_do())))
+        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.what_to_do())))
     }
 }
 

@@ -11,7 +11,7 @@ const BINARY: &str = "this program's own file";
 
 /// Environment, place and clock.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct Host {
     /// The variables.
     pub env: Environment,
     /// Absolute; relative paths start here.
@@ -22,16 +22,16 @@ pub struct Surroundings {
     pub now: fn() -> SystemTime,
 }
 
-impl Surroundings {
+impl Host {
     /// Those of this process.
     ///
     /// # Errors
     /// The working directory is gone, or the program's own file is.
-    pub fn of_process() -> Result<Self, Unusable> {
+    pub fn from_process() -> Result<Self, HostError> {
         Ok(Self {
-            env: Environment::of_process(),
-            working_dir: std::env::current_dir().map_err(Unusable::because(PLACE))?,
-            executable: std::env::current_exe().map_err(Unusable::because(BINARY))?,
+            env: Environment::from_process(),
+            working_dir: std::env::current_dir().map_err(HostError::because(PLACE))?,
+            executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
             now: SystemTime::now,
         })
     }
@@ -45,27 +45,27 @@ impl Surroundings {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn own_binary(&self) -> Result<Vec<u8>, Unusable> {
-        std::fs::read(&self.executable).map_err(Unusable::because(BINARY))
+    pub fn own_binary(&self) -> Result<Vec<u8>, HostError> {
+        std::fs::read(&self.executable).map_err(HostError::because(BINARY))
     }
 }
 
 /// The machine lacks something that every program has.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be used ({source})")]
-pub struct Unusable {
+pub struct HostError {
     what: &'static str,
     source: std::io::Error,
 }
 
-impl Unusable {
+impl HostError {
     /// For `map_err`.
     pub fn because(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self { what, source }
     }
 }
 
-impl Explain for Unusable {
+impl Explain for HostError {
     fn what_to_do(&self) -> String {
         match self.what {
             PLACE => "Start it in a directory that exists.",

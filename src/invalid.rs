@@ -1,7 +1,7 @@
 //! What is wrong with a value that was given to us.
 
 use crate::error::{Exit, Explain};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// Why a text is not what it should be; whoever knows the variable's or flag's name adds it with [`Invalid::of`].
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ impl Invalid {
 
     /// The error about the variable or flag `name` with this text.
     pub fn of(self, name: &'static str, text: &str) -> Error {
-        let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", foreign(text)) };
+        let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", sanitize(text)) };
         Error::Invalid { name, value, reason: self.reason, remedy: self.remedy }
     }
 }

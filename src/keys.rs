@@ -25,9 +25,9 @@ pub enum Suite {
 
 impl Suite {
     /// The suite of `auth.signature_algorithm_suite` in discovery: text, the enum's long name, its number, or nothing.
-    pub fn of_discovery(value: &Value) -> Self {
+    pub fn from_discovery(value: &Value) -> Self {
         match value {
-            Value::String(text) => Self::of_text(text),
+            Value::String(text) => Self::from_name(text),
             Value::Number(number) => match number.as_u64() {
                 Some(0 | 1) => Self::Legacy,
                 Some(3) => Self::FipsV1,
@@ -39,7 +39,7 @@ impl Suite {
     }
 
     /// The suite of the join service's text. An unknown one is newer than this code: P-256 suits all since `legacy`.
-    pub fn of_text(text: &str) -> Self {
+    pub fn from_name(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         match lower.strip_prefix("signature_algorithm_suite_").unwrap_or(&lower).replace('_', "-").as_str() {
             "" | "unspecified" | "legacy" => Self::Legacy,
@@ -226,7 +226,7 @@ mod tests {
             (r#""balanced-v1""#, Suite::BalancedV1),
             (r#""of-2031""#, Suite::BalancedV1),
         ] {
-            assert_eq!(Suite::of_discovery(&serde_json::from_str(json).unwrap()), suite, "{json}");
+            assert_eq!(Suite::from_discovery(&serde_json::from_str(json).unwrap()), suite, "{json}");
         }
     }
 

@@ -10,7 +10,7 @@ use log::{Level, LevelFilter, Record};
 
 use crate::environment::Environment;
 use crate::error::Failure;
-use crate::text::without_tokens;
+use crate::text::hide_tokens;
 
 /// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
 /// out of the log, which print what they send (security-checklist.md D2.1).
@@ -64,7 +64,7 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
         Level::Info => ("", Style::new()),
     };
     let name = painted(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
-    let text = painted(&format!("{mark}{}", without_tokens(&record.args().to_string())), style);
+    let text = painted(&format!("{mark}{}", hide_tokens(&record.args().to_string())), style);
     writeln!(out, "{time:>5.2}s {name} {text}")
 }
 
@@ -86,7 +86,7 @@ pub fn failure(failure: &Failure) {
 /// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an
 /// argument that clap quotes, or as a path.
 pub fn print(text: &str) {
-    let _ = std::io::stderr().write_all(without_tokens(text).as_bytes());
+    let _ = std::io::stderr().write_all(hide_tokens(text).as_bytes());
 }
 
 /// Prints what was asked for to stdout, in one piece. No ID token is shown there, either.
@@ -95,7 +95,7 @@ pub fn print(text: &str) {
 /// Nobody reads it.
 pub fn out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(without_tokens(text).as_bytes())?;
+    out.write_all(hide_tokens(text).as_bytes())?;
     out.flush()
 }
 

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use teleport_pipe::cli::{Cli, Face};
 use teleport_pipe::environment::Environment;
 use teleport_pipe::error::{Exit, Failure};
-use teleport_pipe::host::Surroundings;
+use teleport_pipe::host::Host;
 use teleport_pipe::{command, log, pipe};
 
 fn main() -> ExitCode {
@@ -44,19 +44,19 @@ fn run(face: Face, debug: bool) -> Result<Option<Exit>, Failure> {
     // Between the lines of ssh no log has a place, nor beside the version.
     let verb = match face {
         Face::SshProxy(flags) => {
-            return command::ssh_proxy_command::run(&flags, &Environment::of_process()).map(|()| None);
+            return command::ssh_proxy_command::run(&flags, &Environment::from_process()).map(|()| None);
         }
         Face::Version => return command::version::run().map(|()| None),
         Face::Pipe => None,
         Face::Verb(verb) => Some(verb),
     };
-    let surroundings = Surroundings::of_process()?;
-    let env = &surroundings.env;
+    let host = Host::from_process()?;
+    let env = &host.env;
     let debug = debug | (verb.is_none() && pipe::debug(env)?);
     log::start(debug, env);
     let action = match verb {
         None => pipe::action(env)?,
         Some(verb) => verb.action(env, debug)?,
     };
-    command::run(&action, &surroundings)
+    command::run(&action, &host)
 }

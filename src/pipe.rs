@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::address::ProxyAddr;
-use crate::destination::{Foreign, NotAnOwner};
+use crate::address::HostPort;
+use crate::destination::{NotAnOwner, UnknownFiles};
 use crate::environment::Environment;
 use crate::invalid::{Error, Invalid};
-use crate::net::egress::{self, WayOut};
+use crate::net::egress::{self, Egress};
 use crate::net::upgrade::{self, Upgrade};
 use crate::platform::bitbucket;
-use crate::settings::{Action, Examination, Inspection, Settings, default};
-use crate::text::foreign;
+use crate::settings::{Action, DoctorSettings, InspectSettings, Settings, default};
+use crate::text::sanitize;
 use crate::values;
 use crate::values::{TokenName, boolean};
 
@@ -93,7 +93,7 @@ const MISNOMERS: [(&str, &str); 26] = [
 /// One is missing or cannot be understood.
 pub fn action(env: &Environment) -> Result<Action, Error> {
     for (name, meant) in strays(env) {
-        log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", foreign(name));
+        log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", sanitize(name));
     }
     const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect', 'doctor' or 'cleanup'.";
     let action = value(env, "ACTION")?.unwrap_or("join");
@@ -102,10 +102,10 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
             for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
                 log::warn!(target: "variables", "{name} is for ACTION: 'inspect', and not used");
             }
-            Ok(Action::Join(join(env)?))
+            Ok(Action::Join(settings(env)?))
         }
-        "inspect" => Ok(Action::Inspect(inspection(env)?)),
-        "doctor" => Ok(Action::Doctor(examination(env)?)),
+        "inspect" => Ok(Action::Inspect(inspect_settings(env)?)),
+        "doctor" => Ok(Action::Doctor(doctor_settings(env)?)),
         "cleanup" => {
             let destination = optional(env, "DESTINATION", default::DESTINATION, values::destination)?;
             Ok(Action::Cleanup(Some(destination)))
@@ -114,7 +114,7 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
     }
 }
 
-/// Whether the pipe is to tell more. Asked before the other variables, so that their errors are logged right.
+/// Whether the pipe is to tell more. Expected before the other variables, so that their errors are logged right.
 ///
 /// # Errors
 /// `DEBUG` is no boolean.
@@ -122,14 +122,14 @@ pub fn debug(env: &Environment) -> Result<bool, Error> {
     optional(env, "DEBUG", "false", boolean)
 }
 
-fn join(env: &Environment) -> Result<Settings, Error> {
-    let proxy: ProxyAddr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
+fn settings(env: &Environment) -> Result<Settings, Error> {
+    let proxy: HostPort = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     Ok(Settings {
-        upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+        upgrade: Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
         proxy,
         token: required(env, "TOKEN", "example-bot", str::parse::<TokenName>)?,
         destination: optional(env, "DESTINATION", default::DESTINATION, values::destination)?,
-        foreign: Foreign::Refuse,
+        unknown_files: UnknownFiles::Refuse,
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
         cluster: given(env, "CLUSTER", values::cluster)?,
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
@@ -138,33 +138,33 @@ fn join(env: &Environment) -> Result<Settings, Error> {
             text.parse().map_err(invalid)
         })?,
         ca_file: ca_file(env)?,
-        way_out: WayOut::of_environment(env)?,
+        egress: Egress::from_environment(env)?,
         discreet: discreet(env)?,
         leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
 }
 
-fn inspection(env: &Environment) -> Result<Inspection, Error> {
-    Ok(Inspection {
+fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
+    Ok(InspectSettings {
         proxy: given(env, "PROXY_SERVER", str::parse)?,
         token: given(env, "TOKEN", str::parse::<TokenName>)?,
         scope: given(env, "SCOPE", str::parse)?,
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
         ca_file: ca_file(env)?,
-        way_out: WayOut::of_environment(env)?,
+        egress: Egress::from_environment(env)?,
         discreet: discreet(env)?,
     })
 }
 
-fn examination(env: &Environment) -> Result<Examination, Error> {
-    let proxy: ProxyAddr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    Ok(Examination {
-        upgrade: Upgrade::of_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
+fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
+    let proxy: HostPort = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
+    Ok(DoctorSettings {
+        upgrade: Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
         proxy,
         timeout: optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)?,
         ca_file: ca_file(env)?,
-        way_out: WayOut::of_environment(env)?,
+        egress: Egress::from_environment(env)?,
         discreet: discreet(env)?,
     })
 }
@@ -234,7 +234,7 @@ fn strays(env: &Environment) -> Vec<(&str, &'static str)> {
     // Items of a list, too.
     let is_item = |rest: &str| rest.strip_prefix('_').is_some_and(|n| n == "COUNT" || n.parse::<u16>().is_ok());
     // Other forms of ours that are read, too.
-    let others = egress::NAMING.into_iter().chain(egress::EXEMPTING).collect::<Vec<_>>();
+    let others = egress::PROXY_VARIABLES.into_iter().chain(egress::NO_PROXY_VARIABLES).collect::<Vec<_>>();
     let ours = |name: &str| {
         let rest = |ours: &Variable| name.strip_prefix(ours.name).is_some_and(|rest| rest.is_empty() || is_item(rest));
         others.contains(&name) || VARIABLES.iter().any(rest)
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn the_other_actions_need_nothing() {
         let alone = |action: &str, more| super::action(&[("ACTION", action), more].into_iter().collect()).unwrap();
-        assert!(matches!(alone("Inspect", ("CI", "true")), Action::Inspect(Inspection { proxy: None, .. })));
+        assert!(matches!(alone("Inspect", ("CI", "true")), Action::Inspect(InspectSettings { proxy: None, .. })));
         match alone("cleanup", ("DESTINATION", "creds")) {
             Action::Cleanup(path) => assert_eq!(path, Some(PathBuf::from("creds"))),
             other => panic!("{other:?}"),
@@ -321,7 +321,7 @@ mod tests {
         let logins = |variables: &[(&'static str, &'static str)]| {
             let variables = [("ACTION", "inspect")].iter().chain(variables).copied();
             match action(&variables.collect()).unwrap() {
-                Action::Inspect(inspection) => inspection.logins.join(" "),
+                Action::Inspect(settings) => settings.logins.join(" "),
                 other => panic!("{other:?}"),
             }
         };

@@ -69,7 +69,7 @@ impl Deadline {
     ) -> Result<T, E> {
         let told = async {
             match self.stage {
-                Some(stage) => told(stage, &awaited, future).await,
+                Some(stage) => log_if_slow(stage, &awaited, future).await,
                 None => future.await,
             }
         };
@@ -79,7 +79,7 @@ impl Deadline {
 }
 
 /// The result of `future`. If it takes long, the log says what for.
-pub async fn told<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
+pub async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match tokio::time::timeout(PATIENCE, &mut future).await {
         Ok(done) => done,
@@ -92,23 +92,23 @@ pub async fn told<T>(stage: &'static str, what: impl fmt::Display, future: impl 
 
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Retry {
     /// It is the answer.
-    Never,
+    No,
     /// It looks final, but one bad server of several shows it, too.
     Once,
     /// It may be gone the next time, or the time after that.
-    Often,
+    Yes,
 }
 
 /// Errors that may be gone the next time.
 pub trait Transient: std::error::Error {
     /// Whether trying again can help.
-    fn again(&self) -> Again;
+    fn again(&self) -> Retry;
 
     /// Whether it is a matter of time.
     fn is_transient(&self) -> bool {
-        self.again() == Again::Often
+        self.again() == Retry::Yes
     }
 
     /// Where the error keeps what the server said about when to come back.
@@ -193,9 +193,9 @@ pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
         };
         // What looks final is not worth a line while there is hope.
         let level = match error.again() {
-            Again::Often => log::Level::Info,
-            Again::Once if std::mem::take(&mut once_more) => log::Level::Debug,
-            Again::Once | Again::Never => return Err(error),
+            Retry::Yes => log::Level::Info,
+            Retry::Once if std::mem::take(&mut once_more) => log::Level::Debug,
+            Retry::Once | Retry::No => return Err(error),
         };
         failures += 1;
         let wish = error.retry_after();
@@ -230,12 +230,12 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("no{wait}")]
     struct No {
-        again: Again,
+        again: Retry,
         wait: RetryAfter,
     }
 
     impl Transient for No {
-        fn again(&self) -> Again {
+        fn again(&self) -> Retry {
             self.again
         }
 
@@ -247,7 +247,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     /// When each attempt began, by a clock that only pauses move, and what the last one said.
-    fn tries(again: Again, wait: RetryAfter, timeout: Duration) -> (Vec<Duration>, String) {
+    fn tries(again: Retry, wait: RetryAfter, timeout: Duration) -> (Vec<Duration>, String) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (began, times) = (Instant::now(), RefCell::new(Vec::new()));
@@ -267,10 +267,10 @@ mod tests {
     #[test]
     fn only_what_can_pass_is_tried_again_and_not_for_ever() {
         let nothing = RetryAfter::default();
-        assert_eq!(tries(Again::Never, nothing, HOUR).0.len(), 1);
-        assert_eq!(tries(Again::Once, nothing, HOUR).0.len(), 2);
-        assert_eq!(tries(Again::Often, nothing, HOUR).0.len(), 7);
-        assert_eq!(tries(Again::Often, nothing, Duration::ZERO).0.len(), 1);
+        assert_eq!(tries(Retry::No, nothing, HOUR).0.len(), 1);
+        assert_eq!(tries(Retry::Once, nothing, HOUR).0.len(), 2);
+        assert_eq!(tries(Retry::Yes, nothing, HOUR).0.len(), 7);
+        assert_eq!(tries(Retry::Yes, nothing, Duration::ZERO).0.len(), 1);
     }
 
     #[test]
@@ -283,15 +283,14 @@ mod tests {
         }
         assert_eq!(POLICY.pause(7, Duration::ZERO, 0), None);
         // Among 300 runs some come back in the first tenth of the time and some in the last.
-        let first: Vec<_> =
-            (0..300).map(|_| tries(Again::Often, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
+        let first: Vec<_> = (0..300).map(|_| tries(Retry::Yes, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
         assert!(first.iter().any(|pause| *pause < 60) && first.iter().any(|pause| *pause > 540), "{first:?}");
         assert!(first.iter().all(|pause| *pause <= 601), "{first:?}");
     }
 
     #[test]
     fn the_servers_wish_is_kept() {
-        let (times, said) = tries(Again::Often, seconds(20), HOUR);
+        let (times, said) = tries(Retry::Yes, seconds(20), HOUR);
         assert_eq!((times.len(), said.as_str()), (7, "no; asked to wait 20 s"));
         for pair in times.windows(2) {
             let pause = pair[1] - pair[0];
@@ -301,14 +300,14 @@ mod tests {
 
     #[test]
     fn a_wish_beyond_the_deadline_ends_it_at_once_and_is_said() {
-        let (times, said) = tries(Again::Often, seconds(61), Duration::from_secs(60));
+        let (times, said) = tries(Retry::Yes, seconds(61), Duration::from_secs(60));
         assert_eq!((times.len(), said.as_str()), (1, "no; asked to wait 61 s, more than is left of TIMEOUT"));
-        let (times, said) = tries(Again::Often, seconds(u64::MAX), HOUR);
+        let (times, said) = tries(Retry::Yes, seconds(u64::MAX), HOUR);
         assert!(times.len() == 1 && said.ends_with(" left of TIMEOUT"), "{said}");
         // It fits twice: then it is the time that has run out.
-        let (times, said) = tries(Again::Often, seconds(20), Duration::from_secs(45));
+        let (times, said) = tries(Retry::Yes, seconds(20), Duration::from_secs(45));
         assert!(times.len() <= 3 && said.ends_with(" left of TIMEOUT"), "{times:?} {said}");
         // Nobody waits for what is final.
-        assert_eq!(tries(Again::Never, seconds(20), HOUR).0.len(), 1);
+        assert_eq!(tries(Retry::No, seconds(20), HOUR).0.len(), 1);
     }
 }

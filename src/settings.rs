@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::address::{ClusterName, ProxyAddr};
-use crate::destination::{Foreign, Owner};
+use crate::address::{ClusterName, HostPort};
+use crate::destination::{Owner, UnknownFiles};
 use crate::guard::LeakCheck;
-use crate::net::egress::WayOut;
+use crate::net::egress::Egress;
 use crate::net::upgrade::Upgrade;
 use crate::platform::Scope;
 use crate::values::{TokenName, Ttl};
@@ -17,9 +17,9 @@ pub enum Action {
     /// Write credentials.
     Join(Settings),
     /// Show what a cluster needs to know of this step.
-    Inspect(Inspection),
+    Inspect(InspectSettings),
     /// Look at the way to the cluster.
-    Doctor(Examination),
+    Doctor(DoctorSettings),
     /// Remove what was written to this directory, or to the one that this program lies in.
     Cleanup(Option<PathBuf>),
 }
@@ -28,7 +28,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The cluster's proxy.
-    pub proxy: ProxyAddr,
+    pub proxy: HostPort,
     /// Whether a load balancer in front of it wants connections to be upgraded.
     pub upgrade: Upgrade,
     /// The join token's name.
@@ -36,7 +36,7 @@ pub struct Settings {
     /// Where the credentials go; may be relative to the working directory.
     pub destination: PathBuf,
     /// What to do about files in the destination that are not ours.
-    pub foreign: Foreign,
+    pub unknown_files: UnknownFiles,
     /// Lifetime to ask for.
     pub ttl: Ttl,
     /// The cluster that the certificates are routed to, if not the root cluster.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Web certificate authorities trusted besides the public ones (PEM file).
     pub ca_file: Option<PathBuf>,
     /// How connections leave this network.
-    pub way_out: WayOut,
+    pub egress: Egress,
     /// The log is public (a public repository's pipeline): say nothing about claims, roles and logins.
     pub discreet: bool,
     /// What to do if artifacts or caches would take the credentials.
@@ -57,9 +57,9 @@ pub struct Settings {
 
 /// How a step is to be looked at, for whoever sets up the cluster's side.
 #[derive(Clone, Debug)]
-pub struct Inspection {
+pub struct InspectSettings {
     /// The cluster's proxy, to be asked what the cluster is; without it nobody is.
-    pub proxy: Option<ProxyAddr>,
+    pub proxy: Option<HostPort>,
     /// What the join token is to be called.
     pub token: Option<TokenName>,
     /// How wide the token's rule is to be; otherwise as narrow as the step allows.
@@ -71,16 +71,16 @@ pub struct Inspection {
     /// As of [`Settings`].
     pub ca_file: Option<PathBuf>,
     /// As of [`Settings`].
-    pub way_out: WayOut,
+    pub egress: Egress,
     /// As of [`Settings`].
     pub discreet: bool,
 }
 
 /// What is to be looked at on the way to a cluster; each as of [`Settings`].
 #[derive(Clone, Debug)]
-pub struct Examination {
+pub struct DoctorSettings {
     /// The cluster's proxy.
-    pub proxy: ProxyAddr,
+    pub proxy: HostPort,
     /// Whether a load balancer in front of it wants connections to be upgraded.
     pub upgrade: Upgrade,
     /// After this nothing is tried any more.
@@ -88,7 +88,7 @@ pub struct Examination {
     /// Web certificate authorities besides the public ones.
     pub ca_file: Option<PathBuf>,
     /// How connections leave this network.
-    pub way_out: WayOut,
+    pub egress: Egress,
     /// Not even what kind of ID token there is.
     pub discreet: bool,
 }

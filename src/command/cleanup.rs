@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::destination::{self, Cleaned};
 use crate::error::Failure;
-use crate::host::Surroundings;
+use crate::host::Host;
 use crate::retry::Deadline;
 use crate::settings::default;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// A run that writes there right now is waited for this long.
 const LOCK: Duration = Duration::from_secs(30);
@@ -18,11 +18,11 @@ const LOCK: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// It cannot be removed.
-pub fn run(path: Option<&Path>, surroundings: &Surroundings) -> Result<(), Failure> {
-    let own = surroundings.executable.parent().filter(|place| destination::was_written(place));
+pub fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
+    let own = host.executable.parent().filter(|place| destination::was_written(place));
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
     let Cleaned { path, found, removed, changed, left, directories } =
-        destination::cleanup(&surroundings.working_dir, path, Deadline::after(LOCK))?;
+        destination::cleanup(&host.working_dir, path, Deadline::after(LOCK))?;
     let shown = path.display();
     let emptied = match directories {
         0 => "",
@@ -34,9 +34,9 @@ pub fn run(path: Option<&Path>, surroundings: &Surroundings) -> Result<(), Failu
         0 => log::info!(target: "cleanup", "nothing to do: nothing in {shown} is recorded as written by teleport-pipe"),
         count => log::info!(target: "cleanup", "removed {count} files from {shown}{emptied}"),
     }
-    log::debug!(target: "cleanup", "{}", foreign(&removed.join(", ")));
+    log::debug!(target: "cleanup", "{}", sanitize(&removed.join(", ")));
     if !changed.is_empty() {
-        let changed = foreign(&changed.join(", "));
+        let changed = sanitize(&changed.join(", "));
         log::warn!(target: "cleanup", "changed since they were written, and left: {changed}; `rm -rf` removes them");
     }
     if !left.is_empty() {

@@ -8,9 +8,9 @@ use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
 /// files of their own.
 pub(super) fn tell(credentials: &Credentials, discreet: bool) {
     let clusters = &credentials.host_authorities;
-    let leafs = || clusters.iter().filter(|authority| authority.cluster != credentials.cluster);
-    if leafs().next().is_some() && !discreet {
-        let names: Listing = leafs().map(|authority| authority.cluster.to_string()).collect();
+    let leaf_clusters = || clusters.iter().filter(|authority| authority.cluster != credentials.cluster);
+    if leaf_clusters().next().is_some() && !discreet {
+        let names: Listing = leaf_clusters().map(|authority| authority.cluster.to_string()).collect();
         log::info!(target: "certificates", "nodes of leaf clusters, too: {names}");
     }
     let with_files = with_files(clusters).len();

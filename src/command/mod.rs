@@ -9,7 +9,7 @@ pub mod start;
 pub mod version;
 
 use crate::error::{Exit, Failure};
-use crate::host::{Surroundings, Unusable};
+use crate::host::{Host, HostError};
 use crate::settings::Action;
 
 /// Does what was asked for. What was done and found something wrong may have a status to exit with, though it is no
@@ -17,21 +17,21 @@ use crate::settings::Action;
 ///
 /// # Errors
 /// Those of the command.
-pub fn run(action: &Action, surroundings: &Surroundings) -> Result<Option<Exit>, Failure> {
+pub fn run(action: &Action, host: &Host) -> Result<Option<Exit>, Failure> {
     match action {
-        Action::Join(settings) => start::run(settings, surroundings)?,
-        Action::Inspect(inspection) => inspect::run(inspection, surroundings)?,
-        Action::Doctor(examination) => return doctor::run(examination, surroundings),
-        Action::Cleanup(path) => cleanup::run(path.as_deref(), surroundings)?,
+        Action::Join(settings) => start::run(settings, host)?,
+        Action::Inspect(settings) => inspect::run(settings, host)?,
+        Action::Doctor(settings) => return doctor::run(settings, host),
+        Action::Cleanup(path) => cleanup::run(path.as_deref(), host)?,
     }
     Ok(None)
 }
 
 /// Runs the one asynchronous part of a command, and leaves without waiting for threads that are stuck in a resolver or
 /// in reading a terminal.
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Unusable> {
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, HostError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Unusable::because("the system's way to wait for network connections"))?;
+    let runtime = runtime.map_err(HostError::because("the system's way to wait for network connections"))?;
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(result)

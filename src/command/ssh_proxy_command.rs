@@ -20,23 +20,23 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::block_on;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::cli::SshProxy;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain, Failure};
 use crate::invalid::Invalid;
 use crate::net;
 use crate::net::authorities::Authorities;
-use crate::net::egress::WayOut;
+use crate::net::egress::Egress;
 use crate::net::grpc::{broken, code_name};
-use crate::net::network::{Door, Network};
+use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
 use crate::net::upgrade::Upgrade;
 use crate::output::identity::identity_file::{self, Identity};
 use crate::output::identity::network_file::{self, NetworkFile};
 use crate::retry::{Awaited, Deadline};
 use crate::ssh_agent::Agent;
-use crate::text::{foreign, nested};
+use crate::text::{sanitize, sanitize_nested};
 use crate::x509::X509;
 
 /// How long the way to the node may take to open; the proxy dials the node meanwhile.
@@ -60,7 +60,7 @@ const PARTING: Duration = Duration::from_millis(250);
 /// The identity cannot be used, or the node is not reached.
 pub fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     let addr = flags.proxy_server.as_str();
-    let proxy: ProxyAddr = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
+    let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
     let unreadable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
     let bytes = zeroize::Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?);
@@ -93,17 +93,17 @@ fn kept(destination: &Path) -> Result<NetworkFile, Error> {
 }
 
 /// The network as that run knew it; what it did not keep, as the environment says.
-fn network(kept: NetworkFile, env: &Environment, proxy: &ProxyAddr, upgrade: Upgrade) -> Result<Network, Failure> {
-    let way_out = kept.way_out.map_or_else(|| WayOut::of_environment(env), Ok)?;
+fn network(kept: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgrade) -> Result<Network, Failure> {
+    let egress = kept.egress.map_or_else(|| Egress::from_environment(env), Ok)?;
     let authorities = match kept.authorities {
         Some(authorities) => authorities,
         // Nobody else is asked for a web certificate.
-        None if upgrade == Upgrade::Always || way_out.is_secured(proxy) => {
-            Authorities::of_file(env.get("SSL_CERT_FILE").map(Path::new))?
+        None if upgrade == Upgrade::Always || egress.is_secured(proxy) => {
+            Authorities::from_file(env.get("SSL_CERT_FILE").map(Path::new))?
         }
         None => Authorities::default(),
     };
-    Ok(Network::new(way_out, Trust::web(&authorities), upgrade))
+    Ok(Network::new(egress, Trust::web(&authorities), upgrade))
 }
 
 /// The node's name without the suffixes that ssh_config patterns demand: the proxy's host first, then the cluster, once
@@ -120,13 +120,14 @@ fn clean<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
     }
 }
 
-async fn connect(network: &Network, proxy: &ProxyAddr, identity: Identity, target: TargetHost) -> Result<(), Error> {
+async fn connect(network: &Network, proxy: &HostPort, identity: Identity, target: TargetHost) -> Result<(), Error> {
     let deadline = Deadline::after(OPENING);
     let (key, ssh_certificate) = (identity.key.clone_key(), identity.ssh_certificate);
     let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
     let trust = Trust::cluster(&identity.authorities, client);
-    let door = Door { addr: proxy, service: Service::Transport, name: &proxy.host, trust: &trust, web_port: true };
-    let channel = network.grpc(&door, None, deadline).await?;
+    let endpoint =
+        Endpoint { addr: proxy, service: Service::Transport, server_name: &proxy.host, trust: &trust, web_port: true };
+    let channel = network.grpc(&endpoint, None, deadline).await?;
 
     let name = target.host_port.clone();
     let (frames, out) = mpsc::channel(FRAMES);
@@ -343,11 +344,11 @@ impl From<Awaited> for Error {
 }
 
 impl Error {
-    fn of(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
+    fn of(status: &Status, node: &str, proxy: &HostPort) -> Self {
         match broken(status, &proxy.to_string()) {
             Some(error) => Self::Net(error),
             None => {
-                let (name, reason) = (foreign(node), nested(status.message()));
+                let (name, reason) = (sanitize(node), sanitize_nested(status.message()));
                 match status.code() {
                     // An unknown or absent node is any of these, by version (teleport-ssh-proxy.md 2.5).
                     Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
@@ -358,7 +359,7 @@ impl Error {
     }
 
     /// The same for a session that was open.
-    fn ended(status: &Status, node: &str, proxy: &ProxyAddr) -> Self {
+    fn ended(status: &Status, node: &str, proxy: &HostPort) -> Self {
         match Self::of(status, node, proxy) {
             Self::Node { name, reason } => Self::Ended { name, reason },
             other => other,

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::{block_on, leaf_clusters};
-use crate::auth::{Auth, Place};
-use crate::bot_identity::Bot;
-use crate::clock::{Offset, rough};
-use crate::credentials::{self, Asked, Authority, Credentials};
+use crate::auth::{Auth, AuthRoute};
+use crate::bot_identity::BotIdentity;
+use crate::clock::{Offset, approximate};
+use crate::credentials::{self, Authority, Credentials, Expected};
 use crate::destination::{Destination, File, Written};
 use crate::error::Failure;
 use crate::guard;
-use crate::host::Surroundings;
+use crate::host::Host;
 use crate::join::{self, Joined, Outcome};
 use crate::keys::{self, KeyPair};
 use crate::net::Stream;
@@ -27,10 +27,10 @@ use crate::net::tls::Trust;
 use crate::output::identity::network_file::{self, NetworkFile};
 use crate::output::identity::{self, ssh_config};
 use crate::platform::{self, Detection, IdToken, bitbucket};
-use crate::retry::{Deadline, retry, told};
+use crate::retry::{Deadline, log_if_slow, retry};
 use crate::settings::Settings;
 use crate::shell;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// How long an expired token may keep a run, in case it is the clock that is wrong.
 const ASKING_FOR_THE_TIME: Duration = Duration::from_secs(10);
@@ -39,33 +39,33 @@ const ASKING_FOR_THE_TIME: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Anything on the way. Nothing is written before everything is there and checked.
-pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failure> {
+pub fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let deadline = Deadline::after(settings.timeout);
     // What can be known to fail is found out before the network is touched.
-    let id_token = id_token(settings, surroundings)?;
-    let Settings { destination, foreign, owner, .. } = settings;
-    let destination = Destination::check(&surroundings.working_dir, destination, *foreign, *owner)?;
-    let place = ssh_config::nameable(destination.absolute())?;
-    guard::expect_in_step(&surroundings.env, destination.absolute())?;
-    let step = guard::check(&surroundings.env, destination.absolute(), settings.ttl, settings.leak_check)?;
+    let id_token = id_token(settings, host)?;
+    let Settings { destination, unknown_files, owner, .. } = settings;
+    let destination = Destination::check(&host.working_dir, destination, *unknown_files, *owner)?;
+    let place = ssh_config::ssh_config_path(destination.absolute())?;
+    guard::expect_in_step(&host.env, destination.absolute())?;
+    let step = guard::check(&host.env, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
         log::warn!(
             target: "write",
             "the file system of {place} is mounted noexec, so ssh cannot start its ProxyCommand from there"
         );
     }
-    let authorities = Authorities::of_file(surroundings.path(settings.ca_file.as_deref()).as_deref())?;
-    let network = Network::new(settings.way_out.clone(), Trust::web(&authorities), settings.upgrade);
-    settings.way_out.tell(&settings.proxy);
+    let authorities = Authorities::from_file(host.path(settings.ca_file.as_deref()).as_deref())?;
+    let network = Network::new(settings.egress.clone(), Trust::web(&authorities), settings.upgrade);
+    settings.egress.tell(&settings.proxy);
 
-    let mut files = vec![File::executable(identity::BINARY, surroundings.own_binary()?)];
+    let mut files = vec![File::executable(identity::BINARY, host.own_binary()?)];
 
-    let clock = surroundings.now;
+    let clock = host.now;
     let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };
     let (cluster, credentials) = block_on(run.issue())??;
 
-    let way_out = Some(settings.way_out.clone());
-    let kept = NetworkFile { way_out, authorities: Some(authorities), clock: cluster.clock };
+    let egress = Some(settings.egress.clone());
+    let kept = NetworkFile { egress, authorities: Some(authorities), clock: cluster.clock };
     files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
     // With separate ports ssh goes to one that no balancer for the web stands in front of.
     let upgrade = cluster.tls_routing && network.upgrades();
@@ -77,7 +77,7 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
     let written = destination.write(files, deadline)?;
     log::debug!(target: "write", "{names}");
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
-    say_whose(&written, step.run_as_user, &settings.destination);
+    warn_about_ownership(&written, step.run_as_user, &settings.destination);
     // As it was given, if ssh finds it by that: `a/../b` wants an `a` that need not be there.
     let dotted = settings.destination.components().any(|part| part == Component::ParentDir);
     let place = if dotted { destination.absolute() } else { &settings.destination };
@@ -86,10 +86,10 @@ pub fn run(settings: &Settings, surroundings: &Surroundings) -> Result<(), Failu
 }
 
 /// ssh takes a private key only from the user who owns it, and the step need not run as the user that this runs as.
-fn say_whose(written: &Written, run_as_user: Option<u32>, destination: &Path) {
+fn warn_about_ownership(written: &Written, run_as_user: Option<u32>, destination: &Path) {
     let Written { uid, guessed, someone_else } = written;
     let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
-    let place = shell::word(&foreign(&destination.display().to_string()));
+    let place = shell::word(&sanitize(&destination.display().to_string()));
     let remedy = format!("`mkdir -p {place}` in the step before the pipe, or FILE_OWNER, lets another user read them");
     match (other_user, someone_else) {
         (Some(user), _) => log::warn!(
@@ -108,9 +108,9 @@ fn say_whose(written: &Written, run_as_user: Option<u32>, destination: &Path) {
     }
 }
 
-fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken, platform::Error> {
-    let now = (surroundings.now)();
-    let token = match bitbucket::detect(&surroundings.env) {
+fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, platform::Error> {
+    let now = (host.now)();
+    let token = match bitbucket::detect(&host.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error),
         Detection::NotHere => return Err(platform::Error::NoCi),
@@ -120,7 +120,7 @@ fn id_token(settings: &Settings, surroundings: &Surroundings) -> Result<IdToken,
     log::debug!(target: "token", "it says, not verified: {}", says.trim().replace('\n', ", "));
     let left = token.claims().expires().map(|expires| expires.duration_since(now));
     match left {
-        Some(Ok(left)) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", rough(left)),
+        Some(Ok(left)) => log::info!(target: "token", "Bitbucket, {step}; valid for {}", approximate(left)),
         Some(Err(_)) => log::warn!(target: "token", "Bitbucket, {step}; expired by the clock of this machine"),
         None => log::info!(target: "token", "Bitbucket, {step}"),
     }
@@ -167,7 +167,7 @@ impl Run<'_> {
         let key = async {
             if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await }
         };
-        let key = told("certificates", "making the key pair", key).await;
+        let key = log_if_slow("certificates", "making the key pair", key).await;
         let credentials = self.certificates(joined, &cluster, key?, dialled).await?;
         Ok((cluster, credentials))
     }
@@ -241,31 +241,31 @@ impl Run<'_> {
         dialled: Option<Stream>,
     ) -> Result<Credentials, Failure> {
         let service = joined.service;
-        let bot = Bot::of(joined)?;
+        let bot = BotIdentity::new(joined)?;
         match self.settings.discreet {
             true => log::info!(target: "join", "by {service}"),
-            false => log::info!(target: "join", "as {} by {service}", foreign(&bot.user)),
+            false => log::info!(target: "join", "as {} by {service}", sanitize(&bot.user)),
         }
         let clock = cluster.clock;
         let expires = clock.there(self.now) + self.settings.ttl.0;
         let dialled = Cell::new(dialled);
-        let place = Place { network: self.network, proxy: &self.settings.proxy, cluster };
+        let route = AuthRoute { network: self.network, proxy: &self.settings.proxy, cluster };
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
-            let (dialled, place, bot, key) = (dialled.take(), &place, &bot, &key);
+            let (dialled, route, bot, key) = (dialled.take(), &route, &bot, &key);
             async move {
                 let asking = async {
-                    let auth = Auth::reach(place, dialled, &bot.cluster, &bot.trust, deadline).await?;
+                    let auth = Auth::reach(route, dialled, &bot.cluster, &bot.trust, deadline).await?;
                     bot.ask(&auth, key, self.settings.cluster.as_ref(), expires).await
                 };
                 // The log tells of each failure that is tried again, too.
-                asking.await.map_err(|error| if self.settings.discreet { error.discreetly() } else { error })
+                asking.await.map_err(|error| if self.settings.discreet { error.without_details() } else { error })
             }
         })
         .await?;
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);
-        let asked = Asked { key, cluster, known: bot.authorities, expires, now: (self.clock)(), clock };
+        let asked = Expected { key, cluster, known: bot.authorities, expires, now: (self.clock)(), clock };
         let credentials = credentials::check(asked, &certs, host, user)?;
         self.tell(&credentials, clock.there(self.now));
         Ok(credentials)
@@ -277,7 +277,7 @@ impl Run<'_> {
         // The server cuts silently, at 24 h and at `max_session_ttl` of the roles.
         if lives + Duration::from_secs(60) < self.settings.ttl.0 {
             let asked = humantime::format_duration(self.settings.ttl.0);
-            let allowed = rough(lives);
+            let allowed = approximate(lives);
             log::warn!(
                 target: "certificates",
                 "the cluster allows {allowed}, not the {asked} asked for: max_session_ttl of a role, or its limit of 24h"
@@ -293,14 +293,14 @@ impl Run<'_> {
 /// What came of it in one line, and what to type next. Where the log is public, not who may do what.
 fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: SystemTime) {
     let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
-    let place = shell::word(&foreign(&place.display().to_string()));
+    let place = shell::word(&sanitize(&place.display().to_string()));
     let config = format!("{place}/ssh_config");
-    let lives = rough(expires.duration_since(now).unwrap_or_default());
+    let lives = approximate(expires.duration_since(now).unwrap_or_default());
     let (who, login) = match settings.discreet {
         true => (format!("cluster {cluster}"), "<login>".to_owned()),
         false => (
-            format!("cluster {cluster}, {}, roles {}, logins {}", foreign(user), listed(roles), listed(logins)),
-            logins.first().map_or_else(|| "<login>".to_owned(), |login| foreign(login)),
+            format!("cluster {cluster}, {}, roles {}, logins {}", sanitize(user), listed(roles), listed(logins)),
+            logins.first().map_or_else(|| "<login>".to_owned(), |login| sanitize(login)),
         ),
     };
     let target = settings.cluster.as_ref().unwrap_or(cluster);
@@ -314,6 +314,6 @@ fn summary(settings: &Settings, place: &Path, credentials: &Credentials, now: Sy
 fn listed(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),
-        _ => foreign(&names.join(", ")),
+        _ => sanitize(&names.join(", ")),
     }
 }

@@ -1,7 +1,7 @@
 //! `version`.
 
 use crate::error::Failure;
-use crate::host::Unusable;
+use crate::host::HostError;
 use crate::log;
 
 /// Prints the version.
@@ -10,5 +10,5 @@ use crate::log;
 /// stdout is closed.
 pub fn run() -> Result<(), Failure> {
     let printed = log::out(&format!("teleport-pipe v{}\n", env!("CARGO_PKG_VERSION")));
-    Ok(printed.map_err(Unusable::because("stdout"))?)
+    Ok(printed.map_err(HostError::because("stdout"))?)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::directory::Directory;
 use super::error::Error;
 use super::known_files::{GITIGNORE, Listing, TEMPORARY, gitignore};
-use super::path::{Found, Place};
+use super::path::{DestinationPath, Found};
 use super::record::{RECORD, Record};
 use crate::retry::Deadline;
 
@@ -40,7 +40,7 @@ pub fn was_written(path: &Path) -> bool {
 /// # Errors
 /// The path is none, another run is busy there until the deadline, or something may not be removed.
 pub fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cleaned, Error> {
-    let place = Place::new(working_dir, path)?;
+    let place = DestinationPath::new(working_dir, path)?;
     let path = place.absolute().to_owned();
     let mut cleaned =
         Cleaned { path, found: false, removed: vec![], changed: vec![], left: Listing::default(), directories: 0 };

@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 use super::File;
 use super::error::{Error, us};
 use super::known_files::TEMPORARY;
-use super::owner::Giving;
+use super::owner::Ownership;
 use crate::retry::{Deadline, PATIENCE};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// The bits that say who may do what.
 const PERMISSIONS: u32 = 0o7777;
@@ -91,7 +91,7 @@ impl Directory {
                 Err(Errno::WOULDBLOCK) if deadline.is_over() => return Err(Error::Busy { path: self.path.clone() }),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {
                     if patience.take_if(|patience| patience.is_over()).is_some() {
-                        let path = foreign(&self.path.display().to_string());
+                        let path = sanitize(&self.path.display().to_string());
                         log::info!(target: stage, "waiting for another run, which writes to {path}");
                     }
                     thread::sleep(PAUSE.min(deadline.left()));
@@ -102,7 +102,7 @@ impl Directory {
     }
 
     /// Mode 0700 and the right owner, whatever it was before and whatever the umask made of it.
-    pub(super) fn close_to_others(&self, giving: Giving) -> Result<(), Error> {
+    pub(super) fn close_to_others(&self, giving: Ownership) -> Result<(), Error> {
         if self.stat()?.st_mode & PERMISSIONS != Bits::RWXU.as_raw_mode() {
             fchmod(&self.fd, Bits::RWXU).map_err(|errno| self.failed("change the mode of", errno))?;
         }
@@ -134,7 +134,7 @@ impl Directory {
     /// An error if `name` is something that must not be replaced, or could not be the name of a file.
     pub(super) fn expect_file_or_nothing(&self, name: &str) -> Result<(), Error> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(Error::BadName { shown: foreign(name) });
+            return Err(Error::BadName { shown: sanitize(name) });
         }
         let kind = match self.kind(name)? {
             None | Some(FileType::RegularFile) => return Ok(()),
@@ -165,7 +165,7 @@ impl Directory {
 
     /// Replaces files, in their order, once all of the new ones are complete. Those that are as wanted stay: the binary
     /// has 3 MB.
-    pub(super) fn replace(&self, files: &[File], giving: Giving) -> Result<(), Error> {
+    pub(super) fn replace(&self, files: &[File], giving: Ownership) -> Result<(), Error> {
         let wanted = files.iter().filter(|file| !self.holds(file, giving));
         let complete = wanted
             .enumerate()
@@ -191,7 +191,7 @@ impl Directory {
     }
 
     /// Whether the file is there as it should be. One that has a second name is not: who knows what that is for.
-    fn holds(&self, file: &File, giving: Giving) -> bool {
+    fn holds(&self, file: &File, giving: Ownership) -> bool {
         let Ok(open) = self.open_file(&file.name) else { return false };
         let Ok(stat) = fstat(&open) else { return false };
         giving.owner.owns(&stat)
@@ -215,7 +215,7 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     /// Writes the `n`th file of a set. Numbers instead of names, so that a name may be as long as names may be.
-    fn write(dir: &'a Directory, n: usize, file: &'a File, giving: Giving) -> Result<Self, Error> {
+    fn write(dir: &'a Directory, n: usize, file: &'a File, giving: Ownership) -> Result<Self, Error> {
         let name = format!("{TEMPORARY}{n}");
         let target = dir.path.join(&file.name);
         let failed = |errno| Error::from_errno("write", &target, errno);

@@ -7,7 +7,7 @@ use super::File;
 use super::directory::Directory;
 use super::error::Error;
 use super::record::RECORD;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// The first line of `<cluster>.ssh_config` and `<cluster>.known_hosts`, by which a later run knows them as ours.
 pub const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
@@ -66,7 +66,7 @@ impl Listing {
 
     fn push(&mut self, name: &str) {
         if self.shown.len() < Self::MOST {
-            self.shown.push(foreign(name));
+            self.shown.push(sanitize(name));
             self.shown.sort();
         }
         self.total += 1;
@@ -95,7 +95,7 @@ impl fmt::Display for Listing {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// Entries that are not ours.
-    pub(super) foreign: Listing,
+    pub(super) unknown_files: Listing,
     /// What a killed run left.
     pub(super) temporaries: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl Contents {
         let mut contents = Self::default();
         dir.each_name(|name| match name.to_str().ok().filter(|name| is_ours(dir, name)) {
             None => {
-                contents.foreign.push(&name.to_string_lossy());
+                contents.unknown_files.push(&name.to_string_lossy());
                 Ok(())
             }
             Some(ours) => {
@@ -164,7 +164,7 @@ mod tests {
     fn tbots_files_are_ours() {
         let all = NAMES.iter().map(|name| (*name, "")).collect::<Vec<_>>();
         let contents = contents(&all);
-        assert!(contents.foreign.is_empty(), "{}", contents.foreign);
+        assert!(contents.unknown_files.is_empty(), "{}", contents.unknown_files);
         assert!(contents.temporaries.is_empty());
     }
 
@@ -175,19 +175,22 @@ mod tests {
             ("leaf.known_hosts", "# Written by teleport-pipe, in the words of a later version\n@cert-authority"),
             ("root.example.ssh_config", "# Begin generated Teleport configuration for root.example\nPort 3022\n"),
         ]);
-        assert!(ours.foreign.is_empty(), "{}", ours.foreign);
+        assert!(ours.unknown_files.is_empty(), "{}", ours.unknown_files);
     }
 
     #[test]
     fn other_files_of_that_name_are_foreign() {
-        let foreign = contents(&[
+        let unknown = contents(&[
             ("a.ssh_config", "Host *\n# Written by teleport-pipe"),
             ("b.known_hosts", ""),
             ("c.ssh_config", "# mine\n"),
             ("d.ssh_config", "Host d\n"),
             (".ssh_config", FIRST_LINE),
         ]);
-        assert_eq!(foreign.foreign.to_string(), ".ssh_config, a.ssh_config, b.known_hosts, c.ssh_config, d.ssh_config");
+        assert_eq!(
+            unknown.unknown_files.to_string(),
+            ".ssh_config, a.ssh_config, b.known_hosts, c.ssh_config, d.ssh_config"
+        );
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn a_listing_is_bounded_and_fit_for_a_log() {
         let names = (0..11).map(|n| format!("{n}\u{1b}[31m")).collect::<Vec<_>>();
-        let listing = contents(&names.iter().map(|name| (&**name, "")).collect::<Vec<_>>()).foreign.to_string();
+        let listing = contents(&names.iter().map(|name| (&**name, "")).collect::<Vec<_>>()).unknown_files.to_string();
         assert!(listing.ends_with(", and 3 more"), "{listing}");
         assert!(!listing.contains('\u{1b}'), "{listing}");
     }

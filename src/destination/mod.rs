@@ -30,16 +30,16 @@ pub use self::owner::{NotAnOwner, Owner};
 use self::directory::Directory;
 use self::error::us;
 use self::known_files::{Contents, GITIGNORE, OPTIONAL, gitignore};
-use self::owner::Giving;
-use self::path::{Found, Place};
+use self::owner::Ownership;
+use self::path::{DestinationPath, Found};
 use self::record::Record;
 use crate::retry::Deadline;
 
 /// A place for credentials that was looked at. Nothing of it is created yet.
 #[derive(Debug)]
 pub struct Destination {
-    place: Place,
-    foreign: Foreign,
+    place: DestinationPath,
+    unknown_files: UnknownFiles,
     owner: Option<Owner>,
     /// What lies on the file system that holds it cannot be started.
     noexec: bool,
@@ -58,11 +58,11 @@ pub struct Written {
 
 /// What to do about a destination that holds what is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub enum UnknownFiles {
     /// It is an error (as a pipe).
     Refuse,
     /// It stays, as does the mode of the directory, which is then not ours alone (as tbot).
-    Leave,
+    Keep,
 }
 
 /// A file to be written.
@@ -87,8 +87,13 @@ impl Destination {
     ///
     /// # Errors
     /// Whatever can be known to be in the way already.
-    pub fn check(working_dir: &Path, path: &Path, foreign: Foreign, owner: Option<Owner>) -> Result<Self, Error> {
-        let mut this = Self { place: Place::new(working_dir, path)?, foreign, owner, noexec: false };
+    pub fn check(
+        working_dir: &Path,
+        path: &Path,
+        unknown_files: UnknownFiles,
+        owner: Option<Owner>,
+    ) -> Result<Self, Error> {
+        let mut this = Self { place: DestinationPath::new(working_dir, path)?, unknown_files, owner, noexec: false };
         match this.place.find()? {
             Found::Nothing(parent) => {
                 parent.expect_writable()?;
@@ -99,7 +104,7 @@ impl Destination {
                 this.noexec = dir.is_noexec();
             }
         }
-        if this.noexec && foreign == Foreign::Refuse {
+        if this.noexec && unknown_files == UnknownFiles::Refuse {
             return Err(Error::NoExec { path: this.absolute().into() });
         }
         match owner {
@@ -138,12 +143,12 @@ impl Destination {
         self.expect_no_others(&dir, &record, &files)?;
         // The directory has its owner by now, declared by who made it, or given by us.
         let giving = self.giving(Owner::of(&dir.stat()?));
-        let ours_alone = contents.foreign.is_empty();
+        let ours_alone = contents.unknown_files.is_empty();
         if ours_alone {
             dir.close_to_others(giving)?;
         }
         dir.remove(&contents.temporaries)?;
-        if ours_alone && (self.foreign == Foreign::Refuse || !dir.has(GITIGNORE)?) {
+        if ours_alone && (self.unknown_files == UnknownFiles::Refuse || !dir.has(GITIGNORE)?) {
             dir.replace(&[gitignore()], giving)?;
         }
         let stale = self.stale(&dir, &record, &files)?;
@@ -166,7 +171,7 @@ impl Destination {
     fn expect_no_others(&self, dir: &Directory, record: &Record, files: &[File]) -> Result<(), Error> {
         let mut wanted = OPTIONAL.into_iter().filter(|name| files.iter().any(|file| file.name == *name));
         let taken = |name: &&str| dir.has_file(name).is_ok_and(|has| has) && !record.knows(dir, name);
-        match wanted.find(taken).filter(|_| self.foreign == Foreign::Leave) {
+        match wanted.find(taken).filter(|_| self.unknown_files == UnknownFiles::Keep) {
             Some(name) => Err(Error::NotAFile { path: dir.path().join(name), kind: "a file of somebody else" }),
             None => Ok(()),
         }
@@ -176,7 +181,7 @@ impl Destination {
     /// is not ours alone, a file of that name may be somebody else's. `record` holds what is as it was written.
     fn stale(&self, dir: &Directory, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
         let written = |name: &str| files.iter().any(|file| file.name == name);
-        let is_ours = |name: &str| self.foreign == Foreign::Refuse || record.knows(dir, name);
+        let is_ours = |name: &str| self.unknown_files == UnknownFiles::Refuse || record.knows(dir, name);
         let mut stale = Vec::new();
         for name in OPTIONAL.into_iter().filter(|name| !written(name) && is_ours(name)) {
             stale.extend(dir.has(name)?.then(|| name.to_owned()));
@@ -195,14 +200,14 @@ impl Destination {
             Err(Error::NotPermitted { .. }) if dir.stat()?.st_uid == us() => {}
             other => other?,
         }
-        if contents.foreign.is_empty() { dir.expect_closable() } else { Ok(()) }
+        if contents.unknown_files.is_empty() { dir.expect_closable() } else { Ok(()) }
     }
 
     /// What is in it, unless that is reason enough to stop.
     fn look(&self, dir: &Directory) -> Result<Contents, Error> {
         let contents = Contents::of(dir)?;
-        if self.foreign == Foreign::Refuse && !contents.foreign.is_empty() {
-            return Err(Error::HoldsForeign { path: dir.path().into(), entries: contents.foreign });
+        if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
+            return Err(Error::HoldsForeign { path: dir.path().into(), entries: contents.unknown_files });
         }
         Ok(contents)
     }
@@ -222,8 +227,8 @@ impl Destination {
     }
 
     /// The wanted owner, or else this one.
-    fn giving(&self, otherwise: Owner) -> Giving {
-        Giving { owner: self.owner.unwrap_or(otherwise), demanded: self.owner.is_some() }
+    fn giving(&self, otherwise: Owner) -> Ownership {
+        Ownership { owner: self.owner.unwrap_or(otherwise), demanded: self.owner.is_some() }
     }
 }
 

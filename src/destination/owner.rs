@@ -67,14 +67,14 @@ impl Owner {
 
 /// The owner that files are to get, and how much that matters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Giving {
+pub(super) struct Ownership {
     /// Who is to own them.
     pub(super) owner: Owner,
     /// Somebody asked for it. Otherwise it is only our guess at what is practical.
     pub(super) demanded: bool,
 }
 
-impl Giving {
+impl Ownership {
     /// Makes it the owner of the open `file`. A guess that cannot be carried out is dropped: Bitbucket's clone
     /// directory is root's with mode 0777 (bitbucket-pipes.md 2.5), and a process of another user must do there.
     pub(super) fn give(self, file: impl AsFd, path: &Path) -> Result<(), Error> {

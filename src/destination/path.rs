@@ -13,15 +13,15 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::error::Error;
-use super::owner::{Giving, Owner};
-use crate::text::foreign;
+use super::owner::{Owner, Ownership};
+use crate::text::sanitize;
 
 /// How a component is opened: to pass through, and only if it is a directory.
 const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A path as it was given, and where it starts. What it leads to is looked up anew each time.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct DestinationPath {
     working_dir: PathBuf,
     /// Where the path starts: its own path may have links in it, nobody gave it to us.
     base: PathBuf,
@@ -45,7 +45,7 @@ struct Reached {
     depth: usize,
 }
 
-impl Place {
+impl DestinationPath {
     /// The place that `path` names, seen from `working_dir`.
     ///
     /// `..` means what it means to the kernel (tbot accepts it, too): the part before it must not be a link either,
@@ -100,7 +100,7 @@ impl Place {
 
     /// Opens the directory, after making what is missing of it: mode 0700, parents too, as tbot does
     /// (teleport-issue-and-outputs.md 5.1). Also tells how many that were.
-    pub(super) fn make(&self, giving: Giving) -> Result<(Directory, usize), Error> {
+    pub(super) fn make(&self, giving: Ownership) -> Result<(Directory, usize), Error> {
         let Reached { mut dir, depth } = self.reach()?;
         for next in depth..self.parts.len() {
             dir = self.make_one(&dir, next, giving)?;
@@ -123,7 +123,7 @@ impl Place {
     }
 
     /// Makes the directory `parts[next]` in `parent`. If another run is faster, that one is as good.
-    fn make_one(&self, parent: &OwnedFd, next: usize, giving: Giving) -> Result<OwnedFd, Error> {
+    fn make_one(&self, parent: &OwnedFd, next: usize, giving: Ownership) -> Result<OwnedFd, Error> {
         let (part, path) = (&self.parts[next], self.up_to(next + 1));
         let made = match mkdirat(parent, part, Mode::RWXU) {
             Ok(()) => true,
@@ -214,7 +214,7 @@ fn nonsense(given: &Path, absolute: &Path) -> Option<&'static str> {
 }
 
 fn bad_path(path: &Path, reason: &'static str) -> Error {
-    Error::BadPath { shown: foreign(&path.to_string_lossy()), reason }
+    Error::BadPath { shown: sanitize(&path.to_string_lossy()), reason }
 }
 
 fn no_working_dir(path: &Path, errno: Errno) -> Error {
@@ -238,17 +238,22 @@ mod tests {
         temp
     }
 
-    fn place(temp: &tempfile::TempDir, path: &str) -> Place {
+    fn place(temp: &tempfile::TempDir, path: &str) -> DestinationPath {
         let parts = Path::new(path).iter().map(Into::into).collect();
-        Place { working_dir: temp.path().into(), base: temp.path().into(), parts, absolute: temp.path().join(path) }
+        DestinationPath {
+            working_dir: temp.path().into(),
+            base: temp.path().into(),
+            parts,
+            absolute: temp.path().join(path),
+        }
     }
 
-    fn walk(place: &Place) -> Result<usize, Error> {
+    fn walk(place: &DestinationPath) -> Result<usize, Error> {
         place.walk(fs::File::open(&place.base).unwrap().into()).map(|reached| reached.depth)
     }
 
     fn absolute(temp: &tempfile::TempDir, path: &str) -> Result<PathBuf, Error> {
-        Place::new(temp.path(), Path::new(path)).map(|place| place.absolute().into())
+        DestinationPath::new(temp.path(), Path::new(path)).map(|place| place.absolute().into())
     }
 
     #[test]
@@ -288,7 +293,7 @@ mod tests {
     #[test]
     fn the_working_directory_may_be_reached_through_a_link() {
         let temp = maze();
-        let place = Place::new(&temp.path().join("link"), Path::new("b")).unwrap();
+        let place = DestinationPath::new(&temp.path().join("link"), Path::new("b")).unwrap();
         assert_eq!(place.reach().unwrap().depth, 1);
         assert!(place.absolute().ends_with("link/b"));
     }
@@ -304,7 +309,7 @@ mod tests {
         // The parent of what the link leads to, not of the link.
         create_dir(temp.path().join("a/b/c")).unwrap();
         symlink("a/b/c", temp.path().join("deep")).unwrap();
-        let place = Place::new(&temp.path().join("deep"), Path::new("../x")).unwrap();
+        let place = DestinationPath::new(&temp.path().join("deep"), Path::new("../x")).unwrap();
         assert_eq!(place.absolute(), real.join("a/b/x"));
     }
 
@@ -331,7 +336,7 @@ mod tests {
         let temp = maze();
         let base: OwnedFd = fs::File::open(temp.path()).unwrap().into();
         let owner = place(&temp, "a").neighbour().unwrap();
-        let giving = Giving { owner, demanded: true };
+        let giving = Ownership { owner, demanded: true };
         assert!(place(&temp, "a").make_one(&base, 0, giving).is_ok());
         assert!(matches!(place(&temp, "link").make_one(&base, 0, giving), Err(Error::Symlink { .. })));
     }
@@ -339,7 +344,7 @@ mod tests {
     #[test]
     fn a_working_directory_that_is_gone_is_named() {
         let temp = maze();
-        let place = Place::new(&temp.path().join("gone"), Path::new("x")).unwrap();
+        let place = DestinationPath::new(&temp.path().join("gone"), Path::new("x")).unwrap();
         assert!(matches!(place.find().err(), Some(Error::NoWorkingDirectory { path, .. }) if path.ends_with("gone")));
     }
 }

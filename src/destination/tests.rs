@@ -39,13 +39,13 @@ impl Work {
         self.path(name)
     }
 
-    fn check_as(&self, foreign: Foreign, owner: Option<&str>) -> Result<Destination, Error> {
+    fn check_as(&self, unknown_files: UnknownFiles, owner: Option<&str>) -> Result<Destination, Error> {
         let owner = owner.map(|owner| owner.parse().unwrap());
-        Destination::check(self.0.path(), Path::new("tbot-user"), foreign, owner)
+        Destination::check(self.0.path(), Path::new("tbot-user"), unknown_files, owner)
     }
 
     fn check(&self) -> Result<Destination, Error> {
-        self.check_as(Foreign::Refuse, None)
+        self.check_as(UnknownFiles::Refuse, None)
     }
 
     /// A whole run.
@@ -150,7 +150,8 @@ fn owner(path: &Path) -> (u32, u32) {
 #[test]
 fn an_absent_destination_is_made_with_its_parents() {
     let work = Work::new();
-    let destination = Destination::check(work.0.path(), Path::new("a/b/tbot-user"), Foreign::Refuse, None).unwrap();
+    let destination =
+        Destination::check(work.0.path(), Path::new("a/b/tbot-user"), UnknownFiles::Refuse, None).unwrap();
     assert!(!work.path("a").exists(), "check made something");
     destination.write(set("1"), soon()).unwrap();
     for made in ["a", "a/b", "a/b/tbot-user"] {
@@ -171,7 +172,7 @@ fn files_get_their_modes_and_git_sees_none_of_them() {
 fn an_absolute_path_is_taken_as_it_is() {
     let work = Work::new();
     let path = work.path("tbot-user");
-    let destination = Destination::check(Path::new("/"), &path, Foreign::Refuse, None).unwrap();
+    let destination = Destination::check(Path::new("/"), &path, UnknownFiles::Refuse, None).unwrap();
     assert_eq!(destination.absolute(), path);
     assert_eq!(work.check().unwrap().absolute(), path);
     destination.write(set("1"), soon()).unwrap();
@@ -194,7 +195,7 @@ fn a_directory_that_was_open_to_all_is_closed() {
 fn the_working_directory_itself_can_be_the_destination() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
-    Destination::check(&path, Path::new("."), Foreign::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    Destination::check(&path, Path::new("."), UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
     assert_eq!(work.listing(), complete());
 }
 
@@ -371,7 +372,7 @@ fn a_link_is_refused_wherever_it_is() {
     symlink("published", work.path("tbot-user")).unwrap();
     assert!(matches!(work.check(), Err(Error::Symlink { path }) if path == work.path("tbot-user")));
     for path in [PathBuf::from("tbot-user/x"), work.path("tbot-user/x")] {
-        let error = Destination::check(work.0.path(), &path, Foreign::Leave, None).unwrap_err();
+        let error = Destination::check(work.0.path(), &path, UnknownFiles::Keep, None).unwrap_err();
         assert!(matches!(&error, Error::Symlink { path } if *path == work.path("tbot-user")), "{error}");
     }
     assert_eq!(fs::read_dir(target).unwrap().count(), 0);
@@ -396,14 +397,14 @@ fn a_file_is_no_destination() {
 
 #[test]
 fn what_has_one_of_our_names_must_be_a_file() {
-    for foreign in [Foreign::Refuse, Foreign::Leave] {
+    for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         for name in ["key", ".gitignore", ".teleport-pipe.tmp.0"] {
             let work = Work::new();
             fs::write(work.path("theirs"), "theirs").unwrap();
             let entry = work.mkdir("tbot-user", 0o700).join(name);
             for (kind, make) in takers() {
                 make(&entry);
-                let error = work.check_as(foreign, None).unwrap_err();
+                let error = work.check_as(unknown_files, None).unwrap_err();
                 assert!(error.to_string().contains(kind), "{error}");
                 fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
             }
@@ -430,7 +431,7 @@ fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
     let path = work.mkdir("tbot-user", 0o700);
     symlink("../theirs", path.join("bundle.pem")).unwrap();
     let files = vec![File::private("key", "new"), File::private("bundle.pem", "new")];
-    let error = work.check_as(Foreign::Leave, None).unwrap().write(files, soon()).unwrap_err();
+    let error = work.check_as(UnknownFiles::Keep, None).unwrap().write(files, soon()).unwrap_err();
     assert!(matches!(error, Error::NotAFile { kind: "a symbolic link", .. }), "{error}");
     assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
     assert_eq!(work.names(), ["bundle.pem"]);
@@ -477,7 +478,7 @@ fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "mine").unwrap();
-    work.check_as(Foreign::Leave, None).unwrap().write(set("1"), soon()).unwrap();
+    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
     assert_eq!(work.read("README.md"), "mine");
     assert_eq!(mode(&path), 0o755);
     assert_eq!(mode(&path.join("key")), 0o600);
@@ -489,7 +490,7 @@ fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join(".gitignore"), "key\n").unwrap();
-    work.check_as(Foreign::Leave, None).unwrap().write(set("1"), soon()).unwrap();
+    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
     assert_eq!(mode(&path), 0o700);
     assert_eq!(work.read(".gitignore"), "key\n");
 }
@@ -520,7 +521,7 @@ fn the_owner_of_the_working_directory_owns_what_is_made() {
     let work = Work::new();
     chown(work.0.path(), Some(1000), Some(1001)).unwrap();
     let path = Path::new("a/tbot-user");
-    Destination::check(work.0.path(), path, Foreign::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    Destination::check(work.0.path(), path, UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
     for made in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
         assert_eq!(owner(&work.path(made)), (1000, 1001), "{made}");
     }
@@ -543,9 +544,9 @@ fn a_given_owner_owns_everything_even_what_was_there() {
     let Some(()) = root() else { return };
     let work = Work::new();
     work.run("1").unwrap();
-    work.check_as(Foreign::Refuse, Some("1234")).unwrap().write(set("1"), soon()).unwrap();
+    work.check_as(UnknownFiles::Refuse, Some("1234")).unwrap().write(set("1"), soon()).unwrap();
     assert_eq!(owner(&work.path("tbot-user/key")), (1234, 0));
-    work.check_as(Foreign::Refuse, Some("1234:1235")).unwrap().write(set("1"), soon()).unwrap();
+    work.check_as(UnknownFiles::Refuse, Some("1234:1235")).unwrap().write(set("1"), soon()).unwrap();
     for name in [".", ".gitignore", "key", "teleport-pipe"] {
         assert_eq!(owner(&work.path("tbot-user").join(name)), (1234, 1235), "{name}");
     }
@@ -557,11 +558,11 @@ fn a_given_owner_that_cannot_be_had_is_an_error() {
     let work = Work::new();
     set_mode(work.0.path(), 0o777);
     let refused = |result: Result<(), Error>| matches!(result, Err(Error::CannotChown { uid: 1000, .. }));
-    let destination = work.check_as(Foreign::Refuse, Some("1001")).unwrap();
+    let destination = work.check_as(UnknownFiles::Refuse, Some("1001")).unwrap();
     as_user(1000, || {
-        assert!(refused(work.check_as(Foreign::Refuse, Some("1001")).map(drop)));
+        assert!(refused(work.check_as(UnknownFiles::Refuse, Some("1001")).map(drop)));
         assert!(refused(destination.write(set("1"), soon()).map(drop)));
-        work.check_as(Foreign::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
+        work.check_as(UnknownFiles::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
     });
     assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
 }
@@ -630,7 +631,7 @@ fn a_read_only_file_system_is_said_before_the_network_is_touched() {
     fs::create_dir(work.path("mounted/there")).unwrap();
     mount_remount(work.path("mounted"), MountFlags::RDONLY, c"").unwrap();
     for path in ["mounted/there", "mounted/new"] {
-        let error = Destination::check(work.0.path(), Path::new(path), Foreign::Refuse, None).unwrap_err();
+        let error = Destination::check(work.0.path(), Path::new(path), UnknownFiles::Refuse, None).unwrap_err();
         assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
     }
 }
@@ -645,13 +646,13 @@ fn contents_never_show() {
 
 #[test]
 fn what_only_some_runs_write_does_not_outlive_its_run() {
-    for foreign in [Foreign::Refuse, Foreign::Leave] {
+    for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         let work = Work::new();
         let file = work.path("tbot-user").join("network.json");
         let run = |kept: bool| {
             let mut files = set("a");
             files.extend(kept.then(|| File::private("network.json", "{}")));
-            work.check_as(foreign, None).unwrap().write(files, soon()).unwrap();
+            work.check_as(unknown_files, None).unwrap().write(files, soon()).unwrap();
             assert_eq!(file.exists(), kept);
         };
         run(true);
@@ -659,7 +660,7 @@ fn what_only_some_runs_write_does_not_outlive_its_run() {
         run(true);
         fs::write(&file, "changed").unwrap();
         // Somebody else's, where others may have files.
-        work.check_as(foreign, None).unwrap().write(set("a"), soon()).unwrap();
-        assert_eq!(file.exists(), foreign == Foreign::Leave);
+        work.check_as(unknown_files, None).unwrap().write(set("a"), soon()).unwrap();
+        assert_eq!(file.exists(), unknown_files == UnknownFiles::Keep);
     }
 }

@@ -50,8 +50,8 @@ impl CloneDir {
     pub(super) fn shown(&self) -> String {
         match self.relative.as_deref() {
             Some("") => ".".to_owned(),
-            Some(relative) => crate::text::foreign(relative),
-            None => crate::text::foreign(&self.destination.to_string_lossy()),
+            Some(relative) => crate::text::sanitize(relative),
+            None => crate::text::sanitize(&self.destination.to_string_lossy()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Explain};
 use crate::shell;
-use crate::text::foreign;
+use crate::text::sanitize;
 use crate::yaml::scalar::quoted;
 
 /// What would take the credentials out of the step.
@@ -101,5 +101,5 @@ impl Error {
 /// A line of a file, with its number.
 pub(super) fn quote(file: &str, text: &str, line: usize) -> String {
     let words = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    format!("{file}:{line}: {}", foreign(words))
+    format!("{file}:{line}: {}", sanitize(words))
 }

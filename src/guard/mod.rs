@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use self::error::Error;
 pub use self::leak_check::LeakCheck;
-pub use self::reach::{Misplaced, expect_in_step};
+pub use self::reach::{OutsideOfStep, expect_in_step};
 
 use self::captures::{By, Capture, Removal};
 use self::clone_dir::CloneDir;
@@ -32,7 +32,7 @@ use self::error::quote;
 use self::globs::Matcher;
 use self::pipelines_yaml::{Pipelines, Step};
 use crate::environment::Environment;
-use crate::text::foreign;
+use crate::text::sanitize;
 use crate::values::Ttl;
 use crate::yaml::Tree;
 
@@ -208,8 +208,8 @@ impl Guard<'_> {
     fn leak(&self, capture: Capture<'_>, sure: bool, text: &str) -> Error {
         let (destination, at) = (self.place.shown(), quote(FILE, text, capture.line));
         match capture.by {
-            By::Artifacts(pattern) => Error::Artifacts { sure, destination, at, pattern: foreign(pattern) },
-            By::Cache(name) => Error::Cache { sure, destination, at, name: foreign(name) },
+            By::Artifacts(pattern) => Error::Artifacts { sure, destination, at, pattern: sanitize(pattern) },
+            By::Cache(name) => Error::Cache { sure, destination, at, name: sanitize(name) },
         }
     }
 }

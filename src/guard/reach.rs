@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::clone_dir::CloneDir;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// The storage directories of pipes. Only a pipe has them.
 const STORAGE: [&str; 2] = ["BITBUCKET_PIPE_SHARED_STORAGE_DIR", "BITBUCKET_PIPE_STORAGE_DIR"];
@@ -19,7 +19,7 @@ const GENERATED: &str = ".bitbucket/pipelines/generated";
 
 /// Why credentials must not be written there, whatever `LEAK_CHECK` says.
 #[derive(Debug, thiserror::Error)]
-pub enum Misplaced {
+pub enum OutsideOfStep {
     /// The step would not see them.
     #[error("the destination `{0}` is outside of the clone directory, and would go with the pipe's container")]
     OutOfSight(String),
@@ -33,22 +33,22 @@ pub enum Misplaced {
 ///
 /// # Errors
 /// A pipe would write to where only its own container is, or anybody to where later steps read.
-pub fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), Misplaced> {
+pub fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
     let Some(place) = CloneDir::of(env, destination) else { return Ok(()) };
     let storage = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let is_pipe = storage.clone().next().is_some();
     let real = storage.clone().filter_map(|path| fs::canonicalize(path).ok());
     let generated = place.relative.as_deref().is_some_and(|relative| Path::new(relative).starts_with(GENERATED));
     if generated || storage.chain(real).any(|path| path.is_absolute() && destination.starts_with(path)) {
-        return Err(Misplaced::CarriedOn);
+        return Err(OutsideOfStep::CarriedOn);
     }
     match is_pipe && place.relative.is_none() {
-        true => Err(Misplaced::OutOfSight(foreign(&destination.to_string_lossy()))),
+        true => Err(OutsideOfStep::OutOfSight(sanitize(&destination.to_string_lossy()))),
         false => Ok(()),
     }
 }
 
-impl Explain for Misplaced {
+impl Explain for OutsideOfStep {
     fn likely_cause(&self) -> Option<String> {
         let cause = match self {
             Self::OutOfSight(_) => "A pipe runs in a container of its own, which has no other directory of the step.",
@@ -81,8 +81,8 @@ mod tests {
         let variables = [("BITBUCKET_CLONE_DIR", "/c")].into_iter().chain(storage.map(|path| (STORAGE[1], path)));
         match expect_in_step(&variables.collect(), Path::new(destination)) {
             Ok(()) => "good",
-            Err(Misplaced::OutOfSight(_)) => "out of sight",
-            Err(Misplaced::CarriedOn) => "carried on",
+            Err(OutsideOfStep::OutOfSight(_)) => "out of sight",
+            Err(OutsideOfStep::CarriedOn) => "carried on",
         }
     }
 

@@ -4,9 +4,9 @@ use tonic::Code;
 
 use crate::error::{Exit, Explain};
 use crate::net;
-use crate::net::grpc::{broken, code_name, passes, wish};
-use crate::retry::{Again, Awaited, RetryAfter, Transient};
-use crate::text::nested;
+use crate::net::grpc::{broken, code_name, passes, retry_after_of};
+use crate::retry::{Awaited, Retry, RetryAfter, Transient};
+use crate::text::sanitize_nested;
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +50,12 @@ impl From<Awaited> for Attempt {
 
 impl Attempt {
     /// The failure behind a gRPC status.
-    pub(super) fn of_status(status: &tonic::Status, addr: &str) -> Self {
+    pub(super) fn from_status(status: &tonic::Status, addr: &str) -> Self {
         match broken(status, addr) {
             Some(error) => Self::Net(error),
             None => {
-                let message = nested(status.message());
-                Self::Grpc { code: status.code(), message, retry_after: wish(status) }
+                let message = sanitize_nested(status.message());
+                Self::Grpc { code: status.code(), message, retry_after: retry_after_of(status) }
             }
         }
     }
@@ -96,16 +96,16 @@ impl Attempt {
 impl Transient for Attempt {
     /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
     /// (teleport-join.md 8.19).
-    fn again(&self) -> Again {
+    fn again(&self) -> Retry {
         let open = matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
         match self {
             Self::Net(error) => error.again(),
-            Self::Grpc { code: Code::Unknown | Code::Internal, .. } if open => Again::Often,
-            Self::Grpc { code, .. } if passes(*code) => Again::Often,
-            Self::Rest { status: 429, .. } => Again::Often,
-            Self::Rest { status, .. } if *status >= 500 && *status != 501 && open => Again::Often,
-            Self::Nonsense(_) => Again::Once,
-            Self::Grpc { .. } | Self::Rest { .. } | Self::Key(_) => Again::Never,
+            Self::Grpc { code: Code::Unknown | Code::Internal, .. } if open => Retry::Yes,
+            Self::Grpc { code, .. } if passes(*code) => Retry::Yes,
+            Self::Rest { status: 429, .. } => Retry::Yes,
+            Self::Rest { status, .. } if *status >= 500 && *status != 501 && open => Retry::Yes,
+            Self::Nonsense(_) => Retry::Once,
+            Self::Grpc { .. } | Self::Rest { .. } | Self::Key(_) => Retry::No,
         }
     }
 
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_more_useful_failure_comes_first() {
-        let unimplemented = || Attempt::of_status(&tonic::Status::unimplemented("unknown service"), "p:443");
+        let unimplemented = || Attempt::from_status(&tonic::Status::unimplemented("unknown service"), "p:443");
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented())).to_string();
         assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
         let text = Error::new(rest(404, "no"), Some(rest(403, "audience is not valid"))).to_string();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Attempt, Joined, Request, expires};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
 use crate::net::discovery::error_message;
@@ -95,7 +95,7 @@ fn body(request: &Request<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes
     Ok(Bytes::from_owner(json))
 }
 
-fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<Certs, Attempt> {
+fn read(proxy: &HostPort, answer: &Answer) -> Result<Certs, Attempt> {
     match answer.status {
         200 => serde_json::from_slice(&answer.body).map_err(|_| {
             let reason = "it is not JSON with certificates".to_owned();

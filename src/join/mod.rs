@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 pub use self::error::{Attempt, Error};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::clock::Offset;
 use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
@@ -27,7 +27,7 @@ use crate::values::{TokenName, Ttl};
 /// What a join needs.
 pub struct Request<'a> {
     /// Joining always uses the address that was configured (teleport-join.md 1.3).
-    pub proxy: &'a ProxyAddr,
+    pub proxy: &'a HostPort,
     /// How the proxy is reached.
     pub network: &'a Network,
     /// The join token's name.

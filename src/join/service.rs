@@ -16,7 +16,7 @@ use wire::join_service_client::JoinServiceClient;
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Again, Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
+use crate::retry::{Awaited, Deadline, PATIENCE, Retry, RetryAfter, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -51,8 +51,8 @@ impl Failed {
 }
 
 impl Transient for Failed {
-    fn again(&self) -> Again {
-        if self.is_absence() { Again::Never } else { self.attempt.again() }
+    fn again(&self) -> Retry {
+        if self.is_absence() { Retry::No } else { self.attempt.again() }
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -114,7 +114,7 @@ async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -
     let talk = async {
         let (mut stream, greeting) = Conversation::open(request, deadline).await?;
         greeted.set(true);
-        let suite = Suite::of_text(&greeting.signature_algorithm_suite);
+        let suite = Suite::from_name(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
         // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
         let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
@@ -153,7 +153,7 @@ impl Conversation {
         });
         // Before the stream opens, so that it goes out with the opening.
         let _ = say.send(wire::JoinRequest { payload: Some(first) }).await;
-        let open = async { client.join(ReceiverStream::new(said)).await.map_err(|s| Attempt::of_status(&s, &addr)) };
+        let open = async { client.join(ReceiverStream::new(said)).await.map_err(|s| Attempt::from_status(&s, &addr)) };
         let hear = deadline.bound(awaited(&addr), open).await?.into_inner();
         let mut conversation = Self { say, hear, addr, deadline };
         match conversation.next().await? {
@@ -171,7 +171,7 @@ impl Conversation {
     async fn next(&mut self) -> Result<Hear, Attempt> {
         let Self { hear, addr, deadline, .. } = self;
         let addr = addr.as_str();
-        let message = async { hear.message().await.map_err(|status| Attempt::of_status(&status, addr)) };
+        let message = async { hear.message().await.map_err(|status| Attempt::from_status(&status, addr)) };
         let message = deadline.bound(awaited(addr), message).await?;
         message.and_then(|message| message.payload).ok_or(Attempt::Nonsense("it is empty"))
     }

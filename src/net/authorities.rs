@@ -18,15 +18,15 @@ impl Authorities {
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate.
-    pub fn of_file(path: Option<&Path>) -> Result<Self, Error> {
+    pub fn from_file(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        Self::of_pem(&pem).ok_or_else(|| unusable("there is no certificate in it".to_owned()))
+        Self::from_pem(&pem).ok_or_else(|| unusable("there is no certificate in it".to_owned()))
     }
 
     /// Those in a PEM text; `None` if it has none.
-    pub fn of_pem(pem: &[u8]) -> Option<Self> {
+    pub fn from_pem(pem: &[u8]) -> Option<Self> {
         let mut any = false;
         let mut private = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {

@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::Error;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::retry::{Awaited, Deadline};
 
 /// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
@@ -27,7 +27,7 @@ const SILENCE: u32 = 120_000;
 ///
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
-pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, Error> {
+pub async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, Error> {
     deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
@@ -35,11 +35,11 @@ pub async fn connect(addr: &ProxyAddr, deadline: Deadline) -> Result<TcpStream, 
 ///
 /// # Errors
 /// The name does not resolve, or it takes too long.
-pub async fn resolve(addr: &ProxyAddr, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
+pub async fn resolve(addr: &HostPort, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
     deadline.bound(Awaited { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
 }
 
-async fn lookup(addr: &ProxyAddr) -> Result<Vec<SocketAddr>, Error> {
+async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
     let unresolved = |reason: String| Error::Resolve { host: addr.host.clone(), reason };
     let found = lookup_host((addr.host.as_str(), addr.port)).await.map_err(|error| unresolved(error.to_string()))?;
     let found = alternating(found);
@@ -69,7 +69,7 @@ pub async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(Sock
     said
 }
 
-async fn connect_any(addr: &ProxyAddr) -> Result<TcpStream, Error> {
+async fn connect_any(addr: &HostPort) -> Result<TcpStream, Error> {
     let mut waiting = lookup(addr).await?.into_iter();
     // Dropped, and with it every attempt but the one that won, when this function returns.
     let mut racing = JoinSet::new();
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_network_that_is_gone_is_noticed() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy: ProxyAddr = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let proxy: HostPort = listener.local_addr().unwrap().to_string().parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let stream = runtime.block_on(connect(&proxy, Deadline::after(Duration::from_secs(30)))).unwrap();
         assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), SILENCE);

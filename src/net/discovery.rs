@@ -9,11 +9,11 @@ use super::Error;
 use super::http::{Answer, Http};
 use super::network::Network;
 use crate::address::ClusterName;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::clock::Offset;
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
-use crate::text::{foreign, nested};
+use crate::text::{sanitize, sanitize_nested};
 
 /// What discovery tells.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct ClusterInfo {
     /// Its clock.
     pub clock: Offset,
     /// Where ssh connections of later go (teleport-issue-and-outputs.md 1.3).
-    pub ssh_proxy: ProxyAddr,
+    pub ssh_proxy: HostPort,
 }
 
 /// The oldest version with the join method (teleport-join.md, version timeline).
@@ -51,7 +51,7 @@ impl ClusterInfo {
 /// The proxy is not reached, or it is no Teleport proxy.
 pub async fn discover(
     network: &Network,
-    proxy: &ProxyAddr,
+    proxy: &HostPort,
     now: fn() -> SystemTime,
     deadline: Deadline,
 ) -> Result<(ClusterInfo, Http), Error> {
@@ -68,7 +68,7 @@ pub async fn discover(
 /// The connection breaks, or it is no Teleport proxy.
 pub async fn ask(
     http: &mut Http,
-    proxy: &ProxyAddr,
+    proxy: &HostPort,
     now: fn() -> SystemTime,
     deadline: Deadline,
 ) -> Result<ClusterInfo, Error> {
@@ -115,7 +115,7 @@ struct FindAuth {
 
 /// The answer, if it is one of Teleport. The status is looked at first: an error body decodes into an empty answer
 /// (conformance FINDINGS 17).
-fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
+fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
     let addr = || proxy.to_string();
     let find: Option<Find> = serde_json::from_slice(&answer.body).ok();
     match (answer.status, find) {
@@ -134,11 +134,11 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
             })
         }
         (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.leads_to) => {
-            Err(Error::Redirect { addr: addr(), status, to: foreign(&answer.leads_to) })
+            Err(Error::Redirect { addr: addr(), status, to: sanitize(&answer.leads_to) })
         }
         (status, _) => {
             let kind = if answer.content_type.is_empty() { "no content type" } else { &answer.content_type };
-            let found = format!("/webapi/find answered {status}, {}{}", foreign(kind), by(answer));
+            let found = format!("/webapi/find answered {status}, {}{}", sanitize(kind), by(answer));
             Err(Error::NotTeleport { addr: addr(), found })
         }
     }
@@ -146,7 +146,7 @@ fn read(proxy: &ProxyAddr, answer: &Answer) -> Result<ClusterInfo, Error> {
 
 /// Who answered, where it says so; Teleport does not.
 fn by(answer: &Answer) -> String {
-    let server = foreign(&answer.server);
+    let server = sanitize(&answer.server);
     if server.is_empty() { server } else { format!(", by {server}") }
 }
 
@@ -154,15 +154,15 @@ fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
-fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {
+fn info(proxy: &HostPort, find: Find) -> Result<ClusterInfo, Error> {
     let name = find.cluster_name.parse().map_err(|()| Error::NotTeleport {
         addr: proxy.to_string(),
-        found: foreign(&format!("/webapi/find names a cluster `{}`", find.cluster_name)),
+        found: sanitize(&format!("/webapi/find names a cluster `{}`", find.cluster_name)),
     })?;
     Ok(ClusterInfo {
         name,
-        version: foreign(&find.server_version),
-        suite: Suite::of_discovery(&find.auth.signature_algorithm_suite),
+        version: sanitize(&find.server_version),
+        suite: Suite::from_discovery(&find.auth.signature_algorithm_suite),
         tls_routing: find.proxy.tls_routing_enabled,
         clock: Offset::default(),
         ssh_proxy: find.proxy.ssh_proxy(proxy),
@@ -172,35 +172,35 @@ fn info(proxy: &ProxyAddr, find: Find) -> Result<ClusterInfo, Error> {
 impl FindProxy {
     /// Where ssh goes: the public address, else the one it listens on, else the one that we were told. With separate
     /// ports the SSH port comes in (teleport-issue-and-outputs.md 1.3).
-    fn ssh_proxy(&self, told: &ProxyAddr) -> ProxyAddr {
+    fn ssh_proxy(&self, told: &HostPort) -> HostPort {
         let ssh = &self.ssh;
         let port_of = |text: &str, default: u16| address(text, default).map_or(default, |addr| addr.port);
         let web_port = port_of(&ssh.web_listen_addr, 443);
         let ssh_port = port_of(&ssh.listen_addr, 3023);
-        let usable = |addr: &ProxyAddr| !matches!(addr.host.as_str(), "0.0.0.0" | "::");
+        let usable = |addr: &HostPort| !matches!(addr.host.as_str(), "0.0.0.0" | "::");
         let public = || address(&ssh.public_addr, web_port);
         let listed = || address(&ssh.web_listen_addr, web_port);
         let found = match self.tls_routing_enabled {
             true => public().or_else(listed),
             false => address(&ssh.ssh_public_addr, ssh_port)
-                .or_else(|| public().map(|addr| ProxyAddr { port: ssh_port, ..addr }))
+                .or_else(|| public().map(|addr| HostPort { port: ssh_port, ..addr }))
                 .or_else(|| address(&ssh.listen_addr, ssh_port))
                 .or_else(listed),
         };
         // 0.0.0.0 is where the proxy listens, not where it is reached.
         match found {
             Some(addr) if usable(&addr) => addr,
-            Some(addr) if !self.tls_routing_enabled => ProxyAddr { host: told.host.clone(), port: addr.port },
-            None if !self.tls_routing_enabled => ProxyAddr { host: told.host.clone(), port: ssh_port },
+            Some(addr) if !self.tls_routing_enabled => HostPort { host: told.host.clone(), port: addr.port },
+            None if !self.tls_routing_enabled => HostPort { host: told.host.clone(), port: ssh_port },
             _ => told.clone(),
         }
     }
 }
 
 /// An address of discovery; may carry a scheme, may lack the port.
-fn address(text: &str, default_port: u16) -> Option<ProxyAddr> {
+fn address(text: &str, default_port: u16) -> Option<HostPort> {
     let bare = ["tcp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
-    let mut addr: ProxyAddr = bare.parse().ok()?;
+    let mut addr: HostPort = bare.parse().ok()?;
     let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(addr.port));
     if !has_port {
         addr.port = default_port;
@@ -213,10 +213,10 @@ pub fn error_message(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
     match message {
-        Some(message) => nested(message),
+        Some(message) => sanitize_nested(message),
         None if body.is_empty() => "no message".to_owned(),
         None if body.trim_ascii_start().starts_with(b"<") => "an HTML page".to_owned(),
-        None => foreign(&String::from_utf8_lossy(body)),
+        None => sanitize(&String::from_utf8_lossy(body)),
     }
 }
 

@@ -17,9 +17,9 @@ use tower_service::Service as _;
 
 use super::http::retry_after;
 use super::{Error, Stream};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::retry::{Awaited, Deadline, RetryAfter};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
 /// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).
@@ -37,7 +37,7 @@ impl Channel {
     ///
     /// # Errors
     /// The stream is broken.
-    pub async fn over(stream: Stream, proxy: &ProxyAddr) -> Result<Self, Error> {
+    pub async fn over(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
         let origin = format!("https://{proxy}")
             .parse()
@@ -58,7 +58,7 @@ impl Channel {
     ///
     /// # Errors
     /// The connection breaks, or somebody else answers.
-    pub async fn knock(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
+    pub async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
             let request = Request::builder()
@@ -152,12 +152,12 @@ pub fn broken(status: &Status, addr: &str) -> Option<Error> {
         None if says(&CUT_SHORT) => {
             Some(Error::Broken { addr: to(), reason: "it ended in the middle of an answer".to_owned() })
         }
-        None => says(&GARBLED).then(|| Error::Garbled { addr: to(), reason: foreign(status.message()) }),
+        None => says(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
     }
 }
 
 /// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
-pub fn wish(status: &Status) -> RetryAfter {
+pub fn retry_after_of(status: &Status) -> RetryAfter {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     match pushback.and_then(|text| text.parse().ok()) {
         Some(millis) => RetryAfter::asked(Duration::from_millis(millis)),
@@ -185,7 +185,7 @@ mod tests {
         let read = |name: &'static str, value: &str| {
             let mut status = Status::resource_exhausted("rate limit exceeded");
             status.metadata_mut().insert(name, value.parse().unwrap());
-            wish(&status)
+            retry_after_of(&status)
         };
         assert_eq!(read("retry-after", "7"), RetryAfter::asked(Duration::from_secs(7)));
         assert_eq!(read("grpc-retry-pushback-ms", "1500"), RetryAfter::asked(Duration::from_millis(1500)));

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::egress::WayOut;
+use super::egress::Egress;
 use super::grpc::Channel;
 use super::http::Http;
-use super::tls::{self, Seen, Service, Trust};
+use super::tls::{self, Service, TlsInfo, Trust};
 use super::upgrade::{self, Upgrade};
 use super::{Error, Stream};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::retry::Deadline;
 
 /// Whoever does not answer for so long is no load balancer (teleport-join.md 3.3).
@@ -17,19 +17,19 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// How clusters are reached from here. One for a whole run: what it learns on the way serves the next connection.
 pub struct Network {
-    way_out: WayOut,
+    egress: Egress,
     web: Trust,
     upgrade: Cell<Upgrade>,
 }
 
 /// A service at a proxy's address.
-pub struct Door<'a> {
+pub struct Endpoint<'a> {
     /// Where to connect to.
-    pub addr: &'a ProxyAddr,
+    pub addr: &'a HostPort,
     /// What to ask for there.
     pub service: Service,
     /// The name that its certificate is to have.
-    pub name: &'a str,
+    pub server_name: &'a str,
     /// Who is believed to be it.
     pub trust: &'a Trust,
     /// Whether it is a web port, where a load balancer may stand in front.
@@ -37,9 +37,9 @@ pub struct Door<'a> {
 }
 
 impl Network {
-    /// Leaves by `way_out` and believes `web` on the web.
-    pub fn new(way_out: WayOut, web: Trust, upgrade: Upgrade) -> Self {
-        Self { way_out, web, upgrade: Cell::new(upgrade) }
+    /// Leaves by `egress` and believes `web` on the web.
+    pub fn new(egress: Egress, web: Trust, upgrade: Upgrade) -> Self {
+        Self { egress, web, upgrade: Cell::new(upgrade) }
     }
 
     /// Whether connections are upgraded, as far as is known now.
@@ -49,7 +49,7 @@ impl Network {
 
     /// Looks whether something in front of the proxy takes its protocols away, as Teleport's own clients do
     /// (teleport-join.md 3.3). True if that is news.
-    pub async fn finds_balancer(&self, proxy: &ProxyAddr, deadline: Deadline) -> bool {
+    pub async fn finds_balancer(&self, proxy: &HostPort, deadline: Deadline) -> bool {
         if self.upgrade.get() != Upgrade::WhereNeeded {
             return false;
         }
@@ -74,15 +74,15 @@ impl Network {
     ///
     /// # Errors
     /// The address is not reached.
-    pub async fn dial(&self, addr: &ProxyAddr, deadline: Deadline) -> Result<Stream, Error> {
-        self.way_out.connect(addr, &self.web, deadline).await
+    pub async fn dial(&self, addr: &HostPort, deadline: Deadline) -> Result<Stream, Error> {
+        self.egress.connect(addr, &self.web, deadline).await
     }
 
     /// A connection to the web API of a proxy.
     ///
     /// # Errors
     /// The proxy is not reached.
-    pub async fn web(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<Http, Error> {
+    pub async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
         Ok(self.look(proxy, deadline).await?.0)
     }
 
@@ -90,10 +90,10 @@ impl Network {
     ///
     /// # Errors
     /// The proxy is not reached.
-    pub async fn look(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<(Http, Seen), Error> {
+    pub async fn look(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
         let stream = self.dial(proxy, deadline).await?;
         let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
-        let seen = Seen::of(&stream);
+        let seen = TlsInfo::new(&stream);
         Ok((Http::over(Box::new(stream), proxy.to_string()).await?, seen))
     }
 
@@ -101,9 +101,15 @@ impl Network {
     ///
     /// # Errors
     /// It is not reached.
-    pub async fn join(&self, proxy: &ProxyAddr, deadline: Deadline) -> Result<Channel, Error> {
-        let door = Door { addr: proxy, service: Service::Join, name: &proxy.host, trust: &self.web, web_port: true };
-        self.open(&door, &Trust::inside(), None, deadline).await
+    pub async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
+        let endpoint = Endpoint {
+            addr: proxy,
+            service: Service::Join,
+            server_name: &proxy.host,
+            trust: &self.web,
+            web_port: true,
+        };
+        self.open(&endpoint, &Trust::unverified_teleport(), None, deadline).await
     }
 
     /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is one to its address that is
@@ -111,52 +117,68 @@ impl Network {
     ///
     /// # Errors
     /// It is not reached.
-    pub async fn grpc(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
-        self.open(door, door.trust, dialled, deadline).await
+    pub async fn grpc(
+        &self,
+        endpoint: &Endpoint<'_>,
+        dialled: Option<Stream>,
+        deadline: Deadline,
+    ) -> Result<Channel, Error> {
+        self.open(endpoint, endpoint.trust, dialled, deadline).await
     }
 
     /// Straight or, where that is needed, by an upgrade; `inside` is who is believed there.
     async fn open(
         &self,
-        door: &Door<'_>,
+        endpoint: &Endpoint<'_>,
         inside: &Trust,
         mut dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        if !(door.web_port && self.upgrades()) {
-            match self.straight(door, dialled.take(), deadline).await {
+        if !(endpoint.web_port && self.upgrades()) {
+            match self.straight(endpoint, dialled.take(), deadline).await {
                 // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
-                Err(Error::NoAlpn { .. } | Error::EndsTls { .. }) if door.web_port && self.upgrade_from_now_on() => {}
+                Err(Error::NoAlpn { .. } | Error::EndsTls { .. })
+                    if endpoint.web_port && self.upgrade_from_now_on() => {}
                 answer => return answer,
             }
         }
-        self.upgraded(door, inside, dialled, deadline).await
+        self.upgraded(endpoint, inside, dialled, deadline).await
     }
 
-    async fn straight(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Channel, Error> {
-        let stream = self.dialled(door, dialled, deadline).await?;
-        let stream = tls::connect(stream, door.name, &door.service, door.trust, deadline).await?;
-        Channel::over(stream, door.addr).await
+    async fn straight(
+        &self,
+        endpoint: &Endpoint<'_>,
+        dialled: Option<Stream>,
+        deadline: Deadline,
+    ) -> Result<Channel, Error> {
+        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, endpoint.trust, deadline).await?;
+        Channel::over(stream, endpoint.addr).await
     }
 
     async fn upgraded(
         &self,
-        door: &Door<'_>,
+        endpoint: &Endpoint<'_>,
         inside: &Trust,
         dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dialled(door, dialled, deadline).await?;
-        let stream = tls::connect(stream, &door.addr.host, &Service::Balancer, &self.web, deadline).await?;
-        let stream = upgrade::through(stream, &door.addr.to_string(), &door.service, deadline).await?;
-        let stream = tls::connect(stream, door.name, &door.service, inside, deadline).await?;
-        Channel::over(stream, door.addr).await
+        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = tls::connect(stream, &endpoint.addr.host, &Service::Balancer, &self.web, deadline).await?;
+        let stream = upgrade::through(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
+        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, inside, deadline).await?;
+        Channel::over(stream, endpoint.addr).await
     }
 
-    async fn dialled(&self, door: &Door<'_>, dialled: Option<Stream>, deadline: Deadline) -> Result<Stream, Error> {
+    async fn dialled(
+        &self,
+        endpoint: &Endpoint<'_>,
+        dialled: Option<Stream>,
+        deadline: Deadline,
+    ) -> Result<Stream, Error> {
         match dialled {
             Some(stream) => Ok(stream),
-            None => self.dial(door.addr, deadline).await,
+            None => self.dial(endpoint.addr, deadline).await,
         }
     }
 }

@@ -6,26 +6,26 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// A banner of SSH has more, but is known by then.
 const ENOUGH: usize = 48;
 
 /// A stream that remembers the first bytes which came, and ends where they are not those of TLS: some would announce
 /// more to come, which a TLS library then waits for.
-pub struct Beginning<S> {
+pub struct PeekedStream<S> {
     stream: S,
     first: Vec<u8>,
 }
 
-impl<S> Beginning<S> {
+impl<S> PeekedStream<S> {
     /// Nothing has been read from `stream` yet.
-    pub fn of(stream: S) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, first: Vec::new() }
     }
 
     /// What speaks there, if it is not TLS; completes «it is …».
-    pub fn stranger(&self) -> Option<String> {
+    pub fn identify_protocol(&self) -> Option<String> {
         let first = self.first.as_slice();
         // A record of TLS begins with its type (RFC 8446, 5.1).
         match first {
@@ -33,14 +33,14 @@ impl<S> Beginning<S> {
             _ if first.starts_with(b"HTTP/") => Some("plain HTTP".to_owned()),
             _ if first.starts_with(b"SSH-") => {
                 let banner = first.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
-                Some(format!("a server of SSH, {}", foreign(&String::from_utf8_lossy(banner))))
+                Some(format!("a server of SSH, {}", sanitize(&String::from_utf8_lossy(banner))))
             }
             _ => Some("something else".to_owned()),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PeekedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -59,7 +59,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Beginning<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeekedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -101,9 +101,9 @@ mod tests {
             (b"SSH-2.0-OpenSSH_9.2p1\r\nmore", Some("a server of SSH, SSH-2.0-OpenSSH_9.2p1")),
             (b"220 mail.example.com ESMTP\r\n", Some("something else")),
         ] {
-            let mut stream = Beginning::of(said);
+            let mut stream = PeekedStream::new(said);
             let read = stream.read_to_end(&mut Vec::new()).await;
-            assert_eq!(stream.stranger().as_deref(), stranger);
+            assert_eq!(stream.identify_protocol().as_deref(), stranger);
             assert_eq!(read.is_err(), stranger.is_some());
         }
     }
@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_is_handed_on_and_only_its_beginning_kept() {
         let said = b"\x16\x03\x03\x3f".repeat(100);
-        let (mut stream, mut all) = (Beginning::of(&said[..]), Vec::new());
+        let (mut stream, mut all) = (PeekedStream::new(&said[..]), Vec::new());
         stream.read_to_end(&mut all).await.unwrap();
         assert_eq!((all, stream.first.len()), (said, ENOUGH));
     }

@@ -8,11 +8,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use crate::text::foreign;
+use crate::text::sanitize;
 use crate::x509::X509;
 
 /// The name that every host certificate of Auth and of proxies has (teleport-issue-and-outputs.md 1.2).
-pub const OF_TELEPORT: &str = "teleport.cluster.local";
+pub const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
 /// What inspects TLS, by what stands in the names of its authorities, in lower case.
 const INSPECTORS: [(&str, &str); 24] = [
@@ -43,9 +43,9 @@ const INSPECTORS: [(&str, &str); 24] = [
 ];
 
 /// The chain of certificates that a server has shown, its own first. Nothing in it is believed.
-pub struct Shown(Vec<X509>);
+pub struct PeerChain(Vec<X509>);
 
-impl Shown {
+impl PeerChain {
     /// Those of them that can be read.
     pub fn new(chain: &[CertificateDer<'_>]) -> Self {
         Self(chain.iter().filter_map(|der| X509::from_der(der).ok()).collect())
@@ -58,8 +58,8 @@ impl Shown {
 
     /// Whether it is a certificate for Auth or a proxy of some Teleport cluster, which no web server and no load
     /// balancer has.
-    pub fn is_of_teleport(&self) -> bool {
-        self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == OF_TELEPORT))
+    pub fn is_teleport_server(&self) -> bool {
+        self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == TELEPORT_SERVER_NAME))
     }
 
     /// Who signed.
@@ -102,7 +102,7 @@ impl Signer {
             (None, _) => Kind::Private,
         };
         let name = issuers.last().map_or("an authority whose name cannot be read", |issuer| issuer);
-        Self { name: foreign(name), kind }
+        Self { name: sanitize(name), kind }
     }
 
     /// Why it is not trusted, if it was expected to be a public authority.
@@ -129,7 +129,7 @@ impl Signer {
                              (or SSL_CERT_FILE)."
                     .into()
             }
-            Kind::Inspector(_) => "Have the proxy's address exempted from inspection; or name a PEM file with the \
+            Kind::Inspector(_) => "Have the proxy's address exempted from settings; or name a PEM file with the \
                                    authority's certificate by CA_FILE (or SSL_CERT_FILE), if it lets WebSockets pass."
                 .into(),
             Kind::Private | Kind::Unshown => {
@@ -153,13 +153,13 @@ impl fmt::Display for Signer {
 /// rustls's own verifier, and a memory of what it refused: an error that names who signed is worth more. It decides
 /// nothing itself.
 #[derive(Debug)]
-pub struct Remembering {
+pub struct RecordingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
     refused: Mutex<Vec<CertificateDer<'static>>>,
     accepted: AtomicBool,
 }
 
-impl Remembering {
+impl RecordingVerifier {
     /// For one connection.
     pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
@@ -171,12 +171,12 @@ impl Remembering {
     }
 
     /// The chain that was refused; empty if none was.
-    pub fn refused(&self) -> Shown {
-        Shown::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn refused(&self) -> PeerChain {
+        PeerChain::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl ServerCertVerifier for Remembering {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

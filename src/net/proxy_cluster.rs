@@ -15,7 +15,7 @@ use tonic::Status;
 use super::Stream;
 use super::grpc::{Channel, code_name};
 use crate::address::ClusterName;
-use crate::text::nested;
+use crate::text::sanitize_nested;
 
 /// The largest frame that Teleport itself sends, in bytes (teleport-ssh-proxy.md 2.3).
 const FRAME: usize = 16 * 1024;
@@ -72,7 +72,7 @@ async fn receive(
         () = to.closed() => return,
     };
     if let Err(status) = ended {
-        let reason = format!("the proxy says: {} ({})", nested(status.message()), code_name(status.code()));
+        let reason = format!("the proxy says: {} ({})", sanitize_nested(status.message()), code_name(status.code()));
         let _ = to.send(Err(io::Error::other(reason))).await;
     }
 }

@@ -14,14 +14,14 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
 use super::crypto::provider;
-use super::peer_chain::OF_TELEPORT;
+use super::peer_chain::TELEPORT_SERVER_NAME;
 use crate::x509::X509;
 
 /// Believes any certificate that is for a Teleport server and has not expired.
 #[derive(Debug)]
-pub struct AnyTeleport;
+pub struct TeleportNameVerifier;
 
-impl ServerCertVerifier for AnyTeleport {
+impl ServerCertVerifier for TeleportNameVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -30,7 +30,7 @@ impl ServerCertVerifier for AnyTeleport {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let name = ServerName::try_from(OF_TELEPORT).map_err(|_| CertificateError::NotValidForName)?;
+        let name = ServerName::try_from(TELEPORT_SERVER_NAME).map_err(|_| CertificateError::NotValidForName)?;
         verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)?;
         let x509 = X509::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
         match x509.not_after().duration_since(UNIX_EPOCH) {
@@ -90,7 +90,7 @@ mod tests {
         let certificate = CertificateDer::from(Base64::decode_vec(certificate).unwrap());
         let name = ServerName::try_from("example.com").unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952));
-        AnyTeleport.verify_server_cert(&certificate, &[], &name, &[], now).map(drop)
+        TeleportNameVerifier.verify_server_cert(&certificate, &[], &name, &[], now).map(drop)
     }
 
     #[test]

@@ -18,13 +18,13 @@ use tokio_rustls::client::TlsStream;
 
 use super::authorities::Authorities;
 use super::crypto::provider;
-use super::peeked_stream::Beginning;
-use super::peer_chain::{Remembering, Shown};
-use super::teleport_name_verifier::AnyTeleport;
+use super::peeked_stream::PeekedStream;
+use super::peer_chain::{PeerChain, RecordingVerifier};
+use super::teleport_name_verifier::TeleportNameVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
 use crate::retry::{Awaited, Deadline};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub enum Service {
     /// The cluster's Auth Service.
     Auth(ClusterName),
     /// The cluster's Auth Service, through the transport service: nobody routes by name there.
-    AuthInside,
+    NestedAuth,
     /// The transport service: connections to nodes.
     Transport,
     /// Nothing that we want: only a Teleport proxy knows the name.
@@ -53,7 +53,7 @@ impl Service {
             Self::Join => &["teleport-proxy-grpc", "h2"],
             // The name comes first to be routed by, `h2` is what Auth itself knows.
             Self::Auth(cluster) => &[&format!("teleport-auth@{}", cluster.auth_server_name()), "h2"],
-            Self::AuthInside => &["h2"],
+            Self::NestedAuth => &["h2"],
             Self::Transport => &["teleport-proxy-ssh-grpc", "h2"],
             Self::ReverseTunnel => &["teleport-reversetunnel"],
             // As Teleport's own clients do: whoever sees no name expects HTTP/1.1.
@@ -104,29 +104,29 @@ impl Trust {
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
     }
 
-    /// Any server of Teleport's: for a join inside of a connection upgrade ([`AnyTeleport`]).
-    pub fn inside() -> Self {
+    /// Any server of Teleport's: for a join inside of a connection upgrade ([`TeleportNameVerifier`]).
+    pub fn unverified_teleport() -> Self {
         Self { servers: Servers::Teleport, client: None }
     }
 
     /// Whether the servers have certificates of a cluster, not of the web.
-    fn is_of_cluster(&self) -> bool {
+    fn expects_cluster_certificate(&self) -> bool {
         self.client.is_some() || matches!(self.servers, Servers::Teleport)
     }
 
     /// A verifier for one connection.
-    fn verifier(&self) -> Result<Arc<Remembering>, rustls::Error> {
+    fn verifier(&self) -> Result<Arc<RecordingVerifier>, rustls::Error> {
         let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
             Servers::SignedBy(roots) => {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
                 verifier.map_err(|error| rustls::Error::General(error.to_string()))?
             }
-            Servers::Teleport => Arc::new(AnyTeleport),
+            Servers::Teleport => Arc::new(TeleportNameVerifier),
         };
-        Ok(Arc::new(Remembering::new(verifier)))
+        Ok(Arc::new(RecordingVerifier::new(verifier)))
     }
 
-    fn config(&self, service: &Service, verifier: Arc<Remembering>) -> Result<ClientConfig, rustls::Error> {
+    fn config(&self, service: &Service, verifier: Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
         // "Dangerous" is any verifier that is not rustls's own; this one hands everything on.
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -163,21 +163,21 @@ pub async fn connect(
 }
 
 /// What a handshake with a web port has shown.
-pub struct Seen {
+pub struct TlsInfo {
     /// The version of TLS, such as `TLS 1.3`.
     pub version: String,
     /// The certificates.
-    pub shown: Shown,
+    pub shown: PeerChain,
 }
 
-impl Seen {
+impl TlsInfo {
     /// What this connection has shown.
-    pub fn of<S>(stream: &TlsStream<S>) -> Self {
+    pub fn new<S>(stream: &TlsStream<S>) -> Self {
         let connection = stream.get_ref().1;
         let version = connection.protocol_version().map(|version| format!("{version:?}"));
         Self {
             version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
-            shown: Shown::new(connection.peer_certificates().unwrap_or_default()),
+            shown: PeerChain::new(connection.peer_certificates().unwrap_or_default()),
         }
     }
 }
@@ -192,16 +192,16 @@ pub async fn handshake<S: super::Io>(
     service: &Service,
     trust: &Trust,
     deadline: Deadline,
-) -> Result<TlsStream<Beginning<S>>, Error> {
+) -> Result<TlsStream<PeekedStream<S>>, Error> {
     let other = |reason: String| Error::Tls { host: server.to_owned(), reason };
     let name = ServerName::try_from(server.to_owned()).map_err(|error| other(error.to_string()))?;
     let verifier = trust.verifier().map_err(|error| other(error.to_string()))?;
     let config = trust.config(service, verifier.clone()).map_err(|error| other(error.to_string()))?;
     let handshake = async {
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, Beginning::of(stream));
-        connecting.into_fallible().await.map_err(|(error, stream)| match stream.stranger() {
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, PeekedStream::new(stream));
+        connecting.into_fallible().await.map_err(|(error, stream)| match stream.identify_protocol() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
-            None if trust.is_of_cluster() => explain_cluster(server, &error, trust, &verifier),
+            None if trust.expects_cluster_certificate() => explain_cluster(server, &error, trust, &verifier),
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
@@ -217,7 +217,7 @@ fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
 }
 
 /// The failure of a handshake with Auth or the transport service.
-fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier: &Remembering) -> Error {
+fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier: &RecordingVerifier) -> Error {
     let (host, shown) = (server.to_owned(), &verifier.refused());
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
@@ -230,7 +230,7 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 {
                     "it is that of another of its servers".to_owned()
                 }
-                _ if !shown.is_of_teleport() => return Error::EndsTls { host, signer: shown.signer() },
+                _ if !shown.is_teleport_server() => return Error::EndsTls { host, signer: shown.signer() },
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     format!("it is signed by {}", shown.signer())
                 }
@@ -240,7 +240,7 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 CertificateError::NotValidYetContext { time, not_before } => {
                     format!("it will be valid from {} on and here it is {}", at(*not_before), at(*time))
                 }
-                fault => foreign(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
+                fault => sanitize(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
             };
             Error::NotOfCluster { host, reason }
         }
@@ -258,7 +258,7 @@ fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
 }
 
 /// The failure of a handshake with the proxy's web port, told apart by what a person can do.
-fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
+fn explain_web(server: &str, error: &std::io::Error, shown: &PeerChain) -> Error {
     let host = server.to_owned();
     let Some(tls) = tls_error(error) else {
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
@@ -277,7 +277,7 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
             CertificateError::NotValidForNameContext { presented, .. } => {
                 // Each is written as `DnsName("example.com")`.
                 let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
-                Error::WrongName { host, names: foreign(&format!("it is for {}", names.join(", "))) }
+                Error::WrongName { host, names: sanitize(&format!("it is for {}", names.join(", "))) }
             }
             CertificateError::Expired => Error::Expired { host, times: String::new() },
             CertificateError::ExpiredContext { time, not_after } => {
@@ -289,7 +289,7 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
                 let times = format!(": it will be from {} on and here it is {}", at(*not_before), at(*time));
                 Error::NotYetValid { host, times }
             }
-            _ => Error::Certificate { host, reason: foreign(&tls.to_string()) },
+            _ => Error::Certificate { host, reason: sanitize(&tls.to_string()) },
         },
         rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
         | rustls::Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => Error::NoAlpn { host },
@@ -305,7 +305,7 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &Shown) -> Error {
         rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             Error::WrongName { host, names: "the server does not know that name".to_owned() }
         }
-        _ => Error::Tls { host, reason: foreign(&tls.to_string()) },
+        _ => Error::Tls { host, reason: sanitize(&tls.to_string()) },
     }
 }
 

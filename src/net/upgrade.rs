@@ -38,7 +38,7 @@ impl Upgrade {
     /// What tbot's [`VARIABLE`] says of this address (`host:port`): items of the form
     /// `<addr>=<bool>`, or `<bool>` for all others, with `,` or `;` between them. A variable that does not mention the
     /// address says no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
-    pub fn of_variable(text: Option<&str>, addr: &str) -> Self {
+    pub fn from_variable(text: Option<&str>, addr: &str) -> Self {
         let Some(text) = text else {
             return Self::WhereNeeded;
         };
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_the_variable_says() {
         use Upgrade::{Always, Never, WhereNeeded};
-        assert_eq!(Upgrade::of_variable(None, "a:443"), WhereNeeded);
+        assert_eq!(Upgrade::from_variable(None, "a:443"), WhereNeeded);
         for (text, expected) in [
             ("true", Always),
             ("YES", Always),
@@ -159,7 +159,7 @@ mod tests {
             ("t", Never),
             (" true", Never),
         ] {
-            assert_eq!(Upgrade::of_variable(Some(text), "a:443"), expected, "{text}");
+            assert_eq!(Upgrade::from_variable(Some(text), "a:443"), expected, "{text}");
         }
     }
 

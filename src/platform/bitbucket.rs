@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::rule::Rule;
 use super::{Claims, Detection, Error, IdToken};
 use crate::environment::Environment;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// The variable that holds the step's ID token.
 pub const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
@@ -50,7 +50,7 @@ pub fn listing(claims: &Claims) -> String {
         "branchName",
         "deploymentEnvironmentUuid",
     ];
-    let audiences: Vec<_> = claims.audiences().into_iter().map(foreign).collect();
+    let audiences: Vec<_> = claims.audiences().into_iter().map(sanitize).collect();
     let mut text = format!("aud: {}\n", if audiences.is_empty() { "(none)".to_owned() } else { audiences.join(", ") });
     for name in NAMES {
         let _ = writeln!(text, "{name}: {}", claims.text(name).unwrap_or_else(|| "(none)".to_owned()));

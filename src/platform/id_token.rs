@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::error::{Exit, Explain};
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// What a CI's file says about an environment.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub struct Claims(Map<String, Value>);
 impl Claims {
     /// A claim as text, fit for a log; `None` if it is missing, empty or no text.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.literal(name).map(foreign).filter(|text| !text.is_empty())
+        self.literal(name).map(sanitize).filter(|text| !text.is_empty())
     }
 
     /// A claim as it stands in the token, for whoever compares it letter by letter; not fit for a log.

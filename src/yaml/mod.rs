@@ -46,7 +46,7 @@ pub enum Error {
 
 impl From<ScanError> for Error {
     fn from(error: ScanError) -> Self {
-        Self::Syntax { what: crate::text::foreign(error.info()), line: error.marker().line() }
+        Self::Syntax { what: crate::text::sanitize(error.info()), line: error.marker().line() }
     }
 }
 

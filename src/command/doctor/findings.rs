@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::report::Outcome;
-use crate::clock::{Offset, rough};
+use crate::clock::{Offset, approximate};
 use crate::error::{Exit, Explain};
 use crate::net::discovery::ClusterInfo;
 use crate::platform::rule;
@@ -21,7 +21,7 @@ pub(super) fn id_token(detection: Detection, now: SystemTime, discreet: bool) ->
     }
     let claims = token.claims();
     let left = claims.expires().and_then(|expires| expires.duration_since(now).ok());
-    let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", rough(left)));
+    let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", approximate(left)));
     let kind = if discreet { "" } else { audience(claims) };
     Outcome::Good(format!("there is one, {left}{kind}"))
 }

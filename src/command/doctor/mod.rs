@@ -16,22 +16,22 @@ use tonic::Code;
 use self::findings::{TooOld, clock, described, id_token};
 use self::report::{Outcome, Report, Step};
 use super::block_on;
-use crate::auth::Place;
-use crate::clock::{Offset, rough};
+use crate::auth::AuthRoute;
+use crate::clock::{Offset, approximate};
 use crate::error::{Exit, Failure};
-use crate::host::{Surroundings, Unusable};
+use crate::host::{Host, HostError};
 use crate::net::authorities::Authorities;
 use crate::net::discovery::{ClusterInfo, ask};
 use crate::net::grpc::code_name;
 use crate::net::http::Http;
-use crate::net::network::{Door, Network};
-use crate::net::tls::{Seen, Service, Trust};
+use crate::net::network::{Endpoint, Network};
+use crate::net::tls::{Service, TlsInfo, Trust};
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::{self, dial};
 use crate::platform::{Detection, bitbucket};
 use crate::retry::Deadline;
-use crate::settings::Examination;
-use crate::text::foreign;
+use crate::settings::DoctorSettings;
+use crate::text::sanitize;
 
 /// No step takes longer than this: whoever answers at all does so by then.
 const STEP: Duration = Duration::from_secs(10);
@@ -58,39 +58,39 @@ const NODES: Step = Step { name: "way to nodes", turn: PROXY };
 ///
 /// # Errors
 /// stdout is closed, or the machine has no way to wait for a network.
-pub fn run(examination: &Examination, surroundings: &Surroundings) -> Result<Option<Exit>, Failure> {
-    let mut report = Report::new(surroundings);
+pub fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
+    let mut report = Report::new(host);
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
-    report.tell(&PROGRAM, Outcome::Good(format!("{program} on {system}, looking at {}", examination.proxy)))?;
-    let token = || bitbucket::detect(&surroundings.env);
-    let told = |now| id_token(token(), now, examination.discreet);
+    report.tell(&PROGRAM, Outcome::Good(format!("{program} on {system}, looking at {}", settings.proxy)))?;
+    let token = || bitbucket::detect(&host.env);
+    let id_token_row = |now| id_token(token(), now, settings.discreet);
     // Whether it is the clock that is wrong is seen at the end.
-    let expired = matches!(token(), Detection::Here(token) if token.expired((surroundings.now)()).is_some());
+    let expired = matches!(token(), Detection::Here(token) if token.expired((host.now)()).is_some());
     if !expired {
-        report.tell(&ID_TOKEN, told((surroundings.now)()))?;
+        report.tell(&ID_TOKEN, id_token_row((host.now)()))?;
     }
-    let web = authorities(examination, surroundings, &mut report)?;
-    let visit = Visit {
-        examination,
-        network: &Network::new(examination.way_out.clone(), web, examination.upgrade),
-        deadline: Deadline::after(examination.timeout),
-        now: surroundings.now,
+    let web = authorities(settings, host, &mut report)?;
+    let visit = Checks {
+        settings,
+        network: &Network::new(settings.egress.clone(), web, settings.upgrade),
+        deadline: Deadline::after(settings.timeout),
+        now: host.now,
     };
     let clock = block_on(visit.all(&mut report))??;
     if expired {
-        report.tell(&ID_TOKEN, told(clock.there((surroundings.now)())))?;
+        report.tell(&ID_TOKEN, id_token_row(clock.there((host.now)())))?;
     }
     Ok(report.verdict()?)
 }
 
 /// Who is believed on the web. Without a file that can be used it goes on with the public ones.
-fn authorities(examination: &Examination, surroundings: &Surroundings, report: &mut Report) -> Result<Trust, Unusable> {
-    let path = surroundings.path(examination.ca_file.as_deref());
-    let (outcome, authorities) = match (Authorities::of_file(path.as_deref()), path) {
+fn authorities(settings: &DoctorSettings, host: &Host, report: &mut Report) -> Result<Trust, HostError> {
+    let path = host.path(settings.ca_file.as_deref());
+    let (outcome, authorities) = match (Authorities::from_file(path.as_deref()), path) {
         (Ok(authorities), None) => (Outcome::Good("the public ones".to_owned()), authorities),
         (Ok(authorities), Some(path)) => {
-            let path = foreign(&path.display().to_string());
+            let path = sanitize(&path.display().to_string());
             (Outcome::Good(format!("the public ones, and those in {path}")), authorities)
         }
         (Err(error), _) => (Outcome::Bad(error.into()), Authorities::default()),
@@ -100,16 +100,16 @@ fn authorities(examination: &Examination, surroundings: &Surroundings, report: &
 }
 
 /// The part that needs the network.
-struct Visit<'a> {
-    examination: &'a Examination,
+struct Checks<'a> {
+    settings: &'a DoctorSettings,
     network: &'a Network,
     deadline: Deadline,
     now: fn() -> SystemTime,
 }
 
-impl Visit<'_> {
+impl Checks<'_> {
     /// The whole way. What the cluster's clock shows, as far as that is known then.
-    async fn all(&self, report: &mut Report) -> Result<Offset, Unusable> {
+    async fn all(&self, report: &mut Report) -> Result<Offset, HostError> {
         let skipped = |why: &str| Outcome::Skipped(why.to_owned());
         if !self.goes(report).await? {
             for step in [&TLS, &CLUSTER, &JOIN, &AUTH, &NODES] {
@@ -144,10 +144,10 @@ impl Visit<'_> {
     }
 
     /// By an outgoing proxy, or straight. Whether there is a connection then.
-    async fn goes(&self, report: &mut Report) -> Result<bool, Unusable> {
-        let Examination { proxy, way_out, .. } = self.examination;
-        let Some(through) = way_out.through(proxy) else {
-            let straight = match way_out.url() {
+    async fn goes(&self, report: &mut Report) -> Result<bool, HostError> {
+        let DoctorSettings { proxy, egress, .. } = self.settings;
+        let Some(through) = egress.through(proxy) else {
+            let straight = match egress.url() {
                 Some(_) => "straight to the proxy: NO_PROXY exempts it from the outgoing proxy, or it is this machine",
                 None => "straight to the proxy: no outgoing proxy is set",
             };
@@ -164,8 +164,8 @@ impl Visit<'_> {
     }
 
     /// Name, addresses, and whether one of them takes a connection.
-    async fn reaches(&self, report: &mut Report) -> Result<bool, Unusable> {
-        let proxy = &self.examination.proxy;
+    async fn reaches(&self, report: &mut Report) -> Result<bool, HostError> {
+        let proxy = &self.settings.proxy;
         let (began, deadline) = self.step();
         let addresses = match dial::resolve(proxy, deadline).await {
             Ok(addresses) => addresses,
@@ -188,7 +188,7 @@ impl Visit<'_> {
             .iter()
             .map(|(address, answer)| match answer {
                 Ok(took) => format!("{address} answers after {} ms", took.as_millis()),
-                Err(error) => format!("{address} does not ({})", foreign(&error.to_string())),
+                Err(error) => format!("{address} does not ({})", sanitize(&error.to_string())),
             })
             .collect();
         let reached = answers.iter().any(|(_, answer)| answer.is_ok());
@@ -202,33 +202,33 @@ impl Visit<'_> {
     }
 
     /// TLS to the web port, as browsers do it.
-    async fn web(&self, report: &mut Report) -> Result<Option<Http>, Unusable> {
+    async fn web(&self, report: &mut Report) -> Result<Option<Http>, HostError> {
         let (began, deadline) = self.step();
-        let (outcome, http) = match self.network.look(&self.examination.proxy, deadline).await {
-            Ok((http, seen)) => (Outcome::Good(self.told(&seen)), Some(http)),
+        let (outcome, http) = match self.network.look(&self.settings.proxy, deadline).await {
+            Ok((http, seen)) => (Outcome::Good(self.id_token_row(&seen)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
         report.tell_timed(&TLS, began, outcome)?;
         Ok(http)
     }
 
-    fn told(&self, Seen { version, shown }: &Seen) -> String {
+    fn id_token_row(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
         let Some(leaf) = shown.leaf() else { return version.clone() };
         let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
-            ..2 => rough(left).to_string(),
+            ..2 => approximate(left).to_string(),
             days => format!("{days} days"),
         };
         let mut names = leaf.names();
         names.dedup();
-        let names = foreign(&names.join(", "));
+        let names = sanitize(&names.join(", "));
         format!("{version}, a certificate for {names}, signed by {}, valid for {left}", shown.signer())
     }
 
     /// Discovery.
-    async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, Unusable> {
+    async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, HostError> {
         let (began, deadline) = self.step();
-        let answer = ask(&mut http, &self.examination.proxy, self.now, deadline).await;
+        let answer = ask(&mut http, &self.settings.proxy, self.now, deadline).await;
         let (outcome, cluster) = match answer {
             Ok(cluster) if cluster.is_too_old() => {
                 (Outcome::Bad(TooOld { version: cluster.version.clone() }.into()), Some(cluster))
@@ -241,16 +241,16 @@ impl Visit<'_> {
     }
 
     /// Whether something in front ends TLS.
-    async fn balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
+    async fn balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
         let (began, deadline) = self.step();
-        match self.examination.upgrade {
+        match self.settings.upgrade {
             Upgrade::Always => report.tell(&BALANCER, Outcome::Good(format!("one, as {} says", upgrade::VARIABLE))),
             Upgrade::Never => report.tell(&BALANCER, Outcome::Skipped(format!("none, as {} says", upgrade::VARIABLE))),
             Upgrade::WhereNeeded if !cluster.tls_routing => {
                 report.tell(&BALANCER, Outcome::Skipped("not looked for: there are several ports".to_owned()))
             }
             Upgrade::WhereNeeded => {
-                let found = match self.network.finds_balancer(&self.examination.proxy, deadline).await {
+                let found = match self.network.finds_balancer(&self.settings.proxy, deadline).await {
                     true => "one in front ends TLS: connections are upgraded (WebSocket)",
                     false => "none that ends TLS",
                 };
@@ -260,34 +260,34 @@ impl Visit<'_> {
     }
 
     /// Whether gRPC gets to the join service.
-    async fn join(&self, report: &mut Report) -> Result<(), Unusable> {
+    async fn join(&self, report: &mut Report) -> Result<(), HostError> {
         const SERVICE: &str = "teleport.join.v1.JoinService";
         let (began, deadline) = self.step();
-        let proxy = &self.examination.proxy;
+        let proxy = &self.settings.proxy;
         let asking = async {
             let mut channel = self.network.join(proxy, deadline).await?;
-            channel.knock(SERVICE, &proxy.to_string(), deadline).await
+            channel.probe(SERVICE, &proxy.to_string(), deadline).await
         };
         let outcome = asking.await.map(|status| match (status.code(), status.message()) {
             (Code::Unimplemented, text) if text.contains("unknown service") => {
                 "gRPC answers, and has no join service, as before Teleport 18: joins go by REST".to_owned()
             }
             (Code::Unimplemented, _) => "it is there".to_owned(),
-            (code, text) => format!("gRPC answers, with {}: {}", code_name(code), foreign(text)),
+            (code, text) => format!("gRPC answers, with {}: {}", code_name(code), sanitize(text)),
         });
         report.tell_timed(&JOIN, began, outcome)
     }
 
     /// Whether the Auth Service answers. Who it is can be known only after a join; that it is one of Teleport can be
     /// seen.
-    async fn auth(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
-        let place = Place { network: self.network, proxy: &self.examination.proxy, cluster };
-        let (sni, trust) = (cluster.name.auth_sni(), Trust::inside());
-        match place.door(&cluster.name, &sni, &trust) {
-            Some(door) => {
+    async fn auth(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
+        let route = AuthRoute { network: self.network, proxy: &self.settings.proxy, cluster };
+        let (sni, trust) = (cluster.name.auth_sni(), Trust::unverified_teleport());
+        match route.endpoint(&cluster.name, &sni, &trust) {
+            Some(endpoint) => {
                 let (began, deadline) = self.step();
-                let outcome = self.knock(&door, deadline).await;
-                let outcome = outcome.map_err(|error| error.behind(place.proxy, "the Auth Service"));
+                let outcome = self.probe(&endpoint, deadline).await;
+                let outcome = outcome.map_err(|error| error.behind(route.proxy, "the Auth Service"));
                 report.tell_timed(&AUTH, began, outcome)
             }
             None => report.tell(&AUTH, Outcome::Skipped("reached by the way to nodes, with a certificate".to_owned())),
@@ -295,18 +295,18 @@ impl Visit<'_> {
     }
 
     /// Whether the transport service answers, to which every ssh connection of later goes.
-    async fn nodes(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), Unusable> {
-        let (addr, trust) = (&cluster.ssh_proxy, Trust::inside());
+    async fn nodes(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
+        let (addr, trust) = (&cluster.ssh_proxy, Trust::unverified_teleport());
         let web_port = cluster.tls_routing;
-        let door = Door { addr, service: Service::Transport, name: &addr.host, trust: &trust, web_port };
+        let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust: &trust, web_port };
         let (began, deadline) = self.step();
-        let outcome = self.knock(&door, deadline).await;
+        let outcome = self.probe(&endpoint, deadline).await;
         report.tell_timed(&NODES, began, outcome.map(|found| format!("{found} at {addr}")))
     }
 
-    /// Whether one of Teleport's servers is behind this door. That it wants a certificate is what it should say.
-    async fn knock(&self, door: &Door<'_>, deadline: Deadline) -> Result<String, net::Error> {
-        match self.network.grpc(door, None, deadline).await {
+    /// Whether one of Teleport's servers is behind this endpoint. That it wants a certificate is what it should say.
+    async fn probe(&self, endpoint: &Endpoint<'_>, deadline: Deadline) -> Result<String, net::Error> {
+        match self.network.grpc(endpoint, None, deadline).await {
             Ok(_) | Err(net::Error::ClientRefused { .. }) => Ok("a server of Teleport answers".to_owned()),
             Err(error) => Err(error),
         }

@@ -1,11 +1,11 @@
-//! What a person reads of an examination: a line for each step, and a sentence at the end.
+//! What a person reads of an settings: a line for each step, and a sentence at the end.
 
 use std::time::{Duration, Instant};
 
 use anstyle::AnsiColor;
 
 use crate::error::{Exit, Failure};
-use crate::host::{Surroundings, Unusable};
+use crate::host::{Host, HostError};
 use crate::log::{colour_on_stdout, out};
 
 /// A step on the way to the cluster.
@@ -49,15 +49,15 @@ pub(super) struct Report {
 
 impl Report {
     /// Nothing yet.
-    pub(super) fn new(surroundings: &Surroundings) -> Self {
-        Self { colour: colour_on_stdout(&surroundings.env), failed: None, explained: Vec::new() }
+    pub(super) fn new(host: &Host) -> Self {
+        Self { colour: colour_on_stdout(&host.env), failed: None, explained: Vec::new() }
     }
 
     /// Tells what came of a step that needs no network, or was not tried.
     ///
     /// # Errors
     /// Nobody reads it.
-    pub(super) fn tell(&mut self, step: &'static Step, outcome: impl Into<Outcome>) -> Result<(), Unusable> {
+    pub(super) fn tell(&mut self, step: &'static Step, outcome: impl Into<Outcome>) -> Result<(), HostError> {
         self.line(step, outcome.into(), None)
     }
 
@@ -70,11 +70,11 @@ impl Report {
         step: &'static Step,
         began: Instant,
         outcome: impl Into<Outcome>,
-    ) -> Result<(), Unusable> {
+    ) -> Result<(), HostError> {
         self.line(step, outcome.into(), Some(began.elapsed()))
     }
 
-    fn line(&mut self, step: &'static Step, outcome: Outcome, took: Option<Duration>) -> Result<(), Unusable> {
+    fn line(&mut self, step: &'static Step, outcome: Outcome, took: Option<Duration>) -> Result<(), HostError> {
         let took = took.map(|took| format!(" [{} ms]", took.as_millis())).unwrap_or_default();
         let (mark, colour, found, below) = match outcome {
             Outcome::Good(found) => ("  ok", AnsiColor::Green, found, String::new()),
@@ -98,7 +98,7 @@ impl Report {
     ///
     /// # Errors
     /// Nobody reads it.
-    pub(super) fn verdict(&self) -> Result<Option<Exit>, Unusable> {
+    pub(super) fn verdict(&self) -> Result<Option<Exit>, HostError> {
         let (text, colour) = match self.failed {
             None => (
                 "Everything up to the join works. Whether the cluster admits this step, only a join can tell."
@@ -119,6 +119,6 @@ impl Report {
     }
 }
 
-fn say(text: &str) -> Result<(), Unusable> {
-    out(text).map_err(Unusable::because("stdout"))
+fn say(text: &str) -> Result<(), HostError> {
+    out(text).map_err(HostError::because("stdout"))
 }

@@ -10,11 +10,11 @@ use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
 
 use self::manifests::Names;
-use crate::address::ProxyAddr;
-use crate::clock::rough;
+use crate::address::HostPort;
+use crate::clock::approximate;
 use crate::command::block_on;
 use crate::error::{Explain as _, Failure};
-use crate::host::{Surroundings, Unusable};
+use crate::host::{Host, HostError};
 use crate::log::out;
 use crate::net;
 use crate::net::authorities::Authorities;
@@ -26,15 +26,15 @@ use crate::platform::Scope;
 use crate::platform::rule::{self, Rule};
 use crate::platform::{self, Claims, Detection, bitbucket};
 use crate::retry::Deadline;
-use crate::settings::Inspection;
+use crate::settings::InspectSettings;
 
 /// Prints the token's claims, the cluster's answer to discovery, and what would admit this step.
 ///
 /// # Errors
 /// There is no token, the step does not have that scope, or stdout is closed.
-pub fn run(inspection: &Inspection, surroundings: &Surroundings) -> Result<(), Failure> {
-    let now = (surroundings.now)();
-    let token = match bitbucket::detect(&surroundings.env) {
+pub fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
+    let now = (host.now)();
+    let token = match bitbucket::detect(&host.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error.into()),
         Detection::NotHere => return Err(platform::Error::NoCi.into()),
@@ -44,34 +44,34 @@ pub fn run(inspection: &Inspection, surroundings: &Surroundings) -> Result<(), F
         log::warn!(target: "token", "{error}: what it says is shown all the same");
     }
     let narrowest = rule::narrowest(claims);
-    let rule = match inspection.scope {
+    let rule = match settings.scope {
         Some(scope) => Rule::new(claims, scope)?,
         None => Rule::narrowest(claims),
     };
     warn(claims, rule.scope, narrowest);
 
-    let cluster = match &inspection.proxy {
-        Some(proxy) => Some((proxy, ask(proxy, inspection, surroundings)?)),
+    let cluster = match &settings.proxy {
+        Some(proxy) => Some((proxy, ask(proxy, settings, host)?)),
         None => None,
     };
-    let names = Names::new(&surroundings.env, rule.scope, inspection.token.as_ref());
+    let names = Names::new(&host.env, rule.scope, settings.token.as_ref());
     // Where everybody can read it, not who may do what.
-    let (logins, rule) = match inspection.discreet {
+    let (logins, rule) = match settings.discreet {
         true => (&[][..], rule.without_values()),
-        false => (&inspection.logins[..], rule),
+        false => (&settings.logins[..], rule),
     };
     let name = cluster.as_ref().and_then(|(_, answer)| Some(answer.as_ref().ok()?.name.as_str()));
-    let proxy = inspection.proxy.as_ref().map(ToString::to_string);
+    let proxy = settings.proxy.as_ref().map(ToString::to_string);
     let text = format!(
         "{}#\n{}\n{}---\n{}---\n{}\n{}",
-        if inspection.discreet { HIDDEN.to_owned() } else { said(claims, now) },
+        if settings.discreet { HIDDEN.to_owned() } else { said(claims, now) },
         cluster.as_ref().map_or_else(|| NOT_ASKED.to_owned(), |(proxy, answer)| answered(proxy, answer)),
         manifests::role(&names, logins),
         manifests::bot(&names),
         manifests::token(&names, &rule),
         next(&manifests::step(&names, proxy.as_deref(), name, logins)),
     );
-    Ok(out(&text).map_err(Unusable::because("stdout"))?)
+    Ok(out(&text).map_err(HostError::because("stdout"))?)
 }
 
 /// Says in the log what somebody should think about before using the files.
@@ -107,16 +107,16 @@ fn warn(claims: &Claims, scope: Scope, narrowest: Scope) {
 
 /// Discovery.
 fn ask(
-    proxy: &ProxyAddr,
-    inspection: &Inspection,
-    surroundings: &Surroundings,
-) -> Result<Result<ClusterInfo, net::Error>, Unusable> {
-    let deadline = Deadline::after(inspection.timeout);
-    let answer = match Authorities::of_file(surroundings.path(inspection.ca_file.as_deref()).as_deref()) {
+    proxy: &HostPort,
+    settings: &InspectSettings,
+    host: &Host,
+) -> Result<Result<ClusterInfo, net::Error>, HostError> {
+    let deadline = Deadline::after(settings.timeout);
+    let answer = match Authorities::from_file(host.path(settings.ca_file.as_deref()).as_deref()) {
         Ok(authorities) => {
-            inspection.way_out.tell(proxy);
-            let network = Network::new(inspection.way_out.clone(), Trust::web(&authorities), Upgrade::Never);
-            block_on(discover(&network, proxy, surroundings.now, deadline))?.map(|(cluster, _)| cluster)
+            settings.egress.tell(proxy);
+            let network = Network::new(settings.egress.clone(), Trust::web(&authorities), Upgrade::Never);
+            block_on(discover(&network, proxy, host.now, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),
     };
@@ -148,15 +148,15 @@ fn said(claims: &Claims, now: SystemTime) -> String {
     let age = claims.expires().map(|expires| {
         let at = humantime::format_rfc3339_seconds(expires);
         match expires.duration_since(now) {
-            Ok(left) => format!("expires: in {}, at {at}", rough(left)),
-            Err(ago) => format!("expired: {} ago, at {at}", rough(ago.duration())),
+            Ok(left) => format!("expires: in {}, at {at}", approximate(left)),
+            Err(ago) => format!("expired: {} ago, at {at}", approximate(ago.duration())),
         }
     });
     text + &comment("  ", age.as_deref().unwrap_or("expires: (it does not say)"))
 }
 
 /// What discovery found, or why it did not.
-fn answered(proxy: &ProxyAddr, answer: &Result<ClusterInfo, net::Error>) -> String {
+fn answered(proxy: &HostPort, answer: &Result<ClusterInfo, net::Error>) -> String {
     let mut text = String::new();
     match answer {
         Ok(cluster) => {

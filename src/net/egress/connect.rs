@@ -17,17 +17,17 @@ use zeroize::Zeroizing;
 
 use super::forward_proxy::{Credentials, Proxy};
 use super::{Stream, sounds_like};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::net::error::egress::Error;
 use crate::net::error::reasons;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 /// As much of a page that says no as we look at, in bytes.
 const PAGE: usize = 64 * 1024;
 
 /// A connection to `target` through the proxy at the other end of `stream`.
-pub(super) async fn ask(stream: Stream, proxy: &Proxy, target: &ProxyAddr) -> Result<Stream, Error> {
-    let broken = |error: &hyper::Error| Error::Broken { proxy: proxy.to_string(), reason: foreign(&reasons(error)) };
+pub(super) async fn ask(stream: Stream, proxy: &Proxy, target: &HostPort) -> Result<Stream, Error> {
+    let broken = |error: &hyper::Error| Error::Broken { proxy: proxy.to_string(), reason: sanitize(&reasons(error)) };
     let request = request(proxy, target).map_err(|error| broken_by(proxy, &error))?;
     let (sender, mut connection) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let answer = {
@@ -56,10 +56,10 @@ pub(super) async fn ask(stream: Stream, proxy: &Proxy, target: &ProxyAddr) -> Re
 }
 
 fn broken_by(proxy: &Proxy, error: &dyn std::error::Error) -> Error {
-    Error::Broken { proxy: proxy.to_string(), reason: foreign(&error.to_string()) }
+    Error::Broken { proxy: proxy.to_string(), reason: sanitize(&error.to_string()) }
 }
 
-fn request(proxy: &Proxy, target: &ProxyAddr) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+fn request(proxy: &Proxy, target: &HostPort) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let target = target.to_string();
     let mut request = Request::connect(target.as_str())
         .header(HOST, &target)
@@ -92,7 +92,7 @@ async fn exchange(mut sender: SendRequest<Full<Bytes>>, request: Request<Full<By
     let answer = sender.send_request(request).await?;
     let status = answer.status().as_u16();
     let offers = answer.headers().get_all(PROXY_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let schemes = offers.filter_map(|offer| offer.split_whitespace().next()).map(foreign).collect();
+    let schemes = offers.filter_map(|offer| offer.split_whitespace().next()).map(sanitize).collect();
     let words = if status == 200 { String::new() } else { words(answer).await };
     Ok(Answer { status, schemes, words })
 }
@@ -105,8 +105,8 @@ async fn words(answer: Response<Incoming>) -> String {
     let body = body.to_bytes();
     let text = String::from_utf8_lossy(&body);
     match is_text {
-        true => foreign(&text),
-        false => title(&text).map(foreign).unwrap_or_default(),
+        true => sanitize(&text),
+        false => title(&text).map(sanitize).unwrap_or_default(),
     }
 }
 
@@ -117,7 +117,7 @@ fn title(page: &str) -> Option<&str> {
 }
 
 impl Answer {
-    fn refusal(self, proxy: &Proxy, target: &ProxyAddr) -> Error {
+    fn refusal(self, proxy: &Proxy, target: &HostPort) -> Error {
         let Self { status, schemes, words } = self;
         let (proxy, target, given) = (proxy.to_string(), target.to_string(), proxy.credentials.is_some());
         let said = if words.is_empty() { status.to_string() } else { format!("{status}, {words}") };

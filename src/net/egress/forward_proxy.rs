@@ -5,7 +5,7 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use zeroize::Zeroizing;
 
-use crate::address::{ProxyAddr, split_port};
+use crate::address::{HostPort, split_port};
 use crate::invalid::{Error, Invalid};
 
 const FORM: &str = "Write it as http://host:port, https://host:port or socks5://host:port; with credentials as \
@@ -15,7 +15,7 @@ const FORM: &str = "Write it as http://host:port, https://host:port or socks5://
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     pub(super) scheme: Scheme,
-    pub(super) addr: ProxyAddr,
+    pub(super) addr: HostPort,
     pub(super) credentials: Option<Credentials>,
     /// The variable that names it.
     named_by: &'static str,
@@ -63,7 +63,7 @@ impl Proxy {
             Some((userinfo, host_port)) => (Some(userinfo), host_port),
             None => (None, authority),
         };
-        let address = host_port.parse::<ProxyAddr>();
+        let address = host_port.parse::<HostPort>();
         let mut addr = address.map_err(|_| invalid("does not name a host, or a host and its port"))?;
         if split_port(host_port).is_none_or(|(_, port)| port.is_none()) {
             addr.port = default_port;

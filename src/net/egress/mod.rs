@@ -15,39 +15,39 @@ use self::no_proxy::NoProxy;
 use super::error::egress::Error;
 use super::tls::{self, Service, Trust};
 use super::{Error as NetError, Stream, dial};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::environment::Environment;
 use crate::invalid;
 use crate::retry::{Awaited, Deadline};
 
 /// The variables that name an outgoing proxy; the first that is set counts.
-pub const NAMING: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+pub const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// The variables that say what is reached without it; the first that is set counts.
-pub const EXEMPTING: [&str; 2] = ["NO_PROXY", "no_proxy"];
+pub const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// The name under which errors mention what is read from a file.
 const FROM_FILE: &str = "network.json";
 
 /// How connections leave this network.
 #[derive(Clone, Debug, Default)]
-pub struct WayOut {
+pub struct Egress {
     proxy: Option<Proxy>,
     exempt: NoProxy,
 }
 
-impl WayOut {
+impl Egress {
     /// What the environment says. `ALL_PROXY` says nothing, here as in Teleport's own clients.
     ///
     /// # Errors
     /// The variable that counts cannot be understood.
-    pub fn of_environment(env: &Environment) -> Result<Self, invalid::Error> {
+    pub fn from_environment(env: &Environment) -> Result<Self, invalid::Error> {
         // What a web server hands to its programs may come from whoever asked: then `Proxy: evil` is HTTP_PROXY.
         let is_cgi = env.get("REQUEST_METHOD").is_some();
         let believed = |name: &&str| !is_cgi || !name.eq_ignore_ascii_case("HTTP_PROXY");
-        let named = NAMING.into_iter().filter(believed).find_map(|name| Some((name, env.get(name)?)));
+        let named = PROXY_VARIABLES.into_iter().filter(believed).find_map(|name| Some((name, env.get(name)?)));
         let proxy = named.map(|(name, text)| Proxy::parse(name, text)).transpose()?;
-        let exempt = EXEMPTING.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
+        let exempt = NO_PROXY_VARIABLES.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
         Ok(Self { proxy, exempt: NoProxy::new(exempt.unwrap_or_default().join(",")) })
     }
 
@@ -55,7 +55,7 @@ impl WayOut {
     ///
     /// # Errors
     /// The URL cannot be understood.
-    pub fn of_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
+    pub fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
         Ok(Self { proxy: Some(Proxy::parse(FROM_FILE, url)?), exempt: NoProxy::new(exempt.to_owned()) })
     }
 
@@ -70,19 +70,19 @@ impl WayOut {
     }
 
     /// Says in the log by which outgoing proxy this address is reached, if by one.
-    pub fn tell(&self, addr: &ProxyAddr) {
+    pub fn tell(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} by the outgoing proxy {proxy}");
         }
     }
 
     /// The outgoing proxy for this address, fit for a log; `None` if it is reached directly.
-    pub fn through(&self, addr: &ProxyAddr) -> Option<String> {
+    pub fn through(&self, addr: &HostPort) -> Option<String> {
         self.proxy_for(addr).map(ToString::to_string)
     }
 
     /// Whether the outgoing proxy shows a web certificate on the way to this address.
-    pub fn is_secured(&self, addr: &ProxyAddr) -> bool {
+    pub fn is_secured(&self, addr: &HostPort) -> bool {
         self.proxy_for(addr).is_some_and(|proxy| proxy.scheme == Scheme::Https)
     }
 
@@ -90,7 +90,7 @@ impl WayOut {
     ///
     /// # Errors
     /// It is not reached, or the outgoing proxy is not, or does not want to.
-    pub async fn connect(&self, addr: &ProxyAddr, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
+    pub async fn connect(&self, addr: &HostPort, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let Some(proxy) = self.proxy_for(addr) else {
             return Ok(Box::new(dial::connect(addr, deadline).await?));
         };
@@ -110,7 +110,7 @@ impl WayOut {
         Ok(answer.map_err(late).flatten()?)
     }
 
-    fn proxy_for(&self, addr: &ProxyAddr) -> Option<&Proxy> {
+    fn proxy_for(&self, addr: &HostPort) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|_| !self.exempt.has(addr))
     }
 }
@@ -138,7 +138,7 @@ fn sounds_like(heard: &[u8]) -> String {
         [5, _, ..] => "it speaks SOCKS5".to_owned(),
         _ => {
             let start = String::from_utf8_lossy(heard.get(..40).unwrap_or(heard));
-            format!("it says `{}`", crate::text::foreign(&start))
+            format!("it says `{}`", crate::text::sanitize(&start))
         }
     }
 }
@@ -147,12 +147,12 @@ fn sounds_like(heard: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn way_out(variables: &[(&'static str, &'static str)]) -> WayOut {
-        WayOut::of_environment(&variables.iter().copied().collect()).unwrap()
+    fn egress(variables: &[(&'static str, &'static str)]) -> Egress {
+        Egress::from_environment(&variables.iter().copied().collect()).unwrap()
     }
 
     fn through(variables: &[(&'static str, &'static str)]) -> Option<String> {
-        way_out(variables).proxy_for(&"example.teleport.sh:443".parse().unwrap()).map(ToString::to_string)
+        egress(variables).proxy_for(&"example.teleport.sh:443".parse().unwrap()).map(ToString::to_string)
     }
 
     #[test]
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_file_keeps_all_of_it() {
-        let given = way_out(&[("https_proxy", "https://me%40x:p%3A%2Fw%00@p.example"), ("NO_PROXY", " a, .b:80")]);
-        let kept = WayOut::of_file(&given.url().unwrap(), given.exempt()).unwrap();
+        let given = egress(&[("https_proxy", "https://me%40x:p%3A%2Fw%00@p.example"), ("NO_PROXY", " a, .b:80")]);
+        let kept = Egress::from_file(&given.url().unwrap(), given.exempt()).unwrap();
         assert_eq!((kept.url(), kept.exempt()), (given.url(), "a,.b:80"));
         let cluster = "example.teleport.sh:443".parse().unwrap();
         assert_eq!(kept.proxy_for(&cluster).unwrap().to_string(), "https://p.example:443 (network.json)");
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_credentials() {
-        let shown = format!("{:?}", way_out(&[("HTTPS_PROXY", "http://somebody:s3cret@p.example:3128")]));
+        let shown = format!("{:?}", egress(&[("HTTPS_PROXY", "http://somebody:s3cret@p.example:3128")]));
         assert!(shown.contains("p.example") && !shown.contains("s3cret") && !shown.contains("somebody"), "{shown}");
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::address::{ProxyAddr, split_port};
+use crate::address::{HostPort, split_port};
 
 /// A list as it was given: names, addresses, networks, each but networks with or without a port, or `*`.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ impl NoProxy {
     }
 
     /// Whether this address is reached without. This machine always is.
-    pub(super) fn has(&self, addr: &ProxyAddr) -> bool {
+    pub(super) fn has(&self, addr: &HostPort) -> bool {
         let ip = addr.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         addr.host == "localhost"
             || ip.is_some_and(|ip| ip.is_loopback())
@@ -29,7 +29,7 @@ impl NoProxy {
     }
 }
 
-fn exempts(entry: &str, addr: &ProxyAddr, ip: Option<IpAddr>) -> bool {
+fn exempts(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
     if entry == "*" {
         return true;
     }
@@ -73,7 +73,7 @@ mod tests {
 
     /// Whether port 80 of a host is reached without, by this list.
     fn has(list: &str, host: &str) -> bool {
-        NoProxy::new(list.to_owned()).has(&ProxyAddr { host: host.to_owned(), port: 80 })
+        NoProxy::new(list.to_owned()).has(&HostPort { host: host.to_owned(), port: 80 })
     }
 
     /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, but for names in other scripts: ours are ASCII.

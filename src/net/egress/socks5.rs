@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::forward_proxy::Proxy;
 use super::{Stream, sounds_like};
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::net::error::egress::Error;
-use crate::text::foreign;
+use crate::text::sanitize;
 
 const VERSION: u8 = 5;
 
@@ -33,11 +33,11 @@ mod kind {
 }
 
 /// A connection to `target` through the server at the other end of `stream`. Nothing behind its reply is read.
-pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &ProxyAddr) -> Result<Stream, Error> {
+pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) -> Result<Stream, Error> {
     let broken = |error: io::Error| {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "it was closed in the middle".to_owned(),
-            _ => foreign(&error.to_string()),
+            _ => sanitize(&error.to_string()),
         };
         Error::Broken { proxy: proxy.to_string(), reason }
     };
@@ -97,7 +97,7 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &ProxyAddr) -
 }
 
 /// CONNECT to an address, or to a name, which is the server's to resolve.
-fn request(target: &ProxyAddr) -> Vec<u8> {
+fn request(target: &HostPort) -> Vec<u8> {
     let mut request = vec![VERSION, 1, 0];
     match target.host.parse() {
         Ok(IpAddr::V4(ip)) => {
@@ -119,7 +119,7 @@ fn request(target: &ProxyAddr) -> Vec<u8> {
 }
 
 /// The replies of RFC 1928, section 6.
-fn refusal(reply: u8, proxy: &Proxy, target: &ProxyAddr) -> Error {
+fn refusal(reply: u8, proxy: &Proxy, target: &HostPort) -> Error {
     let (proxy, target) = (proxy.to_string(), target.to_string());
     let no_way = |said: &str| Error::NoWay { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };
     let refused = |said: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };

@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Explain};
 use crate::net;
-use crate::retry::{Again, Transient};
+use crate::retry::{Retry, Transient};
 
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
@@ -81,12 +81,12 @@ pub enum Error {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Again {
+    fn again(&self) -> Retry {
         match self {
             Self::Unreached { source, .. } => source.again(),
-            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Again::Often,
-            Self::NotAProxy { .. } => Again::Once,
-            Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Again::Never,
+            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Retry::Yes,
+            Self::NotAProxy { .. } => Retry::Once,
+            Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Retry::No,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::peer_chain::Signer;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::error::{Exit, Explain};
-use crate::retry::{Again, Awaited, RetryAfter, Transient};
-use crate::text::foreign;
+use crate::retry::{Awaited, Retry, RetryAfter, Transient};
+use crate::text::sanitize;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
 pub(super) const TCP: &str = "a TCP connection";
@@ -19,7 +19,7 @@ pub(super) const TCP: &str = "a TCP connection";
 pub enum Error {
     /// The outgoing proxy does not let us through.
     #[error(transparent)]
-    WayOut(#[from] egress::Error),
+    Egress(#[from] egress::Error),
     /// The name has no address.
     #[error("the proxy's name {host} does not resolve ({reason})")]
     Resolve {
@@ -225,7 +225,7 @@ pub enum Error {
 pub(super) fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     const ALERTS: [&str; 5] =
         ["BadCertificate", "CertificateExpired", "CertificateUnknown", "AccessDenied", "UnknownCA"];
-    let (addr, reason) = (addr.to_owned(), foreign(&reasons(error)));
+    let (addr, reason) = (addr.to_owned(), sanitize(&reasons(error)));
     let alert = reason.split_once("received fatal alert: ").map(|(_, alert)| alert);
     match alert.and_then(|alert| ALERTS.into_iter().find(|name| alert.starts_with(name))) {
         Some(alert) => Error::ClientRefused { addr, alert: alert.to_owned() },
@@ -242,7 +242,7 @@ impl From<Awaited> for Error {
 impl Error {
     /// The same failure, of a server behind the proxy: its name in TLS says nothing to people.
     #[must_use]
-    pub fn behind(self, proxy: &ProxyAddr, name: &str) -> Self {
+    pub fn behind(self, proxy: &HostPort, name: &str) -> Self {
         let host = name.to_owned();
         match self {
             Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },
@@ -279,20 +279,20 @@ pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Again {
+    fn again(&self) -> Retry {
         let passes = |status: u16| status == 429 || (status >= 500 && status != 501);
         match self {
             // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl).
-            Self::Resolve { reason, .. } if reason.contains("emporary") || reason.contains("ry again") => Again::Often,
-            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => Again::Often,
-            Self::Status { status, .. } | Self::NotGrpc { status, .. } if passes(*status) => Again::Often,
-            Self::WayOut(error) => error.again(),
+            Self::Resolve { reason, .. } if reason.contains("emporary") || reason.contains("ry again") => Retry::Yes,
+            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => Retry::Yes,
+            Self::Status { status, .. } | Self::NotGrpc { status, .. } if passes(*status) => Retry::Yes,
+            Self::Egress(error) => error.again(),
             // What a server has understood, and our own file.
             Self::ClientRefused { .. } | Self::NoAlpn { .. } | Self::NoUpgrade { .. } | Self::CaFile { .. } => {
-                Again::Never
+                Retry::No
             }
             // One of several addresses, or of several servers behind one, may be the wrong one.
-            _ => Again::Once,
+            _ => Retry::Once,
         }
     }
 
@@ -308,7 +308,7 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         Some(
             match self {
-                Self::WayOut(error) => return error.likely_cause(),
+                Self::Egress(error) => return error.likely_cause(),
                 Self::Untrusted { signer, .. } => return Some(signer.likely_cause()),
                 Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
                 Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
@@ -358,7 +358,7 @@ impl Explain for Error {
 
     fn what_to_do(&self) -> String {
         match self {
-            Self::WayOut(error) => return error.what_to_do(),
+            Self::Egress(error) => return error.what_to_do(),
             Self::Status { retry_after, .. } | Self::NotGrpc { retry_after, .. } if retry_after.is_too_late() => {
                 RetryAfter::TOO_LATE
             }
@@ -420,7 +420,7 @@ impl Explain for Error {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::WayOut(error) => error.exit(),
+            Self::Egress(error) => error.exit(),
             Self::CaFile { .. } => Exit::BadInput,
             Self::ClientRefused { .. } => Exit::Refused,
             _ => Exit::Network,
@@ -429,7 +429,7 @@ impl Explain for Error {
 
     fn anchor(&self) -> &'static str {
         match self {
-            Self::WayOut(error) => error.anchor(),
+            Self::Egress(error) => error.anchor(),
             Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
             Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
             Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Offset;
 use crate::net::authorities::Authorities;
-use crate::net::egress::WayOut;
+use crate::net::egress::Egress;
 
 /// Its name.
 pub const NAME: &str = "network.json";
@@ -15,7 +15,7 @@ pub const NAME: &str = "network.json";
 #[derive(Debug, Default)]
 pub struct NetworkFile {
     /// The outgoing proxy, and what is reached without it.
-    pub way_out: Option<WayOut>,
+    pub egress: Option<Egress>,
     /// Authorities to trust on the web besides the public ones.
     pub authorities: Option<Authorities>,
     /// The cluster's clock.
@@ -45,11 +45,11 @@ fn is_zero(number: &i64) -> bool {
 impl NetworkFile {
     /// Its bytes; `None` if there is nothing to keep.
     pub fn render(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let way_out = self.way_out.as_ref();
-        let url = way_out.and_then(WayOut::url);
+        let egress = self.egress.as_ref();
+        let url = egress.and_then(Egress::url);
         let json = Json {
             // Without a proxy there is nothing to make an exception of.
-            no_proxy: way_out.filter(|_| url.is_some()).map(|way_out| way_out.exempt().to_owned()).unwrap_or_default(),
+            no_proxy: egress.filter(|_| url.is_some()).map(|egress| egress.exempt().to_owned()).unwrap_or_default(),
             proxy: url,
             ca: self.authorities.as_ref().and_then(Authorities::pem),
             clock_offset: self.clock.seconds(),
@@ -69,12 +69,12 @@ impl NetworkFile {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let json: Json = serde_json::from_slice(bytes)
             .map_err(|error| format!("it is not as it was written, line {}", error.line()))?;
-        let way_out = json.proxy.as_ref().map(|url| WayOut::of_file(url, &json.no_proxy));
-        let authorities = json.ca.as_deref().map(|pem| Authorities::of_pem(pem.as_bytes()).ok_or("its CA is none"));
+        let egress = json.proxy.as_ref().map(|url| Egress::from_file(url, &json.no_proxy));
+        let authorities = json.ca.as_deref().map(|pem| Authorities::from_pem(pem.as_bytes()).ok_or("its CA is none"));
         Ok(Self {
-            way_out: way_out.transpose().map_err(|_| "its proxy is none")?,
+            egress: egress.transpose().map_err(|_| "its proxy is none")?,
             authorities: authorities.transpose()?,
-            clock: Offset::of_seconds(json.clock_offset),
+            clock: Offset::from_seconds(json.clock_offset),
         })
     }
 }
@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let way_out = Some(WayOut::of_file("http://me:s3cret@p.example:3128", "a.example").unwrap());
-        let file = NetworkFile { way_out, clock: Offset::of_seconds(-420), ..NetworkFile::default() };
+        let egress = Some(Egress::from_file("http://me:s3cret@p.example:3128", "a.example").unwrap());
+        let file = NetworkFile { egress, clock: Offset::from_seconds(-420), ..NetworkFile::default() };
         let bytes = file.render().unwrap();
         let expected = "{\n  \"proxy\": \"http://me:s3cret@p.example:3128\",\n  \"no_proxy\": \"a.example\",\n  \
                         \"clock_offset\": -420\n}\n";
         assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), expected);
         let read = NetworkFile::parse(&bytes).unwrap();
-        assert_eq!(read.way_out.unwrap().url(), file.way_out.unwrap().url());
+        assert_eq!(read.egress.unwrap().url(), file.egress.unwrap().url());
         assert_eq!(read.clock.seconds(), -420);
         assert!(read.authorities.is_none());
     }
@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn nothing_is_no_file() {
         assert!(NetworkFile::default().render().is_none());
-        let direct = WayOut::of_environment(&[("NO_PROXY", "a")].into_iter().collect()).unwrap();
-        assert!(NetworkFile { way_out: Some(direct), ..NetworkFile::default() }.render().is_none());
+        let direct = Egress::from_environment(&[("NO_PROXY", "a")].into_iter().collect()).unwrap();
+        assert!(NetworkFile { egress: Some(direct), ..NetworkFile::default() }.render().is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::clusters::beneath;
 use crate::address::ClusterName;
-use crate::address::ProxyAddr;
+use crate::address::HostPort;
 use crate::credentials::Authority;
 use crate::destination::FIRST_LINE;
 use crate::error::{Exit, Explain};
@@ -20,7 +20,7 @@ use crate::error::{Exit, Explain};
 pub struct Paths {
     destination: String,
     /// Where ssh connections go.
-    pub proxy: ProxyAddr,
+    pub proxy: HostPort,
     /// Everything goes through the web port.
     pub tls_routing: bool,
     /// There it goes through a connection upgrade.
@@ -30,12 +30,12 @@ pub struct Paths {
 /// The destination has a name that `ssh_config` cannot hold.
 #[derive(Debug, thiserror::Error)]
 #[error("the destination {path} cannot be named in an ssh_config: it contains {what}")]
-pub struct Unnameable {
+pub struct UnnameableDestination {
     path: String,
     what: &'static str,
 }
 
-impl Explain for Unnameable {
+impl Explain for UnnameableDestination {
     fn what_to_do(&self) -> String {
         "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.".to_owned()
     }
@@ -54,8 +54,9 @@ impl Explain for Unnameable {
 ///
 /// # Errors
 /// It contains one of these.
-pub fn nameable(destination: &Path) -> Result<String, Unnameable> {
-    let refuse = |what| Err(Unnameable { path: crate::text::foreign(&destination.display().to_string()), what });
+pub fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestination> {
+    let refuse =
+        |what| Err(UnnameableDestination { path: crate::text::sanitize(&destination.display().to_string()), what });
     match destination.to_str() {
         None => refuse("bytes that are not UTF-8"),
         Some(text) if text.contains(['"', '\\']) => refuse("a double quote or a backslash"),
@@ -66,8 +67,8 @@ pub fn nameable(destination: &Path) -> Result<String, Unnameable> {
 }
 
 impl Paths {
-    /// `destination` is what [`nameable`] gave.
-    pub fn new(destination: String, proxy: ProxyAddr, tls_routing: bool, upgrade: bool) -> Self {
+    /// `destination` is what [`ssh_config_path`] gave.
+    pub fn new(destination: String, proxy: HostPort, tls_routing: bool, upgrade: bool) -> Self {
         Self { destination, proxy, tls_routing, upgrade }
     }
 
@@ -143,8 +144,8 @@ mod tests {
     #[test]
     fn what_ssh_could_not_read_back_is_refused() {
         for path in ["/a\"b", "/a\\b", "/a${HOME}", "/a\nb"] {
-            assert!(nameable(Path::new(path)).is_err(), "{path}");
+            assert!(ssh_config_path(Path::new(path)).is_err(), "{path}");
         }
-        assert!(nameable(Path::new("/opt/it's 100% mine/$x")).is_ok());
+        assert!(ssh_config_path(Path::new("/opt/it's 100% mine/$x")).is_ok());
     }
 }
