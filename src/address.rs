@@ -8,11 +8,11 @@ use crate::text::sanitize;
 
 /// Host and port of the proxy, as given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
+pub(crate) struct HostPort {
     /// Name, IPv4 address, or IPv6 address without brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// TCP port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl FromStr for HostPort {
@@ -84,24 +84,24 @@ impl fmt::Display for HostPort {
 
 /// A cluster's name: becomes part of host names, file names and patterns, so it is checked once, here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClusterName(String);
+pub(crate) struct ClusterName(String);
 
 impl ClusterName {
     /// The name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The name of its Auth Service in ALPN: lower-case hex, so that it is one label and matches the wildcard of the
     /// certificate (teleport-issue-and-outputs.md 1.2).
-    pub fn auth_server_name(&self) -> String {
+    pub(crate) fn auth_server_name(&self) -> String {
         let hex: String = self.0.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("{hex}.teleport.cluster.local")
     }
 
     /// The name of its Auth Service in SNI. The hex label passes the 63 bytes of a DNS label when the name has 32 or
     /// more; then it is the name that all Auth certificates share (DESIGN.md decision 3).
-    pub fn auth_sni(&self) -> String {
+    pub(crate) fn auth_sni(&self) -> String {
         match self.0.len() {
             0..=31 => self.auth_server_name(),
             _ => "teleport.cluster.local".to_owned(),

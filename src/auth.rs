@@ -31,18 +31,18 @@ use crate::{keys, net};
 const LONGEST_NAME: usize = 109;
 
 /// From where a cluster's Auth Service is sought.
-pub struct AuthRoute<'a> {
+pub(crate) struct AuthRoute<'a> {
     /// How the proxy is reached.
-    pub network: &'a Network,
+    pub(crate) network: &'a Network,
     /// The proxy, as we were told.
-    pub proxy: &'a HostPort,
+    pub(crate) proxy: &'a HostPort,
     /// What the proxy says of itself.
-    pub cluster: &'a ClusterInfo,
+    pub(crate) cluster: &'a ClusterInfo,
 }
 
 impl AuthRoute<'_> {
     /// What leads through the web port to the Auth Service of the cluster of this name, if that way is there.
-    pub fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
+    pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
         let endpoint = Endpoint {
             addr: self.proxy,
             service: Service::Auth(name.clone()),
@@ -79,7 +79,7 @@ impl AuthRoute<'_> {
 
 /// A connection to the Auth Service. Calls may run at the same time.
 #[derive(Clone)]
-pub struct Auth {
+pub(crate) struct Auth {
     channel: Channel,
     addr: String,
     deadline: Deadline,
@@ -91,7 +91,7 @@ impl Auth {
     ///
     /// # Errors
     /// It is not reached.
-    pub async fn reach(
+    pub(crate) async fn reach(
         route: &AuthRoute<'_>,
         dialled: Option<Stream>,
         cluster: &ClusterName,
@@ -108,7 +108,7 @@ impl Auth {
     ///
     /// # Errors
     /// The call fails.
-    pub async fn impersonated_roles(&self, own_role: &str) -> Result<Vec<String>, Error> {
+    pub(crate) async fn impersonated_roles(&self, own_role: &str) -> Result<Vec<String>, Error> {
         let request = GetRoleRequest { name: own_role.to_owned() };
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let role = self.call("GetRole", client.get_role(request)).await?;
@@ -120,7 +120,7 @@ impl Auth {
     ///
     /// # Errors
     /// The call fails, or there is none.
-    pub async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
+    pub(crate) async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
         let request = GetCertAuthoritiesRequest { r#type: kind.to_owned() };
         let mut client = TrustServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GetCertAuthorities", client.get_cert_authorities(request)).await?;
@@ -132,7 +132,7 @@ impl Auth {
     ///
     /// # Errors
     /// The call fails.
-    pub async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
+    pub(crate) async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
         let cluster = request.cluster;
         let request = UserCertsRequest {
             username: request.user.to_owned(),
@@ -182,24 +182,24 @@ impl From<Awaited> for Error {
 }
 
 /// What to ask certificates for.
-pub struct UserCerts<'a> {
+pub(crate) struct UserCerts<'a> {
     /// The bot's user name.
-    pub user: &'a str,
+    pub(crate) user: &'a str,
     /// The cluster that the certificates are routed to.
-    pub cluster: &'a ClusterName,
+    pub(crate) cluster: &'a ClusterName,
     /// Roles to impersonate.
-    pub roles: &'a [String],
+    pub(crate) roles: &'a [String],
     /// Since 1970.
-    pub expires: Duration,
+    pub(crate) expires: Duration,
     /// authorized_keys line.
-    pub ssh_public_key: String,
+    pub(crate) ssh_public_key: String,
     /// PEM.
-    pub tls_public_key: String,
+    pub(crate) tls_public_key: String,
 }
 
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The Auth Service was not reached.
     #[error(transparent)]
     Net(#[from] net::Error),
@@ -248,7 +248,7 @@ pub enum Error {
 impl Error {
     /// The same error for a log that everybody can read.
     #[must_use]
-    pub fn without_details(mut self) -> Self {
+    pub(crate) fn without_details(mut self) -> Self {
         match &mut self {
             Self::Refused { discreet, .. } => *discreet = true,
             Self::UnknownCluster { known, .. } => known.clear(),

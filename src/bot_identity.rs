@@ -20,15 +20,15 @@ use crate::text::sanitize;
 use crate::x509::X509;
 
 /// The bot's own identity, ready to be used.
-pub struct BotIdentity {
+pub(crate) struct BotIdentity {
     /// Its user, which is also the name of its own role.
-    pub user: String,
+    pub(crate) user: String,
     /// The cluster that it is of.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// By whom Auth is recognised.
-    pub authorities: Vec<CertificateDer<'static>>,
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
     /// The same, and the client certificate.
-    pub trust: Trust,
+    pub(crate) trust: Trust,
 }
 
 impl BotIdentity {
@@ -36,7 +36,7 @@ impl BotIdentity {
     ///
     /// # Errors
     /// The certificate is not for our key, or does not say who it is for.
-    pub fn new(joined: Joined) -> Result<Self, Failure> {
+    pub(crate) fn new(joined: Joined) -> Result<Self, Failure> {
         let unusable = || credentials::Error::Unreadable("certificate of the bot");
         let certificate = X509::from_der(&joined.certificate).map_err(|_| unusable())?;
         if certificate.public_key_der() != joined.key.public_der()? {
@@ -54,7 +54,7 @@ impl BotIdentity {
     ///
     /// # Errors
     /// A call fails, the bot has no roles, or there is no such cluster.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         auth: &Auth,
         key: &KeyPair,
@@ -86,4 +86,4 @@ impl BotIdentity {
 }
 
 /// Certificates, host CAs, user CAs.
-pub type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
+pub(crate) type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);

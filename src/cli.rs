@@ -24,10 +24,10 @@ use crate::values::{TokenName, timeout};
 /// Without a command it is a Bitbucket pipe and takes its settings from the environment.
 #[derive(Debug, Parser)]
 #[command(name = "teleport-pipe", version, disable_help_subcommand = true, after_help = pipe::help())]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Tell more
     #[arg(short, long, global = true)]
-    pub debug: bool,
+    pub(crate) debug: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -59,7 +59,7 @@ enum Start {
 
 /// What has flags that say the same as variables of the pipe.
 #[derive(Debug)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// `start identity`.
     Identity(Identity),
     /// `inspect`.
@@ -75,7 +75,7 @@ impl Verb {
     ///
     /// # Errors
     /// A flag is missing, cannot be understood, or asks for something that is not there yet.
-    pub fn action(&self, env: &Environment, debug: bool) -> Result<Action, Error> {
+    pub(crate) fn action(&self, env: &Environment, debug: bool) -> Result<Action, Error> {
         Ok(match self {
             Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
             Self::Inspect(flags) => Action::Inspect(flags.settings(env, debug)?),
@@ -87,7 +87,7 @@ impl Verb {
 
 /// What a person asked for.
 #[derive(Debug)]
-pub enum Face {
+pub(crate) enum Face {
     /// The pipe: everything is in the environment.
     Pipe,
     /// A command that has a log.
@@ -100,7 +100,7 @@ pub enum Face {
 
 impl Cli {
     /// What was asked for.
-    pub fn face(self) -> Face {
+    pub(crate) fn face(self) -> Face {
         match self.command {
             None => Face::Pipe,
             Some(Command::Start(Start::Identity(flags))) => Face::Verb(Verb::Identity(flags)),
@@ -115,7 +115,7 @@ impl Cli {
 
 /// Flags of `start identity`.
 #[derive(Args, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Directory for the credentials; file:///path is understood, too (required)
     #[arg(long)]
     destination: Option<String>,
@@ -210,7 +210,7 @@ impl Identity {
 
 /// Flags of `inspect`.
 #[derive(Args, Debug)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The cluster's proxy, host:port; without it no cluster is asked [env: TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
@@ -247,7 +247,7 @@ impl Inspect {
 
 /// Flags of `doctor`.
 #[derive(Args, Debug)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
@@ -275,7 +275,7 @@ impl Doctor {
 
 /// Flags of `cleanup`.
 #[derive(Args, Debug)]
-pub struct Cleanup {
+pub(crate) struct Cleanup {
     /// Directory that holds the credentials [default: the one that this program was written to, else ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
@@ -314,33 +314,33 @@ fn directory(text: &str) -> Result<PathBuf, Error> {
 
 /// Flags of `ssh-proxy-command`, as tbot writes them into an `ssh_config`.
 #[derive(Args, Debug)]
-pub struct SshProxy {
+pub(crate) struct SshProxy {
     /// Directory that holds the identity file
     #[arg(long)]
-    pub destination_dir: PathBuf,
+    pub(crate) destination_dir: PathBuf,
     /// Address of the proxy, host:port
     #[arg(long)]
-    pub proxy_server: String,
+    pub(crate) proxy_server: String,
     /// The node's cluster; otherwise that of the identity
     #[arg(long)]
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
     /// The node, as given to ssh
     #[arg(long)]
-    pub host: String,
+    pub(crate) host: String,
     /// The port, as given to ssh
     #[arg(long)]
-    pub port: Option<String>,
+    pub(crate) port: Option<String>,
     /// Login on the node; not needed on this way
     #[arg(long, hide = true)]
     user: Option<String>,
     /// The proxy has one port for everything
     #[arg(long, hide = true)]
-    pub tls_routing: bool,
+    pub(crate) tls_routing: bool,
     #[arg(long, hide = true, overrides_with = "tls_routing")]
     no_tls_routing: bool,
     /// Go through a load balancer that ends TLS
     #[arg(long)]
-    pub connection_upgrade: bool,
+    pub(crate) connection_upgrade: bool,
     #[arg(long, hide = true, overrides_with = "connection_upgrade")]
     no_connection_upgrade: bool,
     /// Accepted; sessions are not resumed

@@ -12,11 +12,11 @@ const BELIEVABLE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How far the cluster's clock is ahead of ours, in seconds; negative if it is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offset(i64);
+pub(crate) struct Offset(i64);
 
 impl Offset {
     /// From a time that the cluster has shown, at some moment between `asked` and `answered` by our clock.
-    pub fn measured(shown: SystemTime, asked: SystemTime, answered: SystemTime) -> Self {
+    pub(crate) fn measured(shown: SystemTime, asked: SystemTime, answered: SystemTime) -> Self {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or_default();
         match (shown.duration_since(answered), asked.duration_since(shown)) {
             (Ok(ahead), _) if (NOTABLE..BELIEVABLE).contains(&ahead) => Self(seconds(ahead)),
@@ -26,24 +26,24 @@ impl Offset {
     }
 
     /// The time there, when our clock shows `here`.
-    pub fn there(self, here: SystemTime) -> SystemTime {
+    pub(crate) fn there(self, here: SystemTime) -> SystemTime {
         let distance = Duration::from_secs(self.0.unsigned_abs());
         let there = if self.0 < 0 { here.checked_sub(distance) } else { here.checked_add(distance) };
         there.unwrap_or(here)
     }
 
     /// As it was kept by [`seconds`](Self::seconds).
-    pub fn from_seconds(seconds: i64) -> Self {
+    pub(crate) fn from_seconds(seconds: i64) -> Self {
         Self(seconds)
     }
 
     /// Seconds that the cluster is ahead.
-    pub fn seconds(self) -> i64 {
+    pub(crate) fn seconds(self) -> i64 {
         self.0
     }
 
     /// There is no difference.
-    pub fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         self.0 == 0
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Offset {
 }
 
 /// A duration as a person would say it: to the minute from two minutes on.
-pub fn approximate(duration: Duration) -> humantime::FormattedDuration {
+pub(crate) fn approximate(duration: Duration) -> humantime::FormattedDuration {
     let seconds = duration.as_secs();
     let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
     humantime::format_duration(Duration::from_secs(said))

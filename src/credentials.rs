@@ -29,43 +29,43 @@ const SLACK: Duration = Duration::from_secs(60);
 const KNOWN_OPTIONS: [&str; 3] = ["force-command", "source-address", "verify-required"];
 
 /// SSH credentials that passed every check.
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The key of both certificates.
-    pub key: KeyPair,
+    pub(crate) key: KeyPair,
     /// One line, as it came.
-    pub ssh_certificate: String,
+    pub(crate) ssh_certificate: String,
     /// The same as X.509.
-    pub tls_certificate: X509,
+    pub(crate) tls_certificate: X509,
     /// The cluster that issued them.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// The user that they are for: the bot's.
-    pub user: String,
+    pub(crate) user: String,
     /// Roles that they hold.
-    pub roles: Vec<String>,
+    pub(crate) roles: Vec<String>,
     /// Logins that nodes may accept.
-    pub logins: Vec<String>,
+    pub(crate) logins: Vec<String>,
     /// When the first of the two certificates expires.
-    pub expires: SystemTime,
+    pub(crate) expires: SystemTime,
     /// Who signs hosts: the root cluster first, then trusted clusters.
-    pub host_authorities: Vec<Authority>,
+    pub(crate) host_authorities: Vec<Authority>,
     /// Who signs users.
-    pub user_authorities: Vec<Authority>,
+    pub(crate) user_authorities: Vec<Authority>,
 }
 
 /// The keys of one certificate authority of one cluster, active ones before those that are trusted besides.
-pub struct Authority {
+pub(crate) struct Authority {
     /// The cluster.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// SSH public keys.
-    pub ssh: Vec<SshAuthority>,
+    pub(crate) ssh: Vec<SshAuthority>,
     /// X.509 certificates.
-    pub tls: Vec<X509>,
+    pub(crate) tls: Vec<X509>,
 }
 
 impl Authority {
     /// The authorities in an answer of Auth, the root cluster's first. One of a trusted cluster that cannot be read is
     /// left out: it must not keep anybody from the root. Nor does a cluster come twice.
-    pub fn read(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
+    pub(crate) fn read(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
         let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::read_one).collect();
         authorities.sort_by_key(|authority| authority.cluster != *root);
         let mut seen = BTreeSet::new();
@@ -87,7 +87,7 @@ impl Authority {
 }
 
 /// The SSH public key of an authority.
-pub struct SshAuthority {
+pub(crate) struct SshAuthority {
     text: String,
     fingerprint: Fingerprint,
 }
@@ -101,32 +101,32 @@ impl SshAuthority {
     }
 
     /// Algorithm and key, without a comment: written anew, so that nothing else of the line goes into a file.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 }
 
 /// What was asked for.
-pub struct Expected {
+pub(crate) struct Expected {
     /// The key.
-    pub key: KeyPair,
+    pub(crate) key: KeyPair,
     /// The cluster.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// The authorities that the join gave: those by which Auth was recognised.
-    pub known: Vec<CertificateDer<'static>>,
+    pub(crate) known: Vec<CertificateDer<'static>>,
     /// Latest expiry.
-    pub expires: SystemTime,
+    pub(crate) expires: SystemTime,
     /// The time by our clock.
-    pub now: SystemTime,
+    pub(crate) now: SystemTime,
     /// The cluster's clock.
-    pub clock: Offset,
+    pub(crate) clock: Offset,
 }
 
 /// Checks everything that a client can check.
 ///
 /// # Errors
 /// The first check that fails.
-pub fn check(
+pub(crate) fn check(
     asked: Expected,
     certs: &Certs,
     host_authorities: Vec<Authority>,
@@ -242,7 +242,7 @@ fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTi
 /// What is wrong with what the cluster issued. All of it is a cluster, or something in front of one, that does not do
 /// what Teleport does; but for the clock.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Cannot be parsed.
     #[error("the {0} from the cluster cannot be read")]
     Unreadable(&'static str),

@@ -7,24 +7,24 @@ use zeroize::Zeroizing;
 /// Environment variables. Values are trimmed; an empty one counts as unset, because Bitbucket hands optional pipe
 /// variables over as empty strings (bitbucket-pipes.md 2.3).
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, Zeroizing<String>>);
+pub(crate) struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
     /// The environment of this process. What is not UTF-8 is left out: nothing that we read may be.
-    pub fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
 
     /// The value of a variable, trimmed; `None` if it is unset or empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is what Bitbucket makes of a
     /// YAML list (bitbucket-pipes.md 2.3). Empty ones are left out.
-    pub fn list(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         if let Some(text) = self.get(name) {
             return text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
         }
@@ -33,7 +33,7 @@ impl Environment {
     }
 
     /// The names of all variables, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 }

@@ -10,7 +10,7 @@ use crate::text::sanitize_whole;
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// A mistake of ours.
     Bug = 1,
     /// A variable, a flag or a file that was given to us is wrong.
@@ -26,7 +26,7 @@ pub enum Exit {
 }
 
 /// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
-pub trait Explain: std::error::Error {
+pub(crate) trait Explain: std::error::Error {
     /// The likely cause, if there is more to say than what happened; whole sentences.
     fn likely_cause(&self) -> Option<String> {
         None
@@ -44,7 +44,7 @@ pub trait Explain: std::error::Error {
 
 /// Any error of a run, on its way to the person.
 #[derive(Debug)]
-pub struct Failure(Box<dyn Explain + Send + Sync>);
+pub(crate) struct Failure(Box<dyn Explain + Send + Sync>);
 
 impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -54,23 +54,23 @@ impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
 
 impl Failure {
     /// What to exit with.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         self.0.exit()
     }
 
     /// The text at the end of the log.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         render(&*self.0)
     }
 
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
-    pub fn one_line(&self) -> String {
+    pub(crate) fn one_line(&self) -> String {
         format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.what_to_do())))
     }
 }
 
 /// The error as a person reads it at the end of a step's log.
-pub fn render(error: &dyn Explain) -> String {
+pub(crate) fn render(error: &dyn Explain) -> String {
     let mut text = format!("error: {error}\n");
     if let Some(cause) = error.likely_cause() {
         section(&mut text, "likely cause", &cause);

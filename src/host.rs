@@ -11,15 +11,15 @@ const BINARY: &str = "this program's own file";
 
 /// Environment, place and clock.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// The variables.
-    pub env: Environment,
+    pub(crate) env: Environment,
     /// Absolute; relative paths start here.
-    pub working_dir: PathBuf,
+    pub(crate) working_dir: PathBuf,
     /// This program's file, which is copied into the destination.
-    pub executable: PathBuf,
+    pub(crate) executable: PathBuf,
     /// The clock.
-    pub now: fn() -> SystemTime,
+    pub(crate) now: fn() -> SystemTime,
 }
 
 impl Host {
@@ -27,7 +27,7 @@ impl Host {
     ///
     /// # Errors
     /// The working directory is gone, or the program's own file is.
-    pub fn from_process() -> Result<Self, HostError> {
+    pub(crate) fn from_process() -> Result<Self, HostError> {
         Ok(Self {
             env: Environment::from_process(),
             working_dir: std::env::current_dir().map_err(HostError::because(PLACE))?,
@@ -37,7 +37,7 @@ impl Host {
     }
 
     /// A path that was given, from the root.
-    pub fn path(&self, given: Option<&Path>) -> Option<PathBuf> {
+    pub(crate) fn path(&self, given: Option<&Path>) -> Option<PathBuf> {
         given.map(|path| self.working_dir.join(path))
     }
 
@@ -45,7 +45,7 @@ impl Host {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn own_binary(&self) -> Result<Vec<u8>, HostError> {
+    pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {
         std::fs::read(&self.executable).map_err(HostError::because(BINARY))
     }
 }
@@ -53,14 +53,14 @@ impl Host {
 /// The machine lacks something that every program has.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be used ({source})")]
-pub struct HostError {
+pub(crate) struct HostError {
     what: &'static str,
     source: std::io::Error,
 }
 
 impl HostError {
     /// For `map_err`.
-    pub fn because(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn because(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self { what, source }
     }
 }

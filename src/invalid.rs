@@ -6,7 +6,7 @@ use crate::text::sanitize;
 /// Why a text is not what it should be; whoever knows the variable's or flag's name adds it with [`Invalid::of`].
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
-pub struct Invalid {
+pub(crate) struct Invalid {
     reason: String,
     remedy: &'static str,
     hidden: bool,
@@ -14,7 +14,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// `reason` completes «X is set to `…`, which …».
-    pub fn new(reason: impl Into<String>, remedy: &'static str) -> Self {
+    pub(crate) fn new(reason: impl Into<String>, remedy: &'static str) -> Self {
         Self { reason: reason.into(), remedy, hidden: false }
     }
 
@@ -24,7 +24,7 @@ impl Invalid {
     }
 
     /// The error about the variable or flag `name` with this text.
-    pub fn of(self, name: &'static str, text: &str) -> Error {
+    pub(crate) fn of(self, name: &'static str, text: &str) -> Error {
         let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", sanitize(text)) };
         Error::Invalid { name, value, reason: self.reason, remedy: self.remedy }
     }
@@ -32,7 +32,7 @@ impl Invalid {
 
 /// What is wrong with what we were told.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A required variable or flag is not there.
     #[error("{name} is not set")]
     Missing {

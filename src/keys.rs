@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 /// A cluster's signature suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suite {
+pub(crate) enum Suite {
     /// RSA; also where a cluster names none, which is every one before suites came.
     Legacy,
     /// ECDSA P-256 for what we make.
@@ -25,7 +25,7 @@ pub enum Suite {
 
 impl Suite {
     /// The suite of `auth.signature_algorithm_suite` in discovery: text, the enum's long name, its number, or nothing.
-    pub fn from_discovery(value: &Value) -> Self {
+    pub(crate) fn from_discovery(value: &Value) -> Self {
         match value {
             Value::String(text) => Self::from_name(text),
             Value::Number(number) => match number.as_u64() {
@@ -39,7 +39,7 @@ impl Suite {
     }
 
     /// The suite of the join service's text. An unknown one is newer than this code: P-256 suits all since `legacy`.
-    pub fn from_name(text: &str) -> Self {
+    pub(crate) fn from_name(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         match lower.strip_prefix("signature_algorithm_suite_").unwrap_or(&lower).replace('_', "-").as_str() {
             "" | "unspecified" | "legacy" => Self::Legacy,
@@ -50,7 +50,7 @@ impl Suite {
     }
 
     /// As people write it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
             Self::BalancedV1 => "balanced-v1",
@@ -61,7 +61,7 @@ impl Suite {
 }
 
 /// A private key. Wiped when dropped; `Debug` shows nothing of it.
-pub enum KeyPair {
+pub(crate) enum KeyPair {
     /// 2048 bits.
     Rsa(Box<rsa::RsaPrivateKey>),
     /// On the curve P-256.
@@ -71,7 +71,7 @@ pub enum KeyPair {
 /// A key could not be made or encoded: never seen, and nothing that a person could mend.
 #[derive(Debug, thiserror::Error)]
 #[error("a key pair could not be {0}")]
-pub struct Error(&'static str);
+pub(crate) struct Error(&'static str);
 
 impl crate::error::Explain for Error {
     fn what_to_do(&self) -> String {
@@ -93,7 +93,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// RSA: the random numbers fit no key.
-    pub fn generate(suite: Suite, rng: &mut impl CryptoRngCore) -> Result<Self, Error> {
+    pub(crate) fn generate(suite: Suite, rng: &mut impl CryptoRngCore) -> Result<Self, Error> {
         match suite {
             Suite::Legacy => {
                 let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("made"))?;
@@ -107,7 +107,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// As [`KeyPair::generate`].
-    pub fn generate_aside(suite: Suite) -> impl Future<Output = Result<Self, Error>> {
+    pub(crate) fn generate_aside(suite: Suite) -> impl Future<Output = Result<Self, Error>> {
         let made = tokio::task::spawn_blocking(move || Self::generate(suite, &mut rand_core::OsRng));
         async { made.await.unwrap_or(Err(Error("made"))) }
     }
@@ -116,7 +116,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn private_pem(&self) -> Result<Zeroizing<String>, Error> {
+    pub(crate) fn private_pem(&self) -> Result<Zeroizing<String>, Error> {
         match self {
             Self::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
             Self::P256(key) => key.to_pkcs8_pem(LineEnding::LF).map_err(|_| Error("encoded")),
@@ -127,7 +127,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn private_der(&self) -> Result<PrivateKeyDer<'static>, Error> {
+    pub(crate) fn private_der(&self) -> Result<PrivateKeyDer<'static>, Error> {
         Ok(match self {
             Self::Rsa(key) => {
                 let der = key.to_pkcs1_der().map_err(|_| Error("encoded"))?;
@@ -144,7 +144,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn public_der(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn public_der(&self) -> Result<Vec<u8>, Error> {
         let der = match self {
             Self::Rsa(key) => key.to_public_key().to_public_key_der(),
             Self::P256(key) => key.public_key().to_public_key_der(),
@@ -156,7 +156,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn public_pem(&self) -> Result<String, Error> {
+    pub(crate) fn public_pem(&self) -> Result<String, Error> {
         match self {
             Self::Rsa(key) => key.to_public_key().to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
             Self::P256(key) => key.public_key().to_public_key_pem(LineEnding::LF).map_err(|_| Error("encoded")),
@@ -167,7 +167,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn public_ssh(&self) -> Result<ssh_key::PublicKey, Error> {
+    pub(crate) fn public_ssh(&self) -> Result<ssh_key::PublicKey, Error> {
         use ssh_key::public::{EcdsaPublicKey, KeyData, RsaPublicKey};
         let data = match self {
             Self::Rsa(key) => RsaPublicKey::try_from(key.to_public_key()).map(KeyData::Rsa),
@@ -180,7 +180,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn authorized_key(&self) -> Result<String, Error> {
+    pub(crate) fn authorized_key(&self) -> Result<String, Error> {
         Ok(self.public_ssh()?.to_openssh().map_err(|_| Error("encoded"))? + "\n")
     }
 
@@ -188,7 +188,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The key cannot be encoded.
-    pub fn public_ssh_wire(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn public_ssh_wire(&self) -> Result<Vec<u8>, Error> {
         self.public_ssh()?.to_bytes().map_err(|_| Error("encoded"))
     }
 }

@@ -28,7 +28,7 @@ struct Log {
 }
 
 /// Starts the log. `RUST_LOG` is not read: a variable that is set for another program must not make this one talkative.
-pub fn start(debug: bool, env: &Environment) {
+pub(crate) fn start(debug: bool, env: &Environment) {
     // A second start, as in tests, changes nothing.
     let _ = LOG.set(Log { began: Instant::now(), colour: colour(env, std::io::stderr().is_terminal()) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
@@ -40,7 +40,7 @@ pub fn start(debug: bool, env: &Environment) {
 }
 
 /// Whether what was asked for may have colour.
-pub fn colour_on_stdout(env: &Environment) -> bool {
+pub(crate) fn colour_on_stdout(env: &Environment) -> bool {
     colour(env, std::io::stdout().is_terminal())
 }
 
@@ -77,7 +77,7 @@ fn painted(text: &str, style: Style) -> String {
 }
 
 /// Prints how a run failed; the first line of it in red.
-pub fn failure(failure: &Failure) {
+pub(crate) fn failure(failure: &Failure) {
     let text = failure.render();
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     print(&format!("{}\n{rest}", painted(first, AnsiColor::Red.on_default())));
@@ -85,7 +85,7 @@ pub fn failure(failure: &Failure) {
 
 /// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an
 /// argument that clap quotes, or as a path.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = std::io::stderr().write_all(hide_tokens(text).as_bytes());
 }
 
@@ -93,14 +93,14 @@ pub fn print(text: &str) {
 ///
 /// # Errors
 /// Nobody reads it.
-pub fn out(text: &str) -> std::io::Result<()> {
+pub(crate) fn out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(hide_tokens(text).as_bytes())?;
     out.flush()
 }
 
 /// A panic is a bug: one line that says where, never the payload, which may quote what was being handled.
-pub fn on_panic() {
+pub(crate) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
         print(&format!("error: a bug in teleport-pipe {} at {place}; please report it\n", env!("CARGO_PKG_VERSION")));

@@ -91,7 +91,7 @@ const MISNOMERS: [(&str, &str); 26] = [
 ///
 /// # Errors
 /// One is missing or cannot be understood.
-pub fn action(env: &Environment) -> Result<Action, Error> {
+pub(crate) fn action(env: &Environment) -> Result<Action, Error> {
     for (name, meant) in strays(env) {
         log::warn!(target: "variables", "{} is no variable of this pipe, and not used; {meant} is one", sanitize(name));
     }
@@ -118,7 +118,7 @@ pub fn action(env: &Environment) -> Result<Action, Error> {
 ///
 /// # Errors
 /// `DEBUG` is no boolean.
-pub fn debug(env: &Environment) -> Result<bool, Error> {
+pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
     optional(env, "DEBUG", "false", boolean)
 }
 
@@ -243,7 +243,7 @@ fn strays(env: &Environment) -> Vec<(&str, &'static str)> {
 }
 
 /// The variables, for `--help`.
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     use std::fmt::Write as _;
     let mut text = String::from("Variables of the pipe (*: required):\n");
     for Variable { name, required, default, help } in &VARIABLES {

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 pub const ATTEMPT: Duration = Duration::from_secs(15);
 
 /// Whoever waits for longer than this without a word thinks that it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The moment at which a run, or one attempt of it, gives up. Every call that can wait receives it.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     at: Instant,
     /// The stage of the log in which a long wait is told; without one it is not.
     stage: Option<&'static str>,
@@ -24,11 +24,11 @@ pub struct Deadline {
 
 /// Something that somebody else has to do before we can go on.
 #[derive(Clone, Debug)]
-pub struct Awaited {
+pub(crate) struct Awaited {
     /// Whose turn it is: `host:port`, or the name of a server.
-    pub addr: String,
+    pub(crate) addr: String,
     /// What is expected; completes «waiting for …».
-    pub what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 impl fmt::Display for Awaited {
@@ -39,22 +39,22 @@ impl fmt::Display for Awaited {
 
 impl Deadline {
     /// This much time from now.
-    pub fn after(timeout: Duration) -> Self {
+    pub(crate) fn after(timeout: Duration) -> Self {
         Self { at: Instant::now() + timeout, stage: None }
     }
 
     /// What is left of it; zero when it has passed.
-    pub fn left(self) -> Duration {
+    pub(crate) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
     /// Whether it has passed.
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.left().is_zero()
     }
 
     /// The deadline of an attempt of this stage that begins now.
-    pub fn attempt(self, stage: &'static str) -> Self {
+    pub(crate) fn attempt(self, stage: &'static str) -> Self {
         Self { at: self.at.min(Instant::now() + ATTEMPT), stage: Some(stage) }
     }
 
@@ -62,7 +62,7 @@ impl Deadline {
     ///
     /// # Errors
     /// Those of `future`, and the one that is made of `awaited`.
-    pub async fn bound<T, E: From<Awaited>>(
+    pub(crate) async fn bound<T, E: From<Awaited>>(
         self,
         awaited: Awaited,
         future: impl Future<Output = Result<T, E>>,
@@ -79,7 +79,7 @@ impl Deadline {
 }
 
 /// The result of `future`. If it takes long, the log says what for.
-pub async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
+pub(crate) async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match tokio::time::timeout(PATIENCE, &mut future).await {
         Ok(done) => done,
@@ -92,7 +92,7 @@ pub async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future
 
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// It is the answer.
     No,
     /// It looks final, but one bad server of several shows it, too.
@@ -102,7 +102,7 @@ pub enum Retry {
 }
 
 /// Errors that may be gone the next time.
-pub trait Transient: std::error::Error {
+pub(crate) trait Transient: std::error::Error {
     /// Whether trying again can help.
     fn again(&self) -> Retry;
 
@@ -120,22 +120,23 @@ pub trait Transient: std::error::Error {
 /// When a server wants to be asked again, if it said so: `Retry-After` (RFC 9110, section 10.2.3), or what gRPC's
 /// servers send for it. As text it completes what the server said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetryAfter {
+pub(crate) struct RetryAfter {
     asked: Option<Duration>,
     too_late: bool,
 }
 
 impl RetryAfter {
     /// What to do where it is [too late](Self::is_too_late).
-    pub const TOO_LATE: &str = "Run the step again later, or raise TIMEOUT (--timeout) so that there is time to wait.";
+    pub(crate) const TOO_LATE: &str =
+        "Run the step again later, or raise TIMEOUT (--timeout) so that there is time to wait.";
 
     /// It said this long.
-    pub fn asked(wait: Duration) -> Self {
+    pub(crate) fn asked(wait: Duration) -> Self {
         Self { asked: Some(wait), too_late: false }
     }
 
     /// It said to come back when there is no time left.
-    pub fn is_too_late(self) -> bool {
+    pub(crate) fn is_too_late(self) -> bool {
         self.too_late
     }
 }
@@ -150,7 +151,7 @@ impl fmt::Display for RetryAfter {
 
 /// How often something is tried, and how long the pauses are.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Tries, the first one included.
     attempts: u32,
     /// The first pause is no longer than this, each further one no longer than twice the one before.
@@ -179,7 +180,7 @@ impl Policy {
 ///
 /// # Errors
 /// The error of the last attempt.
-pub async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
+pub(crate) async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
     stage: &'static str,
     deadline: Deadline,
     mut attempt: impl FnMut(Deadline) -> F,

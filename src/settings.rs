@@ -13,7 +13,7 @@ use crate::values::{TokenName, Ttl};
 
 /// What is to be done, by whichever way it was asked for.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Write credentials.
     Join(Settings),
     /// Show what a cluster needs to know of this step.
@@ -26,79 +26,79 @@ pub enum Action {
 
 /// How one run is to go. The pipe's variables, the command line and (later) `tbot.yaml` all become this.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The cluster's proxy.
-    pub proxy: HostPort,
+    pub(crate) proxy: HostPort,
     /// Whether a load balancer in front of it wants connections to be upgraded.
-    pub upgrade: Upgrade,
+    pub(crate) upgrade: Upgrade,
     /// The join token's name.
-    pub token: TokenName,
+    pub(crate) token: TokenName,
     /// Where the credentials go; may be relative to the working directory.
-    pub destination: PathBuf,
+    pub(crate) destination: PathBuf,
     /// What to do about files in the destination that are not ours.
-    pub unknown_files: UnknownFiles,
+    pub(crate) unknown_files: UnknownFiles,
     /// Lifetime to ask for.
-    pub ttl: Ttl,
+    pub(crate) ttl: Ttl,
     /// The cluster that the certificates are routed to, if not the root cluster.
-    pub cluster: Option<ClusterName>,
+    pub(crate) cluster: Option<ClusterName>,
     /// After this the run gives up.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Who shall own what is written, if not whoever owns the place.
-    pub owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
     /// Web certificate authorities trusted besides the public ones (PEM file).
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// How connections leave this network.
-    pub egress: Egress,
+    pub(crate) egress: Egress,
     /// The log is public (a public repository's pipeline): say nothing about claims, roles and logins.
-    pub discreet: bool,
+    pub(crate) discreet: bool,
     /// What to do if artifacts or caches would take the credentials.
-    pub leak_check: LeakCheck,
+    pub(crate) leak_check: LeakCheck,
 }
 
 /// How a step is to be looked at, for whoever sets up the cluster's side.
 #[derive(Clone, Debug)]
-pub struct InspectSettings {
+pub(crate) struct InspectSettings {
     /// The cluster's proxy, to be asked what the cluster is; without it nobody is.
-    pub proxy: Option<HostPort>,
+    pub(crate) proxy: Option<HostPort>,
     /// What the join token is to be called.
-    pub token: Option<TokenName>,
+    pub(crate) token: Option<TokenName>,
     /// How wide the token's rule is to be; otherwise as narrow as the step allows.
-    pub scope: Option<Scope>,
+    pub(crate) scope: Option<Scope>,
     /// The role's logins.
-    pub logins: Vec<String>,
+    pub(crate) logins: Vec<String>,
     /// After this discovery gives up.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// As of [`Settings`].
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// As of [`Settings`].
-    pub egress: Egress,
+    pub(crate) egress: Egress,
     /// As of [`Settings`].
-    pub discreet: bool,
+    pub(crate) discreet: bool,
 }
 
 /// What is to be looked at on the way to a cluster; each as of [`Settings`].
 #[derive(Clone, Debug)]
-pub struct DoctorSettings {
+pub(crate) struct DoctorSettings {
     /// The cluster's proxy.
-    pub proxy: HostPort,
+    pub(crate) proxy: HostPort,
     /// Whether a load balancer in front of it wants connections to be upgraded.
-    pub upgrade: Upgrade,
+    pub(crate) upgrade: Upgrade,
     /// After this nothing is tried any more.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Web certificate authorities besides the public ones.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// How connections leave this network.
-    pub egress: Egress,
+    pub(crate) egress: Egress,
     /// Not even what kind of ID token there is.
-    pub discreet: bool,
+    pub(crate) discreet: bool,
 }
 
 /// Defaults that the pipe and the command line share.
-pub mod default {
+pub(crate) mod default {
     /// Lifetime of the certificates.
-    pub const TTL: &str = "1h";
+    pub(crate) const TTL: &str = "1h";
     /// The deadline of a run.
-    pub const TIMEOUT: &str = "60s";
+    pub(crate) const TIMEOUT: &str = "60s";
     /// Where the pipe writes.
-    pub const DESTINATION: &str = "./tbot-user";
+    pub(crate) const DESTINATION: &str = "./tbot-user";
 }

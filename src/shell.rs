@@ -1,7 +1,7 @@
 //! Text for a shell that a person types in.
 
 /// The text as one word of a line.
-pub fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
@@ -10,7 +10,7 @@ pub fn word(text: &str) -> String {
 }
 
 /// A path as one word, which is no option whatever it begins with.
-pub fn path(path: &str) -> String {
+pub(crate) fn path(path: &str) -> String {
     match path.starts_with('/') {
         true => word(path),
         false => word(&format!("./{path}")),

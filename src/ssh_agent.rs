@@ -29,7 +29,7 @@ const RSA_SHA2_256: u32 = 2;
 const RSA_SHA2_512: u32 = 4;
 
 /// The agent at the end of one stream.
-pub struct Agent {
+pub(crate) struct Agent {
     key: Arc<dyn SigningKey>,
     certificate: Option<Vec<u8>>,
     /// What came in and is no whole message yet.
@@ -40,14 +40,14 @@ pub struct Agent {
 impl Agent {
     /// An agent for a key and its SSH certificate in wire format, without which it has nothing to offer; `None` if the
     /// key is of a kind that signs nothing here.
-    pub fn new(key: &PrivateKeyDer<'_>, certificate: Option<Vec<u8>>) -> Option<Self> {
+    pub(crate) fn new(key: &PrivateKeyDer<'_>, certificate: Option<Vec<u8>>) -> Option<Self> {
         let key = ring::sign::any_supported_type(key).ok()?;
         Some(Self { key, certificate, pending: Vec::new(), ended: false })
     }
 
     /// Takes the next bytes of the stream, which begin and end anywhere, and gives what is to be answered. After a
     /// message of impossible length nothing is: where the next one would begin is unknown.
-    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut answers = Vec::new();
         if self.ended {
             return answers;

@@ -5,7 +5,7 @@
 /// not shown, and it ends after 300 characters.
 ///
 /// An error message of a server is input like any other (security-checklist.md D3).
-pub fn sanitize(text: &str) -> String {
+pub(crate) fn sanitize(text: &str) -> String {
     const MOST: usize = 300;
     let clean = sanitize_whole(text);
     match clean.char_indices().nth(MOST) {
@@ -15,7 +15,7 @@ pub fn sanitize(text: &str) -> String {
 }
 
 /// The same, whole.
-pub fn sanitize_whole(text: &str) -> String {
+pub(crate) fn sanitize_whole(text: &str) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()) {
         if !clean.is_empty() {
@@ -28,7 +28,7 @@ pub fn sanitize_whole(text: &str) -> String {
 
 /// A message of Teleport's, fit for a log. Each line of it is the reason of the one before, one tab deeper
 /// (teleport-join.md 2.3).
-pub fn sanitize_nested(text: &str) -> String {
+pub(crate) fn sanitize_nested(text: &str) -> String {
     let reasons = text.lines().map(|line| line.trim_matches(|c: char| c.is_whitespace() || is_invisible(c)));
     let reasons = reasons.filter(|line| !line.is_empty());
     sanitize(&reasons.collect::<Vec<_>>().join(": "))
@@ -36,14 +36,14 @@ pub fn sanitize_nested(text: &str) -> String {
 
 /// Control characters, those that hide text or turn its direction (a terminal or a browser obeys both), and what is no
 /// character at all.
-pub fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     let format = ['\u{ad}', '\u{61c}', '\u{feff}', '\u{fffe}', '\u{ffff}'].contains(&c);
     c.is_control() || format || ('\u{200b}'..='\u{200f}').contains(&c) || ('\u{2028}'..='\u{206f}').contains(&c)
 }
 
 /// The text without anything that looks like a JWT: `eyJ` is how `{"` begins in base64. A token may have been given in
 /// the wrong place, and a server may quote what it was sent.
-pub fn hide_tokens(text: &str) -> String {
+pub(crate) fn hide_tokens(text: &str) -> String {
     const SHORTEST: usize = 20;
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let (mut clean, mut rest) = (String::new(), text);

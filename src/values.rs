@@ -10,11 +10,11 @@ use crate::invalid::Invalid;
 
 /// The name of a join token. With a delegated join method it is public, not a secret (teleport-join.md 7).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenName(String);
+pub(crate) struct TokenName(String);
 
 impl TokenName {
     /// The name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -47,7 +47,7 @@ impl FromStr for TokenName {
 ///
 /// # Errors
 /// It begins with `~` or a variable.
-pub fn destination(text: &str) -> Result<PathBuf, Invalid> {
+pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
     match text.starts_with(['~', '$']) {
         true => Err(Invalid::new(
             "nothing expands here",
@@ -66,7 +66,7 @@ fn is_like_an_id_token(text: &str) -> bool {
 ///
 /// # Errors
 /// No cluster can have that name.
-pub fn cluster(text: &str) -> Result<ClusterName, Invalid> {
+pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
     const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
     if is_like_an_id_token(text) {
         return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
@@ -76,7 +76,7 @@ pub fn cluster(text: &str) -> Result<ClusterName, Invalid> {
 
 /// How long certificates shall live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ttl(pub Duration);
+pub(crate) struct Ttl(pub(crate) Duration);
 
 impl FromStr for Ttl {
     type Err = Invalid;
@@ -98,7 +98,7 @@ impl FromStr for Ttl {
 }
 
 /// The deadline of a run: at least a second, at most a day.
-pub fn timeout(text: &str) -> Result<Duration, Invalid> {
+pub(crate) fn timeout(text: &str) -> Result<Duration, Invalid> {
     let timeout = duration(text)?;
     match timeout.as_secs() {
         1..=86_400 => Ok(timeout),
@@ -121,7 +121,7 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
 }
 
 /// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
-pub fn boolean(text: &str) -> Result<bool, Invalid> {
+pub(crate) fn boolean(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "y" | "on" | "1" => Ok(true),
         "false" | "no" | "n" | "off" | "0" => Ok(false),

@@ -16,7 +16,7 @@ const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
 /// A parsed certificate, with its encodings.
-pub struct X509 {
+pub(crate) struct X509 {
     parsed: x509_cert::Certificate,
     der: CertificateDer<'static>,
     pem: String,
@@ -26,14 +26,14 @@ pub struct X509 {
 /// The bytes are no certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("it is not an X.509 certificate")]
-pub struct NotX509;
+pub(crate) struct NotX509;
 
 impl X509 {
     /// Parses DER.
     ///
     /// # Errors
     /// It is no certificate.
-    pub fn from_der(der: &[u8]) -> Result<Self, NotX509> {
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, NotX509> {
         let parsed = x509_cert::Certificate::from_der(der).map_err(|_| NotX509)?;
         Ok(Self {
             pem: parsed.to_pem(LineEnding::LF).map_err(|_| NotX509)?,
@@ -47,58 +47,58 @@ impl X509 {
     ///
     /// # Errors
     /// It is no certificate.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, NotX509> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, NotX509> {
         use rustls::pki_types::pem::PemObject as _;
         Self::from_der(&CertificateDer::from_pem_slice(pem).map_err(|_| NotX509)?)
     }
 
     /// DER.
-    pub fn der(&self) -> &CertificateDer<'static> {
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
     /// PEM with lines of 64 characters, as Go writes it.
-    pub fn pem(&self) -> &str {
+    pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
     /// The public key as SubjectPublicKeyInfo DER.
-    pub fn public_key_der(&self) -> &[u8] {
+    pub(crate) fn public_key_der(&self) -> &[u8] {
         &self.public_key
     }
 
     /// When it becomes valid.
-    pub fn not_before(&self) -> SystemTime {
+    pub(crate) fn not_before(&self) -> SystemTime {
         self.parsed.tbs_certificate.validity.not_before.to_system_time()
     }
 
     /// When it expires.
-    pub fn not_after(&self) -> SystemTime {
+    pub(crate) fn not_after(&self) -> SystemTime {
         self.parsed.tbs_certificate.validity.not_after.to_system_time()
     }
 
     /// The subject's common name: the user, in Teleport's user certificates.
-    pub fn common_name(&self) -> Option<String> {
+    pub(crate) fn common_name(&self) -> Option<String> {
         texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).into_iter().next()
     }
 
     /// The subject's organizations: the roles (teleport-issue-and-outputs.md 3).
-    pub fn organizations(&self) -> Vec<String> {
+    pub(crate) fn organizations(&self) -> Vec<String> {
         texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
     }
 
     /// Who signed it, as a person reads it: common name and organization.
-    pub fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         described(&self.parsed.tbs_certificate.issuer)
     }
 
     /// Whom it is for, as a person reads it.
-    pub fn subject(&self) -> String {
+    pub(crate) fn subject(&self) -> String {
         described(&self.parsed.tbs_certificate.subject)
     }
 
     /// The names and addresses of the server that it is for.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let names = self.parsed.tbs_certificate.get::<SubjectAltName>().ok().flatten();
         let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
         let text = |name| match name {
@@ -113,7 +113,7 @@ impl X509 {
     }
 
     /// The issuer's organization: the cluster (teleport-issue-and-outputs.md 1.2).
-    pub fn issuer_organization(&self) -> Option<String> {
+    pub(crate) fn issuer_organization(&self) -> Option<String> {
         texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
     }
 }

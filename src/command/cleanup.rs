@@ -18,7 +18,7 @@ const LOCK: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// It cannot be removed.
-pub fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
+pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
     let own = host.executable.parent().filter(|place| destination::was_written(place));
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
     let Cleaned { path, found, removed, changed, left, directories } =

@@ -1,12 +1,12 @@
 //! What a person can ask for; one module each.
 
-pub mod cleanup;
-pub mod doctor;
-pub mod inspect;
+pub(crate) mod cleanup;
+pub(crate) mod doctor;
+pub(crate) mod inspect;
 mod leaf_clusters;
-pub mod ssh_proxy_command;
-pub mod start;
-pub mod version;
+pub(crate) mod ssh_proxy_command;
+pub(crate) mod start;
+pub(crate) mod version;
 
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
@@ -17,7 +17,7 @@ use crate::settings::Action;
 ///
 /// # Errors
 /// Those of the command.
-pub fn run(action: &Action, host: &Host) -> Result<Option<Exit>, Failure> {
+pub(crate) fn run(action: &Action, host: &Host) -> Result<Option<Exit>, Failure> {
     match action {
         Action::Join(settings) => start::run(settings, host)?,
         Action::Inspect(settings) => inspect::run(settings, host)?,

@@ -58,7 +58,7 @@ const PARTING: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The identity cannot be used, or the node is not reached.
-pub fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
+pub(crate) fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     let addr = flags.proxy_server.as_str();
     let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
@@ -283,7 +283,7 @@ fn is_end(status: &Status) -> bool {
 
 /// Why there is no way to the node. ssh itself says only that the connection was closed, so this is the diagnosis.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The proxy was not reached, or the connection broke.
     #[error(transparent)]
     Net(#[from] net::Error),

@@ -39,7 +39,7 @@ const ASKING_FOR_THE_TIME: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Anything on the way. Nothing is written before everything is there and checked.
-pub fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let deadline = Deadline::after(settings.timeout);
     // What can be known to fail is found out before the network is touched.
     let id_token = id_token(settings, host)?;

@@ -8,7 +8,7 @@ use crate::log;
 ///
 /// # Errors
 /// stdout is closed.
-pub fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     let printed = log::out(&format!("teleport-pipe v{}\n", env!("CARGO_PKG_VERSION")));
     Ok(printed.map_err(HostError::because("stdout"))?)
 }

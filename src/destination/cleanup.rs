@@ -14,23 +14,23 @@ const SECRETS: [&str; 2] = ["key", "identity"];
 
 /// What came of a cleanup.
 #[derive(Debug)]
-pub struct Cleaned {
+pub(crate) struct Cleaned {
     /// The destination's path from the root.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether there was a directory at all.
-    pub found: bool,
+    pub(crate) found: bool,
     /// The files that were removed.
-    pub removed: Vec<String>,
+    pub(crate) removed: Vec<String>,
     /// Files that were written, and changed since: they stay.
-    pub changed: Vec<String>,
+    pub(crate) changed: Vec<String>,
     /// Whatever else stays.
-    pub left: Listing,
+    pub(crate) left: Listing,
     /// Directories that were removed.
-    pub directories: usize,
+    pub(crate) directories: usize,
 }
 
 /// Whether a directory has a record of what was written there.
-pub fn was_written(path: &Path) -> bool {
+pub(crate) fn was_written(path: &Path) -> bool {
     path.join(RECORD).is_file()
 }
 
@@ -39,7 +39,7 @@ pub fn was_written(path: &Path) -> bool {
 ///
 /// # Errors
 /// The path is none, another run is busy there until the deadline, or something may not be removed.
-pub fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cleaned, Error> {
+pub(crate) fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cleaned, Error> {
     let place = DestinationPath::new(working_dir, path)?;
     let path = place.absolute().to_owned();
     let mut cleaned =

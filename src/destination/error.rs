@@ -10,7 +10,7 @@ use crate::error::{Exit, Explain};
 
 /// What stands between us and the destination. No variant ever holds contents of a file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The path cannot be a destination at all.
     #[error("the destination `{shown}` {reason}")]
     BadPath {

@@ -10,7 +10,7 @@ use super::record::RECORD;
 use crate::text::sanitize;
 
 /// The first line of `<cluster>.ssh_config` and `<cluster>.known_hosts`, by which a later run knows them as ours.
-pub const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
+pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
 
 /// What all versions of [`FIRST_LINE`] begin with.
 const MARK: &str = "# Written by teleport-pipe";
@@ -50,7 +50,7 @@ pub(super) const OPTIONAL: [&str; 1] = ["network.json"];
 
 /// Some names of entries, and how many there are.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub(crate) struct Listing {
     shown: Vec<String>,
     total: usize,
 }
@@ -60,7 +60,7 @@ impl Listing {
     const MOST: usize = 8;
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.total == 0
     }
 

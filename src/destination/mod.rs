@@ -22,10 +22,10 @@ use std::path::Path;
 use rustix::fs::Mode as Bits;
 use zeroize::Zeroize as _;
 
-pub use self::cleanup::{Cleaned, cleanup, was_written};
-pub use self::error::Error;
-pub use self::known_files::{FIRST_LINE, Listing};
-pub use self::owner::{NotAnOwner, Owner};
+pub(crate) use self::cleanup::{Cleaned, cleanup, was_written};
+pub(crate) use self::error::Error;
+pub(crate) use self::known_files::{FIRST_LINE, Listing};
+pub(crate) use self::owner::{NotAnOwner, Owner};
 
 use self::directory::Directory;
 use self::error::us;
@@ -37,7 +37,7 @@ use crate::retry::Deadline;
 
 /// A place for credentials that was looked at. Nothing of it is created yet.
 #[derive(Debug)]
-pub struct Destination {
+pub(crate) struct Destination {
     place: DestinationPath,
     unknown_files: UnknownFiles,
     owner: Option<Owner>,
@@ -47,18 +47,18 @@ pub struct Destination {
 
 /// What came of a [`write`](Destination::write).
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// Who owns the directory, and most likely all that is in it.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Nobody said who should: neither by a wish nor by making the directory.
-    pub guessed: bool,
+    pub(crate) guessed: bool,
     /// Somebody else who has something in the working directory, if it was guessed.
-    pub someone_else: Option<u32>,
+    pub(crate) someone_else: Option<u32>,
 }
 
 /// What to do about a destination that holds what is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownFiles {
+pub(crate) enum UnknownFiles {
     /// It is an error (as a pipe).
     Refuse,
     /// It stays, as does the mode of the directory, which is then not ours alone (as tbot).
@@ -67,7 +67,7 @@ pub enum UnknownFiles {
 
 /// A file to be written.
 #[derive(Clone)]
-pub struct File {
+pub(crate) struct File {
     name: String,
     contents: Vec<u8>,
     mode: Mode,
@@ -75,7 +75,7 @@ pub struct File {
 
 /// Who may do what with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// 0600
     Private,
     /// 0700
@@ -87,7 +87,7 @@ impl Destination {
     ///
     /// # Errors
     /// Whatever can be known to be in the way already.
-    pub fn check(
+    pub(crate) fn check(
         working_dir: &Path,
         path: &Path,
         unknown_files: UnknownFiles,
@@ -116,13 +116,13 @@ impl Destination {
     }
 
     /// Its path from the root, without `.` and `..`.
-    pub fn absolute(&self) -> &Path {
+    pub(crate) fn absolute(&self) -> &Path {
         self.place.absolute()
     }
 
     /// Whether ssh could not start a ProxyCommand from there. As a pipe that is an error; tbot's users may want only
     /// the keys.
-    pub fn is_noexec(&self) -> bool {
+    pub(crate) fn is_noexec(&self) -> bool {
         self.noexec
     }
 
@@ -134,7 +134,7 @@ impl Destination {
     /// # Errors
     /// When it fails, the old files are still there and temporaries are not; only the last step, the renames, could in
     /// theory stop half-way, on a file system that breaks in this moment.
-    pub fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<Written, Error> {
+    pub(crate) fn write(&self, files: Vec<File>, deadline: Deadline) -> Result<Written, Error> {
         let (dir, made) = self.locked(deadline)?;
         let contents = self.look(&dir)?;
         files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
@@ -234,17 +234,17 @@ impl Destination {
 
 impl File {
     /// A file for its owner's eyes only. The contents are copied; this copy is wiped when dropped.
-    pub fn private(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn private(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
         Self { name: name.into(), contents: contents.as_ref().to_vec(), mode: Mode::Private }
     }
 
     /// A program. The contents are taken, not copied: ours has 3 MB.
-    pub fn executable(name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn executable(name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
         Self { name: name.into(), contents: contents.into(), mode: Mode::Executable }
     }
 
     /// Its name in the destination.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }

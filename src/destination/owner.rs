@@ -12,21 +12,21 @@ use super::error::{Error, us};
 
 /// A user, and a group if it matters, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The user.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// The group; without it a file keeps the group it was made with.
-    pub gid: Option<u32>,
+    pub(crate) gid: Option<u32>,
 }
 
 /// Why a text is no [`Owner`]; `Display` completes «X is `…`, which …».
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct NotAnOwner(&'static str);
+pub(crate) struct NotAnOwner(&'static str);
 
 impl NotAnOwner {
     /// What to write instead.
-    pub const WHAT_TO_DO: &str =
+    pub(crate) const WHAT_TO_DO: &str =
         "Write numbers, user or user:group, for example 1000 or 1000:1000; `id -u` and `id -g` in the step print them.";
 }
 

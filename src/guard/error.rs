@@ -7,7 +7,7 @@ use crate::yaml::scalar::quoted;
 
 /// What would take the credentials out of the step.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A pattern of artifacts matches them.
     #[error("artifacts of the step {} the keys in `{destination}`: {at}", if *.sure { "take" } else { "may take" })]
     Artifacts {

@@ -6,7 +6,7 @@ use crate::invalid::Invalid;
 
 /// What to do if artifacts or caches of the step would take the credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LeakCheck {
+pub(crate) enum LeakCheck {
     /// Nothing was said: stop if they surely would, else warn.
     #[default]
     Sure,

@@ -22,9 +22,9 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
-pub use self::error::Error;
-pub use self::leak_check::LeakCheck;
-pub use self::reach::{OutsideOfStep, expect_in_step};
+pub(crate) use self::error::Error;
+pub(crate) use self::leak_check::LeakCheck;
+pub(crate) use self::reach::expect_in_step;
 
 use self::captures::{By, Capture, Removal};
 use self::clone_dir::CloneDir;
@@ -47,9 +47,9 @@ const MOST_WARNINGS: usize = 5;
 
 /// What is known about the step that runs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct RunningStep {
+pub(crate) struct RunningStep {
     /// The user of the step's image, where the file names it and it is the same in all steps that this could be.
-    pub run_as_user: Option<u32>,
+    pub(crate) run_as_user: Option<u32>,
 }
 
 /// Looks whether the step's artifacts or caches would take what will be written to `destination` (absolute, without
@@ -57,7 +57,12 @@ pub struct RunningStep {
 ///
 /// # Errors
 /// They would, and `leak_check` says that the run is to stop then.
-pub fn check(env: &Environment, destination: &Path, ttl: Ttl, leak_check: LeakCheck) -> Result<RunningStep, Error> {
+pub(crate) fn check(
+    env: &Environment,
+    destination: &Path,
+    ttl: Ttl,
+    leak_check: LeakCheck,
+) -> Result<RunningStep, Error> {
     let Some(place) = CloneDir::of(env, destination).filter(|_| leak_check != LeakCheck::Off) else {
         log::debug!(target: "guard", "not looking: LEAK_CHECK is off, or there is no BITBUCKET_CLONE_DIR");
         return Ok(RunningStep::default());

@@ -19,7 +19,7 @@ const GENERATED: &str = ".bitbucket/pipelines/generated";
 
 /// Why credentials must not be written there, whatever `LEAK_CHECK` says.
 #[derive(Debug, thiserror::Error)]
-pub enum OutsideOfStep {
+pub(crate) enum OutsideOfStep {
     /// The step would not see them.
     #[error("the destination `{0}` is outside of the clone directory, and would go with the pipe's container")]
     OutOfSight(String),
@@ -33,7 +33,7 @@ pub enum OutsideOfStep {
 ///
 /// # Errors
 /// A pipe would write to where only its own container is, or anybody to where later steps read.
-pub fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
+pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
     let Some(place) = CloneDir::of(env, destination) else { return Ok(()) };
     let storage = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from);
     let is_pipe = storage.clone().next().is_some();

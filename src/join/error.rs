@@ -10,7 +10,7 @@ use crate::text::sanitize_nested;
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// The service was not reached.
     #[error(transparent)]
     Net(#[from] net::Error),
@@ -160,7 +160,7 @@ impl Refusal {
 
 /// A join that failed: the failure that says most, and the other service's, if there were two.
 #[derive(Debug)]
-pub struct Error {
+pub(crate) struct Error {
     useful: Attempt,
     other: Option<Attempt>,
     advice: Option<Advice>,
@@ -198,7 +198,7 @@ impl Error {
     /// Adds what the ID token claims and what the token resource should say to admit it, to be shown beside a refusal
     /// that it would mend.
     #[must_use]
-    pub fn with_advice(self, claims: String, token_spec: String) -> Self {
+    pub(crate) fn with_advice(self, claims: String, token_spec: String) -> Self {
         Self { advice: Some(Advice { claims, token_spec }), ..self }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
-pub use self::error::{Attempt, Error};
+pub(crate) use self::error::{Attempt, Error};
 use crate::address::HostPort;
 use crate::clock::Offset;
 use crate::keys::{KeyPair, Suite};
@@ -25,41 +25,41 @@ use crate::retry::{Deadline, Transient as _};
 use crate::values::{TokenName, Ttl};
 
 /// What a join needs.
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Joining always uses the address that was configured (teleport-join.md 1.3).
-    pub proxy: &'a HostPort,
+    pub(crate) proxy: &'a HostPort,
     /// How the proxy is reached.
-    pub network: &'a Network,
+    pub(crate) network: &'a Network,
     /// The join token's name.
-    pub token: &'a TokenName,
+    pub(crate) token: &'a TokenName,
     /// The step's ID token.
-    pub id_token: &'a IdToken,
+    pub(crate) id_token: &'a IdToken,
     /// Lifetime of the bot's own identity.
-    pub ttl: Ttl,
+    pub(crate) ttl: Ttl,
     /// The time by our clock, when the run began.
-    pub now: SystemTime,
+    pub(crate) now: SystemTime,
     /// The cluster's clock, as soon as it is known.
-    pub clock: watch::Receiver<Option<Offset>>,
+    pub(crate) clock: watch::Receiver<Option<Offset>>,
     /// When to give up.
-    pub deadline: Deadline,
+    pub(crate) deadline: Deadline,
 }
 
 /// The bot's own identity.
-pub struct Joined {
+pub(crate) struct Joined {
     /// Its key.
-    pub key: KeyPair,
+    pub(crate) key: KeyPair,
     /// The suite that the key was made for; the output's key has the same.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// Its client certificate.
-    pub certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
     /// Host and user CA, unordered (teleport-join.md 6.1): whom to believe to be Auth.
-    pub authorities: Vec<CertificateDer<'static>>,
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
     /// Which service joined it.
-    pub service: &'static str,
+    pub(crate) service: &'static str,
 }
 
 /// What came of the new join service.
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Joined.
     Joined(Joined),
     /// The service, or the method in it, is not there: go on with [`by_rest`].
@@ -70,7 +70,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Refused for good, or not reached.
-pub async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> {
+pub(crate) async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> {
     service::join(request).await
 }
 
@@ -78,7 +78,7 @@ pub async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> {
 ///
 /// # Errors
 /// Refused for good, or not reached. Both failures are kept.
-pub async fn by_rest(
+pub(crate) async fn by_rest(
     request: &Request<'_>,
     cluster: &ClusterInfo,
     http: Http,

@@ -11,14 +11,14 @@ use super::Error;
 
 /// Certificates of authorities, those that are public already left out: whole bundles of a system are given, and kept.
 #[derive(Clone, Debug, Default)]
-pub struct Authorities(Vec<CertificateDer<'static>>);
+pub(crate) struct Authorities(Vec<CertificateDer<'static>>);
 
 impl Authorities {
     /// Those in a PEM file; none without one.
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate.
-    pub fn from_file(path: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn from_file(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
@@ -26,7 +26,7 @@ impl Authorities {
     }
 
     /// Those in a PEM text; `None` if it has none.
-    pub fn from_pem(pem: &[u8]) -> Option<Self> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
         let mut any = false;
         let mut private = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {
@@ -42,13 +42,13 @@ impl Authorities {
     }
 
     /// As PEM; `None` if there are none.
-    pub fn pem(&self) -> Option<String> {
+    pub(crate) fn pem(&self) -> Option<String> {
         let block = |der: &CertificateDer<'_>| encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default();
         (!self.0.is_empty()).then(|| self.0.iter().map(block).collect())
     }
 
     /// Each.
-    pub fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.0.iter()
     }
 }

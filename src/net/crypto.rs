@@ -5,6 +5,6 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, ring};
 
 /// ring, for every TLS connection and every check of a certificate.
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

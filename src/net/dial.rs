@@ -27,7 +27,7 @@ const SILENCE: u32 = 120_000;
 ///
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
-pub async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, Error> {
+pub(crate) async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, Error> {
     deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
@@ -35,7 +35,7 @@ pub async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, E
 ///
 /// # Errors
 /// The name does not resolve, or it takes too long.
-pub async fn resolve(addr: &HostPort, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
+pub(crate) async fn resolve(addr: &HostPort, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
     deadline.bound(Awaited { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
 }
 
@@ -48,7 +48,7 @@ async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
 
 /// What each of these addresses says to a connection, and after how long. Where one answers, the others get as much
 /// time as they would in a [`connect`], and a second more.
-pub async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, io::Result<Duration>)> {
+pub(crate) async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, io::Result<Duration>)> {
     let mut racing = JoinSet::new();
     for address in addresses.iter().copied() {
         racing.spawn(async move {

@@ -17,19 +17,19 @@ use crate::text::{sanitize, sanitize_nested};
 
 /// What discovery tells.
 #[derive(Clone, Debug)]
-pub struct ClusterInfo {
+pub(crate) struct ClusterInfo {
     /// The root cluster's name.
-    pub name: ClusterName,
+    pub(crate) name: ClusterName,
     /// The proxy's version, such as `18.2.0`; empty if not told.
-    pub version: String,
+    pub(crate) version: String,
     /// The signature suite; decides on the kind of our keys.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// Everything goes through the web port.
-    pub tls_routing: bool,
+    pub(crate) tls_routing: bool,
     /// Its clock.
-    pub clock: Offset,
+    pub(crate) clock: Offset,
     /// Where ssh connections of later go (teleport-issue-and-outputs.md 1.3).
-    pub ssh_proxy: HostPort,
+    pub(crate) ssh_proxy: HostPort,
 }
 
 /// The oldest version with the join method (teleport-join.md, version timeline).
@@ -38,7 +38,7 @@ const OLDEST: [u32; 3] = [17, 0, 2];
 impl ClusterInfo {
     /// Whether the version is known, and too old to join by an ID token of Bitbucket. A pre-release is older than its
     /// release, but only just.
-    pub fn is_too_old(&self) -> bool {
+    pub(crate) fn is_too_old(&self) -> bool {
         let core = self.version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
         let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
         numbers.is_ok_and(|numbers| numbers.len() == OLDEST.len() && numbers[..] < OLDEST[..])
@@ -49,7 +49,7 @@ impl ClusterInfo {
 ///
 /// # Errors
 /// The proxy is not reached, or it is no Teleport proxy.
-pub async fn discover(
+pub(crate) async fn discover(
     network: &Network,
     proxy: &HostPort,
     now: fn() -> SystemTime,
@@ -66,7 +66,7 @@ pub async fn discover(
 ///
 /// # Errors
 /// The connection breaks, or it is no Teleport proxy.
-pub async fn ask(
+pub(crate) async fn ask(
     http: &mut Http,
     proxy: &HostPort,
     now: fn() -> SystemTime,
@@ -209,7 +209,7 @@ fn address(text: &str, default_port: u16) -> Option<HostPort> {
 }
 
 /// The words of an error body, in the three forms that it may have (teleport-join.md 2.3).
-pub fn error_message(body: &[u8]) -> String {
+pub(crate) fn error_message(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
     match message {

@@ -27,7 +27,7 @@ const WINDOW: u32 = 1 << 20;
 
 /// A connection to one gRPC server. Clones share it.
 #[derive(Clone)]
-pub struct Channel {
+pub(crate) struct Channel {
     sender: SendRequest<Body>,
     origin: Uri,
 }
@@ -37,7 +37,7 @@ impl Channel {
     ///
     /// # Errors
     /// The stream is broken.
-    pub async fn over(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
+    pub(crate) async fn over(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
         let origin = format!("https://{proxy}")
             .parse()
@@ -58,7 +58,7 @@ impl Channel {
     ///
     /// # Errors
     /// The connection breaks, or somebody else answers.
-    pub async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
+    pub(crate) async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
             let request = Request::builder()
@@ -90,7 +90,7 @@ impl Channel {
     }
 
     /// What tonic's clients put before the path of a call. Servers do not look at it.
-    pub fn origin(&self) -> Uri {
+    pub(crate) fn origin(&self) -> Uri {
         self.origin.clone()
     }
 }
@@ -141,7 +141,7 @@ const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf messa
 
 /// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
 /// status that it made up from an error that error as its source; one that came over the wire has none.
-pub fn broken(status: &Status, addr: &str) -> Option<Error> {
+pub(crate) fn broken(status: &Status, addr: &str) -> Option<Error> {
     let says = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
     let to = || addr.to_owned();
     if says(&TOO_LARGE) {
@@ -157,7 +157,7 @@ pub fn broken(status: &Status, addr: &str) -> Option<Error> {
 }
 
 /// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
-pub fn retry_after_of(status: &Status) -> RetryAfter {
+pub(crate) fn retry_after_of(status: &Status) -> RetryAfter {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     match pushback.and_then(|text| text.parse().ok()) {
         Some(millis) => RetryAfter::asked(Duration::from_millis(millis)),
@@ -167,12 +167,12 @@ pub fn retry_after_of(status: &Status) -> RetryAfter {
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too
 /// (teleport-join.md 8.19), so `Unknown` is for the caller to judge by its text.
-pub fn passes(code: Code) -> bool {
+pub(crate) fn passes(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted)
 }
 
 /// The name of a code as gRPC's documentation writes it.
-pub fn code_name(code: Code) -> String {
+pub(crate) fn code_name(code: Code) -> String {
     format!("{code:?}")
 }
 

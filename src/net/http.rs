@@ -18,27 +18,27 @@ use crate::retry::{Awaited, Deadline, RetryAfter};
 const MOST: usize = 1 << 20;
 
 /// One HTTP/1.1 connection, for one request after the other.
-pub struct Http {
+pub(crate) struct Http {
     sender: SendRequest<Full<Bytes>>,
     addr: String,
 }
 
 /// An answer. There is no `Debug`: it may hold certificates.
-pub struct Answer {
+pub(crate) struct Answer {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Without parameters, in lower case; empty if not given.
-    pub content_type: String,
+    pub(crate) content_type: String,
     /// What serves there, by its own account; empty if not given.
-    pub server: String,
+    pub(crate) server: String,
     /// The host that a redirect leads to; empty if it is none, or names none.
-    pub leads_to: String,
+    pub(crate) leads_to: String,
     /// When it was made, by the server's clock.
-    pub date: Option<SystemTime>,
+    pub(crate) date: Option<SystemTime>,
     /// When to ask again.
-    pub retry_after: RetryAfter,
+    pub(crate) retry_after: RetryAfter,
     /// The whole body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Http {
@@ -46,7 +46,7 @@ impl Http {
     ///
     /// # Errors
     /// The stream is broken.
-    pub async fn over(stream: Stream, addr: String) -> Result<Self, Error> {
+    pub(crate) async fn over(stream: Stream, addr: String) -> Result<Self, Error> {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&addr, &error))?;
         tokio::spawn(async move { connection.await.ok() });
         Ok(Self { sender, addr })
@@ -56,7 +56,7 @@ impl Http {
     ///
     /// # Errors
     /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
-    pub async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
+    pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
         let awaited = Awaited { addr: self.addr.clone(), what: "an HTTP answer" };
         deadline.bound(awaited, self.exchange(path, json)).await
     }

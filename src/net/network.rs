@@ -16,40 +16,40 @@ use crate::retry::Deadline;
 const PROBE: Duration = Duration::from_secs(5);
 
 /// How clusters are reached from here. One for a whole run: what it learns on the way serves the next connection.
-pub struct Network {
+pub(crate) struct Network {
     egress: Egress,
     web: Trust,
     upgrade: Cell<Upgrade>,
 }
 
 /// A service at a proxy's address.
-pub struct Endpoint<'a> {
+pub(crate) struct Endpoint<'a> {
     /// Where to connect to.
-    pub addr: &'a HostPort,
+    pub(crate) addr: &'a HostPort,
     /// What to ask for there.
-    pub service: Service,
+    pub(crate) service: Service,
     /// The name that its certificate is to have.
-    pub server_name: &'a str,
+    pub(crate) server_name: &'a str,
     /// Who is believed to be it.
-    pub trust: &'a Trust,
+    pub(crate) trust: &'a Trust,
     /// Whether it is a web port, where a load balancer may stand in front.
-    pub web_port: bool,
+    pub(crate) web_port: bool,
 }
 
 impl Network {
     /// Leaves by `egress` and believes `web` on the web.
-    pub fn new(egress: Egress, web: Trust, upgrade: Upgrade) -> Self {
+    pub(crate) fn new(egress: Egress, web: Trust, upgrade: Upgrade) -> Self {
         Self { egress, web, upgrade: Cell::new(upgrade) }
     }
 
     /// Whether connections are upgraded, as far as is known now.
-    pub fn upgrades(&self) -> bool {
+    pub(crate) fn upgrades(&self) -> bool {
         self.upgrade.get() == Upgrade::Always
     }
 
     /// Looks whether something in front of the proxy takes its protocols away, as Teleport's own clients do
     /// (teleport-join.md 3.3). True if that is news.
-    pub async fn finds_balancer(&self, proxy: &HostPort, deadline: Deadline) -> bool {
+    pub(crate) async fn finds_balancer(&self, proxy: &HostPort, deadline: Deadline) -> bool {
         if self.upgrade.get() != Upgrade::WhereNeeded {
             return false;
         }
@@ -74,7 +74,7 @@ impl Network {
     ///
     /// # Errors
     /// The address is not reached.
-    pub async fn dial(&self, addr: &HostPort, deadline: Deadline) -> Result<Stream, Error> {
+    pub(crate) async fn dial(&self, addr: &HostPort, deadline: Deadline) -> Result<Stream, Error> {
         self.egress.connect(addr, &self.web, deadline).await
     }
 
@@ -82,7 +82,7 @@ impl Network {
     ///
     /// # Errors
     /// The proxy is not reached.
-    pub async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
+    pub(crate) async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
         Ok(self.look(proxy, deadline).await?.0)
     }
 
@@ -90,7 +90,7 @@ impl Network {
     ///
     /// # Errors
     /// The proxy is not reached.
-    pub async fn look(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
+    pub(crate) async fn look(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
         let stream = self.dial(proxy, deadline).await?;
         let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
         let seen = TlsInfo::new(&stream);
@@ -101,7 +101,7 @@ impl Network {
     ///
     /// # Errors
     /// It is not reached.
-    pub async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
+    pub(crate) async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
         let endpoint = Endpoint {
             addr: proxy,
             service: Service::Join,
@@ -117,7 +117,7 @@ impl Network {
     ///
     /// # Errors
     /// It is not reached.
-    pub async fn grpc(
+    pub(crate) async fn grpc(
         &self,
         endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,

@@ -13,19 +13,19 @@ const ENOUGH: usize = 48;
 
 /// A stream that remembers the first bytes which came, and ends where they are not those of TLS: some would announce
 /// more to come, which a TLS library then waits for.
-pub struct PeekedStream<S> {
+pub(crate) struct PeekedStream<S> {
     stream: S,
     first: Vec<u8>,
 }
 
 impl<S> PeekedStream<S> {
     /// Nothing has been read from `stream` yet.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, first: Vec::new() }
     }
 
     /// What speaks there, if it is not TLS; completes «it is …».
-    pub fn identify_protocol(&self) -> Option<String> {
+    pub(crate) fn identify_protocol(&self) -> Option<String> {
         let first = self.first.as_slice();
         // A record of TLS begins with its type (RFC 8446, 5.1).
         match first {

@@ -12,7 +12,7 @@ use crate::text::sanitize;
 use crate::x509::X509;
 
 /// The name that every host certificate of Auth and of proxies has (teleport-issue-and-outputs.md 1.2).
-pub const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
+pub(crate) const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
 /// What inspects TLS, by what stands in the names of its authorities, in lower case.
 const INSPECTORS: [(&str, &str); 24] = [
@@ -43,27 +43,27 @@ const INSPECTORS: [(&str, &str); 24] = [
 ];
 
 /// The chain of certificates that a server has shown, its own first. Nothing in it is believed.
-pub struct PeerChain(Vec<X509>);
+pub(crate) struct PeerChain(Vec<X509>);
 
 impl PeerChain {
     /// Those of them that can be read.
-    pub fn new(chain: &[CertificateDer<'_>]) -> Self {
+    pub(crate) fn new(chain: &[CertificateDer<'_>]) -> Self {
         Self(chain.iter().filter_map(|der| X509::from_der(der).ok()).collect())
     }
 
     /// The server's own certificate.
-    pub fn leaf(&self) -> Option<&X509> {
+    pub(crate) fn leaf(&self) -> Option<&X509> {
         self.0.first()
     }
 
     /// Whether it is a certificate for Auth or a proxy of some Teleport cluster, which no web server and no load
     /// balancer has.
-    pub fn is_teleport_server(&self) -> bool {
+    pub(crate) fn is_teleport_server(&self) -> bool {
         self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == TELEPORT_SERVER_NAME))
     }
 
     /// Who signed.
-    pub fn signer(&self) -> Signer {
+    pub(crate) fn signer(&self) -> Signer {
         let itself = self.0.len() == 1 && self.leaf().is_some_and(|leaf| leaf.issuer() == leaf.subject());
         Signer::of(&self.0.iter().map(X509::issuer).collect::<Vec<_>>(), itself)
     }
@@ -71,7 +71,7 @@ impl PeerChain {
 
 /// Who signed a certificate, by its own account: the issuer of the last certificate that was shown.
 #[derive(Clone, Debug)]
-pub struct Signer {
+pub(crate) struct Signer {
     name: String,
     kind: Kind,
 }
@@ -106,7 +106,7 @@ impl Signer {
     }
 
     /// Why it is not trusted, if it was expected to be a public authority.
-    pub fn likely_cause(&self) -> String {
+    pub(crate) fn likely_cause(&self) -> String {
         match self.kind {
             Kind::Itself => {
                 "The proxy was set up without a certificate of an authority; Teleport makes one then.".into()
@@ -122,7 +122,7 @@ impl Signer {
     }
 
     /// What makes it trusted.
-    pub fn what_to_do(&self) -> String {
+    pub(crate) fn what_to_do(&self) -> String {
         match self.kind {
             Kind::Itself => {
                 "Give the proxy a certificate of an authority, or name a PEM file with this one by CA_FILE \
@@ -153,7 +153,7 @@ impl fmt::Display for Signer {
 /// rustls's own verifier, and a memory of what it refused: an error that names who signed is worth more. It decides
 /// nothing itself.
 #[derive(Debug)]
-pub struct RecordingVerifier {
+pub(crate) struct RecordingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
     refused: Mutex<Vec<CertificateDer<'static>>>,
     accepted: AtomicBool,
@@ -161,17 +161,17 @@ pub struct RecordingVerifier {
 
 impl RecordingVerifier {
     /// For one connection.
-    pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
+    pub(crate) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
     }
 
     /// Whether a certificate was shown, and is good.
-    pub fn has_accepted(&self) -> bool {
+    pub(crate) fn has_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
     }
 
     /// The chain that was refused; empty if none was.
-    pub fn refused(&self) -> PeerChain {
+    pub(crate) fn refused(&self) -> PeerChain {
         PeerChain::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

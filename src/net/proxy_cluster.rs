@@ -25,7 +25,7 @@ const FRAMES: usize = 16;
 
 /// A connection to the Auth Service of `cluster`. It is open at once: there is no answer but that of Auth, and a refusal
 /// is what reading it fails with.
-pub fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
+pub(crate) fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
     let (write, written) = tokio::io::duplex(FRAME);
     let (say, said) = mpsc::channel(FRAMES);
     let (hear, heard) = mpsc::channel(FRAMES);

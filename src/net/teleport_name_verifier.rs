@@ -19,7 +19,7 @@ use crate::x509::X509;
 
 /// Believes any certificate that is for a Teleport server and has not expired.
 #[derive(Debug)]
-pub struct TeleportNameVerifier;
+pub(crate) struct TeleportNameVerifier;
 
 impl ServerCertVerifier for TeleportNameVerifier {
     fn verify_server_cert(

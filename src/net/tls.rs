@@ -28,7 +28,7 @@ use crate::text::sanitize;
 
 /// What we want to talk to behind the proxy's one port.
 #[derive(Clone, Debug)]
-pub enum Service {
+pub(crate) enum Service {
     /// Discovery and the REST join.
     Web,
     /// The join service.
@@ -47,7 +47,7 @@ pub enum Service {
 
 impl Service {
     /// The ALPN names to offer, in order.
-    pub fn alpn(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn alpn(&self) -> Vec<Vec<u8>> {
         let names: &[&str] = match self {
             Self::Web => &["http/1.1"],
             Self::Join => &["teleport-proxy-grpc", "h2"],
@@ -65,7 +65,7 @@ impl Service {
 
 /// Who is believed to be the server, and who we are.
 #[derive(Clone)]
-pub struct Trust {
+pub(crate) struct Trust {
     servers: Servers,
     client: Option<Arc<ClientIdentity>>,
 }
@@ -79,23 +79,23 @@ enum Servers {
 }
 
 /// A client certificate and its key.
-pub struct ClientIdentity {
+pub(crate) struct ClientIdentity {
     /// The leaf, alone: a chain of two is refused (teleport-issue-and-outputs.md 1.2).
-    pub certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
     /// Its key.
-    pub key: PrivateKeyDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
 impl Trust {
     /// The public authorities, and these besides.
-    pub fn web(private: &Authorities) -> Self {
+    pub(crate) fn web(private: &Authorities) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(private.iter().cloned());
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: None }
     }
 
     /// The cluster's own authorities, and the certificate that we show.
-    pub fn cluster<'a>(
+    pub(crate) fn cluster<'a>(
         authorities: impl IntoIterator<Item = &'a CertificateDer<'static>>,
         client: ClientIdentity,
     ) -> Self {
@@ -105,7 +105,7 @@ impl Trust {
     }
 
     /// Any server of Teleport's: for a join inside of a connection upgrade ([`TeleportNameVerifier`]).
-    pub fn unverified_teleport() -> Self {
+    pub(crate) fn unverified_teleport() -> Self {
         Self { servers: Servers::Teleport, client: None }
     }
 
@@ -147,7 +147,7 @@ impl Trust {
 ///
 /// # Errors
 /// The handshake fails, takes too long, or negotiates no protocol.
-pub async fn connect(
+pub(crate) async fn connect(
     stream: impl super::Io + 'static,
     server: &str,
     service: &Service,
@@ -163,16 +163,16 @@ pub async fn connect(
 }
 
 /// What a handshake with a web port has shown.
-pub struct TlsInfo {
+pub(crate) struct TlsInfo {
     /// The version of TLS, such as `TLS 1.3`.
-    pub version: String,
+    pub(crate) version: String,
     /// The certificates.
-    pub shown: PeerChain,
+    pub(crate) shown: PeerChain,
 }
 
 impl TlsInfo {
     /// What this connection has shown.
-    pub fn new<S>(stream: &TlsStream<S>) -> Self {
+    pub(crate) fn new<S>(stream: &TlsStream<S>) -> Self {
         let connection = stream.get_ref().1;
         let version = connection.protocol_version().map(|version| format!("{version:?}"));
         Self {
@@ -186,7 +186,7 @@ impl TlsInfo {
 ///
 /// # Errors
 /// The handshake fails or takes too long.
-pub async fn handshake<S: super::Io>(
+pub(crate) async fn handshake<S: super::Io>(
     stream: S,
     server: &str,
     service: &Service,

@@ -21,11 +21,11 @@ use super::{Error, Stream};
 use crate::retry::{Awaited, Deadline};
 
 /// Where tbot is told whether connections are to be upgraded.
-pub const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
+pub(crate) const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
 
 /// Whether connections are to be upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upgrade {
+pub(crate) enum Upgrade {
     /// Where one without has shown that it is needed.
     WhereNeeded,
     /// Always.
@@ -38,7 +38,7 @@ impl Upgrade {
     /// What tbot's [`VARIABLE`] says of this address (`host:port`): items of the form
     /// `<addr>=<bool>`, or `<bool>` for all others, with `,` or `;` between them. A variable that does not mention the
     /// address says no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
-    pub fn from_variable(text: Option<&str>, addr: &str) -> Self {
+    pub(crate) fn from_variable(text: Option<&str>, addr: &str) -> Self {
         let Some(text) = text else {
             return Self::WhereNeeded;
         };
@@ -68,7 +68,12 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 ///
 /// # Errors
 /// The upgrade is refused, or the connection breaks.
-pub async fn through(stream: Stream, addr: &str, service: &Service, deadline: Deadline) -> Result<Stream, Error> {
+pub(crate) async fn through(
+    stream: Stream,
+    addr: &str,
+    service: &Service,
+    deadline: Deadline,
+) -> Result<Stream, Error> {
     let awaited = Awaited { addr: addr.to_owned(), what: "a connection upgrade" };
     deadline.bound(awaited, ask(stream, addr, protocol(service))).await
 }

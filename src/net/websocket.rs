@@ -27,7 +27,7 @@ const PONGS: usize = 64 * 1024;
 const CHUNK: usize = 16 * 1024;
 
 /// The client's end, over an upgraded connection.
-pub struct WebSocket<S> {
+pub(crate) struct WebSocket<S> {
     stream: S,
     /// Room for what is read. From `start` to `end` it is not yet understood.
     room: Box<[u8]>,
@@ -101,7 +101,7 @@ fn mistake(what: &str) -> io::Error {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Speaks frames over `stream`, which has been upgraded.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         let room = vec![0; CHUNK].into_boxed_slice();
         Self { stream, room, start: 0, end: 0, payload: 0, ended: false, unsent: Vec::new(), sent: 0 }
     }

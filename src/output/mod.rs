@@ -1,3 +1,3 @@
 //! What is made of credentials: files in a destination.
 
-pub mod identity;
+pub(crate) mod identity;

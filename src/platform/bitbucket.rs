@@ -10,10 +10,10 @@ use crate::environment::Environment;
 use crate::text::sanitize;
 
 /// The variable that holds the step's ID token.
-pub const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+pub(crate) const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
 /// Looks for the step's token. It may have expired: by which clock is for the caller to say.
-pub fn detect(env: &Environment) -> Detection {
+pub(crate) fn detect(env: &Environment) -> Detection {
     match env.get(VARIABLE).map(IdToken::parse) {
         Some(Some(token)) => Detection::Here(token),
         Some(None) => Detection::Unusable(Error::NotAJwt { variable: VARIABLE }),
@@ -23,12 +23,12 @@ pub fn detect(env: &Environment) -> Detection {
 }
 
 /// Whether everybody can read the step's log.
-pub fn log_is_public(env: &Environment) -> bool {
+pub(crate) fn log_is_public(env: &Environment) -> bool {
     env.get("BITBUCKET_REPO_IS_PRIVATE") == Some("false")
 }
 
 /// The step in a few words, for the log.
-pub fn summary(claims: &Claims) -> String {
+pub(crate) fn summary(claims: &Claims) -> String {
     let mut text = format!("repository {}", claims.text("repositoryUuid").unwrap_or_else(|| "unknown".to_owned()));
     for (label, claim) in [("branch", "branchName"), ("deployment", "deploymentEnvironmentUuid")] {
         if let Some(value) = claims.text(claim) {
@@ -39,7 +39,7 @@ pub fn summary(claims: &Claims) -> String {
 }
 
 /// What the token says, a line a claim, for the person who compares it with a rule.
-pub fn listing(claims: &Claims) -> String {
+pub(crate) fn listing(claims: &Claims) -> String {
     const NAMES: [&str; 8] = [
         "iss",
         "sub",
@@ -60,7 +60,7 @@ pub fn listing(claims: &Claims) -> String {
 
 /// The part of a `kind: token` that would admit a step with these claims and as few others as can be: what a person
 /// pastes after comparing.
-pub fn token_spec(claims: &Claims) -> String {
+pub(crate) fn token_spec(claims: &Claims) -> String {
     format!("spec:\n{}", Rule::narrowest(claims).yaml())
 }
 

@@ -15,7 +15,7 @@ use crate::text::sanitize;
 
 /// What a CI's file says about an environment.
 #[derive(Debug)]
-pub enum Detection {
+pub(crate) enum Detection {
     /// This is not that CI.
     NotHere,
     /// It is, but there is no token that could be used.
@@ -25,7 +25,7 @@ pub enum Detection {
 }
 
 /// An ID token. There is no `Display` and no `Clone`; `Debug` shows nothing of it.
-pub struct IdToken {
+pub(crate) struct IdToken {
     text: Zeroizing<String>,
     claims: Claims,
 }
@@ -44,17 +44,17 @@ impl IdToken {
     }
 
     /// The token itself. For the request to the cluster and nothing else.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.text
     }
 
     /// What it says, unverified.
-    pub fn claims(&self) -> &Claims {
+    pub(crate) fn claims(&self) -> &Claims {
         &self.claims
     }
 
     /// Why it cannot be used any more, if that is so.
-    pub fn expired(&self, now: SystemTime) -> Option<Error> {
+    pub(crate) fn expired(&self, now: SystemTime) -> Option<Error> {
         let ago = now.duration_since(self.claims.expires()?).ok()?;
         Some(Error::Expired { ago: humantime::format_duration(Duration::from_secs(ago.as_secs())) })
     }
@@ -68,22 +68,22 @@ impl fmt::Debug for IdToken {
 
 /// The claims of a token, unverified. Decoded leniently: CIs differ in what is text and what is not.
 #[derive(Clone, Debug)]
-pub struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
     /// A claim as text, fit for a log; `None` if it is missing, empty or no text.
-    pub fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.literal(name).map(sanitize).filter(|text| !text.is_empty())
     }
 
     /// A claim as it stands in the token, for whoever compares it letter by letter; not fit for a log.
-    pub fn literal(&self, name: &str) -> Option<&str> {
+    pub(crate) fn literal(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
     /// The audiences, as they stand in the token: a text, or a list where the step names its own (bitbucket-pipes.md
     /// 3).
-    pub fn audiences(&self) -> Vec<&str> {
+    pub(crate) fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
@@ -92,7 +92,7 @@ impl Claims {
     }
 
     /// When the token expires, if it says so.
-    pub fn expires(&self) -> Option<SystemTime> {
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
         let seconds = self.0.get("exp")?.as_f64().filter(|seconds| (0.0..1e11).contains(seconds))?;
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
     }
@@ -100,7 +100,7 @@ impl Claims {
 
 /// Why there is no usable ID token.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// No CI that we know.
     #[error("there is no ID token, and this is not a step of a CI system that teleport-pipe knows")]
     NoCi,

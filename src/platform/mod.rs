@@ -1,17 +1,17 @@
 //! CI systems: is one here, what is its ID token, what rule admits it.
 
-pub mod bitbucket;
-pub mod id_token;
-pub mod rule;
+pub(crate) mod bitbucket;
+pub(crate) mod id_token;
+pub(crate) mod rule;
 
 use std::str::FromStr;
 
-pub use self::id_token::{Claims, Detection, Error, IdToken};
+pub(crate) use self::id_token::{Claims, Detection, Error, IdToken};
 use crate::invalid::Invalid;
 
 /// Who may use a join token: the smaller, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Steps of one deployment environment.
     Deployment,
     /// Steps on one branch.

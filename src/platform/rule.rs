@@ -11,9 +11,9 @@ use crate::yaml::scalar;
 
 /// What a join token has to say about ID tokens: whose they are, and which of them.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Whom it admits.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     issuer: Option<String>,
     audience: Option<String>,
     allow: Vec<(&'static str, String)>,
@@ -30,7 +30,7 @@ fn claim(scope: Scope) -> &'static str {
 }
 
 /// The smallest scope that these claims have.
-pub fn narrowest(claims: &Claims) -> Scope {
+pub(crate) fn narrowest(claims: &Claims) -> Scope {
     let has = |scope: &Scope| claims.literal(claim(*scope)).is_some();
     [Scope::Deployment, Scope::Branch, Scope::Repository].into_iter().find(has).unwrap_or(Scope::Workspace)
 }
@@ -40,7 +40,7 @@ impl Rule {
     ///
     /// # Errors
     /// The step has nothing that the scope could be about.
-    pub fn new(claims: &Claims, scope: Scope) -> Result<Self, NotThere> {
+    pub(crate) fn new(claims: &Claims, scope: Scope) -> Result<Self, NotThere> {
         match claims.literal(claim(scope)) {
             Some(_) => Ok(Self::of(claims, scope)),
             None => Err(NotThere { scope }),
@@ -48,7 +48,7 @@ impl Rule {
     }
 
     /// The rule that admits as few others as can be.
-    pub fn narrowest(claims: &Claims) -> Self {
+    pub(crate) fn narrowest(claims: &Claims) -> Self {
         Self::of(claims, narrowest(claims))
     }
 
@@ -72,7 +72,7 @@ impl Rule {
 
     /// The same with placeholders for the values, for a log that everybody can read.
     #[must_use]
-    pub fn without_values(self) -> Self {
+    pub(crate) fn without_values(self) -> Self {
         let placeholder = |name: &str| name.to_ascii_uppercase();
         Self {
             scope: self.scope,
@@ -83,7 +83,7 @@ impl Rule {
     }
 
     /// Its lines in the `spec` of a join token.
-    pub fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let mut yaml = String::from("  join_method: bitbucket\n  bitbucket:\n");
         for (field, value) in [("identity_provider_url", &self.issuer), ("audience", &self.audience)] {
             if let Some(value) = value {
@@ -110,7 +110,7 @@ fn audience(claims: &Claims) -> Option<&str> {
 }
 
 /// Whether the cluster will refuse the token, since it is for several and says not for which.
-pub fn is_for_too_many(claims: &Claims) -> bool {
+pub(crate) fn is_for_too_many(claims: &Claims) -> bool {
     claims.audiences().len() > 1 && claims.literal("azp").is_none()
 }
 
@@ -122,7 +122,7 @@ pub fn is_for_too_many(claims: &Claims) -> bool {
     Scope::Repository => "SCOPE is repository, but the step's ID token names no repository",
     Scope::Workspace => "SCOPE is workspace, but the step's ID token names no workspace",
 })]
-pub struct NotThere {
+pub(crate) struct NotThere {
     scope: Scope,
 }
 

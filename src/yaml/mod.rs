@@ -8,7 +8,7 @@
 //! something is repeated and not on how much, so that 5 kB of aliases become 1.3 GB (`yaml_serde` 0.10.7). They are also
 //! larger: in a binary that does nothing else 144 kB, `saphyr-parser` 93 kB.
 
-pub mod scalar;
+pub(crate) mod scalar;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -27,7 +27,7 @@ const MOST_LOOKS: usize = 300_000;
 
 /// Why there is no tree.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is no YAML.
     #[error("it is no YAML: {what} in line {line}")]
     Syntax {
@@ -52,7 +52,7 @@ impl From<ScanError> for Error {
 
 /// The first document of a file.
 #[derive(Debug)]
-pub struct Tree<'i> {
+pub(crate) struct Tree<'i> {
     nodes: Vec<Stored<'i>>,
     looks: Cell<usize>,
 }
@@ -83,7 +83,7 @@ impl<'i> Tree<'i> {
     ///
     /// # Errors
     /// It is no YAML, or beyond the limits.
-    pub fn parse(text: &'i str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &'i str) -> Result<Self, Error> {
         let mut tree = Self { nodes: Vec::new(), looks: Cell::new(0) };
         let mut anchors = HashMap::new();
         let mut open: Vec<Open<'i>> = Vec::new();
@@ -133,12 +133,12 @@ impl<'i> Tree<'i> {
     }
 
     /// What all the rest is in. An empty file has none.
-    pub fn root(&self) -> Option<Node<'_>> {
+    pub(crate) fn root(&self) -> Option<Node<'_>> {
         self.nodes.len().checked_sub(1).map(|id| Node { tree: self, id })
     }
 
     /// Whether readers were shown everything that they asked for.
-    pub fn all_was_shown(&self) -> bool {
+    pub(crate) fn all_was_shown(&self) -> bool {
         self.looks.get() < MOST_LOOKS
     }
 
@@ -167,19 +167,19 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
 
 /// A node of a tree. What it is not it has none of: a text has no items, a list no keys.
 #[derive(Clone, Copy, Debug)]
-pub struct Node<'t> {
+pub(crate) struct Node<'t> {
     tree: &'t Tree<'t>,
     id: usize,
 }
 
 impl<'t> Node<'t> {
     /// The line where it is written, from 1. Of an alias it is the line of what it stands for.
-    pub fn line(self) -> usize {
+    pub(crate) fn line(self) -> usize {
         self.stored().line
     }
 
     /// Text, numbers and booleans, as they are written.
-    pub fn text(self) -> Option<&'t str> {
+    pub(crate) fn text(self) -> Option<&'t str> {
         match &self.stored().value {
             Value::Text(text) => Some(text),
             _ => None,
@@ -187,12 +187,12 @@ impl<'t> Node<'t> {
     }
 
     /// A boolean that is true.
-    pub fn is_true(self) -> bool {
+    pub(crate) fn is_true(self) -> bool {
         self.text().is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
     /// What is in a list.
-    pub fn items(self) -> impl Iterator<Item = Node<'t>> {
+    pub(crate) fn items(self) -> impl Iterator<Item = Node<'t>> {
         let items = match &self.stored().value {
             Value::List(items) => items.as_slice(),
             _ => &[],
@@ -201,14 +201,14 @@ impl<'t> Node<'t> {
     }
 
     /// The items of a list, or the one that stands where a list could be.
-    pub fn one_or_more(self) -> impl Iterator<Item = Node<'t>> {
+    pub(crate) fn one_or_more(self) -> impl Iterator<Item = Node<'t>> {
         let one = (!matches!(self.stored().value, Value::List(_) | Value::Null)).then_some(self);
         one.into_iter().chain(self.items())
     }
 
     /// What a mapping holds, with what it merges by `<<`. Of keys that are there twice the last counts; a mapping's own
     /// keys go before merged ones, and those that are merged first before the others.
-    pub fn map(self) -> Map<'t> {
+    pub(crate) fn map(self) -> Map<'t> {
         let mut map = Map::default();
         let mut merged = HashSet::new();
         let mut waiting = vec![self];
@@ -249,7 +249,7 @@ impl<'t> Node<'t> {
 
 /// The entries of a mapping whose keys are texts.
 #[derive(Debug, Default)]
-pub struct Map<'t> {
+pub(crate) struct Map<'t> {
     entries: Vec<(&'t str, Node<'t>)>,
     places: HashMap<&'t str, usize>,
 }
@@ -264,17 +264,17 @@ impl<'t> Map<'t> {
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<Node<'t>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'t>> {
         self.places.get(key).map(|&place| self.entries[place].1)
     }
 
     /// The mapping that is the value of a key; an empty one, if there is none.
-    pub fn map(&self, key: &str) -> Self {
+    pub(crate) fn map(&self, key: &str) -> Self {
         self.get(key).map(Node::map).unwrap_or_default()
     }
 
     /// All keys and values, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'t str, Node<'t>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'t str, Node<'t>)> {
         self.entries.iter().copied()
     }
 }

@@ -4,7 +4,7 @@ use crate::text::is_invisible;
 
 /// The text as a scalar that is read as exactly this text, whatever is in it: UUIDs in braces, `*`, `yes`, `: `. It is
 /// one line, and shows nothing that a terminal would obey.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.chars().any(is_invisible) {
         false => format!("'{}'", text.replace('\'', "''")),
         true => format!("\"{}\"", text.chars().map(escaped).collect::<String>()),
@@ -12,7 +12,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// A list of such scalars, in one line.
-pub fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| quoted(item.as_ref())).collect();
     format!("[{}]", items.join(", "))
 }

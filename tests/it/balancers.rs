@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use teleport_pipe::retry::ATTEMPT;
+use teleport_pipe::ATTEMPT;
 use testcluster::{
     BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Point, Route, Testcluster, Trouble, Weather,
 };

@@ -44,7 +44,7 @@ fn nodes_of_leafs_and_of_the_root() {
     // The file of all has every authority; the proxy is believed by the root's.
     let identity = fs::read(step.output("identity")).unwrap();
     let in_all = String::from_utf8_lossy(&identity).matches("BEGIN CERTIFICATE").count() - 1;
-    let of_the_proxy = teleport_pipe::output::identity::identity_file::parse(&identity).ok().unwrap().authorities.len();
+    let of_the_proxy = teleport_pipe::parse_identity_file(&identity).ok().unwrap().authorities.len();
     assert_eq!((in_all, of_the_proxy), (3, 1));
     // And all of them go again.
     step.product(&["cleanup"]).ok();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use teleport_pipe::pipe::VARIABLES;
+use teleport_pipe::VARIABLES;
 
 use crate::step::Step;
 

@@ -58,7 +58,7 @@ const NODES: Step = Step { name: "way to nodes", turn: PROXY };
 ///
 /// # Errors
 /// stdout is closed, or the machine has no way to wait for a network.
-pub fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
+pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
     let mut report = Report::new(host);
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));

@@ -12,9 +12,9 @@ use crate::log::{colour_on_stdout, out};
 #[derive(Debug)]
 pub(super) struct Step {
     /// How it is called.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Who can mend it.
-    pub turn: &'static str,
+    pub(crate) turn: &'static str,
 }
 
 /// What came of a step.

@@ -21,7 +21,7 @@ const LOGIN: &str = "deploy";
 
 /// What the documents are called.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub(crate) struct Names {
     token: String,
     bot: String,
     role: String,
@@ -32,7 +32,7 @@ pub struct Names {
 impl Names {
     /// Names for what the rule is about: `repository`, `repository-environment`, or the workspace. A join token that
     /// has a name already, as `example-bot`, names the others: `example`, `example-role`.
-    pub fn new(env: &Environment, scope: Scope, token: Option<&TokenName>) -> Self {
+    pub(crate) fn new(env: &Environment, scope: Scope, token: Option<&TokenName>) -> Self {
         let slug = env.get("BITBUCKET_REPO_SLUG");
         let workspace = env.get("BITBUCKET_WORKSPACE");
         let environment = env.get("BITBUCKET_DEPLOYMENT_ENVIRONMENT").filter(|_| scope == Scope::Deployment);
@@ -65,7 +65,7 @@ fn plain(text: &str) -> String {
 }
 
 /// `role.yaml`: what the step may do. Nothing, until a node has the label.
-pub fn role(names: &Names, logins: &[String]) -> String {
+pub(crate) fn role(names: &Names, logins: &[String]) -> String {
     let Names { role, label, .. } = names;
     let (hint, logins) = match logins {
         [] => (" An example: put in your own, or set LOGINS and run inspect again.", scalar::list([LOGIN])),
@@ -99,7 +99,7 @@ spec:
 }
 
 /// `bot.yaml`: who the step is.
-pub fn bot(names: &Names) -> String {
+pub(crate) fn bot(names: &Names) -> String {
     format!(
         "\
 # bot.yaml: who the step is.
@@ -116,7 +116,7 @@ spec:
 }
 
 /// `bot-token.yaml`: which steps are that bot.
-pub fn token(names: &Names, rule: &Rule) -> String {
+pub(crate) fn token(names: &Names, rule: &Rule) -> String {
     let whom = match rule.scope {
         Scope::Deployment => {
             "\
@@ -156,7 +156,7 @@ spec:
 }
 
 /// The step that joins, for `bitbucket-pipelines.yml`; where the proxy or the cluster is not known, an example.
-pub fn step(names: &Names, proxy: Option<&str>, cluster: Option<&str>, logins: &[String]) -> String {
+pub(crate) fn step(names: &Names, proxy: Option<&str>, cluster: Option<&str>, logins: &[String]) -> String {
     let login = logins.first().map_or(LOGIN, String::as_str);
     let mut yaml = String::from("- step:\n    oidc: true\n");
     if let Some(environment) = &names.environment {

@@ -4,7 +4,7 @@
 //! the cluster say. So whoever copies too much from a step's log has still copied something that works. Nothing but
 //! discovery is asked of the cluster, and without a cluster there is only less to say.
 
-pub mod manifests;
+pub(crate) mod manifests;
 
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
@@ -32,7 +32,7 @@ use crate::settings::InspectSettings;
 ///
 /// # Errors
 /// There is no token, the step does not have that scope, or stdout is closed.
-pub fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
+pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
     let now = (host.now)();
     let token = match bitbucket::detect(&host.env) {
         Detection::Here(token) => token,

@@ -21,17 +21,17 @@ use crate::invalid;
 use crate::retry::{Awaited, Deadline};
 
 /// The variables that name an outgoing proxy; the first that is set counts.
-pub const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// The variables that say what is reached without it; the first that is set counts.
-pub const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+pub(crate) const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// The name under which errors mention what is read from a file.
 const FROM_FILE: &str = "network.json";
 
 /// How connections leave this network.
 #[derive(Clone, Debug, Default)]
-pub struct Egress {
+pub(crate) struct Egress {
     proxy: Option<Proxy>,
     exempt: NoProxy,
 }
@@ -41,7 +41,7 @@ impl Egress {
     ///
     /// # Errors
     /// The variable that counts cannot be understood.
-    pub fn from_environment(env: &Environment) -> Result<Self, invalid::Error> {
+    pub(crate) fn from_environment(env: &Environment) -> Result<Self, invalid::Error> {
         // What a web server hands to its programs may come from whoever asked: then `Proxy: evil` is HTTP_PROXY.
         let is_cgi = env.get("REQUEST_METHOD").is_some();
         let believed = |name: &&str| !is_cgi || !name.eq_ignore_ascii_case("HTTP_PROXY");
@@ -55,34 +55,34 @@ impl Egress {
     ///
     /// # Errors
     /// The URL cannot be understood.
-    pub fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
+    pub(crate) fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
         Ok(Self { proxy: Some(Proxy::parse(FROM_FILE, url)?), exempt: NoProxy::new(exempt.to_owned()) })
     }
 
     /// The outgoing proxy with its credentials, which are secret; `None` if there is none.
-    pub fn url(&self) -> Option<zeroize::Zeroizing<String>> {
+    pub(crate) fn url(&self) -> Option<zeroize::Zeroizing<String>> {
         self.proxy.as_ref().map(Proxy::url)
     }
 
     /// What is reached without it, as in `NO_PROXY`.
-    pub fn exempt(&self) -> &str {
+    pub(crate) fn exempt(&self) -> &str {
         self.exempt.as_str()
     }
 
     /// Says in the log by which outgoing proxy this address is reached, if by one.
-    pub fn tell(&self, addr: &HostPort) {
+    pub(crate) fn tell(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} by the outgoing proxy {proxy}");
         }
     }
 
     /// The outgoing proxy for this address, fit for a log; `None` if it is reached directly.
-    pub fn through(&self, addr: &HostPort) -> Option<String> {
+    pub(crate) fn through(&self, addr: &HostPort) -> Option<String> {
         self.proxy_for(addr).map(ToString::to_string)
     }
 
     /// Whether the outgoing proxy shows a web certificate on the way to this address.
-    pub fn is_secured(&self, addr: &HostPort) -> bool {
+    pub(crate) fn is_secured(&self, addr: &HostPort) -> bool {
         self.proxy_for(addr).is_some_and(|proxy| proxy.scheme == Scheme::Https)
     }
 
@@ -90,7 +90,7 @@ impl Egress {
     ///
     /// # Errors
     /// It is not reached, or the outgoing proxy is not, or does not want to.
-    pub async fn connect(&self, addr: &HostPort, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
+    pub(crate) async fn connect(&self, addr: &HostPort, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let Some(proxy) = self.proxy_for(addr) else {
             return Ok(Box::new(dial::connect(addr, deadline).await?));
         };

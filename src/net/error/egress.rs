@@ -7,7 +7,7 @@ use crate::retry::{Retry, Transient};
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is not there, or not who it should be.
     #[error("the outgoing proxy {proxy} is not reached: {source}")]
     Unreached {

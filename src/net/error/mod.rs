@@ -1,6 +1,6 @@
 //! Why the cluster was not reached, told apart by what a person can do about it.
 
-pub mod egress;
+pub(crate) mod egress;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(super) const TCP: &str = "a TCP connection";
 
 /// Why the cluster was not reached.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The outgoing proxy does not let us through.
     #[error(transparent)]
     Egress(#[from] egress::Error),
@@ -242,7 +242,7 @@ impl From<Awaited> for Error {
 impl Error {
     /// The same failure, of a server behind the proxy: its name in TLS says nothing to people.
     #[must_use]
-    pub fn behind(self, proxy: &HostPort, name: &str) -> Self {
+    pub(crate) fn behind(self, proxy: &HostPort, name: &str) -> Self {
         let host = name.to_owned();
         match self {
             Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },

@@ -8,7 +8,7 @@ use crate::credentials::Authority;
 
 /// The longest name that has files of its own: a file's name has 255 bytes at most, and some are left for what other
 /// programs append to it.
-pub const LONGEST_FOR_FILES: usize = 230;
+pub(crate) const LONGEST_FOR_FILES: usize = 230;
 
 /// The clusters whose names end with that of `cluster`, as patterns for their nodes.
 pub(super) fn beneath(cluster: &ClusterName, all: &[Authority]) -> Vec<String> {
@@ -26,7 +26,7 @@ pub(super) fn is_beneath(name: &str, cluster: &ClusterName) -> bool {
 
 /// The clusters that have files of their own, in the same order. One whose name differs from an earlier one's in case
 /// only has none: where file names have no case, its files would replace the other's.
-pub fn with_files(all: &[Authority]) -> Vec<&Authority> {
+pub(crate) fn with_files(all: &[Authority]) -> Vec<&Authority> {
     let mut clusters: Vec<&Authority> = Vec::new();
     for authority in all {
         let name = authority.cluster.as_str();

@@ -11,7 +11,7 @@ use crate::credentials::Credentials;
 use crate::x509::X509;
 
 /// Key, SSH certificate, TLS certificate, then all SSH authorities, then all TLS authorities.
-pub fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<String> {
+pub(crate) fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<String> {
     // Large enough not to grow: a buffer that grows leaves copies of the key behind.
     let mut text = Zeroizing::new(String::with_capacity(size(credentials, key_pem)));
     text.push_str(key_pem);

@@ -9,7 +9,7 @@ use crate::destination::FIRST_LINE;
 ///
 /// Stricter than tbot's, which lets each leaf's authority speak for the proxy as well, and for any node whose name ends
 /// like those of the leaf.
-pub fn render(proxy_host: &str, clusters: &[Authority]) -> String {
+pub(crate) fn render(proxy_host: &str, clusters: &[Authority]) -> String {
     let lines = clusters.iter().enumerate().map(|(n, Authority { cluster, ssh, .. })| {
         let mut patterns = match n {
             0 => vec![proxy_host.to_owned(), cluster.to_string(), format!("*.{cluster}")],
@@ -26,7 +26,7 @@ pub fn render(proxy_host: &str, clusters: &[Authority]) -> String {
 }
 
 /// For any name: what the per-cluster `ssh_config` uses, which a person includes under a `Host` line of their own.
-pub fn render_any_host(Authority { cluster, ssh, .. }: &Authority) -> String {
+pub(crate) fn render_any_host(Authority { cluster, ssh, .. }: &Authority) -> String {
     let lines: String = ssh.iter().map(|key| cert_authority("*", key)).collect();
     format!("{FIRST_LINE}\n# Host CA of the cluster {cluster}.\n{lines}")
 }

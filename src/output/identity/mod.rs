@@ -1,25 +1,25 @@
 //! Rendering: pure functions from credentials to the bytes of files. Names, order and encodings are tbot's
 //! (teleport-issue-and-outputs.md 4), so that whatever reads tbot's output reads ours.
 
-pub mod clusters;
-pub mod identity_file;
-pub mod known_hosts;
-pub mod network_file;
-pub mod ssh_config;
+pub(crate) mod clusters;
+pub(crate) mod identity_file;
+pub(crate) mod known_hosts;
+pub(crate) mod network_file;
+pub(crate) mod ssh_config;
 
 use crate::credentials::{Authority, Credentials, SshAuthority};
 use crate::destination::File;
 use crate::keys;
 
 /// The name of our binary's copy in the destination: the `ProxyCommand` of `ssh_config`.
-pub const BINARY: &str = "teleport-pipe";
+pub(crate) const BINARY: &str = "teleport-pipe";
 
 /// All files of the identity output but our binary, in the order in which they are to appear: what others need first,
 /// keys and certificates beside each other, `ssh_config` last.
 ///
 /// # Errors
 /// The key cannot be encoded.
-pub fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
+pub(crate) fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
     let authorities = &credentials.host_authorities;
     let with_files = clusters::with_files(authorities);
     let key = credentials.key.private_pem()?;

@@ -9,17 +9,17 @@ use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
 
 /// Its name.
-pub const NAME: &str = "network.json";
+pub(crate) const NAME: &str = "network.json";
 
 /// What is in it. What is not, the environment may say.
 #[derive(Debug, Default)]
-pub struct NetworkFile {
+pub(crate) struct NetworkFile {
     /// The outgoing proxy, and what is reached without it.
-    pub egress: Option<Egress>,
+    pub(crate) egress: Option<Egress>,
     /// Authorities to trust on the web besides the public ones.
-    pub authorities: Option<Authorities>,
+    pub(crate) authorities: Option<Authorities>,
     /// The cluster's clock.
-    pub clock: Offset,
+    pub(crate) clock: Offset,
 }
 
 /// The file as JSON.
@@ -44,7 +44,7 @@ fn is_zero(number: &i64) -> bool {
 
 impl NetworkFile {
     /// Its bytes; `None` if there is nothing to keep.
-    pub fn render(&self) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn render(&self) -> Option<Zeroizing<Vec<u8>>> {
         let egress = self.egress.as_ref();
         let url = egress.and_then(Egress::url);
         let json = Json {
@@ -66,7 +66,7 @@ impl NetworkFile {
     ///
     /// # Errors
     /// What is wrong with it, in words that quote nothing of it.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let json: Json = serde_json::from_slice(bytes)
             .map_err(|error| format!("it is not as it was written, line {}", error.line()))?;
         let egress = json.proxy.as_ref().map(|url| Egress::from_file(url, &json.no_proxy));

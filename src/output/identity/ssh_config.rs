@@ -17,20 +17,20 @@ use crate::destination::FIRST_LINE;
 use crate::error::{Exit, Explain};
 
 /// What an `ssh_config` names.
-pub struct Paths {
+pub(crate) struct Paths {
     destination: String,
     /// Where ssh connections go.
-    pub proxy: HostPort,
+    pub(crate) proxy: HostPort,
     /// Everything goes through the web port.
-    pub tls_routing: bool,
+    pub(crate) tls_routing: bool,
     /// There it goes through a connection upgrade.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
 }
 
 /// The destination has a name that `ssh_config` cannot hold.
 #[derive(Debug, thiserror::Error)]
 #[error("the destination {path} cannot be named in an ssh_config: it contains {what}")]
-pub struct UnnameableDestination {
+pub(crate) struct UnnameableDestination {
     path: String,
     what: &'static str,
 }
@@ -54,7 +54,7 @@ impl Explain for UnnameableDestination {
 ///
 /// # Errors
 /// It contains one of these.
-pub fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestination> {
+pub(crate) fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestination> {
     let refuse =
         |what| Err(UnnameableDestination { path: crate::text::sanitize(&destination.display().to_string()), what });
     match destination.to_str() {
@@ -68,7 +68,7 @@ pub fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestinati
 
 impl Paths {
     /// `destination` is what [`ssh_config_path`] gave.
-    pub fn new(destination: String, proxy: HostPort, tls_routing: bool, upgrade: bool) -> Self {
+    pub(crate) fn new(destination: String, proxy: HostPort, tls_routing: bool, upgrade: bool) -> Self {
         Self { destination, proxy, tls_routing, upgrade }
     }
 
@@ -113,7 +113,7 @@ impl Paths {
 }
 
 /// The main file, for `ssh -F`: names in the clusters, and the proxy itself, which is the root cluster's: the first one.
-pub fn render(paths: &Paths, clusters: &[Authority]) -> String {
+pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
     let mut text = format!("{FIRST_LINE}\n");
     for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
@@ -132,7 +132,7 @@ pub fn render(paths: &Paths, clusters: &[Authority]) -> String {
 }
 
 /// The per-cluster file, without `Host` lines: for `Include` under one of the reader's own.
-pub fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
+pub(crate) fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
     let known_hosts = format!("{cluster}.known_hosts");
     format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.way(cluster, ""))
 }
