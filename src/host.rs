@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain};
 
-const PLACE: &str = "the working directory";
-const BINARY: &str = "this program's own file";
+pub(crate) const PLACE: &str = "the working directory";
+pub(crate) const BINARY: &str = "this program's own file";
 
 /// Environment, place and clock.
 #[derive(Clone, Debug)]

@@ -71,7 +71,7 @@ pub(crate) enum KeyPair {
 /// A key could not be made or encoded: never seen, and nothing that a person could mend.
 #[derive(Debug, thiserror::Error)]
 #[error("a key pair could not be {0}")]
-pub(crate) struct Error(&'static str);
+pub(crate) struct Error(pub(crate) &'static str);
 
 impl crate::error::Explain for Error {
     fn what_to_do(&self) -> String {

@@ -122,7 +122,7 @@ pub(crate) trait Transient: std::error::Error {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RetryAfter {
     asked: Option<Duration>,
-    too_late: bool,
+    pub(crate) too_late: bool,
 }
 
 impl RetryAfter {

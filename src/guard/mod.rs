@@ -14,7 +14,7 @@ mod error;
 mod globs;
 mod leak_check;
 mod pipelines_yaml;
-mod reach;
+pub(crate) mod reach;
 mod steps;
 #[cfg(test)]
 mod tests;

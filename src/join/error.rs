@@ -89,7 +89,7 @@ impl Attempt {
     }
 
     fn refusal(&self) -> Option<Refusal> {
-        self.message().map(Refusal::of)
+        self.message().map(Refusal::from_message)
     }
 }
 
@@ -120,7 +120,7 @@ impl Transient for Attempt {
 
 /// What the cluster means. Matched anywhere in the text: services put words in front (conformance FINDINGS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     TokenName,
     Rule,
     Audience,
@@ -135,7 +135,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn of(message: &str) -> Self {
+    pub(crate) fn from_message(message: &str) -> Self {
         const TEXTS: &[(&str, Refusal)] = &[
             ("match any allow rules", Refusal::Rule),
             ("token expired or not found", Refusal::TokenName),
@@ -176,7 +176,7 @@ struct Advice {
 impl Error {
     /// Of two failures the more useful one comes first: the cluster's words before the network's, and a refusal that we
     /// understand before one that we do not. An `Unimplemented` says only that it was the wrong place to ask.
-    pub(super) fn new(last: Attempt, first: Option<Attempt>) -> Self {
+    pub(crate) fn new(last: Attempt, first: Option<Attempt>) -> Self {
         let use_of = |attempt: &Attempt| match (attempt, attempt.refusal()) {
             _ if attempt.is_absence() => 0,
             (Attempt::Rest { status: 404, .. }, _) => 1,

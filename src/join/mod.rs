@@ -3,10 +3,10 @@
 //! The new join service is asked first. Where it, or the join method in it, is not there, the older REST call is
 //! (DESIGN.md decision 4; what Teleport's own client does: teleport-join.md 3.6).
 
-mod error;
+pub(crate) mod error;
 mod legacy;
 mod oidc;
-mod service;
+pub(crate) mod service;
 
 use std::time::{Duration, SystemTime};
 

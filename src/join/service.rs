@@ -24,9 +24,9 @@ const PARTING: Duration = Duration::from_millis(500);
 /// A failure, and whether the service had greeted us before.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempt}")]
-struct Failed {
-    attempt: Attempt,
-    greeted: bool,
+pub(crate) struct Failed {
+    pub(crate) attempt: Attempt,
+    pub(crate) greeted: bool,
 }
 
 impl Failed {

@@ -65,7 +65,7 @@ impl PeerChain {
     /// Who signed.
     pub(crate) fn signer(&self) -> Signer {
         let itself = self.0.len() == 1 && self.leaf().is_some_and(|leaf| leaf.issuer() == leaf.subject());
-        Signer::of(&self.0.iter().map(X509::issuer).collect::<Vec<_>>(), itself)
+        Signer::from_issuers(&self.0.iter().map(X509::issuer).collect::<Vec<_>>(), itself)
     }
 }
 
@@ -90,7 +90,7 @@ enum Kind {
 
 impl Signer {
     /// The issuers of a chain, the server's own first.
-    fn of(issuers: &[String], itself: bool) -> Self {
+    pub(crate) fn from_issuers(issuers: &[String], itself: bool) -> Self {
         let inspector = issuers.iter().find_map(|issuer| {
             let issuer = issuer.to_lowercase();
             INSPECTORS.iter().find(|(part, _)| issuer.contains(part)).map(|(_, product)| *product)
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn signed_by(issuers: &[&str], itself: bool) -> Signer {
-        Signer::of(&issuers.iter().map(|issuer| (*issuer).to_owned()).collect::<Vec<_>>(), itself)
+        Signer::from_issuers(&issuers.iter().map(|issuer| (*issuer).to_owned()).collect::<Vec<_>>(), itself)
     }
 
     #[test]

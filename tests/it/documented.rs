@@ -1,8 +1,10 @@
-//! Each error names a section of `docs/troubleshooting.md`. It is there, and it quotes the error. What is no error of
-//! ours has its sections after those, in a part of its own. Every link in the documents leads somewhere.
+//! The documents hold together: each section of `docs/troubleshooting.md` quotes what it explains and says what to do,
+//! also about what others say; every link leads somewhere. That each error has its section is a unit test of `src/error`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use crate::troubleshooting::{blocks, fits, parts, quotes, sections, slug};
 
 /// The text of a file of the project.
 fn read(path: &Path) -> String {
@@ -27,144 +29,16 @@ fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The anchors in the sources.
-fn anchors() -> BTreeSet<String> {
-    files(&project("src"), ".rs").iter().flat_map(|path| anchors_in(&read(path))).collect()
-}
-
-/// The anchors in a source: what stands in quotes inside of each `fn anchor`.
-fn anchors_in(source: &str) -> BTreeSet<String> {
-    let functions = source.split("fn anchor(&self) -> &'static str {").skip(1);
-    let bodies = functions.map(|function| function.split_once("\n    }").unwrap().0);
-    bodies.flat_map(|body| body.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
-}
-
-/// What the explained errors of a source say, with `…` for what differs.
-fn messages(source: &str) -> Vec<String> {
-    let mut messages = Vec::new();
-    for name in source.split("impl Explain for ").skip(1).filter_map(|rest| rest.split_once([' ', '<'])).map(|(n, _)| n)
-    {
-        // The attribute of a struct stands above it, those of an enum in it.
-        let (of_enum, of_struct) = (format!("enum {name} {{"), format!("struct {name}"));
-        let block = match source.split_once(&of_enum) {
-            Some((_, rest)) => rest.split_once("\n}").unwrap().0,
-            None => source.split_once(&of_struct).unwrap_or_else(|| panic!("{name}")).0.rsplit_once("\n\n").unwrap().1,
-        };
-        for attribute in block.split("#[error(").skip(1) {
-            let attribute = attribute.trim_start();
-            if let Some(literal) = attribute.strip_prefix('"') {
-                messages.push(message(literal));
-            } else {
-                assert!(attribute.starts_with("transparent"), "{name}: {attribute}");
-            }
-        }
-    }
-    messages
-}
-
-/// The text of a literal, after its opening quote.
-fn message(literal: &str) -> String {
-    let (mut text, mut depth, mut chars) = (String::new(), 0, literal.chars().peekable());
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => break,
-            // A line that goes on in the next one.
-            '\\' if chars.peek() == Some(&'\n') => while chars.next_if(|c| c.is_whitespace()).is_some() {},
-            '\\' => text.extend(chars.next()),
-            '{' => depth += 1,
-            '}' => {
-                depth -= 1;
-                text.push('…');
-            }
-            c if depth == 0 => text.push(c),
-            _ => {}
-        }
-    }
-    text
-}
-
-/// What GitHub and Bitbucket make of a heading.
-fn slug(heading: &str) -> String {
-    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
-}
-
-/// The page's two parts: our errors, and what others say.
-fn parts() -> (String, String) {
-    let page = read(&project("docs/troubleshooting.md"));
-    let (ours, others) = page.split_once("\n# Not an error of the pipe\n").unwrap();
-    (ours.to_owned(), others.to_owned())
-}
-
-/// The sections of a part by their anchors.
-fn sections(part: &str) -> BTreeMap<String, String> {
-    let mut sections = BTreeMap::new();
-    for section in part.split("\n## ").skip(1) {
-        let (heading, text) = section.split_once('\n').unwrap();
-        let twice = sections.insert(slug(heading), text.to_owned());
-        assert!(twice.is_none(), "{heading} is there twice");
-    }
-    sections
-}
-
-/// The blocks of a section, by their language.
-fn blocks<'a>(section: &'a str, languages: &[&str]) -> Vec<&'a str> {
-    let blocks = section.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
-    blocks.filter(|(language, _)| languages.contains(language)).map(|(_, text)| text).collect()
-}
-
-/// The errors that a section quotes; `…` stands for anything, or nothing.
-fn quotes(section: &str) -> Vec<&str> {
-    let lines = blocks(section, &["text"]).into_iter().flat_map(str::lines);
-    lines.filter_map(|line| line.strip_prefix("error: ")).collect()
-}
-
-fn fits(quote: &str, message: &str) -> bool {
-    let Some((first, others)) = quote.split_once('…') else { return quote == message };
-    let (middle, last) = others.rsplit_once('…').unwrap_or(("", others));
-    let inside = message.strip_prefix(first.trim()).and_then(|rest| rest.strip_suffix(last.trim()));
-    let left = inside.and_then(|rest| {
-        middle.split('…').try_fold(rest, |rest, piece| rest.split_once(piece.trim()).map(|(_, after)| after))
-    });
-    left.is_some()
-}
-
 #[test]
-fn each_error_has_its_section_and_each_section_its_error() {
-    let sections = sections(&parts().0);
-    let documented: BTreeSet<_> = sections.keys().cloned().collect();
-    assert!(anchors().len() > 50, "{:?}", anchors());
-    assert_eq!(anchors(), documented);
-    for (anchor, text) in &sections {
+fn each_section_quotes_an_error_and_says_what_to_do() {
+    for (anchor, text) in &sections(&parts().0) {
         assert!(!quotes(text).is_empty(), "{anchor} quotes no error");
         assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
     }
 }
 
-/// Also those that no test provokes.
 #[test]
-fn each_variant_of_each_error_is_quoted() {
-    let sections = sections(&parts().0);
-    let (mut checked, mut missing) = (0, Vec::new());
-    for path in files(&project("src"), ".rs") {
-        let source = read(&path);
-        let anchors = anchors_in(&source);
-        let quotes: Vec<_> = anchors.iter().flat_map(|anchor| quotes(&sections[anchor])).collect();
-        // One that is nothing but its parts could be anything.
-        for message in messages(&source).iter().filter(|message| message.as_str() != "…") {
-            // The page may have the words for which the code has an expression.
-            if !quotes.iter().any(|quote| fits(quote, message) || fits(message, quote)) {
-                missing.push(format!("{}: {message}", path.display()));
-            }
-            checked += 1;
-        }
-    }
-    assert!(missing.is_empty(), "{missing:#?}");
-    assert!(checked > 60, "{checked}");
-}
-
-#[test]
-fn what_is_no_error_of_ours_is_quoted_and_mended() {
+fn each_message_of_other_programs_is_quoted_and_has_a_fix() {
     let (ours, others) = parts();
     let (ours, others) = (sections(&ours), sections(&others));
     assert!(others.len() > 5, "{:?}", others.keys());

@@ -34,4 +34,5 @@ mod said;
 mod secrets;
 mod ssh_weather;
 mod step;
+mod troubleshooting;
 mod way_out;

@@ -54,8 +54,8 @@ pub(super) fn clock(offset: Offset) -> Outcome {
 /// Certificates become valid here later than there.
 #[derive(Debug, thiserror::Error)]
 #[error("the clock here is {offset}")]
-struct Behind {
-    offset: Offset,
+pub(crate) struct Behind {
+    pub(crate) offset: Offset,
 }
 
 impl Explain for Behind {
@@ -79,8 +79,8 @@ impl Explain for Behind {
 /// The cluster does not know the join method.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster is Teleport {version}, which cannot join by an ID token of Bitbucket")]
-pub(super) struct TooOld {
-    pub(super) version: String,
+pub(crate) struct TooOld {
+    pub(crate) version: String,
 }
 
 impl Explain for TooOld {

@@ -5,7 +5,7 @@
 //! call of a method that does not exist. What is printed can be pasted into a ticket: addresses and names, never the ID
 //! token or what it says.
 
-mod findings;
+pub(crate) mod findings;
 mod report;
 
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ use crate::retry::{Awaited, Retry, RetryAfter, Transient};
 use crate::text::sanitize;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
-pub(super) const TCP: &str = "a TCP connection";
+pub(crate) const TCP: &str = "a TCP connection";
 
 /// Why the cluster was not reached.
 #[derive(Debug, thiserror::Error)]

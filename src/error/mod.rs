@@ -3,6 +3,9 @@
 //! Each module has its own error type, with one variant per thing that a person can fix. All of them implement
 //! [`Explain`]; [`render`] is the only place that turns one into text for a person.
 
+#[cfg(test)]
+mod samples;
+
 use std::fmt::Write as _;
 
 use crate::text::sanitize_whole;
@@ -25,8 +28,18 @@ pub(crate) enum Exit {
     CannotWrite = 6,
 }
 
+/// The tests have samples of every error that implements [`Explain`].
+#[cfg(not(test))]
+pub(crate) trait Sampled {}
+
+#[cfg(not(test))]
+impl<T> Sampled for T {}
+
+#[cfg(test)]
+pub(crate) use self::samples::Sampled;
+
 /// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
-pub(crate) trait Explain: std::error::Error {
+pub(crate) trait Explain: std::error::Error + Sampled {
     /// The likely cause, if there is more to say than what happened; whole sentences.
     fn likely_cause(&self) -> Option<String> {
         None

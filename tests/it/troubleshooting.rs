@@ -1,0 +1,49 @@
+//! `docs/troubleshooting.md`, taken apart. The unit tests of `src/error` include this file, too.
+
+use std::collections::BTreeMap;
+
+/// The anchor that GitHub makes of a heading.
+pub(crate) fn slug(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The page's two parts: our errors, and what others say.
+pub(crate) fn parts() -> (String, String) {
+    const PAGE: &str = include_str!("../../docs/troubleshooting.md");
+    let (ours, others) = PAGE.split_once("\n# Not an error of the pipe\n").unwrap();
+    (ours.to_owned(), others.to_owned())
+}
+
+/// The sections of a part by their anchors.
+pub(crate) fn sections(part: &str) -> BTreeMap<String, String> {
+    let mut sections = BTreeMap::new();
+    for section in part.split("\n## ").skip(1) {
+        let (heading, text) = section.split_once('\n').unwrap();
+        let twice = sections.insert(slug(heading), text.to_owned());
+        assert!(twice.is_none(), "{heading} is there twice");
+    }
+    sections
+}
+
+/// The blocks of a section, by their language.
+pub(crate) fn blocks<'a>(section: &'a str, languages: &[&str]) -> Vec<&'a str> {
+    let blocks = section.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    blocks.filter(|(language, _)| languages.contains(language)).map(|(_, text)| text).collect()
+}
+
+/// The errors that a section quotes; `…` stands for anything, or nothing.
+pub(crate) fn quotes(section: &str) -> Vec<&str> {
+    let lines = blocks(section, &["text"]).into_iter().flat_map(str::lines);
+    lines.filter_map(|line| line.strip_prefix("error: ")).collect()
+}
+
+pub(crate) fn fits(quote: &str, message: &str) -> bool {
+    let Some((first, others)) = quote.split_once('…') else { return quote == message };
+    let (middle, last) = others.rsplit_once('…').unwrap_or(("", others));
+    let inside = message.strip_prefix(first.trim()).and_then(|rest| rest.strip_suffix(last.trim()));
+    let left = inside.and_then(|rest| {
+        middle.split('…').try_fold(rest, |rest, piece| rest.split_once(piece.trim()).map(|(_, after)| after))
+    });
+    left.is_some()
+}
