@@ -16,14 +16,14 @@ use tonic::{Code, Status};
 
 use crate::address::ClusterName;
 use crate::address::HostPort;
-use crate::error::{Exit, Explain};
+use crate::error::{Exit, Explain, Retry};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{Channel, broken, code_name, passes, retry_after_of};
 use crate::net::network::{Endpoint, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Awaited, Deadline, Retry, RetryAfter, Transient};
+use crate::retry::{Awaited, Deadline, RetryAfter, Transient};
 use crate::text::{sanitize, sanitize_nested};
 use crate::{keys, net};
 
@@ -263,9 +263,9 @@ impl Error {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Retry {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Net(error) => error.again(),
+            Self::Net(error) => error.retry(),
             // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
             Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Retry::Yes,
             // Of several Auth Services one may not have heard of it yet.

@@ -8,6 +8,8 @@ use rand_core::{OsRng, RngCore as _};
 // The standard one, but for tests that turn the clock.
 use tokio::time::Instant;
 
+use crate::error::Retry;
+
 /// No single attempt takes longer than this, however late the deadline is.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
 
@@ -90,25 +92,14 @@ pub(crate) async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display,
     }
 }
 
-/// Whether trying again can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// It is the answer.
-    No,
-    /// It looks final, but one bad server of several shows it, too.
-    Once,
-    /// It may be gone the next time, or the time after that.
-    Yes,
-}
-
 /// Errors that may be gone the next time.
 pub(crate) trait Transient: std::error::Error {
     /// Whether trying again can help.
-    fn again(&self) -> Retry;
+    fn retry(&self) -> Retry;
 
     /// Whether it is a matter of time.
     fn is_transient(&self) -> bool {
-        self.again() == Retry::Yes
+        self.retry() == Retry::Yes
     }
 
     /// Where the error keeps what the server said about when to come back.
@@ -193,7 +184,7 @@ pub(crate) async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
             Err(error) => error,
         };
         // What looks final is not worth a line while there is hope.
-        let level = match error.again() {
+        let level = match error.retry() {
             Retry::Yes => log::Level::Info,
             Retry::Once if std::mem::take(&mut once_more) => log::Level::Debug,
             Retry::Once | Retry::No => return Err(error),
@@ -236,7 +227,7 @@ mod tests {
     }
 
     impl Transient for No {
-        fn again(&self) -> Retry {
+        fn retry(&self) -> Retry {
             self.again
         }
 

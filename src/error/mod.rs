@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod samples;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::text::sanitize_whole;
@@ -38,21 +39,69 @@ impl<T> Sampled for T {}
 #[cfg(test)]
 pub(crate) use self::samples::Sampled;
 
-/// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
-pub(crate) trait Explain: std::error::Error + Sampled {
-    /// The likely cause, if there is more to say than what happened; whole sentences.
-    fn likely_cause(&self) -> Option<String> {
-        None
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// The error is final.
+    No,
+    /// The error looks final, but one bad server of several shows it, too.
+    Once,
+    /// The next attempt, or the one after it, may succeed.
+    Yes,
+}
+
+/// What an error means for the person and for the program.
+#[derive(Debug)]
+pub(crate) struct Advice {
+    /// The likely cause in whole sentences; empty if there is nothing to add to the message.
+    pub(crate) cause: Cow<'static, str>,
+    /// What to do, in whole sentences. May have several lines, for example a rule to paste.
+    pub(crate) remedy: Cow<'static, str>,
+    pub(crate) exit: Exit,
+    /// The heading in `docs/troubleshooting.md`.
+    pub(crate) anchor: &'static str,
+    #[allow(dead_code, reason = "read once the errors of net have advice of their own")]
+    pub(crate) retry: Retry,
+}
+
+impl Advice {
+    /// Advice for an error that is final and whose message says the cause.
+    pub(crate) fn new(exit: Exit, anchor: &'static str, remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self { cause: Cow::Borrowed(""), remedy: remedy.into(), exit, anchor, retry: Retry::No }
     }
 
-    /// What to do; whole sentences, may have several lines (a rule to paste, for example).
-    fn what_to_do(&self) -> String;
+    pub(crate) fn cause(self, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { cause: cause.into(), ..self }
+    }
 
-    /// The exit status that tells scripts what kind of failure this is.
-    fn exit(&self) -> Exit;
+    #[allow(dead_code, reason = "used once the errors of net have advice of their own")]
+    pub(crate) fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+}
 
-    /// The heading in `docs/troubleshooting.md` that says more.
-    fn anchor(&self) -> &'static str;
+/// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
+pub(crate) trait Explain: std::error::Error + Sampled {
+    fn advice(&self) -> Advice {
+        Advice::new(self.exit(), self.anchor(), self.what_to_do()).cause(self.likely_cause().unwrap_or_default())
+    }
+
+    // The methods below are replaced by `advice` type by type.
+    fn likely_cause(&self) -> Option<String> {
+        Some(self.advice().cause.into_owned()).filter(|cause| !cause.is_empty())
+    }
+
+    fn what_to_do(&self) -> String {
+        self.advice().remedy.into_owned()
+    }
+
+    fn exit(&self) -> Exit {
+        self.advice().exit
+    }
+
+    fn anchor(&self) -> &'static str {
+        self.advice().anchor
+    }
 }
 
 /// Any error of a run, on its way to the person.

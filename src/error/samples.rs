@@ -16,6 +16,7 @@ use crate::clock::{Offset, approximate};
 use crate::command::doctor::findings;
 use crate::command::ssh_proxy_command;
 use crate::destination::{Listing, Owner};
+use crate::error::Retry;
 use crate::host::{self, HostError};
 use crate::join::error::Refusal;
 use crate::join::service::Failed;
@@ -26,7 +27,7 @@ use crate::output::identity::ssh_config;
 use crate::platform::Scope;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
-use crate::retry::{Retry, RetryAfter, Transient};
+use crate::retry::{RetryAfter, Transient};
 use crate::{auth, credentials, destination, guard, invalid, keys, net, platform};
 
 #[path = "../../tests/it/troubleshooting.rs"]
@@ -156,7 +157,7 @@ fn final_errors<E: Variants + Explain, const N: usize>(errors: [(&str, E); N]) -
 /// Samples of an error after which a call may be made again.
 fn call_errors<E: Variants + Explain + Transient, const N: usize>(errors: [(&str, E); N]) -> Vec<Sample> {
     cover(errors.iter().map(|(_, error)| error));
-    errors.iter().map(|(case, error)| Sample::new(name(error, case), error, Some(error.again()))).collect()
+    errors.iter().map(|(case, error)| Sample::new(name(error, case), error, Some(error.retry()))).collect()
 }
 
 fn samples() -> Vec<Sample> {
@@ -358,7 +359,7 @@ fn join_errors() -> Vec<Sample> {
     }
     cover(attempts.iter().map(|(_, attempt)| attempt));
     let sample = |(case, attempt): (&str, Attempt)| {
-        let (name, again) = (name(&attempt, case), attempt.again());
+        let (name, again) = (name(&attempt, case), attempt.retry());
         Sample::new(name, &join::Error::new(attempt, None), Some(again))
     };
     let mut samples: Vec<_> = attempts.into_iter().map(sample).collect();
@@ -402,7 +403,7 @@ fn failures_of_the_service() -> Vec<Sample> {
     for (greeted, when) in [(false, "before ServerInit"), (true, "after ServerInit")] {
         for (case, attempt) in attempts() {
             let failed = Failed { attempt, greeted };
-            let again = failed.again();
+            let again = failed.retry();
             let name = format!("join::service::Failed ({case}, {when})");
             samples.push(Sample::new(name, &join::Error::new(failed.attempt, None), Some(again)));
         }

@@ -2,10 +2,10 @@
 
 use tonic::Code;
 
-use crate::error::{Exit, Explain};
+use crate::error::{Exit, Explain, Retry};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes, retry_after_of};
-use crate::retry::{Awaited, Retry, RetryAfter, Transient};
+use crate::retry::{Awaited, RetryAfter, Transient};
 use crate::text::sanitize_nested;
 
 /// One service's failure.
@@ -96,10 +96,10 @@ impl Attempt {
 impl Transient for Attempt {
     /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
     /// (teleport-join.md 8.19).
-    fn again(&self) -> Retry {
+    fn retry(&self) -> Retry {
         let open = matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
         match self {
-            Self::Net(error) => error.again(),
+            Self::Net(error) => error.retry(),
             Self::Grpc { code: Code::Unknown | Code::Internal, .. } if open => Retry::Yes,
             Self::Grpc { code, .. } if passes(*code) => Retry::Yes,
             Self::Rest { status: 429, .. } => Retry::Yes,

@@ -14,9 +14,10 @@ use wire::join_response::Payload as Hear;
 use wire::join_service_client::JoinServiceClient;
 
 use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
+use crate::error::Retry;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Awaited, Deadline, PATIENCE, Retry, RetryAfter, Transient, retry};
+use crate::retry::{Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -51,8 +52,8 @@ impl Failed {
 }
 
 impl Transient for Failed {
-    fn again(&self) -> Retry {
-        if self.is_absence() { Retry::No } else { self.attempt.again() }
+    fn retry(&self) -> Retry {
+        if self.is_absence() { Retry::No } else { self.attempt.retry() }
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {

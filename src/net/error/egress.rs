@@ -1,8 +1,8 @@
 //! Why the outgoing proxy does not let us through. None of these knows its credentials.
 
-use crate::error::{Exit, Explain};
+use crate::error::{Exit, Explain, Retry};
 use crate::net;
-use crate::retry::{Retry, Transient};
+use crate::retry::Transient;
 
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
@@ -81,9 +81,9 @@ pub(crate) enum Error {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Retry {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Unreached { source, .. } => source.again(),
+            Self::Unreached { source, .. } => source.retry(),
             Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Retry::Yes,
             Self::NotAProxy { .. } => Retry::Once,
             Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Retry::No,

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::peer_chain::Signer;
 use crate::address::HostPort;
-use crate::error::{Exit, Explain};
-use crate::retry::{Awaited, Retry, RetryAfter, Transient};
+use crate::error::{Exit, Explain, Retry};
+use crate::retry::{Awaited, RetryAfter, Transient};
 use crate::text::sanitize;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
@@ -279,14 +279,14 @@ pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Transient for Error {
-    fn again(&self) -> Retry {
+    fn retry(&self) -> Retry {
         let passes = |status: u16| status == 429 || (status >= 500 && status != 501);
         match self {
             // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl).
             Self::Resolve { reason, .. } if reason.contains("emporary") || reason.contains("ry again") => Retry::Yes,
             Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => Retry::Yes,
             Self::Status { status, .. } | Self::NotGrpc { status, .. } if passes(*status) => Retry::Yes,
-            Self::Egress(error) => error.again(),
+            Self::Egress(error) => error.retry(),
             // What a server has understood, and our own file.
             Self::ClientRefused { .. } | Self::NoAlpn { .. } | Self::NoUpgrade { .. } | Self::CaFile { .. } => {
                 Retry::No
