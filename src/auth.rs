@@ -287,7 +287,7 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         Some(
             match self {
-                Self::Net(error) => return error.likely_cause(),
+                Self::Net(error) => return Some(error.advice().cause.into_owned()).filter(|cause| !cause.is_empty()),
                 Self::Key(_) | Self::NoAuthorities => return None,
                 Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
                 Self::UnknownCluster { .. } => "The name is not quite right, or that cluster is not trusted any more.",

@@ -86,9 +86,9 @@ pub(crate) trait Explain: std::error::Error + Sampled {
         Advice::new(self.exit(), self.anchor(), self.what_to_do()).cause(self.likely_cause().unwrap_or_default())
     }
 
-    // The methods below are replaced by `advice` type by type.
+    // The methods below are replaced by `advice` type by type. Nothing but the default of `advice` calls `likely_cause`.
     fn likely_cause(&self) -> Option<String> {
-        Some(self.advice().cause.into_owned()).filter(|cause| !cause.is_empty())
+        None
     }
 
     fn what_to_do(&self) -> String {
@@ -134,11 +134,12 @@ impl Failure {
 /// The error as a person reads it at the end of a step's log.
 pub(crate) fn render(error: &dyn Explain) -> String {
     let mut text = format!("error: {error}\n");
-    if let Some(cause) = error.likely_cause() {
+    let Advice { cause, remedy, anchor, .. } = error.advice();
+    if !cause.is_empty() {
         section(&mut text, "likely cause", &cause);
     }
-    section(&mut text, "what to do", &error.what_to_do());
-    section(&mut text, "more", &format!("docs/troubleshooting.md#{}", error.anchor()));
+    section(&mut text, "what to do", &remedy);
+    section(&mut text, "more", &format!("docs/troubleshooting.md#{anchor}"));
     text
 }
 

@@ -241,7 +241,7 @@ impl Explain for Error {
             );
         }
         let refusal = match &self.useful {
-            Attempt::Net(error) => return error.likely_cause(),
+            Attempt::Net(error) => return Some(error.advice().cause.into_owned()).filter(|cause| !cause.is_empty()),
             attempt => attempt.refusal()?,
         };
         let cause = match refusal {

@@ -178,8 +178,10 @@ fn answered(proxy: &HostPort, answer: &Result<ClusterInfo, net::Error>) -> Strin
         Err(error) => {
             text += &comment("", &format!("The cluster at {proxy} was not reached:"));
             text += &comment("  ", &error.to_string());
-            text +=
-                &error.likely_cause().map(|cause| comment("  ", &format!("likely cause: {cause}"))).unwrap_or_default();
+            text += &Some(error.advice().cause)
+                .filter(|cause| !cause.is_empty())
+                .map(|cause| comment("  ", &format!("likely cause: {cause}")))
+                .unwrap_or_default();
             text + &comment("  ", &format!("what to do: {}", error.what_to_do()))
         }
     }

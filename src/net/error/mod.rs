@@ -308,7 +308,7 @@ impl Explain for Error {
     fn likely_cause(&self) -> Option<String> {
         Some(
             match self {
-                Self::Egress(error) => return error.likely_cause(),
+                Self::Egress(error) => return Some(error.advice().cause.into_owned()).filter(|cause| !cause.is_empty()),
                 Self::Untrusted { signer, .. } => return Some(signer.likely_cause()),
                 Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
                 Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
