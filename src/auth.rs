@@ -16,10 +16,10 @@ use tonic::{Code, Status};
 
 use crate::address::ClusterName;
 use crate::address::HostPort;
-use crate::error::{Exit, Explain, Retry};
+use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
-use crate::net::grpc::{Channel, broken, code_name, passes, retry_after_of};
+use crate::net::grpc::{Channel, broken, code_name, passes as is_temporary, retry_after_of};
 use crate::net::network::{Endpoint, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
@@ -30,18 +30,16 @@ use crate::{keys, net};
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
 const LONGEST_NAME: usize = 109;
 
-/// From where a cluster's Auth Service is sought.
+/// The way to a cluster's Auth Service through its proxy.
 pub(crate) struct AuthRoute<'a> {
-    /// How the proxy is reached.
     pub(crate) network: &'a Network,
-    /// The proxy, as we were told.
+    /// The address that was configured.
     pub(crate) proxy: &'a HostPort,
-    /// What the proxy says of itself.
     pub(crate) cluster: &'a ClusterInfo,
 }
 
 impl AuthRoute<'_> {
-    /// What leads through the web port to the Auth Service of the cluster of this name, if that way is there.
+    /// The Auth Service of the cluster of this name at the web port (route A); `None` if there is no such route.
     pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
         let endpoint = Endpoint {
             addr: self.proxy,
@@ -65,7 +63,7 @@ impl AuthRoute<'_> {
         if let Some(endpoint) = self.endpoint(name, &sni, trust) {
             return network.grpc(&endpoint, dialled, deadline).await;
         }
-        // The address that ssh uses: its name is in the certificate that is shown there, ours need not be.
+        // The address that ssh uses is in the certificate that is shown there. The configured one need not be.
         let addr = &cluster.ssh_proxy;
         let dialled = dialled.filter(|_| addr == proxy);
         let web_port = cluster.tls_routing;
@@ -86,12 +84,9 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Goes to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
-    /// open already.
-    ///
-    /// # Errors
-    /// It is not reached.
-    pub(crate) async fn reach(
+    /// Connects to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
+    /// already open.
+    pub(crate) async fn connect(
         route: &AuthRoute<'_>,
         dialled: Option<Stream>,
         cluster: &ClusterName,
@@ -103,11 +98,13 @@ impl Auth {
         Ok(Self { channel: channel.map_err(|error| error.behind(route.proxy, &addr))?, addr, deadline })
     }
 
+    /// The same connection for calls until another deadline.
+    pub(crate) fn with_deadline(&self, deadline: Deadline) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
     /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name
     /// (teleport-issue-and-outputs.md 3).
-    ///
-    /// # Errors
-    /// The call fails.
     pub(crate) async fn impersonated_roles(&self, own_role: &str) -> Result<Vec<String>, Error> {
         let request = GetRoleRequest { name: own_role.to_owned() };
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
@@ -117,9 +114,6 @@ impl Auth {
     }
 
     /// The certificate authorities of a type (`host`, `user`): the root cluster's and those of trusted clusters.
-    ///
-    /// # Errors
-    /// The call fails, or there is none.
     pub(crate) async fn authorities(&self, kind: &str) -> Result<Vec<CertAuthorityV2>, Error> {
         let request = GetCertAuthoritiesRequest { r#type: kind.to_owned() };
         let mut client = TrustServiceClient::with_origin(self.channel.clone(), self.channel.origin());
@@ -128,10 +122,8 @@ impl Auth {
         if list.is_empty() { Err(Error::NoAuthorities) } else { Ok(list) }
     }
 
-    /// User certificates that hold `roles` by impersonation. The server cuts `expires` silently; what comes back says.
-    ///
-    /// # Errors
-    /// The call fails.
+    /// User certificates that hold `roles` by impersonation. The server may cut `expires` without an error: the
+    /// certificates show it.
     pub(crate) async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
         let cluster = request.cluster;
         let request = UserCertsRequest {
@@ -139,19 +131,19 @@ impl Auth {
             expires: Some(Timestamp { seconds: request.expires.as_secs().cast_signed(), nanos: 0 }),
             route_to_cluster: request.cluster.to_string(),
             role_requests: request.roles.to_vec(),
-            // Without it the request would renew the bot's own certificate, which has no access to anything.
+            // Without it the request would renew the bot's own certificate, which gives access to nothing.
             use_role_requests: true,
             ssh_public_key: request.ssh_public_key.into_bytes(),
             tls_public_key: request.tls_public_key.into_bytes(),
         };
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GenerateUserCerts", client.generate_user_certs(request)).await;
-        // `remote cluster "…" is not found`, and without the `is` where it is there and no role reaches it.
-        answer.map_err(|error| match error {
-            Error::Refused { code: Code::NotFound, .. } if error.says("remote cluster") => {
+        // `remote cluster "…" not found`, or `is not found` if the cluster does not exist.
+        answer.map_err(|error| match &error {
+            Error::Refused { code: Code::NotFound, message, .. } if message.contains("remote cluster") => {
                 Error::ClosedCluster { cluster: cluster.clone() }
             }
-            other => other,
+            _ => error,
         })
     }
 
@@ -167,7 +159,7 @@ impl Auth {
                 None => {
                     let (code, message, retry_after) =
                         (status.code(), sanitize_nested(status.message()), retry_after_of(&status));
-                    Error::Refused { method, code, message, retry_after, discreet: false }
+                    Error::Refused { method, code, message, retry_after, hidden: false }
                 }
             })
         };
@@ -181,7 +173,7 @@ impl From<Awaited> for Error {
     }
 }
 
-/// What to ask certificates for.
+/// A request for user certificates.
 pub(crate) struct UserCerts<'a> {
     /// The bot's user name.
     pub(crate) user: &'a str,
@@ -189,9 +181,9 @@ pub(crate) struct UserCerts<'a> {
     pub(crate) cluster: &'a ClusterName,
     /// Roles to impersonate.
     pub(crate) roles: &'a [String],
-    /// Since 1970.
+    /// Time since 1970.
     pub(crate) expires: Duration,
-    /// authorized_keys line.
+    /// A line of authorized_keys.
     pub(crate) ssh_public_key: String,
     /// PEM.
     pub(crate) tls_public_key: String,
@@ -200,65 +192,50 @@ pub(crate) struct UserCerts<'a> {
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The Auth Service was not reached.
     #[error(transparent)]
     Net(#[from] net::Error),
-    /// The key could not be encoded.
     #[error(transparent)]
     Key(#[from] keys::Error),
-    /// It said no.
-    #[error("the Auth Service refused {method}: {} ({}){retry_after}", if *discreet { "what it said is shown with DEBUG only" } else { message.as_str() }, code_name(*code))]
+    #[error("the Auth Service refused {method}: {} ({}){retry_after}", shown(message, *hidden), code_name(*code))]
     Refused {
-        /// The call.
         method: &'static str,
-        /// Its code.
         code: Code,
-        /// Its words.
         message: String,
-        /// When to come back.
         retry_after: RetryAfter,
-        /// The log is public: do not show them.
-        discreet: bool,
+        /// The log is public, so the message is not shown.
+        hidden: bool,
     },
-    /// The certificates cannot be routed there: nobody knows that cluster.
+    /// No cluster has the name that the certificates should be routed to.
     #[error("there is no cluster {cluster}")]
     UnknownCluster {
-        /// As it was asked for.
         cluster: ClusterName,
-        /// Those that there are; none where the log is public.
+        /// Empty if the log is public.
         known: Vec<String>,
     },
-    /// The certificates cannot be routed there: no role of the bot reaches that cluster.
+    /// No role of the bot reaches the cluster that the certificates should be routed to.
     #[error("the Auth Service gives the bot no certificates for the cluster {cluster}")]
-    ClosedCluster {
-        /// As it was asked for.
-        cluster: ClusterName,
-    },
-    /// A list of authorities that cannot be empty is.
+    ClosedCluster { cluster: ClusterName },
     #[error("the cluster names no certificate authorities")]
     NoAuthorities,
-    /// The bot may impersonate nothing.
+    /// The bot may impersonate no role.
     #[error("the bot {bot} has no roles")]
-    NoRoles {
-        /// The bot's user name.
-        bot: String,
-    },
+    NoRoles { bot: String },
+}
+
+fn shown(message: &str, hidden: bool) -> &str {
+    if hidden { "what it said is shown with DEBUG only" } else { message }
 }
 
 impl Error {
-    /// The same error for a log that everybody can read.
+    /// The same error for a public log.
     #[must_use]
     pub(crate) fn without_details(mut self) -> Self {
         match &mut self {
-            Self::Refused { discreet, .. } => *discreet = true,
+            Self::Refused { hidden, .. } => *hidden = true,
             Self::UnknownCluster { known, .. } => known.clear(),
-            _ => {}
+            Self::Net(_) | Self::Key(_) | Self::ClosedCluster { .. } | Self::NoAuthorities | Self::NoRoles { .. } => {}
         }
         self
-    }
-
-    fn says(&self, text: &str) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.contains(text))
     }
 }
 
@@ -266,11 +243,7 @@ impl Transient for Error {
     fn retry(&self) -> Retry {
         match self {
             Self::Net(error) => error.retry(),
-            // Here `Internal` is a failure on the way or in the service, not an answer to what was asked.
-            Self::Refused { code, .. } if passes(*code) || *code == Code::Internal => Retry::Yes,
-            // Of several Auth Services one may not have heard of it yet.
-            Self::NoRoles { .. } | Self::NoAuthorities => Retry::Once,
-            Self::Refused { .. } | Self::UnknownCluster { .. } | Self::ClosedCluster { .. } | Self::Key(_) => Retry::No,
+            other => other.advice().retry,
         }
     }
 
@@ -284,76 +257,67 @@ impl Transient for Error {
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Net(error) => return Some(error.advice().cause.into_owned()).filter(|cause| !cause.is_empty()),
-                Self::Key(_) | Self::NoAuthorities => return None,
-                Self::NoRoles { .. } => "The bot was created with `roles: []`, as Teleport's guide shows first.",
-                Self::UnknownCluster { .. } => "The name is not quite right, or that cluster is not trusted any more.",
-                Self::ClosedCluster { .. } => "No role of the bot has `cluster_labels` that fit that cluster's labels.",
-                Self::Refused { code: Code::NotFound, .. } => "A role that the bot may impersonate does not exist.",
-                Self::Refused { .. } if self.says("lock targeting") => "The bot, its instance or its role is locked.",
-                Self::Refused { .. } if self.says("ssh: no key found") => "The Auth Service is older than version 17.",
-                Self::Refused { .. } => return None,
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
         match self {
-            Self::Net(error) => return error.what_to_do(),
-            Self::Key(error) => return error.what_to_do(),
-            Self::NoAuthorities => {
-                "Run the step again; if it keeps failing, tell whoever runs the cluster: Teleport itself always names some."
-            }
-            Self::NoRoles { .. } => {
-                "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
-                 or `spec.roles` of its `kind: bot`."
-            }
-            Self::Refused { retry_after, .. } if retry_after.is_too_late() => RetryAfter::TOO_LATE,
-            Self::UnknownCluster { known, .. } if known.is_empty() => {
-                "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out."
-            }
+            Self::Net(error) => error.advice(),
+            Self::Key(error) => error.advice(),
+            Self::Refused { code, message, retry_after, .. } => refused(*code, message, *retry_after),
             Self::UnknownCluster { known, .. } => {
-                return format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", sanitize(&known.join(", ")));
+                let remedy = match known.is_empty() {
+                    true => "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out.".to_owned(),
+                    false => {
+                        format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", sanitize(&known.join(", ")))
+                    }
+                };
+                Advice::new(Exit::BadInput, "the-certificates-cannot-be-routed", remedy)
+                    .cause("The name is misspelled, or that cluster is no longer trusted.")
             }
-            Self::ClosedCluster { .. } => {
-                "Compare `tctl get rc` with `cluster_labels` of the bot's roles; or leave CLUSTER (--cluster) out."
-            }
-            Self::Refused { code: Code::NotFound, .. } => {
-                "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`."
-            }
-            Self::Refused { .. } if self.says("lock targeting") => "See `tctl get locks`, and remove the lock if its reason is gone.",
-            Self::Refused { .. } if self.says("ssh: no key found") => "Update the cluster; `bitbucket` joining came with 17.0.2.",
-            Self::Refused { .. } if self.is_transient() => "Run the step again; if it keeps failing, look at the Auth Service.",
-            Self::Refused { .. } => "Ask whoever runs the cluster; its audit log has the request at this time.",
+            Self::ClosedCluster { .. } => Advice::new(
+                Exit::Refused,
+                "the-certificates-cannot-be-routed",
+                "Compare `tctl get rc` with `cluster_labels` of the bot's roles; or leave CLUSTER (--cluster) out.",
+            )
+            .cause("No role of the bot has `cluster_labels` that fit that cluster's labels."),
+            Self::NoAuthorities => Advice::new(
+                Exit::Refused,
+                "the-certificates-are-not-right",
+                "Run the step again; if it keeps failing, tell the administrator of the cluster: Teleport itself always \
+                 names some.",
+            )
+            // Of several Auth Services one may not know them yet.
+            .retry(Retry::Once),
+            Self::NoRoles { .. } => Advice::new(
+                Exit::Refused,
+                "the-bot-has-no-roles",
+                "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
+                 or `spec.roles` of its `kind: bot`.",
+            )
+            .cause("The bot was created with `roles: []`, as Teleport's guide shows first.")
+            .retry(Retry::Once),
         }
-        .to_owned()
     }
+}
 
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Net(error) => error.exit(),
-            Self::Key(error) => error.exit(),
-            Self::Refused { .. } if self.is_transient() => Exit::Network,
-            Self::UnknownCluster { .. } => Exit::BadInput,
-            Self::Refused { .. } | Self::NoRoles { .. } | Self::NoAuthorities | Self::ClosedCluster { .. } => {
-                Exit::Refused
-            }
+/// What the Auth Service means by a refusal. `Internal` is a failure in the service or on the way to it, not an answer.
+fn refused(code: Code, message: &str, retry_after: RetryAfter) -> Advice {
+    let is_temporary = is_temporary(code) || code == Code::Internal;
+    let (cause, remedy) = match code {
+        Code::NotFound => (
+            "A role that the bot may impersonate does not exist.",
+            "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`.",
+        ),
+        _ if message.contains("lock targeting") => (
+            "The bot, its instance or its role is locked.",
+            "See `tctl get locks`, and remove the lock if its reason is gone.",
+        ),
+        _ if message.contains("ssh: no key found") => {
+            ("The Auth Service is older than version 17.", "Update the cluster to version 17.0.2 or newer.")
         }
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Net(error) => error.anchor(),
-            Self::Key(error) => error.anchor(),
-            Self::NoRoles { .. } => "the-bot-has-no-roles",
-            Self::NoAuthorities => "the-certificates-are-not-right",
-            Self::UnknownCluster { .. } | Self::ClosedCluster { .. } => "the-certificates-cannot-be-routed",
-            Self::Refused { code: Code::NotFound, .. } => "a-role-does-not-exist",
-            Self::Refused { .. } => "the-auth-service-refuses",
-        }
-    }
+        _ if is_temporary => ("", "Run the step again; if it keeps failing, check the Auth Service."),
+        _ => ("", "Ask the administrator of the cluster; its audit log has the request at this time."),
+    };
+    let remedy = if retry_after.is_too_late() { RetryAfter::TOO_LATE } else { remedy };
+    let anchor = if code == Code::NotFound { "a-role-does-not-exist" } else { "the-auth-service-refuses" };
+    let (exit, retry) = if is_temporary { (Exit::Network, Retry::Yes) } else { (Exit::Refused, Retry::No) };
+    Advice::new(exit, anchor, remedy).cause(cause).retry(retry)
 }

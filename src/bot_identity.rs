@@ -1,7 +1,7 @@
-//! The bot's own identity: what the join gave, and what it is good for.
+//! The bot's own identity: the certificate that a join gives, checked.
 //!
-//! It has no access to anything but the calls of [`ask`](BotIdentity::ask); access comes with the certificates that these
-//! bring.
+//! It gives access to nothing but the calls of [`request_certificates`](BotIdentity::request_certificates). Access to nodes comes with
+//! the certificates that these return.
 
 use std::time::SystemTime;
 
@@ -19,60 +19,53 @@ use crate::net::tls::{ClientIdentity, Trust};
 use crate::text::sanitize;
 use crate::x509::X509;
 
-/// The bot's own identity, ready to be used.
 pub(crate) struct BotIdentity {
-    /// Its user, which is also the name of its own role.
+    /// The bot's user name, which is also the name of its own role.
     pub(crate) user: String,
-    /// The cluster that it is of.
+    /// The root cluster.
     pub(crate) cluster: ClusterName,
-    /// By whom Auth is recognised.
+    /// The certificate authorities that identify the Auth Service.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
-    /// The same, and the client certificate.
+    /// The same authorities and the client certificate.
     pub(crate) trust: Trust,
 }
 
 impl BotIdentity {
-    /// Looks at what the join gave.
-    ///
-    /// # Errors
-    /// The certificate is not for our key, or does not say who it is for.
+    /// Checks that the certificate is for our key and names the bot and the cluster.
     pub(crate) fn new(joined: Joined) -> Result<Self, Failure> {
-        let unusable = || credentials::Error::Unreadable("certificate of the bot");
-        let certificate = X509::from_der(&joined.certificate).map_err(|_| unusable())?;
+        let unreadable = || credentials::Error::Unreadable("certificate of the bot");
+        let certificate = X509::from_der(&joined.certificate).map_err(|_| unreadable())?;
         if certificate.public_key_der() != joined.key.public_der()? {
             return Err(credentials::Error::OtherKey("bot's").into());
         }
-        let user = certificate.common_name().ok_or_else(unusable)?;
-        let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unusable)?;
+        let user = certificate.common_name().ok_or_else(unreadable)?;
+        let cluster = certificate.issuer_organization().and_then(|name| name.parse().ok()).ok_or_else(unreadable)?;
         let client = ClientIdentity { certificate: joined.certificate, key: joined.key.private_der()? };
         let trust = Trust::cluster(&joined.authorities, client);
         Ok(Self { user, cluster, authorities: joined.authorities, trust })
     }
 
-    /// The Auth calls of a run: two round trips. The certificates are routed to the cluster of that name, if not to the
-    /// root cluster.
-    ///
-    /// # Errors
-    /// A call fails, the bot has no roles, or there is no such cluster.
-    pub(crate) async fn ask(
+    /// Requests user certificates for `key` in two round trips. They are routed to the cluster of `route`, or to the root
+    /// cluster.
+    pub(crate) async fn request_certificates(
         &self,
         auth: &Auth,
         key: &KeyPair,
         route: Option<&ClusterName>,
         expires: SystemTime,
-    ) -> Result<Issued, auth::Error> {
-        let (roles, host, user) =
+    ) -> Result<Response, auth::Error> {
+        let (roles, host_authorities, user_authorities) =
             tokio::try_join!(auth.impersonated_roles(&self.user), auth.authorities("host"), auth.authorities("user"))?;
         if roles.is_empty() {
             return Err(auth::Error::NoRoles { bot: sanitize(&self.user) });
         }
         let cluster = route.unwrap_or(&self.cluster);
-        let known = host.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
-        if *cluster != self.cluster && !known.clone().any(|name| name == cluster.as_str()) {
-            let known = known.map(sanitize).collect();
-            return Err(auth::Error::UnknownCluster { cluster: cluster.clone(), known });
+        let names =
+            host_authorities.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
+        if *cluster != self.cluster && !names.clone().any(|name| name == cluster.as_str()) {
+            return Err(auth::Error::UnknownCluster { cluster: cluster.clone(), known: names.map(sanitize).collect() });
         }
-        log::debug!(target: "certificates", "asking for the roles {}", sanitize(&roles.join(", ")));
+        log::debug!(target: "certificates", "requesting the roles {}", sanitize(&roles.join(", ")));
         let request = UserCerts {
             user: &self.user,
             cluster,
@@ -81,9 +74,13 @@ impl BotIdentity {
             ssh_public_key: key.authorized_key()?,
             tls_public_key: key.public_pem()?,
         };
-        Ok((auth.user_certs(request).await?, host, user))
+        Ok(Response { certs: auth.user_certs(request).await?, host_authorities, user_authorities })
     }
 }
 
-/// Certificates, host CAs, user CAs.
-pub(crate) type Issued = (Certs, Vec<CertAuthorityV2>, Vec<CertAuthorityV2>);
+/// What the Auth Service answers, not yet checked.
+pub(crate) struct Response {
+    pub(crate) certs: Certs,
+    pub(crate) host_authorities: Vec<CertAuthorityV2>,
+    pub(crate) user_authorities: Vec<CertAuthorityV2>,
+}

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -11,111 +12,53 @@ use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid};
-use crate::net::egress::Egress;
-use crate::net::upgrade::{self, Upgrade};
-use crate::pipe;
-use crate::platform::bitbucket;
-use crate::settings::{Action, DoctorSettings, InspectSettings, Settings, default};
-use crate::values;
-use crate::values::{TokenName, timeout};
+use crate::net::connection::Connection;
+use crate::output::identity::Identity;
+use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
+use crate::text::sanitize;
+use crate::values::{self, TokenName, join_token};
+use crate::{pipe, platform};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
-/// Without a command it is a Bitbucket pipe and takes its settings from the environment.
+/// Without a command it is a pipe and takes its settings from the environment.
 #[derive(Debug, Parser)]
 #[command(name = "teleport-pipe", version, disable_help_subcommand = true, after_help = pipe::help())]
 pub(crate) struct Cli {
-    /// Tell more
+    /// Print debug information (never tokens or keys)
     #[arg(short, long, global = true)]
     pub(crate) debug: bool,
     #[command(subcommand)]
-    command: Option<Command>,
+    pub(crate) command: Option<Flags>,
 }
 
+/// The commands, each with its flags.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Flags {
     /// Join and write credentials
     #[command(subcommand)]
-    Start(Start),
+    Start(StartFlags),
     /// Show what the cluster needs to know of this step: claims, and files for `tctl create`
-    Inspect(Inspect),
-    /// Look at the way to the cluster, step by step, without joining; what to run first when something fails
-    Doctor(Doctor),
+    Inspect(InspectFlags),
+    /// Check the way to the cluster, step by step, without joining; what to run first when something fails
+    Doctor(DoctorFlags),
     /// Remove what was written, and nothing else
-    Cleanup(Cleanup),
+    Cleanup(CleanupFlags),
     /// The ProxyCommand of the ssh_config that was written
-    #[command(name = "ssh-proxy-command")]
-    SshProxy(SshProxy),
+    SshProxyCommand(SshProxyCommandFlags),
     /// Print the version
     Version,
 }
 
 #[derive(Debug, Subcommand)]
-enum Start {
-    /// SSH credentials in a directory, for the step whose ID token is in BITBUCKET_STEP_OIDC_TOKEN (`oidc: true`)
+pub(crate) enum StartFlags {
+    /// SSH credentials in a directory, for the step that this runs in
     #[command(visible_aliases = ["ssh", "id"])]
-    Identity(Identity),
+    Identity(IdentityFlags),
 }
 
-/// What has flags that say the same as variables of the pipe.
-#[derive(Debug)]
-pub(crate) enum Verb {
-    /// `start identity`.
-    Identity(Identity),
-    /// `inspect`.
-    Inspect(Inspect),
-    /// `doctor`.
-    Doctor(Doctor),
-    /// `cleanup`.
-    Cleanup(Cleanup),
-}
-
-impl Verb {
-    /// What is to be done.
-    ///
-    /// # Errors
-    /// A flag is missing, cannot be understood, or asks for something that is not there yet.
-    pub(crate) fn action(&self, env: &Environment, debug: bool) -> Result<Action, Error> {
-        Ok(match self {
-            Self::Identity(flags) => Action::Join(flags.settings(env, debug)?),
-            Self::Inspect(flags) => Action::Inspect(flags.settings(env, debug)?),
-            Self::Doctor(flags) => Action::Doctor(flags.settings(env, debug)?),
-            Self::Cleanup(flags) => Action::Cleanup(given(&flags.destination).map(directory).transpose()?),
-        })
-    }
-}
-
-/// What a person asked for.
-#[derive(Debug)]
-pub(crate) enum Face {
-    /// The pipe: everything is in the environment.
-    Pipe,
-    /// A command that has a log.
-    Verb(Verb),
-    /// `ssh-proxy-command`.
-    SshProxy(SshProxy),
-    /// `version`.
-    Version,
-}
-
-impl Cli {
-    /// What was asked for.
-    pub(crate) fn face(self) -> Face {
-        match self.command {
-            None => Face::Pipe,
-            Some(Command::Start(Start::Identity(flags))) => Face::Verb(Verb::Identity(flags)),
-            Some(Command::Inspect(flags)) => Face::Verb(Verb::Inspect(flags)),
-            Some(Command::Doctor(flags)) => Face::Verb(Verb::Doctor(flags)),
-            Some(Command::Cleanup(flags)) => Face::Verb(Verb::Cleanup(flags)),
-            Some(Command::SshProxy(flags)) => Face::SshProxy(flags),
-            Some(Command::Version) => Face::Version,
-        }
-    }
-}
-
-/// Flags of `start identity`.
 #[derive(Args, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct IdentityFlags {
     /// Directory for the credentials; file:///path is understood, too (required)
     #[arg(long)]
     destination: Option<String>,
@@ -125,8 +68,7 @@ pub(crate) struct Identity {
     /// Name of the join token (required) [env: TELEPORT_BOT_TOKEN]
     #[arg(long)]
     token: Option<String>,
-    /// How to join: bitbucket
-    #[arg(long)]
+    #[arg(long, help = format!("Join method: {} [default: that of the CI system]", platform::methods()))]
     join_method: Option<String>,
     /// Lifetime of the credentials, such as 1h30m [default: 1h]
     #[arg(long)]
@@ -145,79 +87,81 @@ pub(crate) struct Identity {
     timeout: Option<String>,
 }
 
-impl Identity {
-    /// The settings of the run.
-    ///
-    /// # Errors
-    /// A flag is missing, cannot be understood, or asks for something that is not there yet.
-    fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
-        self.refuse_the_unsupported()?;
+impl IdentityFlags {
+    pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
+        self.refuse_what_is_not_supported()?;
+        let platform = self.platform()?;
         let missing = |name, example| Error::Missing { name, example };
-        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
-        let proxy = proxy.ok_or(missing("--proxy-server", "example.teleport.sh:443"))?;
-        let proxy: HostPort = proxy.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", proxy))?;
-        let upgrade = Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string());
+        let addr = required_proxy(&self.proxy_server, env)?;
         let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
         let token = token.ok_or(missing("--token", "example-bot"))?;
         let destination = given(&self.destination).ok_or(missing("--destination", "./tbot-user"))?;
         let ttl = given(&self.certificate_ttl).unwrap_or(default::TTL);
-        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
+        let cluster = given(&self.cluster)
+            .map(|name| values::cluster(name).map_err(|invalid| invalid.named("--cluster", name)))
+            .transpose()?;
+        let service = Service {
+            output: Box::new(Identity { cluster }),
+            destination: DestinationSettings {
+                path: directory(destination)?,
+                unknown_files: UnknownFiles::Keep,
+                owner: None,
+            },
+            ttl: ttl.parse().map_err(|invalid: Invalid| invalid.named("--certificate-ttl", ttl))?,
+        };
         Ok(Settings {
-            proxy,
-            upgrade,
-            token: token.parse::<TokenName>().map_err(|invalid| invalid.of("--token", token))?,
-            destination: directory(destination)?,
-            unknown_files: UnknownFiles::Keep,
-            ttl: ttl.parse().map_err(|invalid: Invalid| invalid.of("--certificate-ttl", ttl))?,
-            cluster: given(&self.cluster)
-                .map(|name| values::cluster(name).map_err(|invalid| invalid.of("--cluster", name)))
-                .transpose()?,
-            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
-            owner: None,
-            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            egress: Egress::from_environment(env)?,
-            discreet: bitbucket::log_is_public(env) && !debug,
+            connection: Connection::new(addr, None, env)?,
+            // Every join method that is supported is a platform's, whose token names are public.
+            onboarding: Onboarding {
+                token: join_token(token, true).map_err(|invalid| invalid.named("--token", token))?,
+                platform,
+            },
+            services: vec![service],
+            timeout: timeout(&self.timeout)?,
+            privacy: platform::privacy(env, debug),
             // A line that works with tbot works here.
             leak_check: LeakCheck::Warn,
         })
     }
 
-    fn refuse_the_unsupported(&self) -> Result<(), Error> {
-        let unsupported = |what: String, instead| Err(Error::Unsupported { what, instead });
+    fn platform(&self) -> Result<Option<&'static platform::Platform>, Error> {
+        let Some(method) = given(&self.join_method) else { return Ok(None) };
+        let unsupported = || Error::Unsupported {
+            what: format!("the join method `{}`", sanitize(method)),
+            instead: format!("Use --join-method={}, or leave it out.", platform::methods()).into(),
+        };
+        platform::by_method(method).map(Some).ok_or_else(unsupported)
+    }
+
+    fn refuse_what_is_not_supported(&self) -> Result<(), Error> {
+        let unsupported =
+            |what: String, instead: &'static str| Err(Error::Unsupported { what, instead: instead.into() });
         if !self.oneshot {
             return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
         }
         if let Some(path) = given(&self.token).filter(|token| token.starts_with('/')) {
-            let what = format!("reading the join token's name from the file {}", crate::text::sanitize(path));
-            return unsupported(what, "Give the name itself: with `bitbucket` it is no secret.");
-        }
-        match given(&self.join_method) {
-            None | Some("bitbucket") => {}
-            Some(method) => {
-                let what = format!("the join method `{}`", crate::text::sanitize(method));
-                return unsupported(what, "Use --join-method=bitbucket, in a step with `oidc: true`.");
-            }
+            let what = format!("reading the join token's name from the file {}", sanitize(path));
+            return unsupported(what, "Give the name itself: it is not a secret.");
         }
         match given(&self.storage) {
             None | Some("memory://") => Ok(()),
             Some(_) => unsupported(
                 "keeping the bot's state between runs".to_owned(),
-                "Leave --storage out, or say --storage=memory://: with `bitbucket` every step joins anew.",
+                "Leave --storage out, or say --storage=memory://: every run joins anew.",
             ),
         }
     }
 }
 
-/// Flags of `inspect`.
 #[derive(Args, Debug)]
-pub(crate) struct Inspect {
+pub(crate) struct InspectFlags {
     /// The cluster's proxy, host:port; without it no cluster is asked [env: TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
-    /// What the join token is to be called
+    /// The name that the join token will have
     #[arg(long)]
     token: Option<String>,
-    /// Whom the token admits: deployment, branch, repository or workspace [default: the narrowest]
+    /// Which steps the token admits: deployment, branch, repository or workspace [default: the narrowest]
     #[arg(long)]
     scope: Option<String>,
     /// Logins for the role, such as deploy,backup
@@ -228,93 +172,96 @@ pub(crate) struct Inspect {
     timeout: Option<String>,
 }
 
-impl Inspect {
-    fn settings(&self, env: &Environment, debug: bool) -> Result<InspectSettings, Error> {
-        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
-        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
+impl InspectFlags {
+    pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<InspectSettings, Error> {
+        let connection = proxy(&self.proxy_server, env)?.map(|addr| Connection::new(addr, None, env)).transpose()?;
         Ok(InspectSettings {
-            proxy: parsed("--proxy-server", proxy)?,
-            token: parsed("--token", given(&self.token))?,
-            scope: parsed("--scope", given(&self.scope))?,
+            connection,
+            token: parsed::<TokenName>("--token", given(&self.token))?,
+            scope: given(&self.scope).map(|scope| ("--scope", scope.to_owned())),
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
-            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
-            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            egress: Egress::from_environment(env)?,
-            discreet: bitbucket::log_is_public(env) && !debug,
+            timeout: timeout(&self.timeout)?,
+            privacy: platform::privacy(env, debug),
         })
     }
 }
 
-/// Flags of `doctor`.
 #[derive(Args, Debug)]
-pub(crate) struct Doctor {
+pub(crate) struct DoctorFlags {
     /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
-    /// Deadline of all of it, such as 90s [default: 60s]
+    /// Deadline of all checks together, such as 90s [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
 }
 
-impl Doctor {
-    fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
-        let proxy = given(&self.proxy_server).or_else(|| env.get("TELEPORT_PROXY"));
-        let proxy: HostPort = parsed("--proxy-server", proxy)?
-            .ok_or(Error::Missing { name: "--proxy-server", example: "example.teleport.sh:443" })?;
-        let limit = given(&self.timeout).unwrap_or(default::TIMEOUT);
+impl DoctorFlags {
+    pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
         Ok(DoctorSettings {
-            upgrade: Upgrade::from_variable(env.get(upgrade::VARIABLE), &proxy.to_string()),
-            proxy,
-            timeout: timeout(limit).map_err(|invalid| invalid.of("--timeout", limit))?,
-            ca_file: env.get("SSL_CERT_FILE").map(PathBuf::from),
-            egress: Egress::from_environment(env)?,
-            discreet: bitbucket::log_is_public(env) && !debug,
+            connection: Connection::new(required_proxy(&self.proxy_server, env)?, None, env)?,
+            timeout: timeout(&self.timeout)?,
+            privacy: platform::privacy(env, debug),
         })
     }
 }
 
-/// Flags of `cleanup`.
 #[derive(Args, Debug)]
-pub(crate) struct Cleanup {
+pub(crate) struct CleanupFlags {
     /// Directory that holds the credentials [default: the one that this program was written to, else ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
 }
 
-/// The value of a flag, trimmed. An empty one is unset, as with variables: `--token="$TOKEN"` is what scripts say.
+impl CleanupFlags {
+    pub(crate) fn directory(&self) -> Result<Option<PathBuf>, Error> {
+        given(&self.destination).map(directory).transpose()
+    }
+}
+
+/// The value of a flag, trimmed. An empty one counts as not set, as with variables: scripts write `--token="$TOKEN"`.
 fn given(flag: &Option<String>) -> Option<&str> {
     flag.as_deref().map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// A flag's value, understood.
 fn parsed<T: FromStr<Err = Invalid>>(name: &'static str, text: Option<&str>) -> Result<Option<T>, Error> {
-    text.map(|text| text.parse().map_err(|invalid: Invalid| invalid.of(name, text))).transpose()
+    text.map(|text| text.parse().map_err(|invalid: Invalid| invalid.named(name, text))).transpose()
+}
+
+fn proxy(flag: &Option<String>, env: &Environment) -> Result<Option<HostPort>, Error> {
+    parsed("--proxy-server", given(flag).or_else(|| env.get("TELEPORT_PROXY")))
+}
+
+fn required_proxy(flag: &Option<String>, env: &Environment) -> Result<HostPort, Error> {
+    proxy(flag, env)?.ok_or(Error::Missing { name: "--proxy-server", example: "example.teleport.sh:443" })
+}
+
+fn timeout(flag: &Option<String>) -> Result<Duration, Error> {
+    let text = given(flag).unwrap_or(default::TIMEOUT);
+    values::timeout(text).map_err(|invalid| invalid.named("--timeout", text))
 }
 
 /// A destination as tbot takes it: a path, or `file:///path`.
 fn directory(text: &str) -> Result<PathBuf, Error> {
-    let (scheme, path) = match text.split_once("://") {
-        None => {
-            return values::destination(text).map_err(|invalid| invalid.of("--destination", text));
-        }
-        Some(parts) => parts,
+    let Some((scheme, path)) = text.split_once("://") else {
+        return values::destination(text).map_err(|invalid| invalid.named("--destination", text));
     };
     match scheme {
         "file" if path.starts_with('/') => Ok(PathBuf::from(path)),
         "file" => {
             Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
-                .of("--destination", text))
+                .named("--destination", text))
         }
         _ => Err(Error::Unsupported {
-            what: format!("a destination of the kind {}://", crate::text::sanitize(scheme)),
-            instead: "Give a directory.",
+            what: format!("a destination of the kind {}://", sanitize(scheme)),
+            instead: "Give a directory.".into(),
         }),
     }
 }
 
 /// Flags of `ssh-proxy-command`, as tbot writes them into an `ssh_config`.
 #[derive(Args, Debug)]
-pub(crate) struct SshProxy {
+pub(crate) struct SshProxyCommandFlags {
     /// Directory that holds the identity file
     #[arg(long)]
     pub(crate) destination_dir: PathBuf,
@@ -361,9 +308,9 @@ mod tests {
     }
 
     fn identity(line: &str) -> Result<Settings, Error> {
-        match parse(line).unwrap().face() {
-            Face::Verb(Verb::Identity(flags)) => flags.settings(&Environment::default(), false),
-            face => panic!("{face:?}"),
+        match parse(line).unwrap().command {
+            Some(Flags::Start(StartFlags::Identity(flags))) => flags.settings(&Environment::default(), false),
+            command => panic!("{command:?}"),
         }
     }
 
@@ -374,23 +321,23 @@ mod tests {
              --proxy-server=example.teleport.sh:443 --token=example-bot --oneshot",
         )
         .unwrap();
-        assert_eq!(settings.proxy.to_string(), "example.teleport.sh:443");
-        assert_eq!(settings.token.as_str(), "example-bot");
-        assert_eq!(settings.destination, PathBuf::from("./tbot-user"));
+        assert_eq!(settings.connection.addr.to_string(), "example.teleport.sh:443");
+        assert_eq!(settings.onboarding.token.reveal(), "example-bot");
+        assert_eq!(settings.services[0].destination.path, PathBuf::from("./tbot-user"));
     }
 
     #[test]
     fn tbots_other_spellings() {
         let line = "tbot -d start ssh --destination file:///opt/x --proxy-server p --token t --oneshot \
                     --storage=memory:// --certificate-ttl=1h0m0s --cluster=leaf.example";
-        assert_eq!(identity(line).unwrap().destination, PathBuf::from("/opt/x"));
-        assert_eq!(identity(line).unwrap().cluster.unwrap().as_str(), "leaf.example");
+        assert_eq!(identity(line).unwrap().services[0].destination.path, PathBuf::from("/opt/x"));
+        assert_eq!(identity(line).unwrap().services[0].output.request().route.unwrap().as_str(), "leaf.example");
         assert!(parse(line).unwrap().debug);
         assert!(parse("tbot start id --debug --oneshot").unwrap().debug);
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused() {
+    fn what_is_not_supported_is_refused() {
         let line = "tbot start identity --destination=d --proxy-server=p --token=t";
         for more in ["", "--oneshot --join-method=iam", "--oneshot --storage=/var/lib/teleport/bot"] {
             let error = identity(&format!("{line} {more}")).unwrap_err();
@@ -403,28 +350,29 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_flag_is_unset() {
+    fn an_empty_flag_is_not_set() {
         let flags = ["tbot", "start", "identity", "--oneshot", "--destination=d", "--proxy-server=", "--token= "];
-        let Face::Verb(Verb::Identity(flags)) = Cli::try_parse_from(flags).unwrap().face() else { panic!() };
+        let command = Cli::try_parse_from(flags).unwrap().command;
+        let Some(Flags::Start(StartFlags::Identity(flags))) = command else { panic!("{command:?}") };
         let env = Environment::from_iter([("TELEPORT_PROXY", "p.example"), ("TELEPORT_BOT_TOKEN", "t")]);
         let settings = flags.settings(&env, false).unwrap();
-        assert_eq!((settings.proxy.host.as_str(), settings.token.as_str()), ("p.example", "t"));
+        assert_eq!((settings.connection.addr.host.as_str(), settings.onboarding.token.reveal()), ("p.example", "t"));
         let error = flags.settings(&Environment::default(), false).unwrap_err();
         assert_eq!(error.to_string(), "--proxy-server is not set");
     }
 
     #[test]
     fn no_command_is_the_pipe() {
-        assert!(matches!(parse("teleport-pipe").unwrap().face(), Face::Pipe));
+        assert!(parse("teleport-pipe").unwrap().command.is_none());
     }
 
     #[test]
     fn the_proxy_command_takes_tbots_line() {
         let line = "tbot ssh-proxy-command --destination-dir=/d --proxy-server=p:443 --cluster=c --no-tls-routing \
                     --no-connection-upgrade --resume --user=u --host=h --port=3022";
-        match parse(line).unwrap().face() {
-            Face::SshProxy(flags) => assert!(!flags.connection_upgrade && flags.host == "h"),
-            face => panic!("{face:?}"),
+        match parse(line).unwrap().command {
+            Some(Flags::SshProxyCommand(flags)) => assert!(!flags.connection_upgrade && flags.host == "h"),
+            command => panic!("{command:?}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a run takes from the machine. Comes in as one value, so that a test can bring its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::environment::Environment;
@@ -34,11 +34,6 @@ impl Host {
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
             now: SystemTime::now,
         })
-    }
-
-    /// A path that was given, from the root.
-    pub(crate) fn path(&self, given: Option<&Path>) -> Option<PathBuf> {
-        given.map(|path| self.working_dir.join(path))
     }
 
     /// This program's own file.

@@ -1,89 +1,68 @@
 //! What is wrong with a value that was given to us.
 
-use crate::error::{Exit, Explain};
+use std::borrow::Cow;
+
+use crate::error::{Advice, Exit, Explain};
 use crate::text::sanitize;
 
-/// Why a text is not what it should be; whoever knows the variable's or flag's name adds it with [`Invalid::of`].
+/// Why a text is not valid. [`Invalid::named`] adds the name of the variable or flag.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub(crate) struct Invalid {
     reason: String,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
     hidden: bool,
 }
 
 impl Invalid {
-    /// `reason` completes «X is set to `…`, which …».
-    pub(crate) fn new(reason: impl Into<String>, remedy: &'static str) -> Self {
-        Self { reason: reason.into(), remedy, hidden: false }
+    /// `reason` completes "X is `...`, which ...".
+    pub(crate) fn new(reason: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into(), hidden: false }
     }
 
-    /// The text may be a secret: do not show it.
+    /// The text may be a secret and is not shown.
     pub(crate) fn hidden(self) -> Self {
         Self { hidden: true, ..self }
     }
 
-    /// The error about the variable or flag `name` with this text.
-    pub(crate) fn of(self, name: &'static str, text: &str) -> Error {
+    /// The error of the variable or flag `name` with this text.
+    pub(crate) fn named(self, name: &'static str, text: &str) -> Error {
         let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", sanitize(text)) };
         Error::Invalid { name, value, reason: self.reason, remedy: self.remedy }
     }
 }
 
-/// What is wrong with what we were told.
+/// A variable, a flag or a value that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A required variable or flag is not there.
     #[error("{name} is not set")]
     Missing {
-        /// The variable or flag.
         name: &'static str,
-        /// An example of a value.
+        /// A value that would be valid.
         example: &'static str,
     },
-    /// A value cannot be understood.
     #[error("{name} is {value}, which {reason}")]
-    Invalid {
-        /// The variable or flag.
-        name: &'static str,
-        /// The value, fit to be shown.
-        value: String,
-        /// Completes «… which».
-        reason: String,
-        /// What to write instead.
-        remedy: &'static str,
-    },
-    /// Something that tbot can do and we cannot.
+    Invalid { name: &'static str, value: String, reason: String, remedy: Cow<'static, str> },
+    /// tbot can do it and we cannot.
     #[error("{what} is not supported")]
-    Unsupported {
-        /// The flag or value.
-        what: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
+    Unsupported { what: String, instead: Cow<'static, str> },
 }
 
 impl Explain for Error {
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
+        let new = |anchor, remedy| Advice::new(Exit::BadInput, anchor, remedy);
         match self {
-            Self::Missing { name, example } if name.starts_with('-') => format!("Add {name}={example}."),
             Self::Missing { name, example } => {
-                format!("Set it under `variables:` of the pipe, or in the environment:\n{name}: '{example}'")
+                let remedy = match name.starts_with('-') {
+                    true => format!("Add {name}={example}."),
+                    false => {
+                        format!("Set it under `variables:` of the pipe, or in the environment:\n{name}: '{example}'")
+                    }
+                };
+                new("a-variable-or-flag-is-missing", remedy.into())
             }
-            Self::Invalid { remedy, .. } => (*remedy).to_owned(),
-            Self::Unsupported { instead, .. } => (*instead).to_owned(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "a-variable-or-flag-is-missing",
-            Self::Invalid { .. } => "a-variable-or-flag-is-wrong",
-            Self::Unsupported { .. } => "something-of-tbots-is-not-supported",
+            Self::Invalid { remedy, .. } => new("a-variable-or-flag-is-wrong", remedy.clone()),
+            Self::Unsupported { instead, .. } => new("something-of-tbots-is-not-supported", instead.clone()),
         }
     }
 }

@@ -34,6 +34,7 @@ mod output;
 mod pipe;
 mod platform;
 mod retry;
+mod session;
 mod settings;
 mod shell;
 mod ssh_agent;
@@ -46,10 +47,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Face};
+use crate::cli::{Cli, Flags, StartFlags};
 use crate::environment::Environment;
 use crate::error::{Exit, Failure};
 use crate::host::Host;
+use crate::settings::Command;
 
 // What the tests hold the program against.
 pub use crate::output::identity::identity_file::parse as parse_identity_file;
@@ -71,14 +73,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::BadInput as u8));
         }
     };
-    let debug = cli.debug;
-    let face = cli.face();
-    let one_line = matches!(face, Face::SshProxy(_));
-    match run(face, debug) {
+    // ssh prints what its ProxyCommand says among its own lines.
+    let one_line = matches!(cli.command, Some(Flags::SshProxyCommand(_)));
+    match run(&cli) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(exit)) => ExitCode::from(exit as u8),
         Err(failure) => {
-            // Whatever a ProxyCommand says stands between the lines of ssh.
             match one_line {
                 true => log::print(&failure.one_line()),
                 false => log::failure(&failure),
@@ -88,23 +88,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(face: Face, debug: bool) -> Result<Option<Exit>, Failure> {
-    // Between the lines of ssh no log has a place, nor beside the version.
-    let verb = match face {
-        Face::SshProxy(flags) => {
-            return command::ssh_proxy_command::run(&flags, &Environment::from_process()).map(|()| None);
+/// Runs the command. A command that has done its work may still have found something that is not a success.
+fn run(cli: &Cli) -> Result<Option<Exit>, Failure> {
+    let command = match &cli.command {
+        // These have no log.
+        Some(Flags::SshProxyCommand(flags)) => {
+            return command::ssh_proxy_command::run(flags, &Environment::from_process()).map(|()| None);
         }
-        Face::Version => return command::version::run().map(|()| None),
-        Face::Pipe => None,
-        Face::Verb(verb) => Some(verb),
+        Some(Flags::Version) => return command::version::run().map(|()| None),
+        command => command,
     };
     let host = Host::from_process()?;
     let env = &host.env;
-    let debug = debug | (verb.is_none() && pipe::debug(env)?);
+    let debug = cli.debug || (command.is_none() && pipe::debug(env)?);
     log::start(debug, env);
-    let action = match verb {
-        None => pipe::action(env)?,
-        Some(verb) => verb.action(env, debug)?,
+    let command = match command {
+        Some(Flags::Start(StartFlags::Identity(flags))) => Command::Start(flags.settings(env, debug)?),
+        Some(Flags::Inspect(flags)) => Command::Inspect(flags.settings(env, debug)?),
+        Some(Flags::Doctor(flags)) => Command::Doctor(flags.settings(env, debug)?),
+        Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory()?),
+        Some(Flags::SshProxyCommand(_) | Flags::Version) | None => pipe::command(env)?,
     };
-    command::run(&action, &host)
+    command::run(&command, &host)
 }

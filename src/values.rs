@@ -1,19 +1,51 @@
 //! Values that variables, flags and files have in common: each is parsed once, into a type that cannot hold an invalid
 //! value.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::address::ClusterName;
 use crate::invalid::Invalid;
 
-/// The name of a join token. With a delegated join method it is public, not a secret (teleport-join.md 7).
+/// A text that no `Debug` and no error prints. It is wiped when it is dropped.
+#[derive(Clone)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The text itself, for the request to the cluster.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Who can read the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    Private,
+    /// Everyone: claims, roles and logins are not shown.
+    Public,
+}
+
+/// The name of a join token. It is not a secret if the join method is a platform's: the ID token admits, not the name
+/// (teleport-join.md 7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenName(String);
 
 impl TokenName {
-    /// The name.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -25,8 +57,8 @@ impl FromStr for TokenName {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const FORM: &str = "Give the name of the join token on the cluster: metadata.name of the token resource, \
                             for example example-bot. `tctl tokens ls` lists them.";
-        if is_like_an_id_token(text) {
-            // Never shown, never sent on as a name: the name travels in clear and is logged by the cluster.
+        if looks_like_an_id_token(text) {
+            // Neither shown nor sent as a name: the cluster logs names.
             return Err(Invalid::new("is an ID token, not the name of a join token", FORM).hidden());
         }
         let port = |port: &str| port.parse::<u16>().is_ok();
@@ -43,10 +75,17 @@ impl FromStr for TokenName {
     }
 }
 
-/// A directory for the credentials. Nothing here expands what a shell would: it would become a directory of that name.
-///
-/// # Errors
-/// It begins with `~` or a variable.
+/// The name of the join token that a run joins with. An invalid one is shown only if the join method says that names are
+/// public.
+pub(crate) fn join_token(text: &str, is_public: bool) -> Result<Secret, Invalid> {
+    match TokenName::from_str(text) {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(invalid) => Err(if is_public { invalid } else { invalid.hidden() }),
+    }
+}
+
+/// A directory for the credentials. `~` and variables are refused because nothing expands them here: they would become
+/// directories of that name.
 pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
     match text.starts_with(['~', '$']) {
         true => Err(Invalid::new(
@@ -57,25 +96,21 @@ pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
     }
 }
 
-/// Whether it looks like a JWT, given in the wrong place.
-fn is_like_an_id_token(text: &str) -> bool {
+/// Whether the text looks like a JWT, which people paste in the wrong place.
+fn looks_like_an_id_token(text: &str) -> bool {
     text.starts_with("ey") && text.matches('.').count() == 2
 }
 
-/// The name of a cluster.
-///
-/// # Errors
-/// No cluster can have that name.
 pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
     const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
-    if is_like_an_id_token(text) {
+    if looks_like_an_id_token(text) {
         return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
     }
-    text.parse().map_err(|()| Invalid::new("is no name of a cluster", FORM))
+    text.parse().map_err(|()| Invalid::new("is not a valid cluster name", FORM))
 }
 
-/// How long certificates shall live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The lifetime of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ttl(pub(crate) Duration);
 
 impl FromStr for Ttl {
@@ -86,7 +121,7 @@ impl FromStr for Ttl {
         if ttl < Duration::from_secs(60) {
             return Err(Invalid::new("is less than a minute", "Give at least 1m; the usual 1h suits most steps."));
         }
-        // The cluster cuts at 24 h and says so by what it issues; far beyond that it is a slip.
+        // The cluster cuts at 24 h, which is reported later. Far above that it is a mistake.
         if ttl > Duration::from_secs(30 * 86_400) {
             return Err(Invalid::new(
                 "is more than 30 days",
@@ -113,14 +148,14 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
         return Err(Invalid::new("has no unit", FORM));
     }
     let duration = humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))?;
-    // To the parser M is months, to whoever writes it, minutes.
+    // The parser reads M as months, people write it for minutes.
     match text.contains('M') {
         true => Err(Invalid::new("has the unit M", FORM)),
         false => Ok(duration),
     }
 }
 
-/// A boolean as people write it (bitbucket-pipes.md 2.3: scripts compare with all of these).
+/// A boolean as the scripts of pipes compare it.
 pub(crate) fn boolean(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "y" | "on" | "1" => Ok(true),
@@ -136,7 +171,7 @@ mod tests {
     #[test]
     fn an_id_token_given_as_token_name_is_not_shown() {
         let jwt = "eyJhbGciOi.eyJzdWIi.c2ln";
-        let error = jwt.parse::<TokenName>().unwrap_err().of("TOKEN", jwt);
+        let error = jwt.parse::<TokenName>().unwrap_err().named("TOKEN", jwt);
         let text = crate::error::render(&error);
         assert!(text.contains("not the name of a join token") && !text.contains("eyJ"), "{text}");
     }

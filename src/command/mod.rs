@@ -3,26 +3,26 @@
 pub(crate) mod cleanup;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
-mod leaf_clusters;
+mod report;
 pub(crate) mod ssh_proxy_command;
 pub(crate) mod start;
 pub(crate) mod version;
 
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
-use crate::settings::Action;
+use crate::settings::Command;
 
 /// Does what was asked for. What was done and found something wrong may have a status to exit with, though it is no
 /// failure.
 ///
 /// # Errors
 /// Those of the command.
-pub(crate) fn run(action: &Action, host: &Host) -> Result<Option<Exit>, Failure> {
-    match action {
-        Action::Join(settings) => start::run(settings, host)?,
-        Action::Inspect(settings) => inspect::run(settings, host)?,
-        Action::Doctor(settings) => return doctor::run(settings, host),
-        Action::Cleanup(path) => cleanup::run(path.as_deref(), host)?,
+pub(crate) fn run(command: &Command, host: &Host) -> Result<Option<Exit>, Failure> {
+    match command {
+        Command::Start(settings) => start::run(settings, host)?,
+        Command::Inspect(settings) => inspect::run(settings, host)?,
+        Command::Doctor(settings) => return doctor::run(settings, host),
+        Command::Cleanup(path) => cleanup::run(path.as_deref(), host)?,
     }
     Ok(None)
 }

@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::block_on;
 use crate::address::HostPort;
-use crate::cli::SshProxy;
+use crate::cli::SshProxyCommandFlags;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain, Failure};
 use crate::invalid::Invalid;
@@ -58,9 +58,9 @@ const PARTING: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The identity cannot be used, or the node is not reached.
-pub(crate) fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
+pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(), Failure> {
     let addr = flags.proxy_server.as_str();
-    let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.of("--proxy-server", addr))?;
+    let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.named("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
     let unreadable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
     let bytes = zeroize::Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?);

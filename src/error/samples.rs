@@ -19,12 +19,12 @@ use crate::destination::{Listing, Owner};
 use crate::error::Retry;
 use crate::host::{self, HostError};
 use crate::join::error::Refusal;
-use crate::join::service::Failed;
+use crate::join::method::Hints;
+use crate::join::service::{Failed, Progress};
 use crate::join::{self, Attempt};
 use crate::net::error::{TCP, egress};
 use crate::net::peer_chain::Signer;
 use crate::output::identity::ssh_config;
-use crate::platform::Scope;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
 use crate::retry::{RetryAfter, Transient};
@@ -121,7 +121,7 @@ sampled! {
     guard::Error: Artifacts Cache;
     guard::reach::OutsideOfStep: OutOfSight CarriedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
-    rule::NotThere;
+    rule::ScopeError;
     invalid::Error: Missing Invalid Unsupported;
     host::HostError;
     keys::Error;
@@ -133,7 +133,6 @@ sampled! {
 
 variants!(join::Attempt: Net Grpc Rest Nonsense Key);
 variants!(join::error::Refusal: TokenName Rule Audience Issuer Expired Future Signature Keys Method Role Other);
-variants!(Scope: Deployment Branch Repository Workspace);
 
 /// Panics unless each variant is there.
 fn cover<'a, V: Variants + 'a>(values: impl IntoIterator<Item = &'a V>) {
@@ -171,7 +170,7 @@ fn samples() -> Vec<Sample> {
     samples.extend(input_errors());
     samples.extend(ssh_proxy_errors());
     samples.extend(final_errors([("", findings::Behind { offset: Offset::from_seconds(120) })]));
-    samples.extend(final_errors([("", findings::TooOld { version: "16.4.0".to_owned() })]));
+    samples.extend(final_errors([("", findings::TooOld { version: "16.4.0".to_owned(), platform: platform::ALL[0] })]));
     samples.extend(final_errors([("", keys::Error("encoded"))]));
     samples
 }
@@ -360,23 +359,34 @@ fn join_errors() -> Vec<Sample> {
     cover(attempts.iter().map(|(_, attempt)| attempt));
     let sample = |(case, attempt): (&str, Attempt)| {
         let (name, again) = (name(&attempt, case), attempt.retry());
-        Sample::new(name, &join::Error::new(attempt, None), Some(again))
+        Sample::new(name, &join::Error::new(attempt, None, Hints::sample(false)), Some(again))
     };
     let mut samples: Vec<_> = attempts.into_iter().map(sample).collect();
     samples.extend(failures_of_the_service());
 
-    let with_advice = |message| {
-        let (claims, token_spec) = ("sub: a\n".to_owned(), "  join_method: bitbucket\n".to_owned());
-        join::Error::new(grpc(Code::PermissionDenied, message, nothing()), None).with_advice(claims, token_spec)
-    };
+    let with_advice =
+        |message| join::Error::new(grpc(Code::PermissionDenied, message, nothing()), None, Hints::sample(true));
     samples.extend(REFUSALS.map(|(case, message)| {
         let error = with_advice(message);
         Sample::new(name(&error, &format!("{case}, with advice")), &error, None)
     }));
     samples.extend(final_errors([
-        ("neither service", join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()))),
-        ("both refuse", join::Error::new(grpc(Code::Unknown, "no", nothing()), Some(rest(403, "no", nothing())))),
-        ("the first says more", join::Error::new(rest(404, "no", nothing()), Some(Attempt::Net(client_refused())))),
+        (
+            "neither service",
+            join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false)),
+        ),
+        (
+            "both refuse",
+            join::Error::new(
+                grpc(Code::Unknown, "no", nothing()),
+                Some(rest(403, "no", nothing())),
+                Hints::sample(false),
+            ),
+        ),
+        (
+            "the first says more",
+            join::Error::new(rest(404, "no", nothing()), Some(Attempt::Net(client_refused())), Hints::sample(false)),
+        ),
     ]));
     samples
 }
@@ -402,10 +412,10 @@ fn failures_of_the_service() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (greeted, when) in [(false, "before ServerInit"), (true, "after ServerInit")] {
         for (case, attempt) in attempts() {
-            let failed = Failed { attempt, greeted };
+            let failed = Failed { attempt, progress: Progress { greeted, spent: false } };
             let again = failed.retry();
             let name = format!("join::service::Failed ({case}, {when})");
-            samples.push(Sample::new(name, &join::Error::new(failed.attempt, None), Some(again)));
+            samples.push(Sample::new(name, &join::Error::new(failed.attempt, None, Hints::sample(false)), Some(again)));
         }
     }
     samples
@@ -418,7 +428,7 @@ fn auth_errors() -> Vec<Sample> {
         code,
         message: message.to_owned(),
         retry_after,
-        discreet: false,
+        hidden: false,
     };
     let denied = |message| refused(Code::PermissionDenied, message, nothing());
     let cluster = || "leaf.example".parse().unwrap();
@@ -517,22 +527,24 @@ fn guard_errors() -> Vec<Sample> {
 
 /// What is wrong with the step, with a variable or with the machine.
 fn input_errors() -> Vec<Sample> {
+    let platform = platform::ALL[0];
+    let platform::Source::Variable(variable) = platform.source;
     let mut samples = final_errors([
         ("", platform::Error::NoCi),
-        ("", platform::Error::Missing),
-        ("", platform::Error::NotAJwt { variable: "BITBUCKET_STEP_OIDC_TOKEN" }),
-        ("", platform::Error::Expired { ago: approximate(MINUTE) }),
+        ("", platform::Error::Missing { platform, variable }),
+        ("", platform::Error::NotAJwt { platform, variable }),
+        ("", platform::Error::Expired { platform, ago: approximate(MINUTE) }),
     ]);
-    let scopes = [Scope::Deployment, Scope::Branch, Scope::Repository, Scope::Workspace];
-    cover(&scopes);
-    let not_there = |scope| rule::Rule::new(&claims("{}"), scope).unwrap_err();
-    samples.extend(final_errors(scopes.map(|scope| (scope.variant(), not_there(scope)))));
+    for scope in platform.scopes.iter().chain([&platform.widest_scope]) {
+        let Err(error) = rule::Rule::new(platform, &claims("{}"), Some(scope)) else { panic!("{}", scope.name) };
+        samples.extend(final_errors([(scope.name, error)]));
+    }
     let invalid = invalid::Invalid::new("is too short", "Write a longer one.");
     samples.extend(final_errors([
         ("variable", invalid::Error::Missing { name: "TOKEN", example: "example-bot" }),
         ("flag", invalid::Error::Missing { name: "--token", example: "example-bot" }),
-        ("", invalid.of("TOKEN", "a")),
-        ("", invalid::Error::Unsupported { what: "--storage".to_owned(), instead: "Leave it out." }),
+        ("", invalid.named("TOKEN", "a")),
+        ("", invalid::Error::Unsupported { what: "--storage".to_owned(), instead: "Leave it out.".into() }),
     ]));
     let unusable = |what| HostError::because(what)(io::ErrorKind::NotFound.into());
     samples.extend(final_errors([

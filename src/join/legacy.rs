@@ -10,7 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Attempt, Joined, Request, expires};
+use super::method::Rest;
+use super::{Attempt, Joined, Request};
 use crate::address::HostPort;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
@@ -51,9 +52,9 @@ struct Certs {
 }
 
 /// Joins. The first attempt uses the connection of discovery, later ones their own.
-pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
+pub(super) async fn join(request: &Request<'_>, rest: &Rest<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
     let key = KeyPair::generate_aside(suite).await?;
-    let body = body(request, &key, expires(request).await)?;
+    let body = body(request, rest, &key, request.expires().await)?;
     let open = Cell::new(Some(http));
     let certs = retry("join", request.deadline, |deadline| {
         let (open, body) = (open.take(), body.clone());
@@ -72,25 +73,25 @@ pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Res
 }
 
 /// The request, in one buffer that is wiped when the last attempt is over.
-fn body(request: &Request<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes, Attempt> {
+fn body(request: &Request<'_>, rest: &Rest<'_>, key: &KeyPair, expires: Duration) -> Result<Bytes, Attempt> {
     let body = Body {
         host_id: "",
         node_name: "",
         role: "Bot",
-        token: request.token.as_str(),
+        token: request.token.reveal(),
         additional_principals: [],
         dns_names: [],
         public_tls_key: Base64::encode_string(key.public_pem()?.as_bytes()),
         public_ssh_key: Base64::encode_string(key.authorized_key()?.as_bytes()),
         remote_addr: "",
         ec2_id: None,
-        id_token: request.id_token.reveal(),
+        id_token: rest.id_token,
         expires: humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + expires).to_string(),
         bot_instance_id: "",
         bot_generation: 0,
     };
     // Large enough not to grow: a buffer that grows leaves copies of the ID token behind.
-    let mut json = Zeroizing::new(Vec::with_capacity(4096 + request.id_token.reveal().len()));
+    let mut json = Zeroizing::new(Vec::with_capacity(4096 + rest.id_token.len()));
     serde_json::to_writer(&mut *json, &body).map_err(|_| Attempt::Nonsense("the request cannot be written"))?;
     Ok(Bytes::from_owner(json))
 }

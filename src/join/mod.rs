@@ -1,11 +1,13 @@
-//! One join: the bot's own, short-lived identity for an ID token.
+//! One join: the bot's own, short-lived identity, in exchange for a proof that this may have it.
 //!
-//! The new join service is asked first. Where it, or the join method in it, is not there, the older REST call is
-//! (DESIGN.md decision 4; what Teleport's own client does: teleport-join.md 3.6).
+//! The join service is asked first. If it is not there, or does not know the join method, the older REST call is made
+//! (DESIGN.md decision 4; Teleport's own client does the same: teleport-join.md 3.6). Neither knows a join method by
+//! name.
 
 pub(crate) mod error;
 mod legacy;
-mod oidc;
+pub(crate) mod method;
+pub(crate) mod oidc;
 pub(crate) mod service;
 
 use std::time::{Duration, SystemTime};
@@ -14,89 +16,89 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 pub(crate) use self::error::{Attempt, Error};
+pub(crate) use self::method::Method;
 use crate::address::HostPort;
 use crate::clock::Offset;
 use crate::keys::{KeyPair, Suite};
 use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
 use crate::net::network::Network;
-use crate::platform::IdToken;
 use crate::retry::{Deadline, Transient as _};
-use crate::values::{TokenName, Ttl};
+use crate::values::{Privacy, Secret, Ttl};
 
 /// What a join needs.
 pub(crate) struct Request<'a> {
-    /// Joining always uses the address that was configured (teleport-join.md 1.3).
+    /// The address that was configured: discovery's is not used to join (teleport-join.md 1.3).
     pub(crate) proxy: &'a HostPort,
-    /// How the proxy is reached.
     pub(crate) network: &'a Network,
-    /// The join token's name.
-    pub(crate) token: &'a TokenName,
-    /// The step's ID token.
-    pub(crate) id_token: &'a IdToken,
+    pub(crate) token: &'a Secret,
+    pub(crate) method: &'a dyn Method,
     /// Lifetime of the bot's own identity.
     pub(crate) ttl: Ttl,
-    /// The time by our clock, when the run began.
+    /// The time by our clock when the run began.
     pub(crate) now: SystemTime,
     /// The cluster's clock, as soon as it is known.
     pub(crate) clock: watch::Receiver<Option<Offset>>,
-    /// When to give up.
     pub(crate) deadline: Deadline,
+    pub(crate) privacy: Privacy,
 }
 
 /// The bot's own identity.
 pub(crate) struct Joined {
-    /// Its key.
     pub(crate) key: KeyPair,
-    /// The suite that the key was made for; the output's key has the same.
+    /// The suite that the key was made for; the keys of outputs have the same.
     pub(crate) suite: Suite,
-    /// Its client certificate.
+    /// The client certificate.
     pub(crate) certificate: CertificateDer<'static>,
-    /// Host and user CA, unordered (teleport-join.md 6.1): whom to believe to be Auth.
+    /// Host and user CA in any order (teleport-join.md 6.1): they identify the Auth Service.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
-    /// Which service joined it.
+    /// Which service the bot joined by.
     pub(crate) service: &'static str,
 }
 
-/// What came of the new join service.
+/// What the join service made of a join.
 pub(crate) enum Outcome {
-    /// Joined.
     Joined(Joined),
-    /// The service, or the method in it, is not there: go on with [`by_rest`].
+    /// The service is not there, or does not know the method: go on with [`by_rest`].
     NotThere(Attempt),
 }
 
-/// Joins by the new service.
-///
-/// # Errors
-/// Refused for good, or not reached.
+/// Joins by the join service.
 pub(crate) async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> {
     service::join(request).await
 }
 
-/// Joins by REST, over the connection that discovery used. `first` is what the new service said.
-///
-/// # Errors
-/// Refused for good, or not reached. Both failures are kept.
+/// Joins by REST, over the connection that discovery used. `first` is the failure of the join service.
 pub(crate) async fn by_rest(
     request: &Request<'_>,
     cluster: &ClusterInfo,
     http: Http,
     first: Attempt,
 ) -> Result<Joined, Error> {
-    match legacy::join(request, cluster.suite, http).await {
-        // A cluster that has only the new service: what failed on the way to it may pass.
+    let Some(rest) = request.method.rest() else { return Err(request.error(first, None)) };
+    match legacy::join(request, &rest, cluster.suite, http).await {
+        // The cluster has only the join service, whose failure was temporary.
         Err(last) if last.is_gone() && first.is_transient() => {
-            service::insist(request).await.map_err(|attempt| Error::new(attempt, Some(last)))
+            service::insist(request).await.map_err(|attempt| request.error(attempt, Some(last)))
         }
-        answer => answer.map_err(|last| Error::new(last, Some(first))),
+        answer => answer.map_err(|last| request.error(last, Some(first))),
     }
 }
 
-/// The expiry to ask for, by the cluster's clock, as time since 1970. Waits for discovery to tell it.
-async fn expires(request: &Request<'_>) -> Duration {
-    let mut clock = request.clock.clone();
-    // Without discovery the run ends anyway.
-    let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
-    offset.there(request.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
+impl Request<'_> {
+    /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits until discovery knows that clock.
+    async fn expires(&self) -> Duration {
+        let mut clock = self.clock.clone();
+        // Without discovery the run ends anyway.
+        let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
+        offset.there(self.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + self.ttl.0
+    }
+
+    fn error(&self, last: Attempt, first: Option<Attempt>) -> Error {
+        let mut hints = self.method.hints();
+        if self.privacy == Privacy::Public {
+            hints.admission = None;
+        }
+        Error::new(last, first, hints)
+    }
 }

@@ -9,42 +9,53 @@ use teleport_api::teleport::join::v1 as wire;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
-use wire::join_request::Payload as Say;
-use wire::join_response::Payload as Hear;
+use wire::join_request::Payload as ToServer;
+use wire::join_response::Payload as FromServer;
 use wire::join_service_client::JoinServiceClient;
 
-use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
+use super::{Attempt, Error, Joined, Outcome, Request};
 use crate::error::Retry;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
 use crate::retry::{Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
 
-/// How long a last message gets to be sent.
-const PARTING: Duration = Duration::from_millis(500);
+/// How long the last message gets to be sent, before the connection is closed.
+const LAST_MESSAGE: Duration = Duration::from_millis(500);
 
-/// A failure, and whether the service had greeted us before.
+/// A failure, and how far the conversation had come.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempt}")]
 pub(crate) struct Failed {
     pub(crate) attempt: Attempt,
+    pub(crate) progress: Progress,
+}
+
+/// How far the conversation with the join service has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The service has greeted us, so it is there.
     pub(crate) greeted: bool,
+    /// The join token has been sent, and must not be sent again.
+    pub(crate) spent: bool,
 }
 
 impl Failed {
-    /// The service, or the method in it, is not there: REST may be. A certificate error is none of these, the REST
-    /// call would meet the same certificate.
+    /// Whether the service, or the method in it, is not there: REST may be. After a certificate error it is not tried,
+    /// because REST would meet the same certificate.
     fn is_absence(&self) -> bool {
+        let Progress { greeted, spent } = self.progress;
         match &self.attempt {
+            _ if spent => false,
             Attempt::Grpc { code, .. } => *code == Code::Unimplemented,
             Attempt::Net(error) => {
-                let elsewhere = matches!(
+                let something_else_answers = matches!(
                     error,
                     net::Error::NoAlpn { .. }
                         | net::Error::NoUpgrade { .. }
                         | net::Error::NotGrpc { .. }
                         | net::Error::Tls { .. }
                 );
-                !self.greeted && (error.is_transient() || elsewhere)
+                !greeted && (error.is_transient() || something_else_answers)
             }
             _ => false,
         }
@@ -53,7 +64,7 @@ impl Failed {
 
 impl Transient for Failed {
     fn retry(&self) -> Retry {
-        if self.is_absence() { Retry::No } else { self.attempt.retry() }
+        if self.progress.spent || self.is_absence() { Retry::No } else { self.attempt.retry() }
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -61,140 +72,184 @@ impl Transient for Failed {
     }
 }
 
-/// Joins, or finds that there is nobody to join by.
+/// Joins, or finds that the service is not there.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    let greeted = Cell::new(false);
-    let tries = || {
-        retry("join", request.deadline, |deadline| {
-            greeted.set(false);
-            once(request, deadline, &greeted)
-        })
-    };
-    // A load balancer that speaks HTTP/2 takes the connection, but knows nothing of gRPC: it says something else, or
-    // nothing. The service may be behind it.
-    let finds_balancer = || async {
-        !greeted.get() && request.network.finds_balancer(request.proxy, request.deadline).await && !greeted.get()
-    };
-    let silence = async {
-        tokio::time::sleep(PATIENCE).await;
-        if !finds_balancer().await {
-            std::future::pending().await
-        }
-    };
-    let mut answer = tokio::select! {
-        answer = tries() => Some(answer),
-        () = silence => None,
-    };
-    if let Some(Err(Failed { attempt: Attempt::Net(error), .. })) = &answer
-        && matches!(error, net::Error::NotGrpc { .. } | net::Error::Late { .. } | net::Error::Broken { .. })
-        && finds_balancer().await
-    {
-        answer = None;
-    }
-    let answer = match answer {
-        Some(answer) => answer,
-        None => tries().await,
+    let progress = Cell::new(Progress::default());
+    let answer = match try_directly(request, &progress).await {
+        FirstTry::Done(answer) => answer,
+        FirstTry::BehindLoadBalancer => try_all(request, &progress).await,
     };
     match answer {
         Ok(joined) => Ok(Outcome::Joined(joined)),
-        // Without time left REST could only say that it had none.
+        // Without time left, REST could only fail for lack of time.
         Err(failed) if failed.is_absence() && !request.deadline.is_over() => Ok(Outcome::NotThere(failed.attempt)),
-        Err(failed) => Err(Error::new(failed.attempt, None)),
+        Err(failed) => Err(request.error(failed.attempt, None)),
     }
 }
 
-/// Joins, where there is no other way to.
+/// What the first round of attempts came to.
+enum FirstTry {
+    Done(Result<Joined, Failed>),
+    /// A load balancer was found in front of the proxy. From now on connections are upgraded: try again.
+    BehindLoadBalancer,
+}
+
+/// Tries without knowing whether a load balancer is in front of the proxy. One that speaks HTTP/2 and not gRPC takes the
+/// connection, and gives another answer or none; then it is looked for.
+async fn try_directly(request: &Request<'_>, progress: &Cell<Progress>) -> FirstTry {
+    let finds_load_balancer = || async {
+        !progress.get().greeted
+            && request.network.finds_balancer(request.proxy, request.deadline).await
+            && !progress.get().greeted
+    };
+    if !request.method.may_repeat() {
+        // The first attempt is the only one, so the load balancer must be known before it.
+        finds_load_balancer().await;
+        return FirstTry::Done(try_all(request, progress).await);
+    }
+    let no_answer = async {
+        tokio::time::sleep(PATIENCE).await;
+        if !finds_load_balancer().await {
+            std::future::pending().await
+        }
+    };
+    let answer = tokio::select! {
+        answer = try_all(request, progress) => answer,
+        () = no_answer => return FirstTry::BehindLoadBalancer,
+    };
+    let may_be_load_balancer = |attempt: &Attempt| {
+        matches!(
+            attempt,
+            Attempt::Net(net::Error::NotGrpc { .. } | net::Error::Late { .. } | net::Error::Broken { .. })
+        )
+    };
+    match answer {
+        Err(failed) if may_be_load_balancer(&failed.attempt) && finds_load_balancer().await => {
+            FirstTry::BehindLoadBalancer
+        }
+        answer => FirstTry::Done(answer),
+    }
+}
+
+async fn try_all(request: &Request<'_>, progress: &Cell<Progress>) -> Result<Joined, Failed> {
+    retry("join", request.deadline, |deadline| {
+        progress.set(Progress { greeted: false, ..progress.get() });
+        once(request, deadline, progress)
+    })
+    .await
+}
+
+/// Joins if there is no other way to.
 pub(super) async fn insist(request: &Request<'_>) -> Result<Joined, Attempt> {
-    // As if it had greeted us already: no failure means that it is not there.
-    let greeted = Cell::new(true);
-    let joined = retry("join", request.deadline, |deadline| once(request, deadline, &greeted)).await;
+    // Pretend that the service has greeted us, so that no failure is read as "the service is not there".
+    let progress = Cell::new(Progress { greeted: true, spent: false });
+    let joined = retry("join", request.deadline, |deadline| once(request, deadline, &progress)).await;
     joined.map_err(|failed| failed.attempt)
 }
 
-async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -> Result<Joined, Failed> {
-    let talk = async {
-        let (mut stream, greeting) = Conversation::open(request, deadline).await?;
-        greeted.set(true);
-        let suite = Suite::from_name(&greeting.signature_algorithm_suite);
-        let key = KeyPair::generate_aside(suite).await?;
-        // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
-        let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
-        let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
-        stream.deadline = request.deadline.attempt("join");
-        let params = bot_params(expires, &key)?;
-        stream.say(oidc::init(params, request.id_token)).await;
-        // The answer ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the
-        // client half-closes first (teleport-join.md 3.5); dropping the stream says that we are done.
-        let certificates = stream.certificates().await?;
-        joined(key, suite, certificates)
-    };
-    talk.await.map_err(|attempt| Failed { attempt, greeted: greeted.get() })
+async fn once(request: &Request<'_>, deadline: Deadline, progress: &Cell<Progress>) -> Result<Joined, Failed> {
+    converse(request, deadline, progress).await.map_err(|attempt| Failed { attempt, progress: progress.get() })
+}
+
+async fn converse(request: &Request<'_>, deadline: Deadline, progress: &Cell<Progress>) -> Result<Joined, Attempt> {
+    let (mut stream, greeting) = Conversation::open(request, deadline, progress).await?;
+    progress.set(Progress { greeted: true, ..progress.get() });
+    let suite = Suite::from_name(&greeting.signature_algorithm_suite);
+    let key = KeyPair::generate_aside(suite).await?;
+    // Discovery has attempts of its own. This attempt does not end because they take long: its time begins anew.
+    let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
+    let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(request.expires().await) }).await?;
+    stream.deadline = request.deadline.attempt("join");
+    stream.send(request.method.init(bot_params(expires, &key)?)).await;
+    // The result ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the client
+    // half-closes first (teleport-join.md 3.5). Dropping the stream tells the service that we are done.
+    let certificates = stream.certificates(request).await?;
+    Ok(Joined {
+        certificate: CertificateDer::from(certificates.tls_cert),
+        authorities: certificates.tls_ca_certs.into_iter().map(CertificateDer::from).collect(),
+        key,
+        suite,
+        service: "the join service",
+    })
 }
 
 /// The stream, both directions.
 struct Conversation {
-    say: mpsc::Sender<wire::JoinRequest>,
-    hear: Streaming<wire::JoinResponse>,
+    requests: mpsc::Sender<wire::JoinRequest>,
+    responses: Streaming<wire::JoinResponse>,
     addr: String,
     deadline: Deadline,
 }
 
 impl Conversation {
-    /// Connects, introduces itself, and is greeted.
-    async fn open(request: &Request<'_>, deadline: Deadline) -> Result<(Self, wire::ServerInit), Attempt> {
+    /// Connects, sends the name of the join token, and waits for the greeting.
+    async fn open(
+        request: &Request<'_>,
+        deadline: Deadline,
+        progress: &Cell<Progress>,
+    ) -> Result<(Self, wire::ServerInit), Attempt> {
         let addr = request.proxy.to_string();
         let channel = request.network.join(request.proxy, deadline).await?;
 
-        let (say, said) = mpsc::channel(2);
+        let (requests, receiver) = mpsc::channel(2);
         let mut client = JoinServiceClient::with_origin(channel.clone(), channel.origin());
-        let first = Say::ClientInit(wire::ClientInit {
-            join_method: Some("bitbucket".to_owned()),
-            token_name: request.token.as_str().to_owned(),
+        let first = ToServer::ClientInit(wire::ClientInit {
+            join_method: Some(request.method.join_method().to_owned()),
+            token_name: request.token.reveal().to_owned(),
             system_role: "Bot".to_owned(),
         });
-        // Before the stream opens, so that it goes out with the opening.
-        let _ = say.send(wire::JoinRequest { payload: Some(first) }).await;
-        let open = async { client.join(ReceiverStream::new(said)).await.map_err(|s| Attempt::from_status(&s, &addr)) };
-        let hear = deadline.bound(awaited(&addr), open).await?.into_inner();
-        let mut conversation = Self { say, hear, addr, deadline };
+        progress.set(Progress { spent: !request.method.may_repeat(), ..progress.get() });
+        // Sent before the stream opens, so that it goes out with the opening.
+        let _ = requests.send(wire::JoinRequest { payload: Some(first) }).await;
+        let open =
+            async { client.join(ReceiverStream::new(receiver)).await.map_err(|s| Attempt::from_status(&s, &addr)) };
+        let responses = deadline.bound(awaited(&addr), open).await?.into_inner();
+        let mut conversation = Self { requests, responses, addr, deadline };
         match conversation.next().await? {
-            Hear::Init(greeting) => Ok((conversation, greeting)),
+            FromServer::Init(greeting) => Ok((conversation, greeting)),
             _ => Err(Attempt::Nonsense("it does not begin with a greeting")),
         }
     }
 
-    /// Sends. That nobody takes it any more is not an error here: the status says why, and is read next
-    /// (conformance FINDINGS 27).
-    async fn say(&self, payload: Say) {
-        let _ = self.say.send(wire::JoinRequest { payload: Some(payload) }).await;
+    /// A failure to send is not an error here: the status says why, and is read next (conformance FINDINGS 27).
+    async fn send(&self, payload: ToServer) {
+        let _ = self.requests.send(wire::JoinRequest { payload: Some(payload) }).await;
     }
 
-    async fn next(&mut self) -> Result<Hear, Attempt> {
-        let Self { hear, addr, deadline, .. } = self;
+    async fn next(&mut self) -> Result<FromServer, Attempt> {
+        let Self { responses, addr, deadline, .. } = self;
         let addr = addr.as_str();
-        let message = async { hear.message().await.map_err(|status| Attempt::from_status(&status, addr)) };
+        let message = async { responses.message().await.map_err(|status| Attempt::from_status(&status, addr)) };
         let message = deadline.bound(awaited(addr), message).await?;
         message.and_then(|message| message.payload).ok_or(Attempt::Nonsense("it is empty"))
     }
 
-    async fn certificates(&mut self) -> Result<wire::Certificates, Attempt> {
-        match self.next().await? {
-            Hear::Result(wire::Result { payload: Some(wire::result::Payload::BotResult(result)) }) => {
-                result.certificates.ok_or(Attempt::Nonsense("it holds no certificates"))
+    /// Answers challenges until the certificates come.
+    async fn certificates(&mut self, request: &Request<'_>) -> Result<wire::Certificates, Attempt> {
+        loop {
+            match self.next().await? {
+                FromServer::Result(wire::Result { payload: Some(wire::result::Payload::BotResult(result)) }) => {
+                    return result.certificates.ok_or(Attempt::Nonsense("it holds no certificates"));
+                }
+                FromServer::Challenge(challenge) => match request.method.solve(challenge) {
+                    Some(solution) => self.send(solution).await,
+                    None => return Err(self.give_up().await),
+                },
+                _ => return Err(Attempt::Nonsense("it is not a result for a bot")),
             }
-            Hear::Challenge(_) => {
-                // Told to the cluster, so that its audit log has the reason.
-                self.say(Say::GivingUp(wire::GivingUp {
-                    reason: wire::giving_up::Reason::UnsupportedMessageType.into(),
-                    msg: "a join by ID token expects no challenge".to_owned(),
-                }))
-                .await;
-                // Nothing more is expected; waiting lets the message go out before the connection closes.
-                let _ = tokio::time::timeout(PARTING, self.hear.message()).await;
-                Err(Attempt::Nonsense("it is a challenge, which a join by ID token does not have"))
-            }
-            _ => Err(Attempt::Nonsense("it is no result for a bot")),
         }
+    }
+
+    /// Tells the cluster, so that its audit log has the reason.
+    async fn give_up(&mut self) -> Attempt {
+        self.send(ToServer::GivingUp(wire::GivingUp {
+            reason: wire::giving_up::Reason::UnsupportedMessageType.into(),
+            msg: "this join method expects no challenge".to_owned(),
+        }))
+        .await;
+        // Nothing more is expected. Waiting lets the message go out before the connection closes.
+        let _ = tokio::time::timeout(LAST_MESSAGE, self.responses.message()).await;
+        Attempt::Nonsense("it is a challenge, which this join method does not have")
     }
 }
 
@@ -211,14 +266,4 @@ fn bot_params(expires: Duration, key: &KeyPair) -> Result<wire::ClientParams, At
         expires: Some(Timestamp { seconds: expires.as_secs().cast_signed(), nanos: 0 }),
     };
     Ok(wire::ClientParams { payload: Some(wire::client_params::Payload::BotParams(bot)) })
-}
-
-fn joined(key: KeyPair, suite: Suite, certificates: wire::Certificates) -> Result<Joined, Attempt> {
-    Ok(Joined {
-        certificate: CertificateDer::from(certificates.tls_cert),
-        authorities: certificates.tls_ca_certs.into_iter().map(CertificateDer::from).collect(),
-        key,
-        suite,
-        service: "the join service",
-    })
 }

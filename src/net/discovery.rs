@@ -32,16 +32,12 @@ pub(crate) struct ClusterInfo {
     pub(crate) ssh_proxy: HostPort,
 }
 
-/// The oldest version with the join method (teleport-join.md, version timeline).
-const OLDEST: [u32; 3] = [17, 0, 2];
-
 impl ClusterInfo {
-    /// Whether the version is known, and too old to join by an ID token of Bitbucket. A pre-release is older than its
-    /// release, but only just.
-    pub(crate) fn is_too_old(&self) -> bool {
+    /// Whether the version is known and older than this one. A pre-release counts as its release.
+    pub(crate) fn is_older_than(&self, oldest: [u32; 3]) -> bool {
         let core = self.version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
         let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
-        numbers.is_ok_and(|numbers| numbers.len() == OLDEST.len() && numbers[..] < OLDEST[..])
+        numbers.is_ok_and(|numbers| numbers.len() == oldest.len() && numbers[..] < oldest[..])
     }
 }
 
@@ -256,7 +252,7 @@ mod tests {
     #[test]
     fn versions() {
         let is_too_old = |version: &str| {
-            found(&format!(r#"{{"cluster_name":"c","server_version":"{version}"}}"#)).unwrap().is_too_old()
+            found(&format!(r#"{{"cluster_name":"c","server_version":"{version}"}}"#)).unwrap().is_older_than([17, 0, 2])
         };
         for version in ["16.9.9", "17.0.1", "17.0.0-dev", "v15.4.22"] {
             assert!(is_too_old(version), "{version}");

@@ -2,6 +2,7 @@
 //! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
 
 pub(crate) mod authorities;
+pub(crate) mod connection;
 pub(crate) mod crypto;
 pub(crate) mod dial;
 pub(crate) mod discovery;

@@ -78,6 +78,16 @@ impl Network {
         self.egress.connect(addr, &self.web, deadline).await
     }
 
+    /// The same as a future of its own, to run while something else is done.
+    pub(crate) fn dial_ahead(
+        &self,
+        addr: &HostPort,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Stream, Error>> + Send + use<> {
+        let (egress, web, addr) = (self.egress.clone(), self.web.clone(), addr.clone());
+        async move { egress.connect(&addr, &web, deadline).await }
+    }
+
     /// A connection to the web API of a proxy.
     ///
     /// # Errors

@@ -1,3 +1,53 @@
-//! What is made of credentials: files in a destination.
+//! Outputs: what each requests of the cluster, and the files that it makes of what is issued.
 
 pub(crate) mod identity;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::address::{ClusterName, HostPort};
+use crate::clock::Offset;
+use crate::credentials::Credentials;
+use crate::destination::File;
+use crate::error::Failure;
+use crate::net::authorities::Authorities;
+use crate::net::egress::Egress;
+
+/// An output is a request, as data, and a pure rendering: it sees neither the session nor the network nor the disk.
+pub(crate) trait Output: fmt::Debug {
+    /// Its name on tbot's command line.
+    fn kind(&self) -> &'static str;
+
+    fn request(&self) -> Request;
+
+    /// Whether the files call this program, which is then written beside them under this name.
+    fn program(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether the files can name this directory, which is absolute.
+    fn check_directory(&self, directory: &Path) -> Result<(), Failure>;
+
+    /// The files, in the order in which they are written.
+    fn render(&self, issued: &Issued, directory: &Path) -> Result<Vec<File>, Failure>;
+}
+
+/// What an output requests of the cluster.
+pub(crate) struct Request {
+    /// The cluster that the certificates are routed to, if it is not the root cluster.
+    pub(crate) route: Option<ClusterName>,
+}
+
+/// What an output gets.
+pub(crate) struct Issued {
+    pub(crate) credentials: Credentials,
+    /// Where ssh connects to.
+    pub(crate) ssh_proxy: HostPort,
+    pub(crate) tls_routing: bool,
+    /// Whether ssh needs a connection upgrade.
+    pub(crate) upgrade: bool,
+    pub(crate) egress: Egress,
+    pub(crate) authorities: Authorities,
+    /// The cluster's clock.
+    pub(crate) clock: Offset,
+}

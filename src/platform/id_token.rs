@@ -1,8 +1,9 @@
-//! ID tokens of CI systems: is one here, what does it say.
+//! An ID token and its claims.
 //!
-//! One file per CI. Nothing here verifies a token, the cluster does; claims are read to explain a refusal, to name what
-//! joins, and to fail early where the token cannot be good.
+//! Nothing here verifies a token, the cluster does. Claims are read to explain a refusal, to name what joins, and to fail
+//! early if the token cannot be accepted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -10,29 +11,20 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::error::{Exit, Explain};
+use super::{Platform, Texts};
+use crate::error::{Advice, Exit, Explain};
 use crate::text::sanitize;
-
-/// What a CI's file says about an environment.
-#[derive(Debug)]
-pub(crate) enum Detection {
-    /// This is not that CI.
-    NotHere,
-    /// It is, but there is no token that could be used.
-    Unusable(Error),
-    /// Here it is.
-    Here(IdToken),
-}
 
 /// An ID token. There is no `Display` and no `Clone`; `Debug` shows nothing of it.
 pub(crate) struct IdToken {
+    platform: &'static Platform,
     text: Zeroizing<String>,
     claims: Claims,
 }
 
 impl IdToken {
     /// Reads the claims of a JWT. The signature is not looked at.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(platform: &'static Platform, text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
@@ -40,7 +32,12 @@ impl IdToken {
         }
         let payload = Base64UrlUnpadded::decode_vec(payload).ok()?;
         let claims = serde_json::from_slice(&payload).ok()?;
-        Some(Self { text: Zeroizing::new(text.to_owned()), claims: Claims(claims) })
+        Some(Self { platform, text: Zeroizing::new(text.to_owned()), claims: Claims(claims) })
+    }
+
+    /// The platform that issued it.
+    pub(crate) fn platform(&self) -> &'static Platform {
+        self.platform
     }
 
     /// The token itself. For the request to the cluster and nothing else.
@@ -48,15 +45,18 @@ impl IdToken {
         &self.text
     }
 
-    /// What it says, unverified.
+    /// The claims, not verified.
     pub(crate) fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// Why it cannot be used any more, if that is so.
+    /// The error of an expired token; `None` if it has not expired.
     pub(crate) fn expired(&self, now: SystemTime) -> Option<Error> {
         let ago = now.duration_since(self.claims.expires()?).ok()?;
-        Some(Error::Expired { ago: humantime::format_duration(Duration::from_secs(ago.as_secs())) })
+        Some(Error::Expired {
+            platform: self.platform,
+            ago: humantime::format_duration(Duration::from_secs(ago.as_secs())),
+        })
     }
 }
 
@@ -66,23 +66,22 @@ impl fmt::Debug for IdToken {
     }
 }
 
-/// The claims of a token, unverified. Decoded leniently: CIs differ in what is text and what is not.
+/// The claims of a token, not verified. CI systems differ in which claims are text.
 #[derive(Clone, Debug)]
 pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// A claim as text, fit for a log; `None` if it is missing, empty or no text.
+    /// A claim as text, fit for a log; `None` if it is missing, empty or not text.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.literal(name).map(sanitize).filter(|text| !text.is_empty())
     }
 
-    /// A claim as it stands in the token, for whoever compares it letter by letter; not fit for a log.
+    /// A claim exactly as in the token, for a rule that is compared letter by letter; not fit for a log.
     pub(crate) fn literal(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The audiences, as they stand in the token: a text, or a list where the step names its own (bitbucket-pipes.md
-    /// 3).
+    /// The audiences exactly as in the token: one text, or a list (RFC 7519, section 4.1.3).
     pub(crate) fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],
@@ -101,62 +100,36 @@ impl Claims {
 /// Why there is no usable ID token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No CI that we know.
     #[error("there is no ID token, and this is not a step of a CI system that teleport-pipe knows")]
     NoCi,
-    /// Bitbucket Pipelines, but the step has no token.
-    #[error("the step has no ID token: BITBUCKET_STEP_OIDC_TOKEN is not set")]
-    Missing,
-    /// The variable holds something else.
+    #[error("the step has no ID token: {variable} is not set")]
+    Missing { platform: &'static Platform, variable: &'static str },
     #[error("{variable} is not an ID token (it is not a JWT)")]
-    NotAJwt {
-        /// The variable that should hold it.
-        variable: &'static str,
-    },
-    /// It was one.
+    NotAJwt { platform: &'static Platform, variable: &'static str },
     #[error("the step's ID token expired {ago} ago")]
-    Expired {
-        /// How long ago.
-        ago: humantime::FormattedDuration,
-    },
+    Expired { platform: &'static Platform, ago: humantime::FormattedDuration },
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(match self {
-            Self::NoCi => "BITBUCKET_STEP_OIDC_TOKEN is not set, nor is BITBUCKET_BUILD_NUMBER.".to_owned(),
-            Self::Missing => "The step does not say `oidc: true`.".to_owned(),
-            Self::NotAJwt { variable } => {
-                format!("{variable} was set by hand, or its value was changed on the way (quoting, `$`).")
+    fn advice(&self) -> Advice {
+        let new = |anchor, remedy: Cow<'static, str>| Advice::new(Exit::NoIdToken, anchor, remedy);
+        let texts_of_all =
+            |text: fn(&Texts) -> &'static str| super::ALL.map(|platform| text(&platform.texts)).join("\n");
+        match self {
+            Self::NoCi => new("there-is-no-id-token", texts_of_all(|texts| texts.get_a_token).into())
+                .cause(texts_of_all(|texts| texts.not_here)),
+            Self::Missing { platform, .. } => {
+                new("there-is-no-id-token", platform.texts.enable.into()).cause(platform.texts.no_token)
             }
-            Self::Expired { .. } => "The step ran for long before it came here, or the clock of the runner is ahead. \
-                                     Bitbucket gives a step one token at its start, and no other later."
-                .to_owned(),
-        })
-    }
-
-    fn what_to_do(&self) -> String {
-        match self {
-            Self::NoCi => "In Bitbucket Pipelines: add `oidc: true` to the step. \
-                           In a container of your own: hand BITBUCKET_STEP_OIDC_TOKEN on to it."
-                .to_owned(),
-            Self::Missing => "Add `oidc: true` to the step in bitbucket-pipelines.yml:\n\
-                              - step:\n    oidc: true\n    script: ..."
-                .to_owned(),
-            Self::NotAJwt { .. } => "Do not set the variable; `oidc: true` in the step is enough.".to_owned(),
-            Self::Expired { .. } => "Run the pipe early in the step, with a TTL that covers the rest of it.".to_owned(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::NoIdToken
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::NoCi | Self::Missing => "there-is-no-id-token",
-            Self::NotAJwt { .. } => "the-id-token-is-not-a-jwt",
-            Self::Expired { .. } => "the-id-token-has-expired",
+            Self::NotAJwt { platform, variable } => new("the-id-token-is-not-a-jwt", platform.texts.not_a_jwt.into())
+                .cause(format!("{variable} was set by hand, or its value was changed on the way (quoting, `$`).")),
+            Self::Expired { platform, .. } => {
+                let remedy = "Run the pipe early in the step, with a TTL that covers the rest of the step.";
+                new("the-id-token-has-expired", remedy.into()).cause(format!(
+                    "The step ran for a long time before the pipe, or the clock of the runner is ahead. {}",
+                    platform.texts.issued,
+                ))
+            }
         }
     }
 }
@@ -171,18 +144,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_does_not_show_the_token() {
         let payload = Base64UrlUnpadded::encode_string(br#"{"sub":"x"}"#);
-        let token = IdToken::parse(&format!("header.{payload}.signature")).unwrap();
+        let token = IdToken::parse(crate::platform::ALL[0], &format!("header.{payload}.signature")).unwrap();
         assert_eq!(format!("{token:?}"), "IdToken { .. }");
     }
 
     #[test]
-    fn what_is_no_jwt() {
+    fn texts_that_are_not_a_jwt() {
         for text in ["", "abc", "a.b", "a.e30.c.d", "a.!!.c", "a.W10.c"] {
-            assert!(IdToken::parse(text).is_none(), "{text}");
+            assert!(IdToken::parse(crate::platform::ALL[0], text).is_none(), "{text}");
         }
-        assert!(IdToken::parse("a.e30.c").is_some());
+        assert!(IdToken::parse(crate::platform::ALL[0], "a.e30.c").is_some());
     }
 
     #[test]

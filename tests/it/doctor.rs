@@ -86,7 +86,11 @@ fn outside_of_ci() {
     let step = patient(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
     let proxy = step.variable("PROXY_SERVER").to_owned();
     let said = step.without("ACTION").product(&["doctor", "--proxy-server", &proxy, "--timeout=20s"]).ok();
-    assert!(said.stdout.contains("   -  ID token       this is no step of Bitbucket Pipelines\n"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("   -  ID token           this is not a step of Bitbucket Pipelines\n"),
+        "{}",
+        said.stdout
+    );
     assert!(said.stdout.ends_with("only a join can tell.\n"), "{}", said.stdout);
 }
 
@@ -115,7 +119,7 @@ fn separate_ports() {
     for line in ["   -  load balancer ", "  ok  join service ", "   -  Auth Service ", "  ok  way to nodes "] {
         assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
     }
-    assert!(said.stdout.contains(", several ports, "), "{}", said.stdout);
+    assert!(said.stdout.contains(", separate ports, "), "{}", said.stdout);
 }
 
 /// The name leads somewhere only beyond the gateway.
@@ -141,7 +145,11 @@ fn clocks() {
     check(&step, 5, &expect_file!["golden/doctor/clock-behind.txt"]);
     let (_cluster, step) = at(Testcluster::builder().clock_offset(-3600));
     let said = step.pipe().ok();
-    assert!(said.stdout.contains("clock          1h ahead of the cluster's, which does no harm\n"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("clock              1h ahead of the cluster's, which does no harm\n"),
+        "{}",
+        said.stdout
+    );
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn a_step_with_mistakes() {
     for line in ["FAIL  ID token ", "FAIL  authorities ", "FAIL  TLS "] {
         assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
     }
-    let end = "The first thing to mend is \"authorities\", and that is up to whoever writes the step.\n";
+    let end = "Fix \"authorities\" first. Who can: the author of the step.\n";
     assert!(said.stdout.ends_with(end), "{}", said.stdout);
     // With nothing else wrong it is the token.
     let said = step.without("CA_FILE").pipe();
@@ -213,7 +221,7 @@ fn nobody_answers() {
 fn in_public() {
     let cluster = Testcluster::start();
     let said = patient(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
-    assert!(said.stdout.contains("ID token       there is one, valid for 1h\n"), "{}", said.stdout);
+    assert!(said.stdout.contains("ID token           found, valid for 1h\n"), "{}", said.stdout);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn nodes_of_leafs_and_of_the_root() {
     let cluster = Testcluster::builder().leaf(LEAF).leaf("a.example.com").start();
     let step = Step::of(&cluster);
     let log = step.pipe().ok().stderr;
-    assert!(log.contains(" nodes of leaf clusters, too: a.example.com, leaf.example.com\n"), "{log}");
+    assert!(log.contains(" nodes of leaf clusters can be reached, too: a.example.com, leaf.example.com\n"), "{log}");
     assert!(log.ends_with("@<node>.example.teleport.sh\n"), "{log}");
     both(&step, &cluster, LEAF);
     hello(step.ssh(&[&leafnode(&cluster, "a.example.com"), "echo", "hello"]));

@@ -35,9 +35,9 @@ fn variables_that_do_nothing_are_named() {
     let step = Step::of(&cluster).env("PROXY", "x").env("SCOPE", "branch");
     let log = step.scrubbed(&step.pipe().ok().stderr);
     let mut warnings = log.lines().filter(|line| line.starts_with("variables ")).map(|line| line[14..].to_owned());
-    let stray = "warning: PROXY is no variable of this pipe, and not used; PROXY_SERVER is one";
+    let stray = "warning: unknown variable PROXY, ignored; did you mean PROXY_SERVER?";
     assert_eq!(warnings.next().as_deref(), Some(stray), "{log}");
-    assert_eq!(warnings.next().as_deref(), Some("warning: SCOPE is for ACTION: 'inspect', and not used"), "{log}");
+    assert_eq!(warnings.next().as_deref(), Some("warning: SCOPE is for ACTION: 'inspect', ignored"), "{log}");
     assert_eq!(warnings.next(), None);
 }
 

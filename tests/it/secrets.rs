@@ -131,7 +131,7 @@ fn not_in_what_doctor_shows() {
     for (step, status) in [(step, 0), (behind, 5)] {
         let said = step.product(&["-d"]);
         assert_eq!(said.status, Some(status), "{said:?}");
-        assert!(said.stdout.contains("ID token       there is one"), "{}", said.stdout);
+        assert!(said.stdout.contains("ID token           found"), "{}", said.stdout);
         secrets.check(&said, "doctor");
         // Nor what the token says.
         assert!(!said.stdout.contains(testcluster::WORKSPACE_UUID), "{}", said.stdout);

@@ -1,48 +1,54 @@
-//! What is said of things found that a join would not say.
+//! What `doctor` reports beyond what a join would.
 
 use std::time::SystemTime;
 
 use super::report::Outcome;
 use crate::clock::{Offset, approximate};
-use crate::error::{Exit, Explain};
+use crate::environment::Environment;
+use crate::error::{Advice, Exit, Explain};
 use crate::net::discovery::ClusterInfo;
-use crate::platform::rule;
-use crate::platform::{Claims, Detection};
+use crate::platform::{self, IdToken, Platform, rule};
+use crate::values::Privacy;
 
-/// Whether there is one to join with. What it says is nobody's business here, but for what kind it is.
-pub(super) fn id_token(detection: Detection, now: SystemTime, discreet: bool) -> Outcome {
-    let token = match detection {
-        Detection::Here(token) => token,
-        Detection::Unusable(error) => return Outcome::Bad(error.into()),
-        Detection::NotHere => return Outcome::Skipped("this is no step of Bitbucket Pipelines".to_owned()),
+/// Whether there is an ID token to join with. Its claims are not shown, only which audience it has.
+pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> Outcome {
+    let token = match platform::detect(env) {
+        Ok(token) => token,
+        Err(platform::Error::NoCi) => {
+            let names = platform::ALL.map(|platform| platform.name);
+            return Outcome::Skipped(format!("this is not a step of {}", names.join(" or ")));
+        }
+        Err(error) => return Outcome::Bad(error.into()),
     };
     if let Some(error) = token.expired(now) {
         return Outcome::Bad(error.into());
     }
-    let claims = token.claims();
-    let left = claims.expires().and_then(|expires| expires.duration_since(now).ok());
+    let left = token.claims().expires().and_then(|expires| expires.duration_since(now).ok());
     let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", approximate(left)));
-    let kind = if discreet { "" } else { audience(claims) };
-    Outcome::Good(format!("there is one, {left}{kind}"))
+    let audience = match privacy {
+        Privacy::Public => "",
+        Privacy::Private => audience(&token),
+    };
+    Outcome::Good(format!("found, {left}{audience}"))
 }
 
-fn audience(claims: &Claims) -> &'static str {
-    match claims.audiences().as_slice() {
-        _ if rule::is_for_too_many(claims) => ", for several audiences, which clusters refuse",
-        [one] if one.starts_with("ari:cloud:bitbucket::workspace/") => ", for the workspace's audience",
+fn audience(token: &IdToken) -> &'static str {
+    match token.claims().audiences().as_slice() {
+        _ if rule::has_too_many_audiences(token.claims()) => ", for several audiences, which clusters refuse",
+        [one] if one.starts_with(token.platform().default_audience) => ", for the default audience",
         [] => ", for no audience",
-        _ => ", for an audience of the step's own",
+        _ => ", for an audience that the step names",
     }
 }
 
 /// The cluster in a line.
 pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
-    let ports = if *tls_routing { "one port for everything" } else { "several ports" };
+    let ports = if *tls_routing { "one port for everything" } else { "separate ports" };
     format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
 }
 
-/// What is asked for goes by the cluster's clock, but whether a certificate is valid already is checked by ours, and
-/// fresh ones are valid from a minute back (teleport-issue-and-outputs.md 3).
+/// Expiries are requested by the cluster's clock, but OpenSSH checks by ours whether a certificate is valid already. Fresh
+/// ones are valid since a minute ago (teleport-issue-and-outputs.md 3).
 pub(super) fn clock(offset: Offset) -> Outcome {
     match offset.seconds() {
         60.. => Outcome::Bad(Behind { offset }.into()),
@@ -51,7 +57,7 @@ pub(super) fn clock(offset: Offset) -> Outcome {
     }
 }
 
-/// Certificates become valid here later than there.
+/// Certificates become valid here later than by the cluster's clock.
 #[derive(Debug, thiserror::Error)]
 #[error("the clock here is {offset}")]
 pub(crate) struct Behind {
@@ -59,40 +65,25 @@ pub(crate) struct Behind {
 }
 
 impl Explain for Behind {
-    fn likely_cause(&self) -> Option<String> {
-        Some("The runner does not keep its clock right, or the cluster does not.".to_owned())
-    }
-
-    fn what_to_do(&self) -> String {
-        "Set the clock of the runner, by NTP: fresh certificates are not valid yet by it.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Network
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-clocks-differ"
+    fn advice(&self) -> Advice {
+        let remedy =
+            "Set the clock of the runner by NTP: with this clock, freshly issued certificates are not valid yet.";
+        Advice::new(Exit::Network, "the-clocks-differ", remedy)
+            .cause("The clock of the runner is wrong, or that of the cluster.")
     }
 }
 
 /// The cluster does not know the join method.
 #[derive(Debug, thiserror::Error)]
-#[error("the cluster is Teleport {version}, which cannot join by an ID token of Bitbucket")]
+#[error("the cluster is Teleport {version}, which cannot join by an ID token of {}", platform.name)]
 pub(crate) struct TooOld {
     pub(crate) version: String,
+    pub(crate) platform: &'static Platform,
 }
 
 impl Explain for TooOld {
-    fn what_to_do(&self) -> String {
-        "Update the cluster to 17.0.2 or newer.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Refused
-    }
-
-    fn anchor(&self) -> &'static str {
-        "no-way-to-join"
+    fn advice(&self) -> Advice {
+        let remedy = format!("Update the cluster to {} or newer.", self.platform.since());
+        Advice::new(Exit::Refused, "no-way-to-join", remedy)
     }
 }

@@ -1,9 +1,9 @@
-//! `doctor`: walks the way of a join step by step, without joining, and says what it finds. What a person runs first
-//! when a pipeline is red.
+//! `doctor`: checks the way of a join step by step, without joining. It is what a person runs first when a pipeline is
+//! red.
 //!
-//! Nothing is asked of the cluster that needs a secret, changes something or is audited: discovery, handshakes, and a
-//! call of a method that does not exist. What is printed can be pasted into a ticket: addresses and names, never the ID
-//! token or what it says.
+//! It asks the cluster for nothing that needs a secret, changes something or is audited: discovery, handshakes, and a
+//! call of a method that does not exist. Its output can be pasted into a ticket: it shows addresses and names, never the
+//! ID token or its claims.
 
 pub(crate) mod findings;
 mod report;
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tonic::Code;
 
 use self::findings::{TooOld, clock, described, id_token};
-use self::report::{Outcome, Report, Step};
+use self::report::{Check, Outcome, Report};
 use super::block_on;
 use crate::auth::AuthRoute;
 use crate::clock::{Offset, approximate};
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::net::authorities::Authorities;
+use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, ask};
 use crate::net::grpc::code_name;
 use crate::net::http::Http;
@@ -28,191 +29,189 @@ use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{Service, TlsInfo, Trust};
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::{self, dial};
-use crate::platform::{Detection, bitbucket};
+use crate::platform::{self, Platform};
 use crate::retry::Deadline;
 use crate::settings::DoctorSettings;
 use crate::text::sanitize;
 
-/// No step takes longer than this: whoever answers at all does so by then.
-const STEP: Duration = Duration::from_secs(10);
+/// No check takes longer than this: a server that answers at all answers by then.
+const LONGEST_CHECK: Duration = Duration::from_secs(10);
 
-const NETWORK: &str = "whoever runs the network between here and the proxy, if PROXY_SERVER (--proxy-server) is right";
-const PROXY: &str =
-    "whoever runs the cluster, or what stands in front of its proxy, if PROXY_SERVER (--proxy-server) is right";
-const PROGRAM: Step = Step { name: "program", turn: "us" };
-const ID_TOKEN: Step = Step { name: "ID token", turn: "whoever writes the step" };
-const AUTHORITIES: Step = Step { name: "authorities", turn: "whoever writes the step" };
-const WAY_OUT: Step = Step { name: "way out", turn: NETWORK };
-const DNS: Step = Step { name: "DNS", turn: NETWORK };
-const TCP: Step = Step { name: "TCP", turn: NETWORK };
-const TLS: Step = Step { name: "TLS", turn: "whoever runs the proxy, or the network on the way to it" };
-const CLUSTER: Step = Step { name: "cluster", turn: PROXY };
-const CLOCK: Step = Step { name: "clock", turn: "whoever runs this machine" };
-const BALANCER: Step = Step { name: "load balancer", turn: PROXY };
-const JOIN: Step = Step { name: "join service", turn: PROXY };
-const REST: Step = Step { name: "join by REST", turn: PROXY };
-const AUTH: Step = Step { name: "Auth Service", turn: PROXY };
-const NODES: Step = Step { name: "way to nodes", turn: PROXY };
+const NETWORK: &str =
+    "the administrators of the network between here and the proxy, if PROXY_SERVER (--proxy-server) is right";
+const PROXY: &str = "the administrators of the cluster, or of what is in front of its proxy, if PROXY_SERVER \
+                     (--proxy-server) is right";
+const PROGRAM: Check = Check { name: "program", who: "the maintainers of teleport-pipe" };
+const ID_TOKEN: Check = Check { name: "ID token", who: "the author of the step" };
+const AUTHORITIES: Check = Check { name: "authorities", who: "the author of the step" };
+const FORWARD_PROXY: Check = Check { name: "forward proxy", who: NETWORK };
+const DNS: Check = Check { name: "DNS", who: NETWORK };
+const TCP: Check = Check { name: "TCP", who: NETWORK };
+const TLS: Check = Check { name: "TLS", who: "the administrators of the proxy, or of the network on the way to it" };
+const CLUSTER: Check = Check { name: "cluster", who: PROXY };
+const CLOCK: Check = Check { name: "clock", who: "the administrators of this machine" };
+const LOAD_BALANCER: Check = Check { name: "load balancer", who: PROXY };
+const JOIN_SERVICE: Check = Check { name: "join service", who: PROXY };
+const REST: Check = Check { name: "join by REST", who: PROXY };
+const AUTH_SERVICE: Check = Check { name: "Auth Service", who: PROXY };
+const TRANSPORT_SERVICE: Check = Check { name: "transport service", who: PROXY };
 
-/// Examines, prints, and tells what to exit with if not all is well.
-///
-/// # Errors
-/// stdout is closed, or the machine has no way to wait for a network.
+/// Checks, prints, and returns the exit code if not all is well.
 pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
     let mut report = Report::new(host);
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
-    report.tell(&PROGRAM, Outcome::Good(format!("{program} on {system}, looking at {}", settings.proxy)))?;
-    let token = || bitbucket::detect(&host.env);
-    let id_token_row = |now| id_token(token(), now, settings.discreet);
-    // Whether it is the clock that is wrong is seen at the end.
-    let expired = matches!(token(), Detection::Here(token) if token.expired((host.now)()).is_some());
-    if !expired {
-        report.tell(&ID_TOKEN, id_token_row((host.now)()))?;
+    let addr = &settings.connection.addr;
+    report.add(&PROGRAM, Outcome::Good(format!("{program} on {system}, checking {addr}")))?;
+    let now = || (host.now)();
+    let token = platform::detect(&host.env);
+    // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
+    let seems_expired = token.as_ref().is_ok_and(|token| token.expired(now()).is_some());
+    if !seems_expired {
+        report.add(&ID_TOKEN, id_token(&host.env, now(), settings.privacy))?;
     }
-    let web = authorities(settings, host, &mut report)?;
-    let visit = Checks {
-        settings,
-        network: &Network::new(settings.egress.clone(), web, settings.upgrade),
+    let authorities = authorities(&settings.connection, host, &mut report)?;
+    let checks = Checks {
+        connection: &settings.connection,
+        network: &settings.connection.network(&authorities),
+        platform: token.as_ref().map_or(platform::ALL[0], |token| token.platform()),
         deadline: Deadline::after(settings.timeout),
         now: host.now,
     };
-    let clock = block_on(visit.all(&mut report))??;
-    if expired {
-        report.tell(&ID_TOKEN, id_token_row(clock.there((host.now)())))?;
+    let clock = block_on(checks.all(&mut report))??;
+    if seems_expired {
+        report.add(&ID_TOKEN, id_token(&host.env, clock.there(now()), settings.privacy))?;
     }
     Ok(report.verdict()?)
 }
 
-/// Who is believed on the web. Without a file that can be used it goes on with the public ones.
-fn authorities(settings: &DoctorSettings, host: &Host, report: &mut Report) -> Result<Trust, HostError> {
-    let path = host.path(settings.ca_file.as_deref());
-    let (outcome, authorities) = match (Authorities::from_file(path.as_deref()), path) {
+/// The certificate authorities. If the file cannot be used, the checks go on with the public ones.
+fn authorities(connection: &Connection, host: &Host, report: &mut Report) -> Result<Authorities, HostError> {
+    let (outcome, authorities) = match (connection.authorities(&host.working_dir), &connection.ca_file) {
         (Ok(authorities), None) => (Outcome::Good("the public ones".to_owned()), authorities),
         (Ok(authorities), Some(path)) => {
-            let path = sanitize(&path.display().to_string());
+            let path = sanitize(&host.working_dir.join(path).display().to_string());
             (Outcome::Good(format!("the public ones, and those in {path}")), authorities)
         }
         (Err(error), _) => (Outcome::Bad(error.into()), Authorities::default()),
     };
-    report.tell(&AUTHORITIES, outcome)?;
-    Ok(Trust::web(&authorities))
+    report.add(&AUTHORITIES, outcome)?;
+    Ok(authorities)
 }
 
-/// The part that needs the network.
+/// The checks that need the network.
 struct Checks<'a> {
-    settings: &'a DoctorSettings,
+    connection: &'a Connection,
     network: &'a Network,
+    platform: &'static Platform,
     deadline: Deadline,
     now: fn() -> SystemTime,
 }
 
 impl Checks<'_> {
-    /// The whole way. What the cluster's clock shows, as far as that is known then.
+    /// Runs all of them. Returns the cluster's clock as far as it is known.
     async fn all(&self, report: &mut Report) -> Result<Offset, HostError> {
         let skipped = |why: &str| Outcome::Skipped(why.to_owned());
-        if !self.goes(report).await? {
-            for step in [&TLS, &CLUSTER, &JOIN, &AUTH, &NODES] {
-                report.tell(step, skipped("not tried: there is no connection"))?;
+        if !self.connects(report).await? {
+            for check in [&TLS, &CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
+                report.add(check, skipped("not tried: there is no connection"))?;
             }
             return Ok(Offset::default());
         }
         let Some(http) = self.web(report).await? else {
-            for step in [&CLUSTER, &JOIN, &AUTH, &NODES] {
-                report.tell(step, skipped("not tried: there is no TLS connection"))?;
+            for check in [&CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
+                report.add(check, skipped("not tried: there is no TLS connection"))?;
             }
             return Ok(Offset::default());
         };
         let Some(cluster) = self.cluster(http, report).await? else {
-            for step in [&JOIN, &AUTH, &NODES] {
-                report.tell(step, skipped("not tried: this is not known to be a cluster"))?;
+            for check in [&JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
+                report.add(check, skipped("not tried: there is no answer of a cluster"))?;
             }
             return Ok(Offset::default());
         };
-        report.tell(&CLOCK, clock(cluster.clock))?;
-        self.balancer(&cluster, report).await?;
-        self.join(report).await?;
-        report.tell(&REST, skipped("cannot be tried without joining; where there is no join service, it is used"))?;
-        self.auth(&cluster, report).await?;
-        self.nodes(&cluster, report).await?;
+        report.add(&CLOCK, clock(cluster.clock))?;
+        self.load_balancer(&cluster, report).await?;
+        self.join_service(report).await?;
+        report.add(&REST, skipped("cannot be tried without joining; used if there is no join service"))?;
+        self.auth_service(&cluster, report).await?;
+        self.transport_service(&cluster, report).await?;
         Ok(cluster.clock)
     }
 
-    /// For one step.
-    fn step(&self) -> (Instant, Deadline) {
-        (Instant::now(), Deadline::after(self.deadline.left().min(STEP)))
+    /// The beginning and the deadline of one check.
+    fn begin(&self) -> (Instant, Deadline) {
+        (Instant::now(), Deadline::after(self.deadline.left().min(LONGEST_CHECK)))
     }
 
-    /// By an outgoing proxy, or straight. Whether there is a connection then.
-    async fn goes(&self, report: &mut Report) -> Result<bool, HostError> {
-        let DoctorSettings { proxy, egress, .. } = self.settings;
+    /// Connects through a forward proxy or directly. Returns whether there is a connection.
+    async fn connects(&self, report: &mut Report) -> Result<bool, HostError> {
+        let Connection { addr: proxy, egress, .. } = self.connection;
         let Some(through) = egress.through(proxy) else {
-            let straight = match egress.url() {
-                Some(_) => "straight to the proxy: NO_PROXY exempts it from the outgoing proxy, or it is this machine",
-                None => "straight to the proxy: no outgoing proxy is set",
+            let found = match egress.url() {
+                Some(_) => "not used: NO_PROXY exempts the cluster's proxy, or it is this machine",
+                None => "not used: none is set",
             };
-            report.tell(&WAY_OUT, Outcome::Good(straight.to_owned()))?;
-            return self.reaches(report).await;
+            report.add(&FORWARD_PROXY, Outcome::Good(found.to_owned()))?;
+            return self.connects_directly(report).await;
         };
-        let (began, deadline) = self.step();
+        let (began, deadline) = self.begin();
         let dialled = self.network.dial(proxy, deadline).await;
         let reached = dialled.is_ok();
-        report.tell_timed(&WAY_OUT, began, dialled.map(|_| format!("by the outgoing proxy {through}")))?;
-        report.tell(&DNS, Outcome::Skipped("left to the outgoing proxy".to_owned()))?;
-        report.tell(&TCP, Outcome::Skipped("left to the outgoing proxy".to_owned()))?;
+        report.add_timed(&FORWARD_PROXY, began, dialled.map(|_| format!("connected through {through}")))?;
+        report.add(&DNS, Outcome::Skipped("left to the forward proxy".to_owned()))?;
+        report.add(&TCP, Outcome::Skipped("left to the forward proxy".to_owned()))?;
         Ok(reached)
     }
 
-    /// Name, addresses, and whether one of them takes a connection.
-    async fn reaches(&self, report: &mut Report) -> Result<bool, HostError> {
-        let proxy = &self.settings.proxy;
-        let (began, deadline) = self.step();
+    /// Resolves the name, and checks whether one of its addresses accepts a connection.
+    async fn connects_directly(&self, report: &mut Report) -> Result<bool, HostError> {
+        let proxy = &self.connection.addr;
+        let (began, deadline) = self.begin();
         let addresses = match dial::resolve(proxy, deadline).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                report.tell_timed(&DNS, began, Outcome::Bad(error.into()))?;
-                report.tell(&TCP, Outcome::Skipped("not tried: there is no address".to_owned()))?;
+                report.add_timed(&DNS, began, Outcome::Bad(error.into()))?;
+                report.add(&TCP, Outcome::Skipped("not tried: there is no address".to_owned()))?;
                 return Ok(false);
             }
         };
         let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
         match proxy.host.parse::<IpAddr>() {
-            Ok(_) => report.tell(&DNS, Outcome::Skipped("not needed for an address".to_owned()))?,
-            Err(_) => {
-                report.tell_timed(&DNS, began, Outcome::Good(format!("{} is {}", proxy.host, list.join(", "))))?
-            }
+            Ok(_) => report.add(&DNS, Outcome::Skipped("not needed for an address".to_owned()))?,
+            Err(_) => report.add_timed(&DNS, began, Outcome::Good(format!("{} is {}", proxy.host, list.join(", "))))?,
         }
-        let (began, deadline) = self.step();
+        let (began, deadline) = self.begin();
         let answers = dial::try_each(&addresses, deadline).await;
-        let told: Vec<_> = answers
+        let results: Vec<_> = answers
             .iter()
             .map(|(address, answer)| match answer {
-                Ok(took) => format!("{address} answers after {} ms", took.as_millis()),
+                Ok(took) => format!("{address} accepts after {} ms", took.as_millis()),
                 Err(error) => format!("{address} does not ({})", sanitize(&error.to_string())),
             })
             .collect();
         let reached = answers.iter().any(|(_, answer)| answer.is_ok());
         let failed = answers.into_iter().find_map(|(_, answer)| answer.err());
         let outcome = match failed.filter(|_| !reached) {
-            None => Outcome::Good(told.join("; ")),
+            None => Outcome::Good(results.join("; ")),
             Some(source) => Outcome::Bad(net::Error::Connect { addr: proxy.to_string(), source }.into()),
         };
-        report.tell_timed(&TCP, began, outcome)?;
+        report.add_timed(&TCP, began, outcome)?;
         Ok(reached)
     }
 
     /// TLS to the web port, as browsers do it.
     async fn web(&self, report: &mut Report) -> Result<Option<Http>, HostError> {
-        let (began, deadline) = self.step();
-        let (outcome, http) = match self.network.look(&self.settings.proxy, deadline).await {
-            Ok((http, seen)) => (Outcome::Good(self.id_token_row(&seen)), Some(http)),
+        let (began, deadline) = self.begin();
+        let (outcome, http) = match self.network.look(&self.connection.addr, deadline).await {
+            Ok((http, info)) => (Outcome::Good(self.described_tls(&info)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
-        report.tell_timed(&TLS, began, outcome)?;
+        report.add_timed(&TLS, began, outcome)?;
         Ok(http)
     }
 
-    fn id_token_row(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
+    fn described_tls(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
         let Some(leaf) = shown.leaf() else { return version.clone() };
         let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
@@ -227,87 +226,95 @@ impl Checks<'_> {
 
     /// Discovery.
     async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, HostError> {
-        let (began, deadline) = self.step();
-        let answer = ask(&mut http, &self.settings.proxy, self.now, deadline).await;
+        let (began, deadline) = self.begin();
+        let answer = ask(&mut http, &self.connection.addr, self.now, deadline).await;
         let (outcome, cluster) = match answer {
-            Ok(cluster) if cluster.is_too_old() => {
-                (Outcome::Bad(TooOld { version: cluster.version.clone() }.into()), Some(cluster))
-            }
+            Ok(cluster) if cluster.is_older_than(self.platform.since) => (
+                Outcome::Bad(TooOld { version: cluster.version.clone(), platform: self.platform }.into()),
+                Some(cluster),
+            ),
             Ok(cluster) => (Outcome::Good(described(&cluster)), Some(cluster)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
-        report.tell_timed(&CLUSTER, began, outcome)?;
+        report.add_timed(&CLUSTER, began, outcome)?;
         Ok(cluster)
     }
 
-    /// Whether something in front ends TLS.
-    async fn balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
-        let (began, deadline) = self.step();
-        match self.settings.upgrade {
-            Upgrade::Always => report.tell(&BALANCER, Outcome::Good(format!("one, as {} says", upgrade::VARIABLE))),
-            Upgrade::Never => report.tell(&BALANCER, Outcome::Skipped(format!("none, as {} says", upgrade::VARIABLE))),
+    /// Whether a load balancer in front terminates TLS.
+    async fn load_balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
+        let (began, deadline) = self.begin();
+        match self.connection.upgrade {
+            Upgrade::Always => {
+                report.add(&LOAD_BALANCER, Outcome::Good(format!("yes, because {} says so", upgrade::VARIABLE)))
+            }
+            Upgrade::Never => {
+                report.add(&LOAD_BALANCER, Outcome::Skipped(format!("nyes, because {} says so", upgrade::VARIABLE)))
+            }
             Upgrade::WhereNeeded if !cluster.tls_routing => {
-                report.tell(&BALANCER, Outcome::Skipped("not looked for: there are several ports".to_owned()))
+                report.add(&LOAD_BALANCER, Outcome::Skipped("not looked for: the proxy has separate ports".to_owned()))
             }
             Upgrade::WhereNeeded => {
-                let found = match self.network.finds_balancer(&self.settings.proxy, deadline).await {
-                    true => "one in front ends TLS: connections are upgraded (WebSocket)",
-                    false => "none that ends TLS",
+                let found = match self.network.finds_balancer(&self.connection.addr, deadline).await {
+                    true => "one terminates TLS: connections are upgraded (WebSocket)",
+                    false => "none that terminates TLS",
                 };
-                report.tell_timed(&BALANCER, began, Outcome::Good(found.to_owned()))
+                report.add_timed(&LOAD_BALANCER, began, Outcome::Good(found.to_owned()))
             }
         }
     }
 
-    /// Whether gRPC gets to the join service.
-    async fn join(&self, report: &mut Report) -> Result<(), HostError> {
+    /// Whether gRPC reaches the join service.
+    async fn join_service(&self, report: &mut Report) -> Result<(), HostError> {
         const SERVICE: &str = "teleport.join.v1.JoinService";
-        let (began, deadline) = self.step();
-        let proxy = &self.settings.proxy;
+        let (began, deadline) = self.begin();
+        let proxy = &self.connection.addr;
         let asking = async {
             let mut channel = self.network.join(proxy, deadline).await?;
             channel.probe(SERVICE, &proxy.to_string(), deadline).await
         };
         let outcome = asking.await.map(|status| match (status.code(), status.message()) {
             (Code::Unimplemented, text) if text.contains("unknown service") => {
-                "gRPC answers, and has no join service, as before Teleport 18: joins go by REST".to_owned()
+                "gRPC answers without a join service, as before Teleport 18: joins use REST".to_owned()
             }
-            (Code::Unimplemented, _) => "it is there".to_owned(),
+            (Code::Unimplemented, _) => "found".to_owned(),
             (code, text) => format!("gRPC answers, with {}: {}", code_name(code), sanitize(text)),
         });
-        report.tell_timed(&JOIN, began, outcome)
+        report.add_timed(&JOIN_SERVICE, began, outcome)
     }
 
-    /// Whether the Auth Service answers. Who it is can be known only after a join; that it is one of Teleport can be
-    /// seen.
-    async fn auth(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
-        let route = AuthRoute { network: self.network, proxy: &self.settings.proxy, cluster };
+    /// Whether the Auth Service answers. Its identity can be verified only after a join; that it is a Teleport server can
+    /// be seen.
+    async fn auth_service(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
+        let route = AuthRoute { network: self.network, proxy: &self.connection.addr, cluster };
         let (sni, trust) = (cluster.name.auth_sni(), Trust::unverified_teleport());
         match route.endpoint(&cluster.name, &sni, &trust) {
             Some(endpoint) => {
-                let (began, deadline) = self.step();
+                let (began, deadline) = self.begin();
                 let outcome = self.probe(&endpoint, deadline).await;
                 let outcome = outcome.map_err(|error| error.behind(route.proxy, "the Auth Service"));
-                report.tell_timed(&AUTH, began, outcome)
+                report.add_timed(&AUTH_SERVICE, began, outcome)
             }
-            None => report.tell(&AUTH, Outcome::Skipped("reached by the way to nodes, with a certificate".to_owned())),
+            None => report.add(
+                &AUTH_SERVICE,
+                Outcome::Skipped("reached through the transport service, with a certificate".to_owned()),
+            ),
         }
     }
 
-    /// Whether the transport service answers, to which every ssh connection of later goes.
-    async fn nodes(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
+    /// Whether the transport service answers, through which ssh connects to nodes.
+    async fn transport_service(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
         let (addr, trust) = (&cluster.ssh_proxy, Trust::unverified_teleport());
         let web_port = cluster.tls_routing;
         let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust: &trust, web_port };
-        let (began, deadline) = self.step();
+        let (began, deadline) = self.begin();
         let outcome = self.probe(&endpoint, deadline).await;
-        report.tell_timed(&NODES, began, outcome.map(|found| format!("{found} at {addr}")))
+        report.add_timed(&TRANSPORT_SERVICE, began, outcome.map(|found| format!("{found} at {addr}")))
     }
 
-    /// Whether one of Teleport's servers is behind this endpoint. That it wants a certificate is what it should say.
+    /// Whether a Teleport server answers at this endpoint. It should demand a certificate.
     async fn probe(&self, endpoint: &Endpoint<'_>, deadline: Deadline) -> Result<String, net::Error> {
         match self.network.grpc(endpoint, None, deadline).await {
-            Ok(_) | Err(net::Error::ClientRefused { .. }) => Ok("a server of Teleport answers".to_owned()),
+            Ok(_) | Err(net::Error::ClientRefused { .. }) => Ok("a Teleport server answers".to_owned()),
             Err(error) => Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! What a person reads of an settings: a line for each step, and a sentence at the end.
+//! The output of `doctor`: a line for each check, and a sentence at the end.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,20 @@ use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::log::{colour_on_stdout, out};
 
-/// A step on the way to the cluster.
+/// A check of one step on the way to the cluster.
 #[derive(Debug)]
-pub(super) struct Step {
-    /// How it is called.
-    pub(crate) name: &'static str,
-    /// Who can mend it.
-    pub(crate) turn: &'static str,
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    /// Who can fix it.
+    pub(super) who: &'static str,
 }
 
-/// What came of a step.
+/// The result of a check.
 pub(super) enum Outcome {
-    /// It works; what was found.
+    /// What was found.
     Good(String),
-    /// It was not tried; why.
+    /// Why it was not tried.
     Skipped(String),
-    /// It does not work.
     Bad(Failure),
 }
 
@@ -39,65 +37,59 @@ where
     }
 }
 
-/// What has been told so far. Each line is printed at once: should a step hang, it is seen which one.
+/// What has been printed so far. Each line is printed at once, so that a person sees which check hangs.
 pub(super) struct Report {
     colour: bool,
-    failed: Option<(&'static Step, Exit)>,
-    /// What was said of failures. The same once more tells nothing.
+    /// The first check that failed.
+    failed: Option<(&'static Check, Exit)>,
+    /// Explanations that were printed, so that none is repeated.
     explained: Vec<String>,
 }
 
 impl Report {
-    /// Nothing yet.
     pub(super) fn new(host: &Host) -> Self {
         Self { colour: colour_on_stdout(&host.env), failed: None, explained: Vec::new() }
     }
 
-    /// Tells what came of a step that needs no network, or was not tried.
+    /// Prints the result of a check that needs no network, or was not tried.
     ///
     /// # Errors
-    /// Nobody reads it.
-    pub(super) fn tell(&mut self, step: &'static Step, outcome: impl Into<Outcome>) -> Result<(), HostError> {
-        self.line(step, outcome.into(), None)
+    /// stdout is closed.
+    pub(super) fn add(&mut self, check: &'static Check, outcome: impl Into<Outcome>) -> Result<(), HostError> {
+        self.line(check, outcome.into(), None)
     }
 
-    /// The same, with the time that it took.
-    ///
-    /// # Errors
-    /// Nobody reads it.
-    pub(super) fn tell_timed(
+    /// The same with the time that the check took.
+    pub(super) fn add_timed(
         &mut self,
-        step: &'static Step,
+        check: &'static Check,
         began: Instant,
         outcome: impl Into<Outcome>,
     ) -> Result<(), HostError> {
-        self.line(step, outcome.into(), Some(began.elapsed()))
+        self.line(check, outcome.into(), Some(began.elapsed()))
     }
 
-    fn line(&mut self, step: &'static Step, outcome: Outcome, took: Option<Duration>) -> Result<(), HostError> {
+    fn line(&mut self, check: &'static Check, outcome: Outcome, took: Option<Duration>) -> Result<(), HostError> {
         let took = took.map(|took| format!(" [{} ms]", took.as_millis())).unwrap_or_default();
         let (mark, colour, found, below) = match outcome {
             Outcome::Good(found) => ("  ok", AnsiColor::Green, found, String::new()),
             Outcome::Skipped(why) => ("   -", AnsiColor::BrightBlack, why, String::new()),
             Outcome::Bad(failure) => {
-                self.failed.get_or_insert((step, failure.exit()));
+                self.failed.get_or_insert((check, failure.exit()));
                 let text = failure.render();
                 let (first, below) = text.split_once('\n').unwrap_or((&text, ""));
                 let below: String = below.lines().map(|line| format!("      {line}\n")).collect();
-                let news = !self.explained.contains(&below);
-                let below = if news { below } else { String::new() };
+                let is_new = !self.explained.contains(&below);
+                let below = if is_new { below } else { String::new() };
                 self.explained.push(below.clone());
                 ("FAIL", AnsiColor::Red, first.trim_start_matches("error: ").to_owned(), below)
             }
         };
         let mark = self.painted(mark, colour);
-        say(&format!("{mark}  {:<15}{found}{took}\n{below}", step.name))
+        print(&format!("{mark}  {:<19}{found}{took}\n{below}", check.name))
     }
 
-    /// The last line, and what to exit with.
-    ///
-    /// # Errors
-    /// Nobody reads it.
+    /// Prints the last line. Returns the exit code if a check failed.
     pub(super) fn verdict(&self) -> Result<Option<Exit>, HostError> {
         let (text, colour) = match self.failed {
             None => (
@@ -105,11 +97,9 @@ impl Report {
                     .to_owned(),
                 AnsiColor::Green,
             ),
-            Some((Step { name, turn }, _)) => {
-                (format!("The first thing to mend is \"{name}\", and that is up to {turn}."), AnsiColor::Red)
-            }
+            Some((Check { name, who }, _)) => (format!("Fix \"{name}\" first. Who can: {who}."), AnsiColor::Red),
         };
-        say(&format!("{}\n", self.painted(&text, colour)))?;
+        print(&format!("{}\n", self.painted(&text, colour)))?;
         Ok(self.failed.map(|(_, exit)| exit))
     }
 
@@ -119,6 +109,6 @@ impl Report {
     }
 }
 
-fn say(text: &str) -> Result<(), HostError> {
+fn print(text: &str) -> Result<(), HostError> {
     out(text).map_err(HostError::because("stdout"))
 }

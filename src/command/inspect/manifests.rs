@@ -1,10 +1,7 @@
-//! What a cluster needs so that a step can join: a role, a bot and a join token, as documents for `tctl create`; and
-//! the step that then joins. Pure functions from names and a rule to YAML.
+//! What a cluster needs so that a step can join: a role, a bot and a join token, as documents for `tctl create`.
 //!
-//! The forms are those of Teleport's guides. A role of version 7 is understood by every cluster that knows the join
-//! method; nodes, logins and tunnels are as few as can be.
-
-use std::fmt::Write as _;
+//! The forms are those of Teleport's guides. Every cluster that knows the join methods understands a role of version 7,
+//! which allows as few nodes, logins and tunnels as possible.
 
 use crate::environment::Environment;
 use crate::platform::Scope;
@@ -16,31 +13,23 @@ use crate::yaml::scalar;
 /// The key of the label that a node must have. Its value names the repository.
 const LABEL: &str = "deploy-from";
 
-/// The user that steps log in as, unless told.
+/// The login of steps if none is given.
 const LOGIN: &str = "deploy";
 
-/// What the documents are called.
-#[derive(Clone, Debug)]
-pub(crate) struct Names {
+/// The names of the resources.
+pub(super) struct Names {
     token: String,
     bot: String,
     role: String,
     label: String,
-    environment: Option<String>,
 }
 
 impl Names {
-    /// Names for what the rule is about: `repository`, `repository-environment`, or the workspace. A join token that
-    /// has a name already, as `example-bot`, names the others: `example`, `example-role`.
-    pub(crate) fn new(env: &Environment, scope: Scope, token: Option<&TokenName>) -> Self {
-        let slug = env.get("BITBUCKET_REPO_SLUG");
-        let workspace = env.get("BITBUCKET_WORKSPACE");
-        let environment = env.get("BITBUCKET_DEPLOYMENT_ENVIRONMENT").filter(|_| scope == Scope::Deployment);
-        let parts = match scope {
-            Scope::Workspace => [workspace, None, None],
-            _ => [workspace, slug, environment],
-        };
-        let parts: Vec<_> = parts.into_iter().flatten().map(plain).filter(|part| !part.is_empty()).collect();
+    /// Names after the variables that tell the scope apart: `repository`, `repository-environment`, or the workspace. If
+    /// the join token already has a name, such as `example-bot`, it names the others: `example`, `example-role`.
+    pub(super) fn new(env: &Environment, scope: &Scope, token: Option<&TokenName>) -> Self {
+        let parts = scope.named_by.iter().filter_map(|variable| env.get(variable));
+        let parts: Vec<_> = parts.map(plain).filter(|part| !part.is_empty()).collect();
         let own = if parts.len() > 1 { &parts[1..] } else { &parts };
         let stem = match token {
             Some(token) => plain(token.as_str().strip_suffix("-bot").unwrap_or(token.as_str())),
@@ -52,12 +41,15 @@ impl Names {
             role: format!("{stem}-role"),
             label: if parts.is_empty() { stem.clone() } else { parts.join("/") },
             bot: stem,
-            environment: environment.map(str::to_owned),
         }
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 }
 
-/// The text with nothing in it that a name, a label or a pattern of labels could mean something by.
+/// The text without characters that have a meaning in a name, a label or a pattern of labels.
 fn plain(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let name: String = text.chars().map(|c| if fits(c) { c } else { '-' }).take(60).collect();
@@ -65,7 +57,7 @@ fn plain(text: &str) -> String {
 }
 
 /// `role.yaml`: what the step may do. Nothing, until a node has the label.
-pub(crate) fn role(names: &Names, logins: &[String]) -> String {
+pub(super) fn role(names: &Names, logins: &[String]) -> String {
     let Names { role, label, .. } = names;
     let (hint, logins) = match logins {
         [] => (" An example: put in your own, or set LOGINS and run inspect again.", scalar::list([LOGIN])),
@@ -99,7 +91,7 @@ spec:
 }
 
 /// `bot.yaml`: who the step is.
-pub(crate) fn bot(names: &Names) -> String {
+pub(super) fn bot(names: &Names) -> String {
     format!(
         "\
 # bot.yaml: who the step is.
@@ -116,31 +108,11 @@ spec:
 }
 
 /// `bot-token.yaml`: which steps are that bot.
-pub(crate) fn token(names: &Names, rule: &Rule) -> String {
-    let whom = match rule.scope {
-        Scope::Deployment => {
-            "\
-# This repository's steps with this deployment environment. Which branches may deploy there is set in Bitbucket."
-        }
-        Scope::Branch => {
-            "\
-# This repository's steps on this branch; another branch takes another rule below `allow`. A step with `deployment:`
-# can have a rule for that alone: run inspect in it."
-        }
-        Scope::Repository => {
-            "\
-# EVERY step of this repository: whoever can push to any branch of it can join. A step with `deployment:` can have a
-# rule for that alone: run inspect in it."
-        }
-        Scope::Workspace => {
-            "\
-# EVERY step of EVERY repository of the workspace: whoever can push to any of them can join."
-        }
-    };
+pub(super) fn token(names: &Names, rule: &Rule) -> String {
     format!(
         "\
 # bot-token.yaml: which steps may be that bot.
-{whom}
+{}
 kind: token
 version: v2
 metadata:
@@ -149,72 +121,49 @@ spec:
   roles: [Bot]
   bot_name: {}
 {}",
+        rule.scope.comment,
         scalar::quoted(&names.token),
         scalar::quoted(&names.bot),
         rule.yaml(),
     )
 }
 
-/// The step that joins, for `bitbucket-pipelines.yml`; where the proxy or the cluster is not known, an example.
-pub(crate) fn step(names: &Names, proxy: Option<&str>, cluster: Option<&str>, logins: &[String]) -> String {
+/// The line after the pipe; an example if the cluster is not known.
+pub(super) fn command(cluster: Option<&str>, logins: &[String]) -> String {
     let login = logins.first().map_or(LOGIN, String::as_str);
-    let mut yaml = String::from("- step:\n    oidc: true\n");
-    if let Some(environment) = &names.environment {
-        let _ = writeln!(yaml, "    deployment: {}", scalar::quoted(environment));
-    }
-    let _ = write!(
-        yaml,
-        "    script:
-      - pipe: ORGANISATION/teleport-pipe:{}
-        variables:
-          PROXY_SERVER: {}
-          TOKEN: {}
-      - {}
-",
-        env!("CARGO_PKG_VERSION"),
-        scalar::quoted(proxy.unwrap_or("example.teleport.sh:443")),
-        scalar::quoted(&names.token),
-        scalar::quoted(&format!(
-            "ssh -F {}/ssh_config {}@node.{} uptime",
-            default::DESTINATION,
-            plain(login),
-            cluster.unwrap_or("example.teleport.sh"),
-        )),
-    );
-    yaml
+    let cluster = cluster.unwrap_or("example.teleport.sh");
+    format!("ssh -F {}/ssh_config {}@node.{cluster} uptime", default::DESTINATION, plain(login))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::ALL;
 
-    fn names(variables: &[(&str, &str)], scope: Scope, token: Option<&str>) -> String {
+    fn names(parts: &[&str], scope: &str, token: Option<&str>) -> String {
         let token = token.map(|token| token.parse().unwrap());
-        let names = Names::new(&variables.iter().copied().collect(), scope, token.as_ref());
+        // The scope that names most variables has all that there are.
+        let variables = ALL[0].scopes[0].named_by.iter().copied().zip(parts.iter().copied());
+        let names = Names::new(&variables.collect(), ALL[0].scope(scope).unwrap(), token.as_ref());
         assert_eq!(names.role, format!("{}-role", names.bot));
         format!("{} {} {}", names.token, names.bot, names.label)
     }
 
     #[test]
-    fn names_say_what_they_are_for() {
-        let step = [
-            ("BITBUCKET_WORKSPACE", "acme"),
-            ("BITBUCKET_REPO_SLUG", "infra.x"),
-            ("BITBUCKET_DEPLOYMENT_ENVIRONMENT", "EU West"),
-        ];
-        assert_eq!(names(&step, Scope::Branch, None), "infra.x-bot infra.x acme/infra.x");
-        assert_eq!(names(&step, Scope::Deployment, None), "infra.x-EU-West-bot infra.x-EU-West acme/infra.x/EU-West");
-        assert_eq!(names(&step, Scope::Workspace, None), "acme-bot acme acme");
-        assert_eq!(names(&step, Scope::Branch, Some("example-bot")), "example-bot example acme/infra.x");
-        assert_eq!(names(&step, Scope::Branch, Some("a/*")), "a/* a acme/infra.x");
-        assert_eq!(names(&[], Scope::Branch, None), "example-bot example example");
+    fn resources_are_named_after_what_the_scope_admits() {
+        let step = ["acme", "infra.x", "EU West"];
+        assert_eq!(names(&step, "branch", None), "infra.x-bot infra.x acme/infra.x");
+        assert_eq!(names(&step, "deployment", None), "infra.x-EU-West-bot infra.x-EU-West acme/infra.x/EU-West");
+        assert_eq!(names(&step, "workspace", None), "acme-bot acme acme");
+        assert_eq!(names(&step, "branch", Some("example-bot")), "example-bot example acme/infra.x");
+        assert_eq!(names(&step, "branch", Some("a/*")), "a/* a acme/infra.x");
+        assert_eq!(names(&[], "branch", None), "example-bot example example");
     }
 
     #[test]
-    fn no_label_is_a_pattern() {
+    fn a_label_is_never_a_pattern() {
         for hostile in ["*", "^.*$", "{{internal.logins}}", "..", "\u{1b}[2J"] {
-            let step = [("BITBUCKET_WORKSPACE", hostile), ("BITBUCKET_REPO_SLUG", hostile)];
-            let label = names(&step, Scope::Repository, None).rsplit_once(' ').unwrap().1.to_owned();
+            let label = names(&[hostile, hostile], "repository", None).rsplit_once(' ').unwrap().1.to_owned();
             assert!(!label.contains(['*', '^', '$', '{', '}']) && !label.is_empty(), "{label}");
         }
     }

@@ -1,129 +1,126 @@
 //! `inspect`: what the cluster needs to know of this step.
 //!
-//! What it says is one YAML stream: documents for `tctl create`, and beside them, as comments, what the ID token and
-//! the cluster say. So whoever copies too much from a step's log has still copied something that works. Nothing but
-//! discovery is asked of the cluster, and without a cluster there is only less to say.
+//! It prints one YAML stream: documents for `tctl create`, and as comments beside them the claims of the ID token and the
+//! cluster's answer. A person who copies too much from a step's log has still copied something that works. Only discovery
+//! is asked of the cluster; without a cluster there is less to print.
 
-pub(crate) mod manifests;
+mod manifests;
 
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
 
 use self::manifests::Names;
-use crate::address::HostPort;
+use super::block_on;
 use crate::clock::approximate;
-use crate::command::block_on;
 use crate::error::{Explain as _, Failure};
 use crate::host::{Host, HostError};
 use crate::log::out;
 use crate::net;
-use crate::net::authorities::Authorities;
+use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, discover};
-use crate::net::network::Network;
-use crate::net::tls::Trust;
-use crate::net::upgrade::Upgrade;
-use crate::platform::Scope;
 use crate::platform::rule::{self, Rule};
-use crate::platform::{self, Claims, Detection, bitbucket};
+use crate::platform::{self, Claims, Platform, Recipe, Scope, Warning};
 use crate::retry::Deadline;
 use crate::settings::InspectSettings;
+use crate::values::Privacy;
 
 /// Prints the token's claims, the cluster's answer to discovery, and what would admit this step.
-///
-/// # Errors
-/// There is no token, the step does not have that scope, or stdout is closed.
 pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
     let now = (host.now)();
-    let token = match bitbucket::detect(&host.env) {
-        Detection::Here(token) => token,
-        Detection::Unusable(error) => return Err(error.into()),
-        Detection::NotHere => return Err(platform::Error::NoCi.into()),
-    };
-    let claims = token.claims();
+    let token = platform::detect(&host.env)?;
+    let (platform, claims) = (token.platform(), token.claims());
     if let Some(error) = token.expired(now) {
-        log::warn!(target: "token", "{error}: what it says is shown all the same");
+        log::warn!(target: "token", "{error}: its claims are shown anyway");
     }
-    let narrowest = rule::narrowest(claims);
-    let rule = match settings.scope {
-        Some(scope) => Rule::new(claims, scope)?,
-        None => Rule::narrowest(claims),
-    };
-    warn(claims, rule.scope, narrowest);
+    let scope = settings
+        .scope
+        .as_ref()
+        .map(|(name, value)| platform.scope(value).map_err(|invalid| invalid.named(name, value)));
+    let rule = Rule::new(platform, claims, scope.transpose()?)?;
+    warn(platform, claims, rule.scope);
 
-    let cluster = match &settings.proxy {
-        Some(proxy) => Some((proxy, ask(proxy, settings, host)?)),
-        None => None,
-    };
+    let answer =
+        settings.connection.as_ref().map(|connection| ask(connection, settings, platform, host)).transpose()?;
     let names = Names::new(&host.env, rule.scope, settings.token.as_ref());
-    // Where everybody can read it, not who may do what.
-    let (logins, rule) = match settings.discreet {
-        true => (&[][..], rule.without_values()),
-        false => (&settings.logins[..], rule),
+    // A public log does not show who may do what.
+    let (logins, rule) = match settings.privacy {
+        Privacy::Public => (&[][..], rule.without_values()),
+        Privacy::Private => (&settings.logins[..], rule),
     };
-    let name = cluster.as_ref().and_then(|(_, answer)| Some(answer.as_ref().ok()?.name.as_str()));
-    let proxy = settings.proxy.as_ref().map(ToString::to_string);
+    let cluster = answer.as_ref().and_then(|answer| Some(answer.as_ref().ok()?.name.as_str()));
+    let proxy = settings.connection.as_ref().map(|connection| connection.addr.to_string());
+    let command = manifests::command(cluster, logins);
+    let recipe = Recipe {
+        scope: rule.scope,
+        proxy: proxy.as_deref().unwrap_or("example.teleport.sh:443"),
+        token: names.token(),
+        command: &command,
+    };
     let text = format!(
         "{}#\n{}\n{}---\n{}---\n{}\n{}",
-        if settings.discreet { HIDDEN.to_owned() } else { said(claims, now) },
-        cluster.as_ref().map_or_else(|| NOT_ASKED.to_owned(), |(proxy, answer)| answered(proxy, answer)),
+        match settings.privacy {
+            Privacy::Public => hidden(platform),
+            Privacy::Private => shown(platform, claims, now),
+        },
+        match (&proxy, &answer) {
+            (Some(proxy), Some(answer)) => answered(proxy, answer, platform),
+            _ => NOT_ASKED.to_owned(),
+        },
         manifests::role(&names, logins),
         manifests::bot(&names),
         manifests::token(&names, &rule),
-        next(&manifests::step(&names, proxy.as_deref(), name, logins)),
+        next(platform, &(platform.recipe)(&host.env, &recipe)),
     );
     Ok(out(&text).map_err(HostError::because("stdout"))?)
 }
 
-/// Says in the log what somebody should think about before using the files.
-fn warn(claims: &Claims, scope: Scope, narrowest: Scope) {
-    let admitted = match scope {
-        Scope::Workspace => {
-            Some("every repository of the workspace: any contributor's pipeline in one of them can join")
+/// Warns of what a person should consider before using the files.
+fn warn(platform: &'static Platform, claims: &Claims, scope: &Scope) {
+    let is_narrowest = platform.narrowest_scope(claims).name == scope.name;
+    match scope.warning {
+        Warning::Always(admitted) => log::warn!(target: "inspect", "bot-token.yaml admits {admitted}"),
+        Warning::IfNarrowerExists(admitted) if !is_narrowest => {
+            log::warn!(target: "inspect", "bot-token.yaml admits {admitted}");
         }
-        Scope::Repository => Some("every branch of the repository: any contributor's pipeline can join"),
-        Scope::Branch if narrowest < Scope::Branch => {
-            Some("every step on the branch, not only those of the deployment environment")
-        }
-        Scope::Branch | Scope::Deployment => None,
-    };
-    if let Some(admitted) = admitted {
-        log::warn!(target: "inspect", "bot-token.yaml admits {admitted}");
+        Warning::IfNarrowerExists(_) | Warning::Never => {}
     }
-    if rule::is_for_too_many(claims) {
+    if rule::has_too_many_audiences(claims) {
         log::warn!(
             target: "inspect",
             "the ID token is for several audiences, which clusters refuse: name one below `oidc:` of the step"
         );
     }
-    let absent = ["iss", "workspaceUuid", "repositoryUuid"].into_iter().filter(|name| claims.literal(name).is_none());
+    let absent = platform.required_claims.iter().copied().filter(|name| claims.literal(name).is_none());
     let absent: Vec<_> = absent.chain(claims.audiences().is_empty().then_some("aud")).collect();
     if !absent.is_empty() {
         log::warn!(
             target: "inspect",
-            "the ID token has no {}, as those of Bitbucket have; nor has bot-token.yaml", absent.join(", ")
+            "the ID token lacks {}, which those of {} have; so does bot-token.yaml", absent.join(", "), platform.name
         );
     }
 }
 
-/// Discovery.
+/// Discovery. A cluster that is not reached does not prevent the files.
 fn ask(
-    proxy: &HostPort,
+    connection: &Connection,
     settings: &InspectSettings,
+    platform: &Platform,
     host: &Host,
 ) -> Result<Result<ClusterInfo, net::Error>, HostError> {
     let deadline = Deadline::after(settings.timeout);
-    let answer = match Authorities::from_file(host.path(settings.ca_file.as_deref()).as_deref()) {
+    let answer = match connection.authorities(&host.working_dir) {
         Ok(authorities) => {
-            settings.egress.tell(proxy);
-            let network = Network::new(settings.egress.clone(), Trust::web(&authorities), Upgrade::Never);
-            block_on(discover(&network, proxy, host.now, deadline))?.map(|(cluster, _)| cluster)
+            connection.egress.log_use(&connection.addr);
+            let network = connection.network(&authorities);
+            block_on(discover(&network, &connection.addr, host.now, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),
     };
     match &answer {
-        Ok(cluster) if cluster.is_too_old() => log::warn!(
+        Ok(cluster) if cluster.is_older_than(platform.since) => log::warn!(
             target: "discover",
-            "the cluster is Teleport {}; to join by an ID token of Bitbucket it needs 17.0.2 or newer", cluster.version
+            "the cluster is Teleport {}; to join by an ID token of {} it needs {} or newer",
+            cluster.version, platform.name, platform.since(),
         ),
         Ok(_) => {}
         Err(_) => log::warn!(target: "discover", "the cluster was not reached; the files do not need it"),
@@ -131,20 +128,37 @@ fn ask(
     Ok(answer)
 }
 
-const HIDDEN: &str = "\
-# This repository is public, and so is this log: claims of the ID token are not shown, nor LOGINS. bot-token.yaml has
-# placeholders; their values stand in Bitbucket, in the repository's settings, under OpenID Connect. Or set
-# DEBUG: 'true' (-d) to see all of it here.
-";
+fn hidden(platform: &Platform) -> String {
+    let text = format!(
+        "This repository is public, and so is this log: claims of the ID token are not shown, nor LOGINS. bot-token.yaml \
+         has placeholders; a person finds their values {}. Or set DEBUG: 'true' (-d) to see all of it here.",
+        platform.texts.values,
+    );
+    wrapped(&text)
+}
+
+/// The text as comments of at most 120 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::from("#")];
+    for word in text.split_whitespace() {
+        if lines.last().is_some_and(|line| line.len() + word.len() >= 120) {
+            lines.push(String::from("#"));
+        }
+        if let Some(line) = lines.last_mut() {
+            let _ = write!(line, " {word}");
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
 
 const NOT_ASKED: &str = "\
 # The cluster was not asked: PROXY_SERVER (--proxy-server) is not set.
 ";
 
 /// The claims.
-fn said(claims: &Claims, now: SystemTime) -> String {
-    let mut text = String::from("# The step's ID token says, not verified here:\n");
-    text += &comment("  ", bitbucket::listing(claims).trim_end());
+fn shown(platform: &Platform, claims: &Claims, now: SystemTime) -> String {
+    let mut text = String::from("# Claims of the step's ID token, not verified here:\n");
+    text += &comment("  ", platform.listing(claims).trim_end());
     let age = claims.expires().map(|expires| {
         let at = humantime::format_rfc3339_seconds(expires);
         match expires.duration_since(now) {
@@ -152,11 +166,11 @@ fn said(claims: &Claims, now: SystemTime) -> String {
             Err(ago) => format!("expired: {} ago, at {at}", approximate(ago.duration())),
         }
     });
-    text + &comment("  ", age.as_deref().unwrap_or("expires: (it does not say)"))
+    text + &comment("  ", age.as_deref().unwrap_or("expires: (not stated)"))
 }
 
-/// What discovery found, or why it did not.
-fn answered(proxy: &HostPort, answer: &Result<ClusterInfo, net::Error>) -> String {
+/// What discovery found, or why it failed.
+fn answered(proxy: &str, answer: &Result<ClusterInfo, net::Error>, platform: &Platform) -> String {
     let mut text = String::new();
     match answer {
         Ok(cluster) => {
@@ -165,41 +179,44 @@ fn answered(proxy: &HostPort, answer: &Result<ClusterInfo, net::Error>) -> Strin
                 let _ = writeln!(text, "#   {label}: {value}");
             };
             line("name", name);
-            match (version.as_str(), cluster.is_too_old()) {
-                ("", _) => line("version", &"(not told)"),
-                (_, true) => line("version", &format!("{version}, too old: 17.0.2 is the first that can do it")),
+            match (version.as_str(), cluster.is_older_than(platform.since)) {
+                ("", _) => line("version", &"(not stated)"),
+                (_, true) => {
+                    line("version", &format!("{version}, too old: {} is the first that can do it", platform.since()))
+                }
                 _ => line("version", version),
             }
             line("signature suite", &suite.name());
             line("TLS routing", if *tls_routing { &"yes" } else { &"no" });
             line("ssh goes to", ssh_proxy);
-            format!("# The cluster at {proxy} says:\n{text}")
+            format!("# The cluster at {proxy} answered:\n{text}")
         }
         Err(error) => {
+            let advice = error.advice();
             text += &comment("", &format!("The cluster at {proxy} was not reached:"));
             text += &comment("  ", &error.to_string());
-            text += &Some(error.advice().cause)
-                .filter(|cause| !cause.is_empty())
-                .map(|cause| comment("  ", &format!("likely cause: {cause}")))
-                .unwrap_or_default();
-            text + &comment("  ", &format!("what to do: {}", error.what_to_do()))
+            if !advice.cause.is_empty() {
+                text += &comment("  ", &format!("likely cause: {}", advice.cause));
+            }
+            text + &comment("  ", &format!("what to do: {}", advice.remedy))
         }
     }
 }
 
 /// What to do with the files.
-fn next(step: &str) -> String {
+fn next(platform: &Platform, step: &str) -> String {
     format!(
         "\
-# Whoever runs the cluster saves each document as the file that it names, and creates them in this order:
+# The administrator of the cluster saves each document as the file that it names, and creates them in this order:
 #   tctl create -f role.yaml
 #   tctl create -f bot.yaml
 #   tctl create -f bot-token.yaml
-# All of this text as one file will do, too. With -f, what has the same name already is replaced; without, tctl stops.
+# All of this text as one file works, too. With -f, a resource of the same name is replaced; without it, tctl stops.
 #
-# Then the step, in bitbucket-pipelines.yml:
+# Then the step, in {}:
 {}",
-        comment("  ", step)
+        platform.texts.file,
+        comment("  ", step),
     )
 }
 

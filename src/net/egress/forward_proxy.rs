@@ -43,7 +43,7 @@ impl Proxy {
     /// Reads `[scheme://][user[:password]@]host[:port]`. What follows the first slash counts for nothing, as in Go.
     pub(super) fn parse(named_by: &'static str, text: &str) -> Result<Self, Error> {
         // Any part of it may be one of a password.
-        let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().of(named_by, text);
+        let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(named_by, text);
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),

@@ -70,7 +70,7 @@ impl Egress {
     }
 
     /// Says in the log by which outgoing proxy this address is reached, if by one.
-    pub(crate) fn tell(&self, addr: &HostPort) {
+    pub(crate) fn log_use(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} by the outgoing proxy {proxy}");
         }

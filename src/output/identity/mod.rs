@@ -7,12 +7,57 @@ pub(crate) mod known_hosts;
 pub(crate) mod network_file;
 pub(crate) mod ssh_config;
 
+use std::path::Path;
+
+use self::network_file::NetworkFile;
+use super::{Issued, Output, Request};
+use crate::address::ClusterName;
 use crate::credentials::{Authority, Credentials, SshAuthority};
 use crate::destination::File;
+use crate::error::Failure;
 use crate::keys;
 
-/// The name of our binary's copy in the destination: the `ProxyCommand` of `ssh_config`.
+/// The name of this program's copy in the destination: the `ProxyCommand` of `ssh_config`.
 pub(crate) const BINARY: &str = "teleport-pipe";
+
+/// The output `identity`: SSH credentials for OpenSSH, `tsh`, `tctl` and Teleport's API clients.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The cluster that the certificates are routed to, if it is not the root cluster.
+    pub(crate) cluster: Option<ClusterName>,
+}
+
+impl Output for Identity {
+    fn kind(&self) -> &'static str {
+        "identity"
+    }
+
+    fn request(&self) -> Request {
+        Request { route: self.cluster.clone() }
+    }
+
+    fn program(&self) -> Option<&'static str> {
+        Some(BINARY)
+    }
+
+    fn check_directory(&self, directory: &Path) -> Result<(), Failure> {
+        ssh_config::ssh_config_path(directory)?;
+        Ok(())
+    }
+
+    fn render(&self, issued: &Issued, directory: &Path) -> Result<Vec<File>, Failure> {
+        let Issued { credentials, ssh_proxy, tls_routing, upgrade, .. } = issued;
+        let directory = ssh_config::ssh_config_path(directory)?;
+        let paths = ssh_config::Paths::new(directory, ssh_proxy.clone(), *tls_routing, *upgrade);
+        let network = NetworkFile {
+            egress: Some(issued.egress.clone()),
+            authorities: Some(issued.authorities.clone()),
+            clock: issued.clock,
+        };
+        let network = network.render().map(|bytes| File::private(network_file::NAME, bytes));
+        Ok(network.into_iter().chain(files(credentials, &paths)?).collect())
+    }
+}
 
 /// All files of the identity output but our binary, in the order in which they are to appear: what others need first,
 /// keys and certificates beside each other, `ssh_config` last.

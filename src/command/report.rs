@@ -1,0 +1,170 @@
+//! Every sentence that a run prints, in the order in which they appear. Retries and long waits are logged by
+//! [`retry`](crate::retry), for all commands alike.
+
+use std::path::{Component, Path};
+use std::time::{Duration, SystemTime};
+
+use crate::address::HostPort;
+use crate::clock::approximate;
+use crate::credentials::Credentials;
+use crate::destination::{Listing, Written};
+use crate::net::discovery::ClusterInfo;
+use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
+use crate::platform::IdToken;
+use crate::session::Event;
+use crate::settings::Service;
+use crate::shell;
+use crate::text::sanitize;
+use crate::values::{Privacy, Ttl};
+
+/// The ID token that was found.
+pub(super) fn id_token(token: &IdToken, now: SystemTime, privacy: Privacy) {
+    let platform = token.platform();
+    let step = match privacy {
+        Privacy::Public => "this step".to_owned(),
+        Privacy::Private => platform.summary(token.claims()),
+    };
+    let claims = platform.listing(token.claims());
+    log::debug!(target: "token", "claims, not verified: {}", claims.trim().replace('\n', ", "));
+    let (name, left) = (platform.name, token.claims().expires().map(|expires| expires.duration_since(now)));
+    match left {
+        Some(Ok(left)) => log::info!(target: "token", "{name}, {step}; valid for {}", approximate(left)),
+        Some(Err(_)) => log::warn!(target: "token", "{name}, {step}; expired, according to the clock of this machine"),
+        None => log::info!(target: "token", "{name}, {step}"),
+    }
+}
+
+/// ssh could not start the ProxyCommand from this directory.
+pub(super) fn noexec(directory: &Path) {
+    log::warn!(
+        target: "write",
+        "the file system of {} is mounted noexec, so ssh cannot start its ProxyCommand from there",
+        sanitize(&directory.display().to_string()),
+    );
+}
+
+/// What happens while the session is opened.
+pub(super) fn event(event: Event<'_>, proxy: &HostPort, privacy: Privacy) {
+    match event {
+        Event::Discovered(cluster) => discovered(cluster, proxy),
+        Event::JoinServiceAbsent(attempt) => {
+            log::debug!(target: "join", "the join service is not there ({attempt}); trying REST");
+        }
+        Event::Joined { bot_user, service } => match privacy {
+            Privacy::Public => log::info!(target: "join", "by {service}"),
+            Privacy::Private => log::info!(target: "join", "as {} by {service}", sanitize(bot_user)),
+        },
+    }
+}
+
+fn discovered(cluster: &ClusterInfo, proxy: &HostPort) {
+    let ClusterInfo { name, version, suite, ssh_proxy, .. } = cluster;
+    log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}, suite {}", suite.name());
+    if !cluster.clock.is_none() {
+        log::warn!(target: "discover", "the clock here is {}", cluster.clock);
+    }
+    let routing = if cluster.tls_routing { "with" } else { "without" };
+    log::debug!(target: "discover", "connections to nodes will go to {ssh_proxy}, {routing} TLS routing");
+}
+
+/// The certificates that were issued.
+pub(super) fn certificates(credentials: &Credentials, now: SystemTime, requested: Ttl, privacy: Privacy) {
+    let lifetime = credentials.expires.duration_since(now).unwrap_or_default();
+    log::info!(target: "certificates", "valid until {}", humantime::format_rfc3339_seconds(credentials.expires));
+    // The server cuts without saying so, at 24 h and at `max_session_ttl` of the roles.
+    if lifetime + Duration::from_secs(60) < requested.0 {
+        log::warn!(
+            target: "certificates",
+            "the cluster allows {}, not the requested {}: max_session_ttl of a role, or its limit of 24h",
+            approximate(lifetime),
+            humantime::format_duration(requested.0),
+        );
+    }
+    if credentials.logins.is_empty() {
+        log::warn!(target: "certificates", "no role of the bot allows a login: add `logins:` to one");
+    }
+    leaf_clusters(credentials, privacy);
+}
+
+/// The leaf clusters whose nodes can be reached, and how many clusters have no files of their own.
+fn leaf_clusters(credentials: &Credentials, privacy: Privacy) {
+    let clusters = &credentials.host_authorities;
+    let mut leaf_clusters = clusters.iter().filter(|authority| authority.cluster != credentials.cluster).peekable();
+    if privacy == Privacy::Private && leaf_clusters.peek().is_some() {
+        let names: Listing = leaf_clusters.map(|authority| authority.cluster.to_string()).collect();
+        log::info!(target: "certificates", "nodes of leaf clusters can be reached, too: {names}");
+    }
+    let with_files = with_files(clusters).len();
+    if with_files < clusters.len() {
+        log::warn!(
+            target: "write",
+            "{} of {} clusters have no ssh_config and known_hosts of their own, but are in those of all: their names \
+             have over {LONGEST_FOR_FILES} characters, or differ from another's in case only",
+            clusters.len() - with_files,
+            clusters.len(),
+        );
+    }
+}
+
+/// The files that were written.
+pub(super) fn written(names: &[String], kind: &str, directory: &Path) {
+    log::debug!(target: "write", "{kind}: {}", names.join(", "));
+    log::info!(target: "write", "{} files in {}", names.len(), directory.display());
+}
+
+/// ssh accepts a private key only if its user owns it, and the step need not run as the user that this runs as.
+pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination: &Path) {
+    let Written { uid, guessed, someone_else } = written;
+    let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
+    let directory = shell::word(&sanitize(&destination.display().to_string()));
+    let remedy =
+        format!("`mkdir -p {directory}` in the step before the pipe, or FILE_OWNER, lets another user read them");
+    match (other_user, someone_else) {
+        (Some(user), _) => log::warn!(
+            target: "write",
+            "only user {uid} can read the files, but the step has `run-as-user: {user}`: {remedy}"
+        ),
+        (None, Some(other)) => log::warn!(
+            target: "write",
+            "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
+        ),
+        // root runs the pipe and owns the clone directory. That says nothing about the user of the step.
+        (None, None) if *guessed && *uid == 0 => {
+            log::info!(target: "write", "only user 0 (root) can read them; {remedy}")
+        }
+        (None, None) => {}
+    }
+}
+
+/// The result in one line, and what to type next. A public log does not show who may do what.
+pub(super) fn done(service: &Service, directory: &Path, credentials: &Credentials, now: SystemTime, privacy: Privacy) {
+    let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
+    // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
+    let given = &service.destination.path;
+    let has_parent = given.components().any(|part| part == Component::ParentDir);
+    let directory = shell::word(&sanitize(&if has_parent { directory } else { given }.display().to_string()));
+    let lifetime = approximate(expires.duration_since(now).unwrap_or_default());
+    let any_login = || "<login>".to_owned();
+    let (who, login) = match privacy {
+        Privacy::Public => (format!("cluster {cluster}"), any_login()),
+        Privacy::Private => (
+            format!("cluster {cluster}, {}, roles {}, logins {}", sanitize(user), listed(roles), listed(logins)),
+            logins.first().map_or_else(any_login, |login| sanitize(login)),
+        ),
+    };
+    let route = service.output.request().route;
+    let target = route.as_ref().unwrap_or(cluster);
+    let routed = if target == cluster { String::new() } else { format!(", routed to {target}") };
+    log::info!(
+        target: "done",
+        "{who}{routed}, valid for {lifetime}, files in {directory}; \
+         next: ssh -F {directory}/ssh_config {login}@<node>.{target}"
+    );
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        _ => sanitize(&names.join(", ")),
+    }
+}

@@ -1,0 +1,83 @@
+//! What a join method says to the cluster, whichever service is asked.
+
+use std::time::SystemTime;
+
+use teleport_api::teleport::join::v1::{Challenge, ClientParams, join_request::Payload};
+
+use crate::error::Failure;
+
+/// A join method: what proves to the cluster that this may join.
+pub(crate) trait Method {
+    /// As `join_method` in a join token, and on the wire.
+    fn join_method(&self) -> &'static str;
+
+    /// The error of a proof that is not valid at this time, which is the cluster's.
+    fn expired(&self, _now: SystemTime) -> Option<Failure> {
+        None
+    }
+
+    /// The message to the join service that follows its greeting.
+    fn init(&self, params: ClientParams) -> Payload;
+
+    /// The answer to a challenge of the join service. By default the method expects none, and the join is given up.
+    fn solve(&self, _challenge: Challenge) -> Option<Payload> {
+        None
+    }
+
+    /// What the older REST call takes; `None` if it does not know the method.
+    fn rest(&self) -> Option<Rest<'_>> {
+        None
+    }
+
+    /// Whether the proof may be sent again after a failure. A one-time secret may be spent by the first attempt, even if
+    /// its answer is lost: it is never sent twice, neither to the same service nor to the other one.
+    fn may_repeat(&self) -> bool {
+        true
+    }
+
+    fn hints(&self) -> Hints;
+}
+
+/// What the body of a REST join has of a join method.
+pub(crate) struct Rest<'a> {
+    pub(crate) id_token: &'a str,
+}
+
+/// What a person needs to know of the join method if the cluster refuses it.
+#[derive(Debug)]
+pub(crate) struct Hints {
+    pub(crate) method: &'static str,
+    /// What proves that this may join, for example "an ID token of Bitbucket Pipelines".
+    pub(crate) proof: String,
+    /// The first version of Teleport that knows the method.
+    pub(crate) since: String,
+    /// What to do if the signature of the proof is wrong.
+    pub(crate) changed: &'static str,
+    /// `None` if the log is public.
+    pub(crate) admission: Option<Admission>,
+}
+
+/// What would admit this step.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// The claims, one per line.
+    pub(crate) claims: String,
+    /// The part of the join token that would admit them.
+    pub(crate) token_spec: String,
+}
+
+#[cfg(test)]
+impl Hints {
+    /// Those of a platform's join method, in a private log or a public one.
+    pub(crate) fn sample(is_private: bool) -> Self {
+        let platform = crate::platform::ALL[0];
+        let token_spec = format!("  join_method: {}\n", platform.method);
+        Self {
+            method: platform.method,
+            proof: format!("an ID token of {}", platform.name),
+            since: platform.since(),
+            changed: platform.texts.changed,
+            admission: is_private.then(|| Admission { claims: "sub: a\n".to_owned(), token_spec }),
+        }
+    }
+}
