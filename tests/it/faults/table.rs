@@ -8,17 +8,18 @@ use super::Cell;
 pub(super) const HEAD: &str = "\
 # A fault at every point
 
-What comes of a run when something goes wrong on its way, once or always: COUNT runs against a cluster of the tests, held
-to this table by `tests/it/faults.rs`. Beyond what the table says, of each run is checked that it ends in time, that the
-destination is whole or absent, that no secret is in the log, that nothing is asked more than seven times, and that
-nothing is asked sooner than a server wants (`Retry-After`). Name servers in trouble are in `tests/it/resolver.rs`.
+This table shows how a run ends when one thing goes wrong, once or always. `tests/it/faults.rs` makes COUNT runs against a
+test cluster and compares them with the table. It also checks that each run ends in time, that the destination is
+complete or absent, that no secret is in the log, that no request is made more than seven times, and that no request
+comes earlier than the server asks (`Retry-After`). Faults of name servers are in `tests/it/resolver.rs`.
 
-`point` is what is going on when it happens. *Before* is when the request has arrived and nothing was done about it,
-*after* is when that was done and the answer is due. `exit` is the exit status, `joins` how often the cluster joined the
-bot: an ID token may be used again, and a join whose answer was lost is asked for again. A `-` is where the join goes on
-beside what fails, and how far it gets is chance. Where nobody answers, ever, TIMEOUT was 12 s, else 60 s.
+`point` says when the fault happens. *Before* means that the request has arrived and was not processed; *after* means
+that it was processed and the answer is due. `exit` is the exit status. `joins` is how often the cluster joined the bot:
+an ID token may be used more than once, and a join whose answer was lost is requested again. `-` means that the join
+runs beside the failing request, so that its result is chance. TIMEOUT was 12 s for faults in which a server stays
+silent in every attempt, else 60 s.
 
-`UPDATE_EXPECT=1 cargo test --test it faults::` writes it anew.
+`UPDATE_EXPECT=1 cargo test --test it faults::` writes this page again.
 
 | point | fault | how often | exit | joins | |
 |---|---|---|---|---|---|
