@@ -9,7 +9,7 @@ use testcluster::{BalancerAlpn, EventKind, LoadBalancer, Route, Testcluster};
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
-use crate::client::{Bot, Dial, Key, auth_names, client_init, http, http_with, join_over, join_with, oidc_init};
+use crate::client::{Bot, Dial, Key, auth_names, client_init, http, join_over, join_with, oidc_init};
 use crate::websocket;
 
 fn behind(balancer: LoadBalancer) -> Testcluster {
@@ -120,14 +120,7 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn crumbs_make_a_whole() {
-    let cluster = Testcluster::builder().in_front(LoadBalancer::new()).upgrade_in_crumbs(true).start();
-    let bot = join_upgraded(&cluster).await;
-    auth_upgraded(&cluster, &bot).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn pings_come_with_their_sub_protocol_and_pongs_are_recorded() {
+async fn only_alpn_ping_is_pinged_and_what_clients_answer_is_recorded() {
     let cluster = Testcluster::builder().in_front(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
     let _stream = websocket::upgraded(&cluster, "alpn-ping").await;
     assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: true }));
@@ -138,45 +131,8 @@ async fn pings_come_with_their_sub_protocol_and_pongs_are_recorded() {
     assert_eq!(websocket::frame(&mut wrong).await.unwrap(), (9, b"teleport".to_vec()));
     wrong.write_all(&websocket::masked(0x8a, b"else")).await.unwrap();
     assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: false }));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn mistakes_of_a_client_are_recorded() {
-    let cluster = Testcluster::start();
-    let mut stream = websocket::raw(&cluster, "alpn").await;
-    for (frame, mistake) in [
-        (websocket::masked(0x02, b"part"), "fragmented frame"),
-        (websocket::masked(0x80, b"rest"), "continuation frame"),
-        (websocket::masked(0x81, b"text"), "text frame"),
-        (websocket::masked(0x82, b""), "empty frame"),
-        (websocket::masked(0x89, b"ping"), "ping of the client"),
-        (vec![0x82, 1, b'x'], "unmasked frame"),
-    ] {
-        stream.write_all(&frame).await.unwrap();
-        assert!(cluster.wait_for(|kind| *kind == EventKind::WebSocketMistake(mistake)), "{mistake}");
-    }
-    // What came unmasked is taken nevertheless, and is no TLS: an alert, and the end.
-    while websocket::frame(&mut stream).await.unwrap().0 != 8 {}
-    // The client's close is the end, and is not answered.
-    let mut stream = websocket::raw(&cluster, "alpn").await;
-    stream.write_all(&websocket::masked(0x88, b"")).await.unwrap();
-    assert!(websocket::frame(&mut stream).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn without_an_upgrade_there_is_an_answer() {
-    let cluster = Testcluster::start();
-    let good = websocket::headers("alpn");
-    for (headers, status) in [
-        ("".to_owned(), "404"),
-        (good.replace("Upgrade: websocket", "Upgrade: else"), "404"),
-        (good.replace("Connection: Upgrade", "Connection: keep-alive"), "404"),
-        (good.replace("Version: 13", "Version: 8"), "400"),
-        (good.replace("Sec-WebSocket-Key", "Sec-WebSocket-Keys"), "400"),
-    ] {
-        let (head, _) = websocket::ask(&cluster, &headers).await;
-        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{headers}{head}");
-    }
+    wrong.write_all(&websocket::masked(0x89, b"ping")).await.unwrap();
+    assert!(cluster.wait_for(|kind| *kind == EventKind::WebSocketMistake("ping of the client")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -187,8 +143,7 @@ async fn some_balancers_let_no_upgrade_through() {
         assert!(head.starts_with("http/1.1 404 "), "{balancer:?}: {head}");
         assert_eq!(http(&cluster, "GET /webapi/find", "").await.0, 200);
         let body = r#"{"hostID": "", "token": "none", "role": "Bot"}"#;
-        let (status, _) =
-            http_with(&cluster, "POST /webapi/host/credentials", "Content-Type: application/json\r\n", body).await;
+        let (status, _) = http(&cluster, "POST /webapi/host/credentials", body).await;
         assert!(status != 404 && status >= 400, "{status}");
     }
 }

@@ -9,13 +9,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use p256::pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use prost_types::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use ssh_key::PrivateKey;
+use ssh_key::{Algorithm, EcdsaCurve, PrivateKey};
 use teleport_api::proto::UserCertsRequest;
 use teleport_api::proto::auth_service_client::AuthServiceClient;
 use teleport_api::teleport::join::v1 as join;
@@ -40,37 +40,23 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 /// The key pair of a bot.
 pub(crate) struct Key {
     pub(crate) ssh: PrivateKey,
-    pub(crate) pkcs8: Vec<u8>,
-    secret: p256::SecretKey,
+    tls: p256::SecretKey,
 }
 
 impl Key {
     pub(crate) fn new() -> Self {
-        let secret = p256::SecretKey::random(&mut rand_core::OsRng);
-        let public = ssh_key::public::EcdsaPublicKey::NistP256(secret.public_key().into());
-        let pair = ssh_key::private::EcdsaKeypair::NistP256 {
-            public: match public {
-                ssh_key::public::EcdsaPublicKey::NistP256(point) => point,
-                _ => unreachable!(),
-            },
-            private: secret.clone().into(),
-        };
-        Self { ssh: pair.into(), pkcs8: secret.to_pkcs8_der().unwrap().as_bytes().to_vec(), secret }
+        let algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        let ssh = PrivateKey::random(&mut rand_core::OsRng, algorithm).unwrap();
+        let tls = p256::SecretKey::from_slice(ssh.key_data().ecdsa().unwrap().private_key_bytes()).unwrap();
+        Self { ssh, tls }
     }
 
-    pub(crate) fn der(&self) -> Vec<u8> {
-        self.secret.public_key().to_public_key_der().unwrap().as_bytes().to_vec()
+    fn der(&self) -> Vec<u8> {
+        self.tls.public_key().to_public_key_der().unwrap().into_vec()
     }
 
-    pub(crate) fn pem(&self) -> String {
-        self.secret.public_key().to_public_key_pem(LineEnding::LF).unwrap()
-    }
-
-    /// Whether an X.509 certificate is for this key.
-    pub(crate) fn fits(&self, certificate: &x509_cert::Certificate) -> bool {
-        use x509_cert::der::Encode;
-        let spki = certificate.tbs_certificate.subject_public_key_info.to_der().unwrap();
-        p256::PublicKey::from_public_key_der(&spki).is_ok_and(|key| key == self.secret.public_key())
+    fn pem(&self) -> String {
+        self.tls.public_key().to_public_key_pem(LineEnding::LF).unwrap()
     }
 }
 
@@ -192,16 +178,10 @@ impl tower_service::Service<Request<tonic::body::Body>> for Http2 {
 
 /// One HTTP/1.1 exchange: status and body.
 pub(crate) async fn http(cluster: &Testcluster, request: &str, body: &str) -> (u16, String) {
-    http_with(cluster, request, "", body).await
-}
-
-/// The same with more headers, each with its end of line.
-pub(crate) async fn http_with(cluster: &Testcluster, request: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = Dial::web(cluster, &["http/1.1"]).connect(cluster).await.unwrap();
     let length = body.len();
-    let head = format!(
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // A connection that breaks off still has something to show.
@@ -212,7 +192,7 @@ pub(crate) async fn http_with(cluster: &Testcluster, request: &str, headers: &st
     (status, body.to_owned())
 }
 
-pub(crate) fn in_seconds(seconds: i64) -> Timestamp {
+fn in_seconds(seconds: i64) -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     Timestamp { seconds: now as i64 + seconds, nanos: 0 }
 }
@@ -287,15 +267,12 @@ impl Bot {
     }
 
     pub(crate) fn dial<'a>(&self, name: &str, alpn: &'a [&'a str]) -> Dial<'a> {
-        self.dial_as(name, alpn, self.certificates.tls_cert.clone(), &self.key)
-    }
-
-    pub(crate) fn dial_as<'a>(&self, name: &str, alpn: &'a [&'a str], certificate: Vec<u8>, key: &Key) -> Dial<'a> {
+        let certificate = CertificateDer::from(self.certificates.tls_cert.clone());
         Dial {
             roots: self.certificates.tls_ca_certs.iter().cloned().map(CertificateDer::from).collect(),
             name: name.into(),
             alpn,
-            identity: Some((vec![CertificateDer::from(certificate)], key.pkcs8.clone())),
+            identity: Some((vec![certificate], self.key.tls.to_pkcs8_der().unwrap().as_bytes().to_vec())),
         }
     }
 
