@@ -13,7 +13,7 @@ use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, web_authority};
 use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
 use crate::front::{self, Port};
-use crate::idp::IdentityProvider;
+use crate::idp::{IdentityProvider, methods};
 use crate::layout::{Layout, LoadBalancer};
 use crate::leaf::Leaf;
 use crate::nodes;
@@ -137,25 +137,46 @@ impl Builder {
 
     /// Name of the join token; `example-bot` by default.
     pub fn token_name(mut self, name: impl Into<String>) -> Self {
-        self.options.token_name = name.into();
+        self.options.token.name = name.into();
         self
     }
 
-    /// The audience that the join token demands; Bitbucket's default for the workspace by default.
+    /// The join token's method and allow rules; `bitbucket` by default. The method decides on the claims of the ID tokens,
+    /// and on the issuer and the audience that are demanded of them.
+    ///
+    /// # Panics
+    ///
+    /// If `idp::methods` has no row for the method, or the row has no such rule field.
+    pub fn join_method(mut self, name: &str, rules: impl IntoIterator<Item = AllowRule>) -> Self {
+        self.options.token.method =
+            methods::find(name).unwrap_or_else(|| panic!("no row for the join method {name} in idp/methods.rs"));
+        self.allow(rules)
+    }
+
+    /// The audience that the join token demands, instead of the method's own.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.options.rules.audience = audience.into();
+        self.options.token.audience = Some(audience.into());
         self
     }
 
-    /// The join token's `identity_provider_url`. Only [`ISSUER`](crate::ISSUER) has a provider behind it.
+    /// The issuer that the join token demands. Only the method's own one has a provider behind it.
     pub fn identity_provider_url(mut self, url: impl Into<String>) -> Self {
-        self.options.rules.issuer = url.into();
+        self.options.token.issuer = Some(url.into());
         self
     }
 
-    /// The join token's rules, instead of the one for the step's workspace and repository.
+    /// The join token's allow rules, instead of the one for the step's workspace and repository.
+    ///
+    /// # Panics
+    ///
+    /// If the join method has no such rule field.
     pub fn allow(mut self, rules: impl IntoIterator<Item = AllowRule>) -> Self {
-        self.options.rules.allow = rules.into_iter().collect();
+        let token = &mut self.options.token;
+        token.allow = rules.into_iter().collect();
+        for (name, _) in token.allow.iter().flat_map(AllowRule::fields) {
+            let known = token.method.fields.iter().any(|(field, ..)| *field == name);
+            assert!(known, "the join method {} has no rule field {name}", token.method.name);
+        }
         self
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> R
     record_key(cluster, peer, "join", "tls", &proof.tls.kind, proof.tls.encoding);
     record_key(cluster, peer, "join", "ssh", &proof.ssh.kind, proof.ssh.encoding);
     let now = cluster.now();
-    cluster.idp.verify(&proof.id_token, &cluster.options.rules, now)?;
+    cluster.idp.verify(&proof.id_token, &cluster.options.token, &cluster.options.name, now)?;
     let expires = clamp(proof.expires, now);
     let identity = Identity {
         user: BOT_USER.into(),

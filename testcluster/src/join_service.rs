@@ -25,7 +25,6 @@ use crate::weather::{CallOrders, Exchange, Point, meets, takes};
 
 /// How long a join may take, on the proxy and on Auth (3.1).
 const LIMIT: Duration = Duration::from_secs(60);
-const METHOD: &str = "bitbucket";
 
 type Answers = mpsc::Sender<Result<pb::JoinResponse, Status>>;
 
@@ -81,6 +80,10 @@ struct Attempt {
 }
 
 impl Attempt {
+    fn method(&self) -> &'static str {
+        self.cluster.options.token.method.name
+    }
+
     async fn run(&mut self, version: Option<&str>) -> Result<(), Status> {
         if self.cluster.faults.strikes(Fault::JoinUnavailableOnce) {
             return Err(Status::unavailable("auth service is not available"));
@@ -94,12 +97,12 @@ impl Attempt {
         }
         self.check_init(&init, version)?;
         self.send(Answer::Init(pb::ServerInit {
-            join_method: METHOD.into(),
+            join_method: self.method().into(),
             signature_algorithm_suite: self.cluster.options.suite.text().into(),
         }))
         .await;
-        if self.cluster.options.join_service == options::JoinService::WithoutBitbucket {
-            return Err(Refusal::not_implemented(format!("join method {METHOD} is not implemented")).into());
+        if self.cluster.options.join_service == options::JoinService::WithoutMethod {
+            return Err(Refusal::not_implemented(format!("join method {} is not implemented", self.method())).into());
         }
         self.meets(Point::After(Exchange::Greeting)).await?;
         let Ask::OidcInit(init) = self.receive().await? else {
@@ -149,12 +152,13 @@ impl Attempt {
         }
         version::check(version, &options.min_client_version)?;
         self.cluster.join_faults()?;
-        if init.token_name != options.token_name {
+        if init.token_name != options.token.name {
             return Err(Refusal::access_denied("token expired or not found"));
         }
-        if let Some(method) = init.join_method.as_deref().filter(|method| *method != METHOD) {
+        if let Some(method) = init.join_method.as_deref().filter(|method| *method != self.method()) {
             return Err(Refusal::bad_parameter(format!(
-                "client requested join method {method}, provision token only supports method {METHOD}"
+                "client requested join method {method}, provision token only supports method {}",
+                self.method()
             )));
         }
         match init.system_role.as_str() {

@@ -70,7 +70,7 @@ pub use alpn::Route;
 pub use builder::Builder;
 pub use fault::Fault;
 pub use gateway::{Gateway, GatewayKind, Manner};
-pub use idp::{AUDIENCE, ENVIRONMENT_UUID, ISSUER, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};
 pub use node::missing_openssh;
 pub use options::{AllowRule, JoinService, Role};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::alpn::Route;
 use crate::fault::Fault;
-use crate::idp;
+use crate::idp::methods::{self, Method};
 use crate::layout::{Behind, Layout, LoadBalancer};
 use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
@@ -15,52 +15,27 @@ use crate::weather::Weather;
 /// What the cluster's join service can do (teleport-join.md, version timeline).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JoinService {
-    /// As in later 18.x: with the bitbucket method.
+    /// As in later 18.x: with the join token's method.
     Present,
     /// As in 17.x: `Unimplemented` for the whole service.
     Absent,
     /// As in early 18.x: `ServerInit` arrives, then `Unimplemented`.
-    WithoutBitbucket,
+    WithoutMethod,
 }
 
-/// A rule of the join token; every field that is set must equal its claim exactly (teleport-join.md 7).
+/// An allow rule of the join token, by the names that the fields have in `spec.<method>.allow` (teleport-join.md 7).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AllowRule {
-    /// Claim `workspaceUuid`, with braces.
-    pub workspace_uuid: Option<String>,
-    /// Claim `repositoryUuid`, with braces.
-    pub repository_uuid: Option<String>,
-    /// Claim `deploymentEnvironmentUuid`, with braces.
-    pub deployment_environment_uuid: Option<String>,
-    /// Claim `branchName`.
-    pub branch_name: Option<String>,
-}
+pub struct AllowRule(Vec<(String, String)>);
 
 impl AllowRule {
-    /// A rule for a whole workspace.
-    pub fn workspace(uuid: impl Into<String>) -> Self {
-        Self { workspace_uuid: Some(uuid.into()), ..Self::default() }
+    /// A rule that sets these fields.
+    pub fn new<N: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// The same rule, for one repository.
-    #[must_use]
-    pub fn repository(mut self, uuid: impl Into<String>) -> Self {
-        self.repository_uuid = Some(uuid.into());
-        self
-    }
-
-    /// The same rule, for one deployment environment.
-    #[must_use]
-    pub fn environment(mut self, uuid: impl Into<String>) -> Self {
-        self.deployment_environment_uuid = Some(uuid.into());
-        self
-    }
-
-    /// The same rule, for one branch.
-    #[must_use]
-    pub fn branch(mut self, name: impl Into<String>) -> Self {
-        self.branch_name = Some(name.into());
-        self
+    /// An empty field is the same as an absent one.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -93,11 +68,15 @@ impl Role {
     }
 }
 
-/// What a join token says about ID tokens.
+/// The join token.
 #[derive(Clone, Debug)]
-pub(crate) struct JoinRules {
-    pub issuer: String,
-    pub audience: String,
+pub(crate) struct JoinToken {
+    pub name: String,
+    pub method: &'static Method,
+    /// Instead of the method's.
+    pub issuer: Option<String>,
+    /// Instead of the method's.
+    pub audience: Option<String>,
     pub allow: Vec<AllowRule>,
 }
 
@@ -119,8 +98,7 @@ pub(crate) struct Options {
     pub suite_in_find: SuiteInFind,
     pub join_service: JoinService,
     pub rest_join: bool,
-    pub token_name: String,
-    pub rules: JoinRules,
+    pub token: JoinToken,
     pub impersonated: Vec<String>,
     pub roles: Vec<Role>,
     pub phase: Phase,
@@ -168,11 +146,15 @@ impl Options {
             suite_in_find: SuiteInFind::Text,
             join_service: JoinService::Present,
             rest_join: true,
-            token_name: "example-bot".into(),
-            rules: JoinRules {
-                issuer: idp::ISSUER.into(),
-                audience: idp::AUDIENCE.into(),
-                allow: vec![AllowRule::workspace(idp::WORKSPACE_UUID).repository(idp::REPOSITORY_UUID)],
+            token: JoinToken {
+                name: "example-bot".into(),
+                method: &methods::BITBUCKET,
+                issuer: None,
+                audience: None,
+                allow: vec![AllowRule::new([
+                    ("workspace_uuid", methods::WORKSPACE_UUID),
+                    ("repository_uuid", methods::REPOSITORY_UUID),
+                ])],
             },
             impersonated: vec!["example-role".into()],
             roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],

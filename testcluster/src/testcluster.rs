@@ -10,7 +10,8 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::builder::{Builder, host_faces};
 use crate::cluster::Cluster;
-use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::idp::IdentityProvider;
+use crate::idp::methods::{REPOSITORY_UUID, WORKSPACE_UUID};
 use crate::layout;
 use crate::nodes;
 use crate::record::{self, Call, Event, EventKind};
@@ -82,7 +83,7 @@ impl Testcluster {
 
     /// The join token's name.
     pub fn token_name(&self) -> &str {
-        &self.cluster.options.token_name
+        &self.cluster.options.token.name
     }
 
     /// The bot's user, which is also the name of its own role.
@@ -126,9 +127,10 @@ impl Testcluster {
         std::fs::read_to_string(self.directory.path().join("sshd.log")).unwrap_or_default()
     }
 
-    /// The claims of a good step token.
+    /// The claims of a valid ID token of the join method.
     pub fn claims(&self) -> Map<String, Value> {
-        IdentityProvider::claims(self.cluster.now())
+        let Cluster { options, .. } = &*self.cluster;
+        IdentityProvider::claims(options.token.method, &options.name, self.cluster.now())
     }
 
     /// A good step token.

@@ -124,7 +124,7 @@ fn with_claim(name: &'static str, value: &'static str) -> impl Fn(Step, &Testclu
 
 /// A cluster whose join token admits another branch only.
 fn other_branch() -> Builder {
-    let rule = AllowRule::workspace(testcluster::WORKSPACE_UUID).branch("production");
+    let rule = AllowRule::new([("workspace_uuid", testcluster::WORKSPACE_UUID), ("branch_name", "production")]);
     Testcluster::builder().allow([rule])
 }
 

@@ -5,8 +5,9 @@ use rsa::pkcs1v15::Signature;
 use rsa::signature::Verifier;
 use serde_json::{Map, Value};
 
-use super::{ISSUER, IdentityProvider};
-use crate::options::{AllowRule, JoinRules};
+use super::IdentityProvider;
+use super::methods::Method;
+use crate::options::{AllowRule, JoinToken};
 use crate::refusal::Refusal;
 
 /// The server's tolerance in seconds, both ways.
@@ -17,22 +18,29 @@ const TOLERANCE: f64 = 1.0;
 struct Claims(Map<String, Value>);
 
 impl IdentityProvider {
-    /// Verifies a token against the join token's rules. Texts and kinds of the errors are the servers': a token that
-    /// cannot be verified is an untyped error, one that fits no rule is denied access.
-    pub(crate) fn verify(&self, token: &str, rules: &JoinRules, now: u64) -> Result<(), Refusal> {
-        if rules.issuer != ISSUER {
-            return Err(Refusal::other(format!("discovering oidc document: no provider answers at {}", rules.issuer)));
-        }
-        let claims =
-            self.check(token, rules, now as f64).map_err(|text| Refusal::other(format!("verifying token: {text}")))?;
-        if rules.allow.iter().any(|rule| claims.fit(rule)) {
+    /// Verifies an ID token against a join token of this cluster. Texts and kinds of the errors are the servers': a token
+    /// that cannot be verified is an untyped error, one that matches no rule is denied access.
+    pub(crate) fn verify(&self, id_token: &str, token: &JoinToken, cluster: &str, now: u64) -> Result<(), Refusal> {
+        let method = token.method;
+        let issuer = token.issuer.as_deref().unwrap_or(method.issuer);
+        let audience = token.audience.as_deref().or(method.audience).unwrap_or(cluster);
+        let verified = if issuer == method.issuer {
+            self.check(id_token, issuer, audience, now as f64).map_err(|text| format!("verifying token: {text}"))
+        } else {
+            Err(format!("discovering oidc document: no provider answers at {issuer}"))
+        };
+        let claims = verified.map_err(|text| {
+            let refusal = Refusal::other(text);
+            method.context.map_or(refusal.clone(), |context| refusal.wrapped(context))
+        })?;
+        if token.allow.iter().any(|rule| claims.match_rule(rule, method)) {
             Ok(())
         } else {
-            Err(Refusal::access_denied("id token claims did not match any allow rules"))
+            Err(Refusal::access_denied(method.mismatch))
         }
     }
 
-    fn check(&self, token: &str, rules: &JoinRules, now: f64) -> Result<Claims, String> {
+    fn check(&self, token: &str, issuer: &str, audience: &str, now: f64) -> Result<Claims, String> {
         let malformed = || "token is malformed".to_owned();
         let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
         let (header, payload) = signed.split_once('.').ok_or_else(malformed)?;
@@ -41,11 +49,11 @@ impl IdentityProvider {
         if header.get("alg").and_then(Value::as_str) != Some("RS256") {
             return Err("signature algorithm not supported".into());
         }
-        let issuer = claims.text("iss");
-        if issuer != rules.issuer {
-            return Err(format!("issuer does not match: Expected: {}, got: {issuer}", rules.issuer));
+        let found = claims.text("iss");
+        if found != issuer {
+            return Err(format!("issuer does not match: Expected: {issuer}, got: {found}"));
         }
-        claims.check_audience(&rules.audience)?;
+        claims.check_audience(audience)?;
         let signature = Base64UrlUnpadded::decode_vec(signature).map_err(|_| malformed())?;
         let genuine = Signature::try_from(signature.as_slice())
             .is_ok_and(|signature| self.public().verify(signed.as_bytes(), &signature).is_ok());
@@ -66,14 +74,12 @@ impl Claims {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Every field that a rule has must be equal to its claim: case and braces count, there are no patterns
-    /// (teleport-join.md 7).
-    fn fit(&self, rule: &AllowRule) -> bool {
-        let equal = |wanted: &Option<String>, claim| wanted.as_deref().is_none_or(|wanted| wanted == self.text(claim));
-        equal(&rule.workspace_uuid, "workspaceUuid")
-            && equal(&rule.repository_uuid, "repositoryUuid")
-            && equal(&rule.deployment_environment_uuid, "deploymentEnvironmentUuid")
-            && equal(&rule.branch_name, "branchName")
+    /// Whether every field that the rule sets matches its claim.
+    fn match_rule(&self, rule: &AllowRule, method: &Method) -> bool {
+        rule.fields().all(|(name, wanted)| {
+            let field = method.fields.iter().find(|(field, ..)| *field == name);
+            field.is_some_and(|(_, claim, matches)| matches(wanted, self.0.get(*claim).unwrap_or(&Value::Null)))
+        })
     }
 
     fn check_audience(&self, wanted: &str) -> Result<(), String> {
@@ -121,63 +127,96 @@ fn object(part: &str) -> Option<Map<String, Value>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AUDIENCE, REPOSITORY_UUID, WORKSPACE_UUID};
+    use super::super::methods::{BITBUCKET, REPOSITORY_UUID, WORKSPACE_UUID, find};
     use super::*;
 
     const NOW: u64 = 1_763_690_000;
+    const CLUSTER: &str = "example.teleport.sh";
+    const MISMATCH: &str = "403 id token claims did not match any allow rules";
 
-    fn rules() -> JoinRules {
-        JoinRules {
-            issuer: ISSUER.into(),
-            audience: AUDIENCE.into(),
-            allow: vec![AllowRule::workspace(WORKSPACE_UUID).repository(REPOSITORY_UUID)],
+    fn token(method: &str, rule: &[(&str, &str)]) -> JoinToken {
+        JoinToken {
+            name: "example-bot".into(),
+            method: find(method).unwrap(),
+            issuer: None,
+            audience: None,
+            allow: vec![AllowRule::new(rule.iter().copied())],
         }
     }
 
-    fn verdict(change: impl FnOnce(&mut Map<String, Value>)) -> String {
+    /// What the cluster answers to an ordinary token with one changed claim.
+    fn verdict(token: &JoinToken, change: Option<(&str, Value)>) -> String {
         let provider = IdentityProvider::new();
-        let mut claims = IdentityProvider::claims(NOW);
-        change(&mut claims);
-        match provider.verify(&provider.sign(&claims), &rules(), NOW) {
+        let mut claims = IdentityProvider::claims(token.method, CLUSTER, NOW);
+        claims.extend(change.map(|(name, value)| (name.to_owned(), value)));
+        match provider.verify(&provider.sign(&claims), token, CLUSTER, NOW) {
             Ok(()) => "ok".to_owned(),
             Err(refusal) => format!("{} {}", refusal.http_status(), refusal.message()),
         }
     }
 
-    fn with(name: &'static str, value: impl Into<Value>) -> impl FnOnce(&mut Map<String, Value>) {
-        let value = value.into();
-        move |claims| drop(claims.insert(name.into(), value))
+    fn bitbucket() -> JoinToken {
+        token("bitbucket", &[("workspace_uuid", WORKSPACE_UUID), ("repository_uuid", REPOSITORY_UUID)])
     }
 
     #[test]
-    fn claims_and_their_verdicts() {
+    fn bitbucket_tokens() {
         let other = "{00000000-0000-4000-8000-000000000000}";
         let bare = REPOSITORY_UUID.trim_matches(['{', '}']);
-        assert_eq!(verdict(|_| {}), "ok");
-        assert_eq!(verdict(with("aud", vec![AUDIENCE])), "ok");
-        assert_eq!(verdict(with("exp", NOW + 2)), "ok");
-        assert_eq!(verdict(with("iat", NOW + 1)), "ok");
+        let audience = BITBUCKET.audience.unwrap();
+        assert_eq!(verdict(&bitbucket(), None), "ok");
         for (claim, value, expected) in [
-            ("repositoryUuid", Value::from(other), "403 id token claims did not match any allow rules"),
-            ("repositoryUuid", Value::from(bare), "403 id token claims did not match any allow rules"),
-            ("workspaceUuid", Value::from(WORKSPACE_UUID.to_uppercase()), "403 id token claims did not match"),
+            ("aud", Value::from(vec![audience]), "ok"),
+            ("exp", Value::from(NOW + 2), "ok"),
+            ("iat", Value::from(NOW + 1), "ok"),
+            ("repositoryUuid", Value::from(other), MISMATCH),
+            ("repositoryUuid", Value::from(bare), MISMATCH),
+            ("workspaceUuid", Value::from(WORKSPACE_UUID.to_uppercase()), MISMATCH),
             ("exp", Value::from(NOW + 1), "500 verifying token: token has expired"),
             ("iat", Value::from(NOW + 2), "500 verifying token: issuedAt of token is in the future"),
             ("aud", Value::from("sts"), "500 verifying token: audience is not valid"),
-            ("aud", Value::from(vec![AUDIENCE, "sts"]), "500 verifying token: authorized party is not set"),
+            ("aud", Value::from(vec![audience, "sts"]), "500 verifying token: authorized party is not set"),
             ("azp", Value::from("sts"), "500 verifying token: authorized party is not valid"),
             ("iss", Value::from("https://elsewhere"), "500 verifying token: issuer does not match: Expected: https"),
             ("nonce", Value::from("n"), "500 verifying token: nonce does not match"),
         ] {
-            let found = verdict(with(claim, value.clone()));
+            let found = verdict(&bitbucket(), Some((claim, value.clone())));
             assert!(found.starts_with(expected), "{claim}={value}: {found}");
         }
     }
 
     #[test]
+    fn gitlab_tokens() {
+        let token = token("gitlab", &[("project_path", "acme/*"), ("ref_protected", "true"), ("ref", "mai?")]);
+        assert_eq!(verdict(&token, None), "ok");
+        let wrapped = "500 validating with oidc\n\tverifying token: ";
+        for (claim, value, expected) in [
+            ("project_path", "acme/other", "ok".to_owned()),
+            ("project_path", "elsewhere/acme/other", MISMATCH.to_owned()),
+            ("ref", "Main", MISMATCH.to_owned()),
+            ("ref_protected", "false", MISMATCH.to_owned()),
+            ("aud", "sts", format!("{wrapped}audience is not valid: Audience must contain client_id \"{CLUSTER}\"")),
+            (
+                "iss",
+                "https://gitlab.example.com",
+                format!("{wrapped}issuer does not match: Expected: https://gitlab.com"),
+            ),
+        ] {
+            let found = verdict(&token, Some((claim, value.into())));
+            assert!(found.starts_with(&expected), "{claim}={value}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_rule_does_not_check_what_it_leaves_out() {
+        assert_eq!(verdict(&token("gitlab", &[("sub", "project_path:acme/*"), ("environment", "")]), None), "ok");
+        assert_eq!(verdict(&token("gitlab", &[("environment", "production")]), None), MISMATCH);
+    }
+
+    #[test]
     fn a_token_of_another_key_is_refused() {
-        let token = IdentityProvider::sign_with_other_key(&IdentityProvider::claims(NOW));
-        let refusal = IdentityProvider::new().verify(&token, &rules(), NOW).unwrap_err();
+        let id_token = IdentityProvider::sign_with_other_key(&IdentityProvider::claims(&BITBUCKET, CLUSTER, NOW));
+        let refusal = IdentityProvider::new().verify(&id_token, &bitbucket(), CLUSTER, NOW).unwrap_err();
         assert_eq!((refusal.http_status(), refusal.message()), (500, "verifying token: invalid signature"));
     }
 }

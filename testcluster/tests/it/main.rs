@@ -5,6 +5,7 @@
 mod balancer;
 mod client;
 mod faults;
+mod join_methods;
 mod layout;
 mod routing;
 mod websocket;
