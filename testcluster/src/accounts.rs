@@ -20,7 +20,7 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     /// Asks the system.
-    pub(crate) fn of_this_machine() -> Self {
+    pub(crate) fn detect() -> Self {
         let id = |flag: &str| -> Option<String> {
             let output = Command::new("id").arg(flag).output().ok()?;
             Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -39,7 +39,7 @@ impl Accounts {
     }
 
     /// The login that works for sure, or `user` where that works, too.
-    pub(crate) fn working(&self) -> String {
+    pub(crate) fn usable_login(&self) -> String {
         if self.wrapper.is_some() && !self.exists(EXAMPLE) { EXAMPLE.into() } else { self.me.clone() }
     }
 

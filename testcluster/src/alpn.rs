@@ -23,7 +23,7 @@ pub enum Route {
 
 impl Route {
     /// Whether it is behind the web certificate, where nothing stands in front.
-    pub(crate) fn is_of_web(self) -> bool {
+    pub(crate) fn uses_web_certificate(self) -> bool {
         matches!(self, Self::Web | Self::Join | Self::ReverseTunnel)
     }
 }

@@ -11,7 +11,7 @@ pub(crate) use keys::{RsaKey, SigningKey, rsa_private_key};
 pub(crate) use ssh::{HostSsh, JOIN_PRINCIPAL, UserSsh};
 pub(crate) use ssh_signer::ssh_private_key;
 pub(crate) use subject::Identity;
-pub(crate) use x509::{Purpose, WebSigner, pem, web_authority};
+pub(crate) use x509::{Purpose, WebSigner, issue_web_certificate, pem};
 
 use ssh_key::{LineEnding, PublicKey};
 use ssh_signer::SshSigner;
@@ -32,7 +32,7 @@ pub(crate) struct Authority {
 impl Authority {
     /// An authority with the keys of a suite; `rsa` is its ready-made key where the suite wants RSA.
     pub(crate) fn new(cluster: &str, suite: Suite, rsa: RsaKey, now: u64) -> Self {
-        let tls = SigningKey::of_kind(suite.tls_authority(), rsa);
+        let tls = SigningKey::new(suite.tls_authority(), rsa);
         let certificate = x509::self_signed(&tls, cluster, now);
         Self { cluster: cluster.to_owned(), tls, certificate, ssh: SshSigner::new(suite.ssh_authority(), rsa) }
     }

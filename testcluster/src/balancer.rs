@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::alpn::{H2, HTTP1, Route};
 use crate::cluster::Cluster;
-use crate::front::{Hello, Secured};
-use crate::layout::{BalancerAlpn, Behind, LoadBalancer};
+use crate::layout::{Backend, BalancerAlpn, LoadBalancer};
+use crate::listener::{ClientHello, TlsConnection};
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::web::{self, WebBody};
@@ -23,7 +23,7 @@ use crate::web::{self, WebBody};
 impl LoadBalancer {
     /// The ALPN names to choose from for a client's list: none where the list leads to none, so that TLS does not
     /// refuse it.
-    pub(crate) fn names(self, offered: &[String]) -> &'static [&'static str] {
+    pub(crate) fn alpn_names(self, offered: &[String]) -> &'static [&'static str] {
         let known: &[&str] = match self.alpn {
             BalancerAlpn::Ignored => &[],
             BalancerAlpn::Refused => return &[HTTP1],
@@ -34,7 +34,7 @@ impl LoadBalancer {
     }
 
     /// What a gRPC call gets where HTTP/2 ends.
-    fn without_grpc(self) -> Response<WebBody> {
+    fn refuse_grpc(self) -> Response<WebBody> {
         match self.alpn {
             // AWS: "the target protocol version is not compatible".
             BalancerAlpn::H2As464 => {
@@ -44,7 +44,7 @@ impl LoadBalancer {
             }
             _ => web::html(
                 StatusCode::BAD_GATEWAY,
-                "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center>\
+                "<html><head><title>502 Bad ForwardProxy</title></head><body><center><h1>502 Bad ForwardProxy</h1></center>\
                  <hr><center>nginx</center></body></html>",
             ),
         }
@@ -52,16 +52,21 @@ impl LoadBalancer {
 }
 
 /// Serves a client's connection.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello: Hello, number: u64) -> io::Result<()> {
+pub(crate) async fn serve(
+    cluster: &Arc<Cluster>,
+    balancer: LoadBalancer,
+    hello: ClientHello,
+    number: u64,
+) -> io::Result<()> {
     cluster.record.add(number, hello.event(Some(Route::LoadBalancer)));
-    let config = cluster.faces.web_with(balancer.names(&hello.offered));
-    let secured: Secured = hello.start.into_stream(config).await?;
+    let config = cluster.server_configs.web_with(balancer.alpn_names(&hello.offered));
+    let secured: TlsConnection = hello.start.into_stream(config).await?;
     let negotiated = secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client: None });
     let peer = Peer::new(number, None, Arc::default());
     let service = service_fn(|request| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
-        async move { Ok::<_, Infallible>(pass_on(&cluster, balancer, &peer, request).await) }
+        async move { Ok::<_, Infallible>(forward(&cluster, balancer, &peer, request).await) }
     });
     let io = TokioIo::new(secured);
     // How a client ends its connection is its own affair.
@@ -73,7 +78,7 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello:
     Ok(())
 }
 
-async fn pass_on(
+async fn forward(
     cluster: &Arc<Cluster>,
     balancer: LoadBalancer,
     peer: &Peer,
@@ -84,9 +89,9 @@ async fn pass_on(
         if balancer.alpn == BalancerAlpn::H2Silent {
             std::future::pending::<()>().await;
         }
-        return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.without_grpc())).await;
+        return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.refuse_grpc())).await;
     }
-    if balancer.behind == Behind::NoUpgrades {
+    if balancer.backend == Backend::NoUpgrades {
         request.headers_mut().remove(CONNECTION);
         request.headers_mut().remove(UPGRADE);
     }

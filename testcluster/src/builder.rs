@@ -9,13 +9,14 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
-use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, web_authority};
+use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, issue_web_certificate};
 use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
-use crate::front::{self, Port};
 use crate::idp::{IdentityProvider, methods};
+use crate::injection::{BadCertificates, FaultInjection, FaultInjector};
 use crate::layout::{Layout, LoadBalancer};
-use crate::leaf::Leaf;
+use crate::leaf_cluster::LeafCluster;
+use crate::listener::{self, Port};
 use crate::nodes;
 use crate::options::{AllowRule, JoinService, Options, Role};
 use crate::record::Record;
@@ -23,8 +24,7 @@ use crate::rotation::{Authorities, Phase, all};
 use crate::sessions::Sessions;
 use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
-use crate::tls::{ALL_VERSIONS, Face, Faces, HostFaces, TLS_12};
-use crate::weather::{BadFaces, Sky, Weather};
+use crate::tls::{ALL_VERSIONS, HostCertificates, ServerCertificate, ServerConfigs, TLS_12};
 
 /// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        let accounts = Accounts::of_this_machine();
+        let accounts = Accounts::detect();
         let options = Options::new(&accounts.logins());
         Self { accounts, options }
     }
@@ -76,8 +76,8 @@ impl Builder {
     }
 
     /// Puts a load balancer in front of the web port.
-    pub fn in_front(mut self, balancer: LoadBalancer) -> Self {
-        self.options.in_front = Some(balancer);
+    pub fn load_balancer(mut self, balancer: LoadBalancer) -> Self {
+        self.options.load_balancer = Some(balancer);
         self
     }
 
@@ -88,8 +88,8 @@ impl Builder {
     }
 
     /// Whether an upgraded connection brings frames of a few bytes, in pieces that end anywhere but where frames end.
-    pub fn upgrade_in_crumbs(mut self, crumbs: bool) -> Self {
-        self.options.upgrade_in_crumbs = crumbs;
+    pub fn small_websocket_frames(mut self, small_frames: bool) -> Self {
+        self.options.small_websocket_frames = small_frames;
         self
     }
 
@@ -200,14 +200,14 @@ impl Builder {
     }
 
     /// Adds a leaf cluster that the bot's roles reach, with a node `leafnode`.
-    pub fn leaf(mut self, name: impl Into<String>) -> Self {
-        self.options.leafs.push((name.into(), true));
+    pub fn leaf_cluster(mut self, name: impl Into<String>) -> Self {
+        self.options.leaf_clusters.push((name.into(), true));
         self
     }
 
     /// Adds a leaf cluster that no role of the bot reaches.
-    pub fn closed_leaf(mut self, name: impl Into<String>) -> Self {
-        self.options.leafs.push((name.into(), false));
+    pub fn denied_leaf_cluster(mut self, name: impl Into<String>) -> Self {
+        self.options.leaf_clusters.push((name.into(), false));
         self
     }
 
@@ -243,8 +243,8 @@ impl Builder {
     }
 
     /// Adds weather.
-    pub fn weather(mut self, weather: Weather) -> Self {
-        self.options.weather.push(weather);
+    pub fn inject(mut self, injection: FaultInjection) -> Self {
+        self.options.injections.push(injection);
         self
     }
 
@@ -271,35 +271,35 @@ impl Builder {
             ports.own = Some(OwnPorts { ssh, tunnel });
         }
         let authorities = Authorities::new(&options);
-        let leafs = Leaf::all(&options);
+        let leaf_clusters = LeafCluster::all(&options);
 
-        let (web_ca, web) = web_face(&options);
-        let (other_web_ca, bad_faces) = BadFaces::new(&options, now(0));
+        let (web_ca, web) = web_certificate(&options);
+        let (other_web_ca, bad_certificates) = BadCertificates::new(&options, now(0));
         let web_ca_file = directory.path().join("web-ca.pem");
         std::fs::write(&web_ca_file, web_ca + &other_web_ca)?;
         let web_versions = if options.tls_12_only { TLS_12 } else { ALL_VERSIONS };
-        let faces = Faces::new(&web, &host_faces(&options, &authorities), web_versions);
-        let nodes = nodes::prepare(&options, &leafs, directory.path(), &accounts)?;
-        nodes::certify(&nodes, &options, &leafs, &authorities)?;
+        let server_configs = ServerConfigs::new(&web, &host_certificates(&options, &authorities), web_versions);
+        let nodes = nodes::prepare(&options, &leaf_clusters, directory.path(), &accounts)?;
+        nodes::certify(&nodes, &options, &leaf_clusters, &authorities)?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let faults = Faults::new(options.faults.clone());
         let refuse = faults.has(Fault::RefuseAll);
-        let weather = Sky::new(options.weather.clone());
-        let refusing = weather.refuses();
+        let injector = FaultInjector::new(options.injections.clone());
+        let refusing = injector.refuses_connections();
         let (record, idp) = (Record::new(), IdentityProvider::new());
         let cluster = Cluster {
             options,
             faults,
-            weather,
-            bad_faces,
+            injector,
+            bad_certificates,
             sessions: Sessions::default(),
             record,
             idp,
             authorities,
-            leafs,
+            leaf_clusters,
             nodes,
-            faces,
+            server_configs,
             ports,
         };
         let cluster = Arc::new(cluster);
@@ -313,17 +313,17 @@ impl Builder {
             for (port, socket) in sockets {
                 let cluster = Arc::clone(&cluster);
                 match refusing {
-                    None => drop(runtime.spawn(front::listen(cluster, socket.listen(1024)?, port))),
+                    None => drop(runtime.spawn(listener::listen(cluster, socket.listen(1024)?, port))),
                     Some(refusing) => drop(runtime.spawn(async move {
                         tokio::time::sleep(if refusing.once { REFUSING } else { Duration::MAX }).await;
                         if let Ok(listener) = socket.listen(1024) {
-                            front::listen(cluster, listener, port).await;
+                            listener::listen(cluster, listener, port).await;
                         }
                     })),
                 }
             }
         }
-        Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))
+        Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.usable_login()))
     }
 }
 
@@ -342,24 +342,24 @@ const REFUSING: Duration = Duration::from_secs(1);
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
 /// What Auth and the transport service show, and to whom.
-pub(crate) fn host_faces<'a>(options: &Options, authorities: &'a Authorities) -> HostFaces<'a> {
-    let host_ca = authorities.of_servers();
-    HostFaces {
-        auth: host_face(options, host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
-        proxy: host_face(options, host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
+pub(crate) fn host_certificates<'a>(options: &Options, authorities: &'a Authorities) -> HostCertificates<'a> {
+    let host_ca = authorities.server_ca();
+    HostCertificates {
+        auth: host_certificate(options, host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
+        proxy: host_certificate(options, host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
         user_cas: all(authorities.user()).collect(),
         clock_offset: options.clock_offset,
     }
 }
 
 /// A certificate of the host CA, for one of the cluster's servers.
-fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> Face {
-    let key = SigningKey::of_kind(options.suite.tls_authority(), RsaKey::Server);
-    Face { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
+fn host_certificate(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> ServerCertificate {
+    let key = SigningKey::new(options.suite.tls_authority(), RsaKey::Server);
+    ServerCertificate { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
 }
 
 /// The web's certificate, and the PEM of the private authority that signed it.
-fn web_face(options: &Options) -> (String, Face) {
+fn web_certificate(options: &Options) -> (String, ServerCertificate) {
     const DAY: u64 = 24 * 3600;
     let now = now(0);
     let address = options.address.to_string();
@@ -376,11 +376,11 @@ fn web_face(options: &Options) -> (String, Face) {
         _ => (now - DAY, now + 90 * DAY),
     };
     let signer = match (has(Fault::WebCertSelfSigned), has(Fault::WebCertOfInspector)) {
-        (true, _) => WebSigner::Itself,
+        (true, _) => WebSigner::SelfSigned,
         (_, true) => WebSigner::Authority("Zscaler Inc.", "Zscaler Root CA"),
         _ => WebSigner::Authority("Testcluster", "Testcluster Web CA"),
     };
-    let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-    let (authority, certificate) = web_authority(signer, &key, names, now, lifetime);
-    (authority, Face { certificate, key })
+    let key = SigningKey::new(KeyKind::P256, RsaKey::Server);
+    let (authority, certificate) = issue_web_certificate(signer, &key, names, now, lifetime);
+    (authority, ServerCertificate { certificate, key })
 }

@@ -5,15 +5,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::authority::{Authority, RsaKey};
 use crate::fault::{Fault, Faults};
 use crate::idp::IdentityProvider;
-use crate::leaf::Leaf;
-use crate::nodes::Known;
+use crate::injection::{BadCertificates, FaultInjector};
+use crate::leaf_cluster::LeafCluster;
+use crate::nodes::Node;
 use crate::options::{Options, Role};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rotation::Authorities;
 use crate::sessions::Sessions;
-use crate::tls::Faces;
-use crate::weather::{BadFaces, Sky};
+use crate::tls::ServerConfigs;
 
 /// The bot's name; its user and its own role are `bot-example`.
 pub(crate) const BOT: &str = "example";
@@ -23,16 +23,16 @@ pub(crate) const BOT_USER: &str = "bot-example";
 pub(crate) struct Cluster {
     pub options: Options,
     pub faults: Faults,
-    pub weather: Sky,
-    pub bad_faces: BadFaces,
+    pub injector: FaultInjector,
+    pub bad_certificates: BadCertificates,
     pub sessions: Sessions,
     pub record: Record,
     pub idp: IdentityProvider,
     pub authorities: Authorities,
-    pub leafs: Vec<Leaf>,
+    pub leaf_clusters: Vec<LeafCluster>,
     /// The cluster's own node is the first one.
-    pub nodes: Vec<Known>,
-    pub faces: Faces,
+    pub nodes: Vec<Node>,
+    pub server_configs: ServerConfigs,
     pub ports: Ports,
 }
 
@@ -65,13 +65,13 @@ impl Cluster {
     }
 
     /// The node that is always there.
-    pub(crate) fn node(&self) -> &Known {
+    pub(crate) fn node(&self) -> &Node {
         self.nodes.first().expect("a cluster has a node")
     }
 
     /// The leaf of a name.
-    pub(crate) fn leaf(&self, name: &str) -> Option<&Leaf> {
-        self.leafs.iter().find(|leaf| leaf.name() == name)
+    pub(crate) fn leaf_cluster(&self, name: &str) -> Option<&LeafCluster> {
+        self.leaf_clusters.iter().find(|leaf| leaf.name() == name)
     }
 
     /// What meets any join before its own checks.
@@ -81,7 +81,7 @@ impl Cluster {
                 "denied by \u{1b}[2J\u{1b}[31mpolicy\u{7}\r\nsecond \u{9b}31mline\u{202e}",
             ));
         }
-        if self.faults.strikes(Fault::RateLimitOnce) {
+        if self.faults.trigger(Fault::RateLimitOnce) {
             return Err(Refusal::limit_exceeded("rate limit exceeded"));
         }
         Ok(())

@@ -25,11 +25,11 @@ pub enum Fault {
     WebCertOfInspector,
     /// `find` is not found, by nginx.
     FindNginx404,
-    /// `find` answers 302, to a sign-in page on another host.
+    /// `find` responses 302, to a sign-in page on another host.
     FindRedirect,
-    /// `find` answers 200 with a sign-in page, as a portal in front would.
+    /// `find` responses 200 with a sign-in page, as a portal in front would.
     FindHtml,
-    /// `find` answers 500 with an error body.
+    /// `find` responses 500 with an error body.
     Find500,
     /// `find` announces more bytes than it sends and closes the connection.
     FindTruncated,
@@ -41,7 +41,7 @@ pub enum Fault {
     JoinStalls,
     /// The connection closes once `OIDCInit` is in.
     CloseAfterOidcInit,
-    /// The first REST join answers 500.
+    /// The first REST join responses 500.
     Rest500Once,
     /// The first join, by whichever service, is told to come back later (429, `ResourceExhausted`).
     RateLimitOnce,
@@ -71,7 +71,7 @@ pub enum Fault {
     EmptyCaList,
     /// The node shows a host certificate that another authority signed.
     NodeCertOfOtherCa,
-    /// The transport service accepts the dial and never answers.
+    /// The transport service accepts the dial and never responses.
     DialStalls,
 }
 
@@ -93,7 +93,7 @@ impl Faults {
     }
 
     /// Whether a one-time fault strikes now.
-    pub(crate) fn strikes(&self, fault: Fault) -> bool {
+    pub(crate) fn trigger(&self, fault: Fault) -> bool {
         self.has(fault) && self.spent.lock().unwrap_or_else(PoisonError::into_inner).insert(fault)
     }
 }
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn one_time_faults_strike_once() {
         let faults = Faults::new([Fault::Rest500Once].into());
-        assert!(faults.strikes(Fault::Rest500Once));
-        assert!(!faults.strikes(Fault::Rest500Once));
-        assert!(!faults.strikes(Fault::RateLimitOnce));
+        assert!(faults.trigger(Fault::Rest500Once));
+        assert!(!faults.trigger(Fault::Rest500Once));
+        assert!(!faults.trigger(Fault::RateLimitOnce));
     }
 }

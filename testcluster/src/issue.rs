@@ -8,7 +8,7 @@ use crate::authority::{
 };
 use crate::cluster::{BOT_USER, Cluster};
 use crate::fault::Fault;
-use crate::join::{MAX_TTL, no_login, record_key};
+use crate::join::{MAX_TTL, nologin_principal, record_key};
 use crate::options::Role;
 use crate::peer::Peer;
 use crate::public_key::{ssh_from_line, tls_from_pem};
@@ -23,7 +23,7 @@ pub(crate) fn generate(
     caller: &Identity,
     request: &UserCertsRequest,
 ) -> Result<Certs, Refusal> {
-    if cluster.faults.strikes(Fault::AuthUnavailableOnce) {
+    if cluster.faults.trigger(Fault::AuthUnavailableOnce) {
         return Err(Refusal::connection_problem("auth service is not available"));
     }
     let impersonation = request.use_role_requests || !request.role_requests.is_empty();
@@ -35,10 +35,10 @@ pub(crate) fn generate(
     let route = match request.route_to_cluster.as_str() {
         "" => &cluster.options.name,
         name if name == cluster.options.name => &cluster.options.name,
-        other => match cluster.leaf(other) {
+        other => match cluster.leaf_cluster(other) {
             None => return Err(Refusal::not_found(format!("remote cluster \"{other}\" is not found"))),
             // Where access is denied, the words are those of a cluster that is not there, but for one.
-            Some(leaf) if !leaf.open => {
+            Some(leaf) if !leaf.reachable => {
                 return Err(Refusal::not_found(format!("remote cluster \"{other}\" not found")));
             }
             Some(_) => &request.route_to_cluster,
@@ -124,7 +124,7 @@ fn principals(roles: &[&Role]) -> Vec<String> {
         }
     }
     if principals.is_empty() {
-        principals.push(no_login());
+        principals.push(nologin_principal());
     }
     principals.push(JOIN_PRINCIPAL.into());
     principals
@@ -156,7 +156,7 @@ fn sign(
         let mut received = tls_from_pem(&request.tls_public_key)?;
         record_key(cluster, peer, "issue", "tls", &received.kind, received.encoding);
         if other_key {
-            received.key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
+            received.key = SigningKey::new(KeyKind::P256, RsaKey::Server).public();
         }
         let subject = identity.subject(user_ca.cluster());
         let signer = if cluster.faults.has(Fault::TlsCertOfOtherCa) { &other_ca } else { user_ca };

@@ -1,4 +1,4 @@
-//! What the two join services have in common: the proof is verified, the bot's own certificates are made
+//! What the two join services have in common: the params is verified, the bot's own certificates are made
 //! (teleport-join.md 6).
 
 use rand_core::{OsRng, RngCore};
@@ -21,7 +21,7 @@ pub(crate) const MAX_TTL: u64 = 24 * 3600;
 
 /// What a joining bot brings, by whichever service.
 #[derive(Debug)]
-pub(crate) struct Proof {
+pub(crate) struct JoinParams {
     pub id_token: String,
     pub tls: TlsKey,
     pub ssh: SshKey,
@@ -39,24 +39,28 @@ pub(crate) struct BotCertificates<'a> {
 }
 
 /// Verifies the ID token and signs.
-pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> Result<BotCertificates<'a>, Refusal> {
-    record_key(cluster, peer, "join", "tls", &proof.tls.kind, proof.tls.encoding);
-    record_key(cluster, peer, "join", "ssh", &proof.ssh.kind, proof.ssh.encoding);
+pub(crate) fn register<'a>(
+    cluster: &'a Cluster,
+    peer: &Peer,
+    params: JoinParams,
+) -> Result<BotCertificates<'a>, Refusal> {
+    record_key(cluster, peer, "join", "tls", &params.tls.kind, params.tls.encoding);
+    record_key(cluster, peer, "join", "ssh", &params.ssh.kind, params.ssh.encoding);
     let now = cluster.now();
-    cluster.idp.verify(&proof.id_token, &cluster.options.token, &cluster.options.name, now)?;
-    let expires = clamp(proof.expires, now);
+    cluster.idp.verify(&params.id_token, &cluster.options.token, &cluster.options.name, now)?;
+    let expires = clamp(params.expires, now);
     let identity = Identity {
         user: BOT_USER.into(),
         roles: vec![BOT_USER.into()],
-        principals: vec![no_login(), crate::authority::JOIN_PRINCIPAL.into()],
+        principals: vec![nologin_principal(), crate::authority::JOIN_PRINCIPAL.into()],
         route: cluster.options.name.clone(),
         bot: BOT.into(),
         instance: uuid(),
         ..Identity::default()
     };
-    let (mut tls_key, mut ssh_key) = (proof.tls.key, proof.ssh.key);
+    let (mut tls_key, mut ssh_key) = (params.tls.key, params.ssh.key);
     if cluster.faults.has(Fault::JoinCertForOtherKey) {
-        tls_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
+        tls_key = SigningKey::new(KeyKind::P256, RsaKey::Server).public();
         ssh_key = ssh_private_key(KeyKind::P256, RsaKey::Server).public_key().clone();
     }
     let (user_ca, _) = cluster.authorities.user();
@@ -95,7 +99,7 @@ pub(crate) fn record_key(
 }
 
 /// Stands in for the logins of an identity without any (teleport-issue-and-outputs.md 3).
-pub(crate) fn no_login() -> String {
+pub(crate) fn nologin_principal() -> String {
     format!("-teleport-nologin-{}", uuid())
 }
 

@@ -7,15 +7,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::weather::Line;
+use crate::injection::FaultyStream;
 
 const CHUNK: usize = 16 * 1024;
 /// Chunks under way in one direction; enough that the window does not count.
-const UNDER_WAY: usize = 1024;
+const IN_FLIGHT: usize = 1024;
 
 /// Moves a connection away by `one_way`. The client's `connect` has returned already, so the round trip of TCP's
 /// handshake is slept here, before the first byte is looked at.
-pub(crate) async fn far_away(connection: Line, one_way: Duration) -> DuplexStream {
+pub(crate) async fn delay_both_ways(connection: FaultyStream, one_way: Duration) -> DuplexStream {
     sleep(one_way * 2).await;
     let (near, far) = tokio::io::duplex(CHUNK * 16);
     let (client_read, client_write) = tokio::io::split(connection);
@@ -31,7 +31,7 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+    let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
     let reading = async move {
         let mut buffer = vec![0; CHUNK];
         // An error ends the direction just as the end of the stream does.

@@ -24,7 +24,7 @@ pub enum Layout {
 #[must_use]
 pub struct LoadBalancer {
     pub(crate) alpn: BalancerAlpn,
-    pub(crate) behind: Behind,
+    pub(crate) backend: Backend,
 }
 
 impl LoadBalancer {
@@ -40,13 +40,13 @@ impl LoadBalancer {
 
     /// The same, but `Connection` and `Upgrade` headers stay here.
     pub fn strips_upgrades(self) -> Self {
-        Self { behind: Behind::NoUpgrades, ..self }
+        Self { backend: Backend::NoUpgrades, ..self }
     }
 
     /// The same, but the proxy behind it speaks plain HTTP (`teleport start --insecure-no-tls`), and has nothing but
     /// discovery and the REST join (teleport-join.md 8, trap 29).
     pub fn plain_http_proxy(self) -> Self {
-        Self { behind: Behind::PlainHttp, ..self }
+        Self { backend: Backend::PlainHttp, ..self }
     }
 }
 
@@ -68,7 +68,7 @@ pub enum BalancerAlpn {
 
 /// What the load balancer leaves of upgrades.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Behind {
+pub(crate) enum Backend {
     /// All.
     #[default]
     Upgrades,

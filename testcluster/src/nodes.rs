@@ -1,4 +1,4 @@
-//! The nodes of the cluster and its leafs, and which of them a target means (teleport-ssh-proxy.md 6, 9).
+//! The nodes of the cluster and its leaf_clusters, and which of them a target means (teleport-ssh-proxy.md 6, 9).
 
 use std::io;
 use std::path::Path;
@@ -11,55 +11,60 @@ use crate::authority::{Authority, HostSsh, RsaKey, ssh_private_key};
 use crate::cluster::now;
 use crate::fault::Fault;
 use crate::join::uuid;
-use crate::leaf::Leaf;
-use crate::node::{Node, NodeKeys};
+use crate::leaf_cluster::LeafCluster;
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::rotation::{Authorities, all};
+use crate::sshd::{Sshd, SshdKeys};
 
 /// Where all nodes are.
 const ADDRESS: &str = "127.0.0.1";
 
 /// A node as the proxy knows it.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct Node {
     cluster: String,
     pub hostname: &'static str,
     pub uuid: String,
     port: &'static str,
     key: PrivateKey,
-    node: Node,
+    sshd: Sshd,
 }
 
 /// Kinds of nodes, by what is known of them: the host name, the port.
 const TELEPORT: (&str, &str) = ("node", "3022");
 const OPENSSH: (&str, &str) = ("openssh", "22");
-const OF_A_LEAF: (&str, &str) = ("leafnode", "3022");
+const LEAF: (&str, &str) = ("leafnode", "3022");
 
 /// Sets all nodes up below a directory, the cluster's own one first.
 pub(crate) fn prepare(
     options: &Options,
-    leafs: &[Leaf],
+    leaf_clusters: &[LeafCluster],
     directory: &Path,
     accounts: &Accounts,
-) -> io::Result<Vec<Known>> {
+) -> io::Result<Vec<Node>> {
     let root = options.name.as_str();
     let own = std::iter::once((root, TELEPORT)).chain(options.openssh_node.then_some((root, OPENSSH)));
-    let wanted = own.chain(leafs.iter().map(|leaf| (leaf.name(), OF_A_LEAF)));
+    let wanted = own.chain(leaf_clusters.iter().map(|leaf| (leaf.name(), LEAF)));
     let known = wanted.enumerate().map(|(number, (cluster, (hostname, port)))| {
         // The first one's files are at the top.
         let directory = if number == 0 { directory.to_owned() } else { directory.join(format!("node-{number}")) };
         std::fs::create_dir_all(&directory)?;
         let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
         let host_key = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-        let node = Node::prepare(&directory, &host_key, accounts)?;
-        Ok(Known { cluster: cluster.to_owned(), hostname, uuid: uuid(), port, key, node })
+        let sshd = Sshd::prepare(&directory, &host_key, accounts)?;
+        Ok(Node { cluster: cluster.to_owned(), hostname, uuid: uuid(), port, key, sshd })
     });
     known.collect()
 }
 
 /// Gives all nodes their certificates, and tells them whom to let in.
-pub(crate) fn certify(nodes: &[Known], options: &Options, leafs: &[Leaf], authorities: &Authorities) -> io::Result<()> {
+pub(crate) fn certify(
+    nodes: &[Node],
+    options: &Options,
+    leaf_clusters: &[LeafCluster],
+    authorities: &Authorities,
+) -> io::Result<()> {
     let user_cas: String = all(authorities.user()).map(Authority::ssh_line).collect();
     for known in nodes {
         let foreign;
@@ -68,17 +73,17 @@ pub(crate) fn certify(nodes: &[Known], options: &Options, leafs: &[Leaf], author
             foreign = Authority::new(&known.cluster, options.suite, RsaKey::IdentityProvider, time);
             &foreign
         } else {
-            let leaf = leafs.iter().find(|leaf| leaf.name() == known.cluster);
-            leaf.map_or(authorities.of_servers(), |leaf| &leaf.host_ca)
+            let leaf = leaf_clusters.iter().find(|leaf| leaf.name() == known.cluster);
+            leaf.map_or(authorities.server_ca(), |leaf| &leaf.host_ca)
         };
         let request = HostSsh { key: known.key.public_key(), names: &known.principals(), from: now(0) - 3600 };
         let host_certificate = signer.issue_host_ssh(&request).to_openssh().map_err(io::Error::other)?;
-        known.node.certify(&NodeKeys { host_certificate: &host_certificate, user_cas: &user_cas })?;
+        known.sshd.certify(&SshdKeys { host_certificate: &host_certificate, user_cas: &user_cas })?;
     }
     Ok(())
 }
 
-impl Known {
+impl Node {
     /// Those of a Teleport node; for a node of OpenSSH the proxy ends SSH itself, with a certificate of its own for the
     /// names and addresses that lead there.
     fn principals(&self) -> Vec<String> {
@@ -91,8 +96,8 @@ impl Known {
         names
     }
 
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
+    pub(crate) fn sshd(&self) -> &Sshd {
+        &self.sshd
     }
 
     fn is_at(&self, host: &str, port: &str) -> bool {
@@ -102,17 +107,17 @@ impl Known {
 
 /// The node that a target means. A leaf that is out of reach is as one that is not there.
 pub(crate) fn find<'a>(
-    nodes: &'a [Known],
+    nodes: &'a [Node],
     root: &str,
-    leafs: &[Leaf],
+    leaf_clusters: &[LeafCluster],
     target: &TargetHost,
-) -> Result<&'a Known, Refusal> {
+) -> Result<&'a Node, Refusal> {
     let (host, port) = target
         .host_port
         .rsplit_once(':')
         .ok_or_else(|| Refusal::bad_parameter("dial target contains an invalid hostport"))?;
     let cluster = if target.cluster.is_empty() { root } else { &target.cluster };
-    if cluster != root && !leafs.iter().any(|leaf| leaf.name() == cluster && leaf.open) {
+    if cluster != root && !leaf_clusters.iter().any(|leaf| leaf.name() == cluster && leaf.reachable) {
         return Err(Refusal::not_found(format!("looking up remote cluster \"{cluster}\"\n\tnot found")));
     }
     let mut nodes = nodes.iter().filter(|node| node.cluster == cluster);

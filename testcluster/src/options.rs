@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::alpn::Route;
 use crate::fault::Fault;
 use crate::idp::methods::{self, Method};
-use crate::layout::{Behind, Layout, LoadBalancer};
+use crate::injection::FaultInjection;
+use crate::layout::{Backend, Layout, LoadBalancer};
 use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
-use crate::weather::Weather;
 
 /// What the cluster's join service can do (teleport-join.md, version timeline).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,9 +88,9 @@ pub(crate) struct Options {
     pub public_name: String,
     pub dialled_name: Option<String>,
     pub layout: Layout,
-    pub in_front: Option<LoadBalancer>,
+    pub load_balancer: Option<LoadBalancer>,
     pub upgrade_ping: Duration,
-    pub upgrade_in_crumbs: bool,
+    pub small_websocket_frames: bool,
     pub tls_12_only: bool,
     pub version: String,
     pub min_client_version: String,
@@ -103,19 +103,19 @@ pub(crate) struct Options {
     pub roles: Vec<Role>,
     pub phase: Phase,
     /// Names, and whether the bot's roles reach them.
-    pub leafs: Vec<(String, bool)>,
+    pub leaf_clusters: Vec<(String, bool)>,
     pub openssh_node: bool,
     pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
     pub faults: HashSet<Fault>,
-    pub weather: Vec<Weather>,
+    pub injections: Vec<FaultInjection>,
 }
 
 impl Options {
     /// A proxy without TLS has no ALPN to upgrade to.
     pub(crate) fn has_upgrade(&self) -> bool {
-        self.in_front.is_none_or(|balancer| balancer.behind != Behind::PlainHttp)
+        self.load_balancer.is_none_or(|balancer| balancer.backend != Backend::PlainHttp)
     }
 
     /// Where a connection to the web port may lead.
@@ -135,10 +135,10 @@ impl Options {
             public_name: "localhost".into(),
             dialled_name: None,
             layout: Layout::TlsRouting,
-            in_front: None,
+            load_balancer: None,
             // Teleport's own (teleport-ssh-proxy.md 3.2).
             upgrade_ping: Duration::from_secs(30),
-            upgrade_in_crumbs: false,
+            small_websocket_frames: false,
             tls_12_only: false,
             version: "18.2.0".into(),
             min_client_version: "17.0.0-aa".into(),
@@ -159,13 +159,13 @@ impl Options {
             impersonated: vec!["example-role".into()],
             roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],
             phase: Phase::Standby,
-            leafs: Vec::new(),
+            leaf_clusters: Vec::new(),
             openssh_node: false,
             proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,
             faults: HashSet::new(),
-            weather: Vec::new(),
+            injections: Vec::new(),
         }
     }
 }

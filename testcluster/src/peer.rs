@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::authority::Identity;
-use crate::weather::Orders;
+use crate::injection::StreamFaults;
 
 /// Travels with each request, as an extension.
 #[derive(Clone, Debug)]
@@ -13,13 +13,13 @@ pub(crate) struct Peer {
     connection: u64,
     identity: Option<Arc<Identity>>,
     close: Arc<Notify>,
-    leave: Arc<Notify>,
-    line: Arc<Orders>,
+    goaway: Arc<Notify>,
+    faults: Arc<StreamFaults>,
 }
 
 impl Peer {
-    pub(crate) fn new(connection: u64, identity: Option<Identity>, line: Arc<Orders>) -> Self {
-        Self { connection, identity: identity.map(Arc::new), close: Arc::default(), leave: Arc::default(), line }
+    pub(crate) fn new(connection: u64, identity: Option<Identity>, faults: Arc<StreamFaults>) -> Self {
+        Self { connection, identity: identity.map(Arc::new), close: Arc::default(), goaway: Arc::default(), faults }
     }
 
     /// Number of the connection.
@@ -39,23 +39,23 @@ impl Peer {
 
     /// Drops the connection by a reset.
     pub(crate) fn reset(&self) {
-        self.line.reset();
+        self.faults.reset();
         self.close();
     }
 
     /// Lets all bytes of the connection vanish.
-    pub(crate) fn cut(&self) {
-        self.line.cut();
+    pub(crate) fn blackhole(&self) {
+        self.faults.blackhole();
     }
 
     /// Says that the connection will end: HTTP/2's GOAWAY.
     pub(crate) fn go_away(&self) {
-        self.leave.notify_one();
+        self.goaway.notify_one();
     }
 
     /// Ends when that is to be said.
-    pub(crate) async fn told_to_leave(&self) {
-        self.leave.notified().await;
+    pub(crate) async fn goaway(&self) {
+        self.goaway.notified().await;
     }
 
     /// Ends when the connection is to be dropped.

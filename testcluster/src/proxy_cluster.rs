@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::cluster::Cluster;
-use crate::front;
+use crate::listener;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
 
-pub(crate) type Answers = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;
+pub(crate) type Responses = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;
 
 /// Carries a client's frames to Auth and back, until either side ends it. Nothing says that Auth has been reached: the
 /// first answer is already Auth's.
@@ -24,11 +24,11 @@ pub(crate) async fn run(
     cluster: Arc<Cluster>,
     connection: u64,
     requests: Streaming<pb::ProxyClusterRequest>,
-    answers: Answers,
+    responses: Responses,
 ) {
-    if let Err(status) = connect(&cluster, connection, requests, &answers).await {
+    if let Err(status) = connect(&cluster, connection, requests, &responses).await {
         // The client may have left; then nobody wants to know.
-        let _left = answers.send(Err(status)).await;
+        let _left = responses.send(Err(status)).await;
     }
 }
 
@@ -36,7 +36,7 @@ async fn connect(
     cluster: &Arc<Cluster>,
     connection: u64,
     mut requests: Streaming<pb::ProxyClusterRequest>,
-    answers: &Answers,
+    responses: &Responses,
 ) -> Result<(), Status> {
     let first = requests.message().await?.ok_or_else(|| Refusal::bad_parameter("first frame is missing"))?;
     if first.cluster != cluster.options.name {
@@ -49,7 +49,7 @@ async fn connect(
     let inside = cluster.record.next_connection();
     cluster.record.add(connection, EventKind::ProxyCluster { inside });
     let (near, far) = tokio::io::duplex(CHUNK * 4);
-    tokio::spawn(front::auth(Arc::clone(cluster), Box::new(far), inside));
+    tokio::spawn(listener::serve_auth(Arc::clone(cluster), Box::new(far), inside));
     let (from_auth, mut to_auth) = tokio::io::split(near);
     // The first message may hold the first bytes already.
     if let Some(frame) = first.frame {
@@ -65,8 +65,8 @@ async fn connect(
     };
     tokio::select! {
         ended = forward => ended,
-        () = send_back(from_auth, answers) => Ok(()),
-        () = answers.closed() => Ok(()),
+        () = send_back(from_auth, responses) => Ok(()),
+        () = responses.closed() => Ok(()),
     }
 }
 
@@ -85,12 +85,12 @@ async fn write(
     Ok(())
 }
 
-async fn send_back(mut from_auth: ReadHalf<DuplexStream>, answers: &Answers) {
+async fn send_back(mut from_auth: ReadHalf<DuplexStream>, responses: &Responses) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(length @ 1..) = from_auth.read(&mut buffer).await {
         let payload = buffer.get(..length).unwrap_or_default().to_vec();
         let answer = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload }) };
-        if answers.send(Ok(answer)).await.is_err() {
+        if responses.send(Ok(answer)).await.is_err() {
             break;
         }
     }

@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 use crate::cluster::Cluster;
 use crate::refusal::Refusal;
 use crate::rotation::all;
-use crate::transport::Answers;
+use crate::transport::Responses;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -27,16 +27,16 @@ const RSA_SHA2_512: u32 = 4;
 const USERAUTH_REQUEST: u8 = 50;
 
 /// A client's agent, and what else the client sends meanwhile.
-pub(crate) struct AgentOf<'a> {
+pub(crate) struct ClientAgent<'a> {
     pub requests: &'a mut Streaming<pb::ProxySshRequest>,
-    pub answers: &'a Answers,
-    /// Bytes of the agent's answers.
+    pub responses: &'a Responses,
+    /// Bytes of the agent's responses.
     pub received: Vec<u8>,
     /// What is not for us.
     pub others: VecDeque<pb::ProxySshRequest>,
 }
 
-impl AgentOf<'_> {
+impl ClientAgent<'_> {
     /// Has the agent prove that it has the key of a certificate that this cluster has signed, and that it does nothing
     /// else; tells the name of the algorithm.
     pub(crate) async fn prove(&mut self, cluster: &Cluster) -> Result<String, Status> {
@@ -78,7 +78,7 @@ impl AgentOf<'_> {
         put(&mut message, request);
         for piece in message.chunks(3) {
             let frame = Some(Received::Agent(pb::Frame { payload: piece.to_vec() }));
-            self.answers.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
+            self.responses.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
         }
         loop {
             if let Some((answer, rest)) = string(&self.received) {

@@ -83,7 +83,7 @@ impl Authorities {
     }
 
     /// The host CA whose certificates servers and nodes show.
-    pub(crate) fn of_servers(&self) -> &Authority {
+    pub(crate) fn server_ca(&self) -> &Authority {
         match self.phase() {
             Phase::Standby | Phase::Init | Phase::UpdateClients => &self.old.host,
             Phase::UpdateServers | Phase::Rotated => &self.new_pair().host,

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::injection::NetworkFault;
 use crate::peer::Peer;
-use crate::weather::Trouble;
 
 /// Who is connected to the transport service.
 #[derive(Debug, Default)]
@@ -15,12 +15,12 @@ impl Sessions {
     }
 
     /// To all of them, those included that are gone.
-    pub(crate) fn meet(&self, trouble: Trouble) {
+    pub(crate) fn inject(&self, fault: NetworkFault) {
         for peer in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            match trouble {
-                Trouble::GoAway => peer.go_away(),
-                Trouble::Reset => peer.reset(),
-                Trouble::Cut => peer.cut(),
+            match fault {
+                NetworkFault::GoAway => peer.go_away(),
+                NetworkFault::Reset => peer.reset(),
+                NetworkFault::Blackhole => peer.blackhole(),
                 _ => peer.close(),
             }
         }

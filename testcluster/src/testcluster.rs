@@ -8,16 +8,16 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::builder::{Builder, host_faces};
+use crate::builder::{Builder, host_certificates};
 use crate::cluster::Cluster;
 use crate::idp::IdentityProvider;
 use crate::idp::methods::{REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::injection::NetworkFault;
 use crate::layout;
 use crate::nodes;
 use crate::record::{self, Call, Event, EventKind};
 use crate::rotation::Phase;
 use crate::step;
-use crate::weather::Trouble;
 
 /// A Teleport cluster on one port. Dropping it ends it, its connections and its sshd processes.
 #[derive(Debug)]
@@ -180,9 +180,9 @@ impl Testcluster {
         }
     }
 
-    /// Weather over the connections to nodes that are open now: GOAWAY, closed, reset, or cut.
-    pub fn disturb_sessions(&self, trouble: Trouble) {
-        self.cluster.sessions.meet(trouble);
+    /// FaultInjection over the connections to nodes that are open now: GOAWAY, closed, reset, or cut.
+    pub fn disturb_sessions(&self, fault: NetworkFault) {
+        self.cluster.sessions.inject(fault);
     }
 
     /// Goes on with a rotation of the host and the user CA.
@@ -191,10 +191,10 @@ impl Testcluster {
     ///
     /// When the nodes' files cannot be written.
     pub fn enter(&self, phase: Phase) {
-        let Cluster { options, authorities, leafs, nodes, faces, .. } = &*self.cluster;
+        let Cluster { options, authorities, leaf_clusters, nodes, server_configs, .. } = &*self.cluster;
         authorities.enter(phase);
-        nodes::certify(nodes, options, leafs, authorities).expect("a temporary directory of our own");
-        faces.show(&host_faces(options, authorities));
+        nodes::certify(nodes, options, leaf_clusters, authorities).expect("a temporary directory of our own");
+        server_configs.replace_host_certificates(&host_certificates(options, authorities));
     }
 
     /// Forgets what happened so far.

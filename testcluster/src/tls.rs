@@ -1,4 +1,4 @@
-//! The faces of the ports: the web's certificate, Auth, the transport service, and the proxy inside an upgrade.
+//! The server_configs of the ports: the web's certificate, Auth, the transport service, and the proxy inside an upgrade.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::cluster::now;
 
 /// TLS settings per route.
 #[derive(Debug)]
-pub(crate) struct Faces {
+pub(crate) struct ServerConfigs {
     web: Arc<ServerConfig>,
-    hosts: RwLock<Settings>,
+    hosts: RwLock<HostConfigs>,
 }
 
 /// Those that change with the cluster's own authorities.
 #[derive(Debug)]
-struct Settings {
+struct HostConfigs {
     upgraded: Arc<ServerConfig>,
     auth: Arc<ServerConfig>,
     transport: Arc<ServerConfig>,
@@ -30,33 +30,33 @@ struct Settings {
 
 /// A certificate and its key.
 #[derive(Debug)]
-pub(crate) struct Face {
+pub(crate) struct ServerCertificate {
     pub certificate: Vec<u8>,
     pub key: SigningKey,
 }
 
-/// The faces that the cluster's own authorities make.
+/// The server_configs that the cluster's own authorities make.
 #[derive(Debug)]
-pub(crate) struct HostFaces<'a> {
-    pub auth: Face,
-    pub proxy: Face,
+pub(crate) struct HostCertificates<'a> {
+    pub auth: ServerCertificate,
+    pub proxy: ServerCertificate,
     /// Whose clients are let in.
     pub user_cas: Vec<&'a Authority>,
     /// How many seconds the clock is ahead by which they are.
     pub clock_offset: i64,
 }
 
-impl Faces {
+impl ServerConfigs {
     /// Auth knows `h2` and nothing else, so a client that offers only its routing name is refused
     /// (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
-    pub(crate) fn new(web: &Face, hosts: &HostFaces<'_>, web_versions: Versions) -> Self {
+    pub(crate) fn new(web: &ServerCertificate, hosts: &HostCertificates<'_>, web_versions: Versions) -> Self {
         let web = Arc::new(with_alpn(server(builder(web_versions).with_no_client_auth(), web), &WEB_PREFERENCE));
-        Self { web, hosts: RwLock::new(hosts.settings()) }
+        Self { web, hosts: RwLock::new(hosts.configs()) }
     }
 
     /// Shows others to connections from now on; the web keeps its own.
-    pub(crate) fn show(&self, hosts: &HostFaces<'_>) {
-        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.settings();
+    pub(crate) fn replace_host_certificates(&self, hosts: &HostCertificates<'_>) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.configs();
     }
 
     /// What a route shows. Inside an upgrade, where a load balancer has shown the web's certificate already, the
@@ -96,9 +96,9 @@ pub(crate) const ALL_VERSIONS: Versions = rustls::ALL_VERSIONS;
 /// Those of a web listener that is behind the times.
 pub(crate) const TLS_12: Versions = &[&rustls::version::TLS12];
 
-/// A server of its own, with one face.
-pub(crate) fn web_server(face: &Face) -> Arc<ServerConfig> {
-    Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), face))
+/// A server of its own, with one certificate.
+pub(crate) fn web_server(certificate: &ServerCertificate) -> Arc<ServerConfig> {
+    Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), certificate))
 }
 
 type WantsCertificate = ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>;
@@ -109,10 +109,10 @@ fn builder(versions: Versions) -> ConfigBuilder<ServerConfig, WantsVerifier> {
         .expect("ring supports all versions")
 }
 
-impl HostFaces<'_> {
-    fn settings(&self) -> Settings {
+impl HostCertificates<'_> {
+    fn configs(&self) -> HostConfigs {
         let upgraded = server(builder(ALL_VERSIONS).with_no_client_auth(), &self.proxy);
-        Settings {
+        HostConfigs {
             upgraded: Arc::new(with_alpn(upgraded, &WEB_PREFERENCE)),
             auth: Arc::new(with_alpn(self.with_clients(&self.auth), &[H2])),
             transport: Arc::new(with_alpn(self.with_clients(&self.proxy), &[H2, TRANSPORT])),
@@ -120,7 +120,7 @@ impl HostFaces<'_> {
     }
 
     /// A client certificate of the user CA is a must, and valid by the cluster's clock.
-    fn with_clients(&self, face: &Face) -> ServerConfig {
+    fn with_clients(&self, certificate: &ServerCertificate) -> ServerConfig {
         let mut roots = RootCertStore::empty();
         for user_ca in &self.user_cas {
             roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
@@ -128,15 +128,15 @@ impl HostFaces<'_> {
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let builder = builder(ALL_VERSIONS).with_client_cert_verifier(verifier.expect("there is a root"));
-        let mut config = server(builder, face);
+        let mut config = server(builder, certificate);
         config.time_provider = Arc::new(Clock { offset: self.clock_offset });
         config
     }
 }
 
-fn server(builder: WantsCertificate, face: &Face) -> ServerConfig {
-    let chain = vec![CertificateDer::from(face.certificate.clone())];
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(face.key.pkcs8()));
+fn server(builder: WantsCertificate, certificate: &ServerCertificate) -> ServerConfig {
+    let chain = vec![CertificateDer::from(certificate.certificate.clone())];
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key.pkcs8()));
     builder.with_single_cert(chain, key).expect("our own certificate fits its key")
 }
 

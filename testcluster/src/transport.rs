@@ -18,12 +18,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::auth::caller;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::injection::{Exchange, Point, inject};
 use crate::nodes;
 use crate::proxy_cluster;
 use crate::record::EventKind;
-use crate::recording::AgentOf;
+use crate::recording::ClientAgent;
 use crate::refusal::Refusal;
-use crate::weather::{Exchange, Point, meets};
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
@@ -32,7 +32,7 @@ const AGENT_LIMIT: Duration = Duration::from_secs(20);
 /// What the first bytes to a node must be.
 const PREFIX: &[u8] = b"SSH-2.0";
 
-pub(crate) type Answers = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
+pub(crate) type Responses = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
 
 /// The service.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ impl TransportService for TransportApi {
         request: Request<Streaming<pb::ProxyClusterRequest>>,
     ) -> Result<Response<Self::ProxyClusterStream>, Status> {
         let (peer, _) = caller(&self.cluster, &request)?;
-        let (answers, stream) = mpsc::channel(4);
+        let (responses, stream) = mpsc::channel(4);
         let cluster = Arc::clone(&self.cluster);
-        tokio::spawn(proxy_cluster::run(cluster, peer.connection(), request.into_inner(), answers));
+        tokio::spawn(proxy_cluster::run(cluster, peer.connection(), request.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -69,9 +69,9 @@ impl TransportService for TransportApi {
         let (peer, _) = caller(&self.cluster, &request)?;
         self.cluster.sessions.add(&peer);
         let extensions = request.extensions().clone();
-        meets(&self.cluster, &extensions, Point::Before(Exchange::Dial)).await?;
-        let (answers, stream) = mpsc::channel(4);
-        let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), answers };
+        inject(&self.cluster, &extensions, Point::Before(Exchange::Dial)).await?;
+        let (responses, stream) = mpsc::channel(4);
+        let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), responses };
         tokio::spawn(tunnel.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -81,7 +81,7 @@ impl TransportService for TransportApi {
 struct Tunnel {
     cluster: Arc<Cluster>,
     connection: u64,
-    answers: Answers,
+    responses: Responses,
 }
 
 /// What went to the node.
@@ -96,7 +96,7 @@ impl Tunnel {
     async fn run(self, requests: Streaming<pb::ProxySshRequest>) {
         if let Err(status) = self.connect(requests).await {
             // The client may have left; then nobody wants to know.
-            let _left = self.answers.send(Err(status)).await;
+            let _left = self.responses.send(Err(status)).await;
         }
     }
 
@@ -108,14 +108,14 @@ impl Tunnel {
             // Real servers drop such a frame without a word, and ssh hangs; here the mistake is named.
             return Err(Refusal::bad_parameter("a frame beside the dial target is not forwarded").into());
         }
-        let Cluster { nodes, options, leafs, .. } = &*self.cluster;
-        let found = nodes::find(nodes, &options.name, leafs, &target);
+        let Cluster { nodes, options, leaf_clusters, .. } = &*self.cluster;
+        let found = nodes::find(nodes, &options.name, leaf_clusters, &target);
         let node = found.map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
         if self.cluster.faults.has(Fault::DialStalls) {
-            self.answers.closed().await;
+            self.responses.closed().await;
             return Ok(());
         }
-        let dialled = node.node().dial().await;
+        let dialled = node.sshd().dial().await;
         // The child is killed when this call ends.
         let (node, _sshd) =
             dialled.map_err(|error| Status::unavailable(format!("failed to dial target host\n\t{error}")))?;
@@ -124,8 +124,8 @@ impl Tunnel {
 
         let mut waiting = VecDeque::new();
         if options.proxy_recording {
-            let (requests, answers) = (&mut requests, &self.answers);
-            let mut agent = AgentOf { requests, answers, received: Vec::new(), others: VecDeque::new() };
+            let (requests, responses) = (&mut requests, &self.responses);
+            let mut agent = ClientAgent { requests, responses, received: Vec::new(), others: VecDeque::new() };
             let silent = |_| Refusal::access_denied("the agent says nothing");
             let proved = timeout(AGENT_LIMIT, agent.prove(&self.cluster)).await;
             let algorithm = proved.map_err(silent)??;
@@ -140,7 +140,7 @@ impl Tunnel {
             ended = forward(&mut requests, waiting, to_node, &mut traffic) => ended,
             () = self.send_back(from_node, &mut received) => Ok(()),
             // The client's leaving ends everything, the node's process included.
-            () = self.answers.closed() => Ok(()),
+            () = self.responses.closed() => Ok(()),
         };
         if matches!(&ended, Err(status) if status.message() == EMPTY_FRAME) {
             self.cluster.record.add(self.connection, EventKind::EmptyFrame);
@@ -152,7 +152,7 @@ impl Tunnel {
 
     async fn answer(&self, response: pb::ProxySshResponse) {
         // The client may have left; the end of the call shows it.
-        let _left = self.answers.send(Ok(response)).await;
+        let _left = self.responses.send(Ok(response)).await;
     }
 
     /// The node's end of file ends the call with OK.

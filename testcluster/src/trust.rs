@@ -11,8 +11,8 @@ use crate::auth::caller;
 use crate::authority::Authority;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::rotation::Trusted;
-use crate::weather::{Exchange, Point, Trouble, meets};
 
 /// The service.
 #[derive(Debug)]
@@ -37,14 +37,14 @@ impl TrustService for TrustApi {
         let extensions = request.extensions().clone();
         let kind = request.into_inner().r#type;
         let exchange = if kind == "host" { Exchange::HostAuthorities } else { Exchange::UserAuthorities };
-        meets(cluster, &extensions, Point::Before(exchange)).await?;
+        inject(cluster, &extensions, Point::Before(exchange)).await?;
         let list = match kind.as_str() {
             _ if cluster.faults.has(Fault::EmptyCaList) => Vec::new(),
             "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.foreign_ca(), None))],
             // Sorted by name, as the backend has them: the root's is not the first for sure.
             "host" => {
-                let leafs = cluster.leafs.iter().map(|leaf| public((&leaf.host_ca, None)));
-                let mut all: Vec<_> = leafs.chain([public(cluster.authorities.host())]).collect();
+                let leaf_clusters = cluster.leaf_clusters.iter().map(|leaf| public((&leaf.host_ca, None)));
+                let mut all: Vec<_> = leaf_clusters.chain([public(cluster.authorities.host())]).collect();
                 all.sort_by_key(|authority| authority.spec.as_ref().map(|spec| spec.cluster_name.clone()));
                 all
             }
@@ -52,8 +52,8 @@ impl TrustService for TrustApi {
             // Databases, JWT and so on: this cluster has none of those.
             _ => Vec::new(),
         };
-        let list = match meets(cluster, &extensions, Point::After(exchange)).await? {
-            Some(Trouble::EmptyList) => Vec::new(),
+        let list = match inject(cluster, &extensions, Point::After(exchange)).await? {
+            Some(NetworkFault::EmptyList) => Vec::new(),
             _ => list,
         };
         Ok(Response::new(GetCertAuthoritiesResponse { cert_authorities_v2: list }))

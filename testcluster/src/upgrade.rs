@@ -12,11 +12,11 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::cluster::Cluster;
-use crate::front;
+use crate::listener;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
-use crate::websocket::{self, Manner, Noted};
+use crate::websocket::{self, Observation, WriteOptions};
 
 const WEBSOCKET: &str = "websocket";
 /// The sub-protocol whose server pings.
@@ -26,7 +26,7 @@ const PROTOCOLS: [&str; 2] = ["alpn", ALPN_PING];
 const BUFFER: usize = 64 * 1024;
 
 /// Why there is no upgrade.
-pub(crate) enum No {
+pub(crate) enum Error {
     /// None was asked for, or one that is unknown.
     Unsupported(Refusal),
     /// The WebSocket's own headers are wrong.
@@ -38,15 +38,15 @@ pub(crate) fn switch<B: Default>(
     cluster: &Arc<Cluster>,
     peer: &Peer,
     request: Request<Incoming>,
-) -> Result<Response<B>, No> {
+) -> Result<Response<B>, Error> {
     let headers = request.headers();
     if !list(headers, CONNECTION).any(|value| value.eq_ignore_ascii_case("upgrade"))
         || !list(headers, UPGRADE).any(|value| value.eq_ignore_ascii_case(WEBSOCKET))
     {
-        return Err(No::Unsupported(Refusal::not_found("unsupported upgrade types: []")));
+        return Err(Error::Unsupported(Refusal::not_found("unsupported upgrade types: []")));
     }
     let version_13 = list(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13");
-    let key = list(headers, SEC_WEBSOCKET_KEY).next().filter(|_| version_13).ok_or(No::BadHandshake)?;
+    let key = list(headers, SEC_WEBSOCKET_KEY).next().filter(|_| version_13).ok_or(Error::BadHandshake)?;
     let protocol = list(headers, SEC_WEBSOCKET_PROTOCOL).find(|name| PROTOCOLS.contains(name)).map(str::to_owned);
 
     let mut response = Response::new(B::default());
@@ -66,23 +66,23 @@ pub(crate) fn switch<B: Default>(
     let inside = cluster.record.next_connection();
     cluster.record.add(outside, EventKind::Upgrade { protocol: protocol.clone(), inside });
     let pings = (protocol.as_deref() == Some(ALPN_PING)).then_some(cluster.options.upgrade_ping);
-    let manner = Manner { ping: pings, crumbs: cluster.options.upgrade_in_crumbs };
+    let options = WriteOptions { ping: pings, small_frames: cluster.options.small_websocket_frames };
     tokio::spawn(async move {
         // The client may be gone already.
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
         };
         let (near, far) = tokio::io::duplex(BUFFER);
-        tokio::spawn(front::inside(Arc::clone(&cluster), Box::new(far), inside));
-        let note = |noted| {
-            let event = match noted {
-                Noted::Pong(same) => EventKind::Pong { same },
-                Noted::Mistake(what) => EventKind::WebSocketMistake(what),
+        tokio::spawn(listener::serve_upgraded(Arc::clone(&cluster), Box::new(far), inside));
+        let note = |observed| {
+            let event = match observed {
+                Observation::Pong(same) => EventKind::Pong { same },
+                Observation::Mistake(what) => EventKind::WebSocketMistake(what),
             };
             cluster.record.add(outside, event);
         };
         // How a client ends its connection is its own affair.
-        let _ended = websocket::carry(TokioIo::new(upgraded), near, manner, note).await;
+        let _ended = websocket::relay(TokioIo::new(upgraded), near, options, note).await;
     });
     Ok(response)
 }

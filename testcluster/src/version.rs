@@ -6,7 +6,7 @@ use tonic::metadata::MetadataMap;
 use crate::refusal::Refusal;
 
 /// The metadata `version`; more than one value is as good as none (teleport-join.md 3.1).
-pub(crate) fn of(metadata: &MetadataMap) -> Option<String> {
+pub(crate) fn from_metadata(metadata: &MetadataMap) -> Option<String> {
     let mut values = metadata.get_all("version").iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value.to_str().unwrap_or_default().to_owned()),

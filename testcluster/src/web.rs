@@ -19,15 +19,15 @@ use serde_json::{Value, json};
 use crate::alpn::H2;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::front::Secured;
+use crate::injection::{Exchange, Point, inject_response};
+use crate::listener::TlsConnection;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::upgrade;
-use crate::weather::{Exchange, Point, replies};
 
 /// Serves a connection until either side ends it: HTTP/1.1, or HTTP/2 for a client that offered nothing else.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, negotiated: Option<&str>) {
+pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: TlsConnection, peer: &Peer, negotiated: Option<&str>) {
     let service = service_fn(|request: Request<Incoming>| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
         async move { Ok::<_, Infallible>(call(&cluster, &peer, request).await) }
@@ -88,7 +88,7 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         _ => None,
     };
     if let Some(exchange) = exchange
-        && let Some(answer) = replies(cluster, peer, Point::Before(exchange)).await
+        && let Some(answer) = inject_response(cluster, peer, Point::Before(exchange)).await
     {
         return answer;
     }
@@ -103,8 +103,8 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         (&Method::GET, "/webapi/connectionupgrade") if cluster.options.has_upgrade() => {
             match upgrade::switch(cluster, peer, request) {
                 Ok(response) => response,
-                Err(upgrade::No::Unsupported(refusal)) => refuse(&refusal),
-                Err(upgrade::No::BadHandshake) => {
+                Err(upgrade::Error::Unsupported(refusal)) => refuse(&refusal),
+                Err(upgrade::Error::BadHandshake) => {
                     typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", "bad WebSocket handshake\n".to_owned())
                 }
             }
@@ -112,7 +112,7 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         _ => html(StatusCode::NOT_FOUND, "<!DOCTYPE html><html><body>404 page not found</body></html>"),
     };
     match exchange {
-        Some(exchange) => replies(cluster, peer, Point::After(exchange)).await.unwrap_or(answer),
+        Some(exchange) => inject_response(cluster, peer, Point::After(exchange)).await.unwrap_or(answer),
         None => answer,
     }
 }

@@ -34,16 +34,16 @@ pub(crate) fn accept(key: &str) -> String {
 
 /// How the server writes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct WriteOptions {
     /// Time between pings; none without.
     pub ping: Option<Duration>,
     /// Frames of a few bytes, in pieces that never end where a frame ends.
-    pub crumbs: bool,
+    pub small_frames: bool,
 }
 
 /// What the client sent besides data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Noted {
+pub(crate) enum Observation {
     /// A pong; whether it has the payload of our pings.
     Pong(bool),
     /// Something that a real proxy drops without a word, or chokes on.
@@ -51,20 +51,25 @@ pub(crate) enum Noted {
 }
 
 /// Carries bytes between a WebSocket and what is inside it, until either ends.
-pub(crate) async fn carry<S>(outer: S, inner: DuplexStream, manner: Manner, note: impl Fn(Noted)) -> io::Result<()>
+pub(crate) async fn relay<S>(
+    outer: S,
+    inner: DuplexStream,
+    options: WriteOptions,
+    observe: impl Fn(Observation),
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite,
 {
     let (outer_read, outer_write) = tokio::io::split(outer);
     let (inner_read, inner_write) = tokio::io::split(inner);
     tokio::select! {
-        ended = from_client(outer_read, inner_write, note) => ended,
-        ended = to_client(inner_read, outer_write, manner) => ended,
+        ended = from_client(outer_read, inner_write, observe) => ended,
+        ended = to_client(inner_read, outer_write, options) => ended,
     }
 }
 
-/// Unwraps the client's frames. What is not a whole binary frame is dropped, as the real proxy does, and noted.
-async fn from_client<R, W>(mut outer: R, mut inner: W, note: impl Fn(Noted)) -> io::Result<()>
+/// Unwraps the client's frames. What is not a whole binary frame is dropped, as the real proxy does, and observed.
+async fn from_client<R, W>(mut outer: R, mut inner: W, observe: impl Fn(Observation)) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -72,32 +77,32 @@ where
     loop {
         let frame = Frame::read(&mut outer).await?;
         if !frame.masked {
-            note(Noted::Mistake("unmasked frame"));
+            observe(Observation::Mistake("unmasked frame"));
         }
         match (frame.opcode, frame.fin) {
             (CLOSE, _) => return inner.shutdown().await,
-            (PING_FRAME, true) => note(Noted::Mistake("ping of the client")),
-            (PONG_FRAME, true) => note(Noted::Pong(frame.payload == PING)),
-            (CONTINUATION, _) => note(Noted::Mistake("continuation frame")),
-            (TEXT, _) => note(Noted::Mistake("text frame")),
-            (BINARY, false) => note(Noted::Mistake("fragmented frame")),
-            (BINARY, true) if frame.payload.is_empty() => note(Noted::Mistake("empty frame")),
+            (PING_FRAME, true) => observe(Observation::Mistake("ping of the client")),
+            (PONG_FRAME, true) => observe(Observation::Pong(frame.payload == PING)),
+            (CONTINUATION, _) => observe(Observation::Mistake("continuation frame")),
+            (TEXT, _) => observe(Observation::Mistake("text frame")),
+            (BINARY, false) => observe(Observation::Mistake("fragmented frame")),
+            (BINARY, true) if frame.payload.is_empty() => observe(Observation::Mistake("empty frame")),
             (BINARY, true) => inner.write_all(&frame.payload).await?,
-            _ => note(Noted::Mistake("unknown frame")),
+            _ => observe(Observation::Mistake("unknown frame")),
         }
     }
 }
 
 /// Wraps what comes from inside, and pings.
-async fn to_client<R, W>(mut inner: R, mut outer: W, manner: Manner) -> io::Result<()>
+async fn to_client<R, W>(mut inner: R, mut outer: W, options: WriteOptions) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let never = Duration::from_secs(365 * 24 * 3600);
-    let period = manner.ping.unwrap_or(never);
+    let period = options.ping.unwrap_or(never);
     let mut pings = interval_at(Instant::now() + period, period);
-    let mut out = Writer { crumbs: manner.crumbs, held: Vec::new(), turn: 0 };
+    let mut out = Writer { small_frames: options.small_frames, pending: Vec::new(), turn: 0 };
     let mut buffer = vec![0; CHUNK];
     loop {
         tokio::select! {
@@ -118,17 +123,17 @@ where
     }
 }
 
-/// Writes frames, whole or in crumbs.
+/// Writes frames, whole or in small_frames.
 struct Writer {
-    crumbs: bool,
+    small_frames: bool,
     /// Bytes of the last crumb, which go out with what follows, or at once when nothing does.
-    held: Vec<u8>,
+    pending: Vec<u8>,
     turn: usize,
 }
 
 impl Writer {
     async fn data<W: AsyncWrite + Unpin>(&mut self, outer: &mut W, payload: &[u8]) -> io::Result<()> {
-        if !self.crumbs {
+        if !self.small_frames {
             return self.frame(outer, BINARY, payload).await;
         }
         let mut rest = payload;
@@ -145,26 +150,26 @@ impl Writer {
     async fn frame<W: AsyncWrite + Unpin>(&mut self, outer: &mut W, opcode: u8, payload: &[u8]) -> io::Result<()> {
         let mut frame = header(opcode, payload.len());
         frame.extend_from_slice(payload);
-        if !self.crumbs {
+        if !self.small_frames {
             outer.write_all(&frame).await?;
             return outer.flush().await;
         }
-        self.held.extend(frame);
+        self.pending.extend(frame);
         // 1 to 7 bytes at a time; the last of a frame stay for the next one's first.
         loop {
             self.turn += 1;
             let size = self.turn % 7 + 1;
-            if self.held.len() <= size {
+            if self.pending.len() <= size {
                 return Ok(());
             }
-            let crumb: Vec<u8> = self.held.drain(..size).collect();
+            let crumb: Vec<u8> = self.pending.drain(..size).collect();
             outer.write_all(&crumb).await?;
             outer.flush().await?;
         }
     }
 
     async fn rest<W: AsyncWrite + Unpin>(&mut self, outer: &mut W) -> io::Result<()> {
-        outer.write_all(&std::mem::take(&mut self.held)).await?;
+        outer.write_all(&std::mem::take(&mut self.pending)).await?;
         outer.flush().await
     }
 }
@@ -241,7 +246,7 @@ mod tests {
     /// RFC 6455, 5.7, and what a proxy makes of the rest.
     #[tokio::test]
     async fn whole_masked_binary_frames_pass_and_the_rest_is_noted() {
-        let noted = Mutex::new(Vec::new());
+        let observed = Mutex::new(Vec::new());
         let mut sent = vec![0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         for (opcode, payload) in
             [(0x02, "part"), (0x80, "rest"), (0x81, "text"), (0x8a, "teleport"), (0x8a, "else"), (0x82, "")]
@@ -251,18 +256,18 @@ mod tests {
         }
         sent.extend([0x82, 1, b'!', 0x88, 0x80, 0, 0, 0, 0]);
         let mut received = Vec::new();
-        from_client(&*sent, &mut received, |what| noted.lock().unwrap().push(what)).await.unwrap();
-        assert_eq!(received, b"Hello!");
+        from_client(&*sent, &mut received, |what| observed.lock().unwrap().push(what)).await.unwrap();
+        assert_eq!(received, b"ClientHello!");
         let expected = [
-            Noted::Mistake("fragmented frame"),
-            Noted::Mistake("continuation frame"),
-            Noted::Mistake("text frame"),
-            Noted::Pong(true),
-            Noted::Pong(false),
-            Noted::Mistake("empty frame"),
-            Noted::Mistake("unmasked frame"),
+            Observation::Mistake("fragmented frame"),
+            Observation::Mistake("continuation frame"),
+            Observation::Mistake("text frame"),
+            Observation::Pong(true),
+            Observation::Pong(false),
+            Observation::Mistake("empty frame"),
+            Observation::Mistake("unmasked frame"),
         ];
-        assert_eq!(*noted.lock().unwrap(), expected);
+        assert_eq!(*observed.lock().unwrap(), expected);
     }
 
     /// Writes are pieces of at most seven bytes, and none of them is a whole number of frames but the last.
@@ -272,8 +277,8 @@ mod tests {
         let (inner, mut data) = tokio::io::duplex(1 << 20);
         data.write_all(&[7; 1000]).await.unwrap();
         drop(data);
-        let manner = Manner { ping: None, crumbs: true };
-        carry(server, inner, manner, |_| {}).await.unwrap();
+        let options = WriteOptions { ping: None, small_frames: true };
+        relay(server, inner, options, |_| {}).await.unwrap();
         let (mut read, _write) = tokio::io::split(client);
         let (mut frames, mut total) = (0, 0);
         loop {

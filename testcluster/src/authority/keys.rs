@@ -41,7 +41,7 @@ pub(crate) enum SigningKey {
 
 impl SigningKey {
     /// A key of a kind that X.509 has here: RSA ready-made, anything else P-256 and new.
-    pub(crate) fn of_kind(kind: KeyKind, rsa: RsaKey) -> Self {
+    pub(crate) fn new(kind: KeyKind, rsa: RsaKey) -> Self {
         match kind {
             KeyKind::Rsa => Self::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(rsa_private_key(rsa)))),
             KeyKind::P256 | KeyKind::Ed25519 => Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng)),

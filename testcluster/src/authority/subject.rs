@@ -87,7 +87,7 @@ impl Identity {
 }
 
 /// The name of an authority, and of hosts: O and CN.
-pub(crate) fn named(organization: &str, common_name: &str) -> Name {
+pub(crate) fn authority_name(organization: &str, common_name: &str) -> Name {
     let mut name = SubjectBuilder::default();
     name.add(ORGANIZATION, [organization]);
     name.add(COMMON_NAME, [common_name]);
@@ -95,7 +95,7 @@ pub(crate) fn named(organization: &str, common_name: &str) -> Name {
 }
 
 /// The name of a host's certificate: O the kind of host, CN its ID, and the cluster.
-pub(crate) fn host_named(kind: &str, id: &str, cluster: &str) -> Name {
+pub(crate) fn host_name(kind: &str, id: &str, cluster: &str) -> Name {
     let mut name = SubjectBuilder::default();
     name.add(ORGANIZATION, [kind]);
     name.add(COMMON_NAME, [id]);
@@ -157,7 +157,7 @@ mod tests {
             instance: "8b0d0c6e-0000-4000-8000-000000000000".into(),
         };
         let ca = Authority::new("example.teleport.sh", Suite::BalancedV1, RsaKey::UserCa, 1_700_000_000);
-        let key = crate::authority::SigningKey::of_kind(crate::suite::KeyKind::P256, RsaKey::Server);
+        let key = crate::authority::SigningKey::new(crate::suite::KeyKind::P256, RsaKey::Server);
         let der =
             ca.issue_tls(key.public(), identity.subject(ca.cluster()), Purpose::Client, (1_700_000_000, 1_700_003_600));
         assert_eq!(Identity::parse(&der), Some(identity));

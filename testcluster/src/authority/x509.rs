@@ -15,7 +15,7 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_cert::time::{Time, Validity};
 use x509_cert::{Certificate, der};
 
-use super::subject::{host_named, named};
+use super::subject::{authority_name, host_name};
 use super::{Authority, RsaKey, SigningKey};
 use crate::suite::KeyKind;
 
@@ -49,14 +49,14 @@ impl Authority {
 
     /// Signs a certificate of one of the cluster's servers, DER, good for ten years.
     pub(crate) fn issue_server(&self, key: &SigningKey, kind: &str, names: &[&str], now: u64) -> Vec<u8> {
-        let subject = host_named(kind, &format!("{kind}.{}", self.cluster), &self.cluster);
+        let subject = host_name(kind, &format!("{kind}.{}", self.cluster), &self.cluster);
         self.issue_tls(key.public(), subject, Purpose::Server(names), (now - YEAR, now + 10 * YEAR))
     }
 }
 
 /// An authority's own certificate: O and CN are the cluster's name (teleport-issue-and-outputs.md 1.2).
 pub(super) fn self_signed(key: &SigningKey, cluster: &str, now: u64) -> Certificate {
-    sign(key, Profile::Root, named(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
+    sign(key, Profile::Root, authority_name(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
 }
 
 /// Who signs the web certificate.
@@ -65,27 +65,27 @@ pub(crate) enum WebSigner {
     /// A private authority of this organization and name.
     Authority(&'static str, &'static str),
     /// Nobody else.
-    Itself,
+    SelfSigned,
 }
 
 /// The web's own PKI: the signer (PEM) and a web certificate (DER) under it, of which `key` is the key.
-pub(crate) fn web_authority(
+pub(crate) fn issue_web_certificate(
     signer: WebSigner,
     key: &SigningKey,
     names: &[&str],
     now: u64,
     lifetime: (u64, u64),
 ) -> (String, Vec<u8>) {
-    let subject = named("Testcluster", names.first().copied().unwrap_or("localhost"));
+    let subject = authority_name("Testcluster", names.first().copied().unwrap_or("localhost"));
     let leaf = |authority_key: &SigningKey, issuer| {
         let profile = Profile::Leaf { issuer, enable_key_agreement: false, enable_key_encipherment: true };
         sign(authority_key, profile, subject.clone(), key.public(), Some(Purpose::Server(names)), lifetime)
     };
     let (authority, leaf) = match signer {
-        WebSigner::Itself => (leaf(key, subject.clone()), leaf(key, subject.clone())),
+        WebSigner::SelfSigned => (leaf(key, subject.clone()), leaf(key, subject.clone())),
         WebSigner::Authority(organization, common_name) => {
-            let authority_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-            let name = named(organization, common_name);
+            let authority_key = SigningKey::new(KeyKind::P256, RsaKey::Server);
+            let name = authority_name(organization, common_name);
             let valid = (now - YEAR, now + 10 * YEAR);
             let public = authority_key.public();
             (sign(&authority_key, Profile::Root, name.clone(), public, None, valid), leaf(&authority_key, name))

@@ -27,7 +27,7 @@ impl IdentityProvider {
         let verified = if issuer == method.issuer {
             self.check(id_token, issuer, audience, now as f64).map_err(|text| format!("verifying token: {text}"))
         } else {
-            Err(format!("discovering oidc document: no provider answers at {issuer}"))
+            Err(format!("discovering oidc document: no provider responses at {issuer}"))
         };
         let claims = verified.map_err(|text| {
             let refusal = Refusal::other(text);
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// What the cluster answers to an ordinary token with one changed claim.
+    /// What the cluster responses to an ordinary token with one changed claim.
     fn verdict(token: &JoinToken, change: Option<(&str, Value)>) -> String {
         let provider = IdentityProvider::new();
         let mut claims = IdentityProvider::claims(token.method, CLUSTER, NOW);

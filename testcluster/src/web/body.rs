@@ -1,4 +1,4 @@
-//! Bodies of answers: whole ones, and those of the faults.
+//! Bodies of responses: whole ones, and those of the faults.
 
 use std::future::Future;
 use std::io;

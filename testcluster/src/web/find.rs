@@ -59,7 +59,7 @@ fn addresses(cluster: &Cluster) -> Value {
     let options = &cluster.options;
     let listen = |port| SocketAddr::new(options.address, port).to_string();
     let public = |port| layout::address(&options.public_name, port);
-    let web = if options.in_front.is_some() { INSIDE.to_owned() } else { listen(cluster.ports.web) };
+    let web = if options.load_balancer.is_some() { INSIDE.to_owned() } else { listen(cluster.ports.web) };
     let mut addresses = json!({
         "listen_addr": web,
         "tunnel_listen_addr": web,

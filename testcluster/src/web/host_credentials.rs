@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::authority::pem;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::join::{self, BotCertificates, Proof};
+use crate::join::{self, BotCertificates, JoinParams};
 use crate::peer::Peer;
 use crate::public_key::{ssh_from_line, tls_from_pem};
 use crate::refusal::Refusal;
@@ -19,7 +19,7 @@ const BODY_LIMIT: usize = 1 << 20;
 
 /// Reads the request, joins, and encodes what came of it.
 pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Result<Value, Refusal> {
-    if cluster.faults.strikes(Fault::Rest500Once) {
+    if cluster.faults.trigger(Fault::Rest500Once) {
         return Err(Refusal::other("internal error"));
     }
     let body = Limited::new(request.into_body(), BODY_LIMIT);
@@ -27,13 +27,13 @@ pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incomi
     let fields: Map<String, Value> =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad_parameter(format!("request: {error}")))?;
     cluster.join_faults()?;
-    let proof = proof(cluster, &fields)?;
-    let certificates = join::register(cluster, peer, proof)?;
+    let params = params(cluster, &fields)?;
+    let certificates = join::register(cluster, peer, params)?;
     encode(&certificates)
 }
 
 /// The checks of the REST join, in its order and with its texts.
-fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusal> {
+fn params(cluster: &Cluster, fields: &Map<String, Value>) -> Result<JoinParams, Refusal> {
     let token = text(fields, "token")?;
     let (node, role) = (text(fields, "node_name")?, text(fields, "role")?);
     if text(fields, "hostID")?.is_empty() && role != "Bot" {
@@ -57,7 +57,7 @@ fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusa
             Some(time.seconds)
         }
     };
-    Ok(Proof {
+    Ok(JoinParams {
         id_token: text(fields, "id_token")?.to_owned(),
         tls: tls_from_pem(&bytes(fields, "public_tls_key")?)?,
         ssh: ssh_from_line(&bytes(fields, "public_ssh_key")?)?,

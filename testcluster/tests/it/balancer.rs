@@ -13,7 +13,7 @@ use crate::client::{Bot, Dial, Key, auth_names, client_init, http, join_over, jo
 use crate::websocket;
 
 fn behind(balancer: LoadBalancer) -> Testcluster {
-    Testcluster::builder().in_front(balancer).start()
+    Testcluster::builder().load_balancer(balancer).start()
 }
 
 /// A bot whose join went through an upgrade. It cannot know the host CA yet: here it trusts what the proxy shows.
@@ -121,7 +121,8 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn only_alpn_ping_is_pinged_and_what_clients_answer_is_recorded() {
-    let cluster = Testcluster::builder().in_front(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
+    let cluster =
+        Testcluster::builder().load_balancer(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
     let _stream = websocket::upgraded(&cluster, "alpn-ping").await;
     assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: true }));
     let mut quiet = websocket::raw(&cluster, "alpn").await;

@@ -14,7 +14,7 @@ use crate::accounts::Accounts;
 
 /// The node, ready to be dialled.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Sshd {
     sshd: Option<PathBuf>,
     configuration: PathBuf,
     environment: Vec<(String, PathBuf)>,
@@ -22,14 +22,14 @@ pub(crate) struct Node {
 
 /// What sshd shows, and whom it believes.
 #[derive(Debug)]
-pub(crate) struct NodeKeys<'a> {
+pub(crate) struct SshdKeys<'a> {
     /// Certificate line.
     pub host_certificate: &'a str,
     /// authorized_keys lines.
     pub user_cas: &'a str,
 }
 
-impl Node {
+impl Sshd {
     /// Writes sshd's files below `directory`, with an OpenSSH private key.
     pub(crate) fn prepare(directory: &Path, host_key: &str, accounts: &Accounts) -> io::Result<Self> {
         let private = |name: &str, text: &str| write_private(&directory.join(name), text);
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// Writes the files that change with the authorities; the next connection's sshd reads them.
-    pub(crate) fn certify(&self, keys: &NodeKeys<'_>) -> io::Result<()> {
+    pub(crate) fn certify(&self, keys: &SshdKeys<'_>) -> io::Result<()> {
         let certificate = format!("{}\n", keys.host_certificate.trim_end());
         write_private(&self.configuration.with_file_name("host_key-cert.pub"), &certificate)?;
         write_private(&self.configuration.with_file_name("user_ca.pub"), keys.user_cas)

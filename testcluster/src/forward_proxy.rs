@@ -16,14 +16,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::authority::{RsaKey, SigningKey, WebSigner, web_authority};
+use crate::authority::{RsaKey, SigningKey, WebSigner, issue_web_certificate};
 use crate::cluster::now;
 use crate::suite::KeyKind;
-use crate::tls::{Face, web_server};
+use crate::tls::{ServerCertificate, web_server};
 
 /// What a gateway speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum GatewayKind {
+pub enum ForwardProxyKind {
     /// HTTP CONNECT in clear.
     Http,
     /// HTTP CONNECT over TLS, with a certificate for `localhost` of an authority of its own.
@@ -35,32 +35,32 @@ pub enum GatewayKind {
 /// How a gateway is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Manner {
+pub enum ForwardProxyBehavior {
     /// It does its work.
     #[default]
-    Good,
+    Works,
     /// It does its work, and says what it says a byte at a time.
     ByteByByte,
     /// Nothing listens.
     Closed,
     /// It takes connections and says nothing.
     Hangs,
-    /// It closes when it was asked.
-    ClosesWhenAsked,
+    /// It closes when it was targets.
+    ClosesOnRequest,
     /// It says this, and closes.
-    Says(&'static [u8]),
-    /// It answers every question with this HTTP status, these header lines and this body, or with this SOCKS5 reply.
-    Answers(u16, &'static str, &'static str),
-    /// It answers the first question so, and does its work from then on.
-    AnswersOnce(u16),
+    Sends(&'static [u8]),
+    /// It responses every question with this HTTP status, these header lines and this body, or with this SOCKS5 reply.
+    Responds(u16, &'static str, &'static str),
+    /// It responses the first question so, and does its work from then on.
+    RespondsOnce(u16),
     /// It lets the question of this number, counted from 0, wait for ever. Only HTTP.
-    Forgets(usize),
+    IgnoresRequest(usize),
 }
 
 /// A running gateway. Dropping it ends it and its connections.
 #[derive(Debug)]
-pub struct Gateway {
-    desk: Arc<Desk>,
+pub struct ForwardProxy {
+    shared: Arc<Shared>,
     addr: SocketAddr,
     ca_file: PathBuf,
     _directory: TempDir,
@@ -69,26 +69,26 @@ pub struct Gateway {
 
 /// What all connections share.
 #[derive(Debug)]
-struct Desk {
-    kind: GatewayKind,
-    manner: Manner,
+struct Shared {
+    kind: ForwardProxyKind,
+    behavior: ForwardProxyBehavior,
     credentials: Option<(String, String)>,
-    asked: Mutex<Vec<String>>,
+    targets: Mutex<Vec<String>>,
 }
 
 /// Bytes both ways.
-trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-impl Gateway {
+impl ForwardProxy {
     /// A gateway for everybody.
     ///
     /// # Panics
     ///
     /// When the machine has no port, no temporary directory or no threads.
-    pub fn start(kind: GatewayKind, manner: Manner) -> Self {
-        Self::try_start(kind, manner, None).expect("a free port, a temporary directory and threads")
+    pub fn start(kind: ForwardProxyKind, behavior: ForwardProxyBehavior) -> Self {
+        Self::try_start(kind, behavior, None).expect("a free port, a temporary directory and threads")
     }
 
     /// A good gateway for whoever has these credentials.
@@ -96,52 +96,57 @@ impl Gateway {
     /// # Panics
     ///
     /// As [`start`](Self::start).
-    pub fn with_credentials(kind: GatewayKind, user: &str, password: &str) -> Self {
+    pub fn with_credentials(kind: ForwardProxyKind, user: &str, password: &str) -> Self {
         let credentials = Some((user.to_owned(), password.to_owned()));
-        Self::try_start(kind, Manner::Good, credentials).expect("a free port, a temporary directory and threads")
+        Self::try_start(kind, ForwardProxyBehavior::Works, credentials)
+            .expect("a free port, a temporary directory and threads")
     }
 
-    fn try_start(kind: GatewayKind, manner: Manner, credentials: Option<(String, String)>) -> io::Result<Self> {
+    fn try_start(
+        kind: ForwardProxyKind,
+        behavior: ForwardProxyBehavior,
+        credentials: Option<(String, String)>,
+    ) -> io::Result<Self> {
         const DAY: u64 = 24 * 3600;
         let time = now(0);
-        let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
+        let key = SigningKey::new(KeyKind::P256, RsaKey::Server);
         let (signer, valid) =
             (WebSigner::Authority("Example Corp", "Example Corp Gateways"), (time - DAY, time + 90 * DAY));
-        let (authority, certificate) = web_authority(signer, &key, &["localhost"], time, valid);
+        let (authority, certificate) = issue_web_certificate(signer, &key, &["localhost"], time, valid);
         let directory = TempDir::with_prefix("gateway-")?;
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, authority)?;
-        let acceptor = TlsAcceptor::from(web_server(&Face { certificate, key }));
+        let acceptor = TlsAcceptor::from(web_server(&ServerCertificate { certificate, key }));
 
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let addr = socket.local_addr()?;
-        let desk = Arc::new(Desk { kind, manner, credentials, asked: Mutex::default() });
+        let shared = Arc::new(Shared { kind, behavior, credentials, targets: Mutex::default() });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        if desk.manner == Manner::Closed {
+        if shared.behavior == ForwardProxyBehavior::Closed {
             runtime.spawn(async move {
                 let _taken = socket;
                 std::future::pending::<()>().await;
             });
         } else {
             let _inside = runtime.enter();
-            runtime.spawn(listen(Arc::clone(&desk), socket.listen(1024)?, acceptor));
+            runtime.spawn(listen(Arc::clone(&shared), socket.listen(1024)?, acceptor));
         }
-        Ok(Self { desk, addr, ca_file, _directory: directory, runtime: Some(runtime) })
+        Ok(Self { shared, addr, ca_file, _directory: directory, runtime: Some(runtime) })
     }
 
     /// Its URL, `http://localhost:PORT`.
     pub fn url(&self) -> String {
-        self.url_for("")
+        self.url_with("")
     }
 
     /// Its URL with these credentials: `user:password`, encoded.
-    pub fn url_for(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let at = if credentials.is_empty() { "" } else { "@" };
-        let scheme = match self.desk.kind {
-            GatewayKind::Http => "http",
-            GatewayKind::Https => "https",
-            GatewayKind::Socks5 => "socks5",
+        let scheme = match self.shared.kind {
+            ForwardProxyKind::Http => "http",
+            ForwardProxyKind::Https => "https",
+            ForwardProxyKind::Socks5 => "socks5",
         };
         format!("{scheme}://{credentials}{at}localhost:{}", self.port())
     }
@@ -157,12 +162,12 @@ impl Gateway {
     }
 
     /// The targets that it was asked for, as they were written.
-    pub fn asked(&self) -> Vec<String> {
-        self.desk.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn targets(&self) -> Vec<String> {
+        self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Gateway {
+impl Drop for ForwardProxy {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -170,28 +175,28 @@ impl Drop for Gateway {
     }
 }
 
-async fn listen(desk: Arc<Desk>, listener: TcpListener, acceptor: TlsAcceptor) {
+async fn listen(shared: Arc<Shared>, listener: TcpListener, acceptor: TlsAcceptor) {
     loop {
         let Ok((connection, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let (desk, acceptor) = (Arc::clone(&desk), acceptor.clone());
+        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
         // Whatever ends a connection is the client's to notice.
-        tokio::spawn(async move { desk.serve(connection, acceptor).await.ok() });
+        tokio::spawn(async move { shared.serve(connection, acceptor).await.ok() });
     }
 }
 
-impl Desk {
+impl Shared {
     async fn serve(&self, connection: TcpStream, acceptor: TlsAcceptor) -> io::Result<()> {
         connection.set_nodelay(true)?;
-        let mut client: Box<dyn Bytes> = match self.kind {
-            GatewayKind::Https => Box::new(acceptor.accept(connection).await?),
-            GatewayKind::Http | GatewayKind::Socks5 => Box::new(connection),
+        let mut client: Box<dyn ByteStream> = match self.kind {
+            ForwardProxyKind::Https => Box::new(acceptor.accept(connection).await?),
+            ForwardProxyKind::Http | ForwardProxyKind::Socks5 => Box::new(connection),
         };
-        match self.manner {
-            Manner::Hangs => std::future::pending().await,
-            Manner::Says(words) => {
+        match self.behavior {
+            ForwardProxyBehavior::Hangs => std::future::pending().await,
+            ForwardProxyBehavior::Sends(words) => {
                 client.write_all(words).await?;
                 client.shutdown().await?;
                 // Until it has gone: closing with unread bytes would be a reset.
@@ -200,31 +205,35 @@ impl Desk {
             }
             _ => {
                 let target = match self.kind {
-                    GatewayKind::Http | GatewayKind::Https => connect::hear(self, &mut client).await?,
-                    GatewayKind::Socks5 => socks5::hear(self, &mut client).await?,
+                    ForwardProxyKind::Http | ForwardProxyKind::Https => {
+                        connect::read_request(self, &mut client).await?
+                    }
+                    ForwardProxyKind::Socks5 => socks5::read_request(self, &mut client).await?,
                 };
                 let Some(target) = target else { return client.shutdown().await };
-                self.pass(client, &target).await
+                self.forward(client, &target).await
             }
         }
     }
 
     /// Opens the way, by the port of the target alone: whatever its name, it is on this machine.
-    async fn pass(&self, mut client: Box<dyn Bytes>, target: &str) -> io::Result<()> {
+    async fn forward(&self, mut client: Box<dyn ByteStream>, target: &str) -> io::Result<()> {
         let port = target.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
         let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         server.set_nodelay(true)?;
         let answer: &[u8] = match self.kind {
-            GatewayKind::Http | GatewayKind::Https => b"HTTP/1.1 200 Connection established\r\nVia: gateway\r\n\r\n",
-            GatewayKind::Socks5 => b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
+            ForwardProxyKind::Http | ForwardProxyKind::Https => {
+                b"HTTP/1.1 200 Connection established\r\nVia: gateway\r\n\r\n"
+            }
+            ForwardProxyKind::Socks5 => b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
         };
-        self.say(&mut client, answer).await?;
+        self.send(&mut client, answer).await?;
         tokio::io::copy_bidirectional(&mut client, &mut server).await?;
         Ok(())
     }
 
-    async fn say(&self, client: &mut Box<dyn Bytes>, words: &[u8]) -> io::Result<()> {
-        let size = if self.manner == Manner::ByteByByte { 1 } else { words.len().max(1) };
+    async fn send(&self, client: &mut Box<dyn ByteStream>, words: &[u8]) -> io::Result<()> {
+        let size = if self.behavior == ForwardProxyBehavior::ByteByByte { 1 } else { words.len().max(1) };
         for piece in words.chunks(size) {
             client.write_all(piece).await?;
             client.flush().await?;
@@ -236,17 +245,17 @@ impl Desk {
     }
 
     /// Writes down what was asked for; gives how many questions there were before.
-    fn note(&self, target: &str) -> usize {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.push(target.to_owned());
-        asked.len() - 1
+    fn record(&self, target: &str) -> usize {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.push(target.to_owned());
+        targets.len() - 1
     }
 
     /// What is answered to this question instead of opening the way.
     fn refusal(&self, before: usize) -> Option<(u16, &'static str, &'static str)> {
-        match self.manner {
-            Manner::Answers(status, headers, body) => Some((status, headers, body)),
-            Manner::AnswersOnce(status) if before == 0 => Some((status, "", "")),
+        match self.behavior {
+            ForwardProxyBehavior::Responds(status, headers, body) => Some((status, headers, body)),
+            ForwardProxyBehavior::RespondsOnce(status) if before == 0 => Some((status, "", "")),
             _ => None,
         }
     }

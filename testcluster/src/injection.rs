@@ -1,27 +1,27 @@
 //! Faults at every point of a run: at which point, what, how often.
 //!
-//! [`Fault`](crate::Fault) is what a cluster does wrong in a way of its own; weather is what can happen to any exchange.
-//! A test sets a table of [`Weather`], one entry for each cell.
+//! [`Fault`](crate::Fault) is what a cluster does wrong in a way of its own; injection is what can happen to any exchange.
+//! A test sets a table of [`FaultInjection`], one entry for each cell.
 
 mod body;
 mod call;
-mod faces;
-mod line;
-mod reply;
+mod certificates;
+mod response;
+mod stream;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-pub(crate) use body::WeatherBody;
-pub(crate) use call::{CallOrders, meets, takes};
-pub(crate) use faces::BadFaces;
-pub(crate) use line::{Line, Orders};
-pub(crate) use reply::replies;
+pub(crate) use body::FaultyBody;
+pub(crate) use call::{CallFault, apply, inject};
+pub(crate) use certificates::BadCertificates;
+pub(crate) use response::inject_response;
+pub(crate) use stream::{FaultyStream, StreamFaults};
 pub use tonic::Code;
 
 use crate::alpn::Route;
 
-/// How long [`Trouble::Slow`] takes.
+/// How long [`NetworkFault::Slow`] takes.
 pub(crate) const SLOW: Duration = Duration::from_secs(10);
 
 /// Something that is asked for and answered.
@@ -32,9 +32,9 @@ pub enum Exchange {
     /// `POST /webapi/host/credentials`.
     RestJoin,
     /// The join service: the client introduces itself and is greeted.
-    Greeting,
+    ClientInit,
     /// The join service: the ID token for certificates.
-    Proof,
+    OidcInit,
     /// The bot's own role.
     GetRole,
     /// The host CAs.
@@ -62,7 +62,7 @@ pub enum Point {
 
 /// What happens there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Trouble {
+pub enum NetworkFault {
     /// Nobody listens; for a second if it is once. Only at [`Point::Accept`].
     Refuse,
     /// The connection is closed.
@@ -70,7 +70,7 @@ pub enum Trouble {
     /// The connection is reset.
     Reset,
     /// Its bytes vanish from now on, in both directions. Only for sessions.
-    Cut,
+    Blackhole,
     /// Nothing happens any more.
     Stall,
     /// It goes on after ten seconds.
@@ -81,7 +81,7 @@ pub enum Trouble {
     Truncated,
     /// An answer of many megabytes.
     Oversized,
-    /// An HTTP status with a page, as somebody in front of the proxy answers.
+    /// An HTTP status with a page, as somebody in front of the proxy responses.
     Page(u16),
     /// An HTTP status with an error body of Teleport's, and how many seconds to wait.
     Http(u16, Option<u32>),
@@ -107,39 +107,42 @@ pub enum Trouble {
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Weather {
+pub struct FaultInjection {
     /// When.
     pub point: Point,
     /// What.
-    pub trouble: Trouble,
+    pub fault: NetworkFault,
     /// The first time only.
     pub once: bool,
 }
 
-/// The weather over a cluster, and which of it has passed.
+/// The injection over a cluster, and which of it has triggered.
 #[derive(Debug, Default)]
-pub(crate) struct Sky {
-    weather: Vec<Weather>,
-    passed: Mutex<Vec<Weather>>,
+pub(crate) struct FaultInjector {
+    injection: Vec<FaultInjection>,
+    triggered: Mutex<Vec<FaultInjection>>,
 }
 
-impl Sky {
-    pub(crate) fn new(weather: Vec<Weather>) -> Self {
-        Self { weather, passed: Mutex::default() }
+impl FaultInjector {
+    pub(crate) fn new(injection: Vec<FaultInjection>) -> Self {
+        Self { injection, triggered: Mutex::default() }
     }
 
     /// Whether connections are refused: not at all, at first, or for good.
-    pub(crate) fn refuses(&self) -> Option<Weather> {
-        self.weather.iter().copied().find(|weather| weather.trouble == Trouble::Refuse)
+    pub(crate) fn refuses_connections(&self) -> Option<FaultInjection> {
+        self.injection.iter().copied().find(|injection| injection.fault == NetworkFault::Refuse)
     }
 
-    /// What strikes now, if anything does.
-    pub(crate) fn strikes(&self, point: Point) -> Option<Trouble> {
-        let here = self.weather.iter().filter(|weather| weather.point == point && weather.trouble != Trouble::Refuse);
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        let strikes = here.copied().find(|weather| !(weather.once && passed.contains(weather)))?;
-        passed.push(strikes);
-        Some(strikes.trouble)
+    /// What injection now, if anything does.
+    pub(crate) fn trigger(&self, point: Point) -> Option<NetworkFault> {
+        let here = self
+            .injection
+            .iter()
+            .filter(|injection| injection.point == point && injection.fault != NetworkFault::Refuse);
+        let mut triggered = self.triggered.lock().unwrap_or_else(PoisonError::into_inner);
+        let injection = here.copied().find(|injection| !(injection.once && triggered.contains(injection)))?;
+        triggered.push(injection);
+        Some(injection.fault)
     }
 }
 
@@ -150,10 +153,11 @@ mod tests {
     #[test]
     fn what_passes_strikes_once() {
         let point = Point::Before(Exchange::Find);
-        let weather = |trouble, once| Weather { point, trouble, once };
-        let sky = Sky::new(vec![weather(Trouble::Reset, true), weather(Trouble::Stall, false)]);
-        assert_eq!(sky.strikes(Point::Accept), None);
-        let strikes: Vec<_> = std::iter::repeat_with(|| sky.strikes(point)).take(3).collect();
-        assert_eq!(strikes, [Some(Trouble::Reset), Some(Trouble::Stall), Some(Trouble::Stall)]);
+        let injection = |fault, once| FaultInjection { point, fault, once };
+        let injector =
+            FaultInjector::new(vec![injection(NetworkFault::Reset, true), injection(NetworkFault::Stall, false)]);
+        assert_eq!(injector.trigger(Point::Accept), None);
+        let injection: Vec<_> = std::iter::repeat_with(|| injector.trigger(point)).take(3).collect();
+        assert_eq!(injection, [Some(NetworkFault::Reset), Some(NetworkFault::Stall), Some(NetworkFault::Stall)]);
     }
 }

@@ -17,20 +17,20 @@ use crate::alpn::{self, HTTP1, Route};
 use crate::authority::Identity;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::injection::{FaultyStream, NetworkFault, Point, SLOW, StreamFaults};
 use crate::latency;
 use crate::peer::Peer;
 use crate::record::EventKind;
-use crate::weather::{Line, Orders, Point, SLOW, Trouble};
 use crate::{balancer, grpc, web};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection's bytes, near or far.
-pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// What a connection is served over.
-pub(crate) type Secured = TlsStream<Box<dyn Bytes>>;
+pub(crate) type TlsConnection = TlsStream<Box<dyn ByteStream>>;
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub(crate) enum Port {
     /// The SSH proxy: the transport service, whatever ALPN is offered (teleport-ssh-proxy.md 4). Plain SSH is not
     /// served.
     Ssh,
-    /// Reverse tunnels: SSH, of which only the first line is served.
+    /// Reverse tunnels: SSH, of which only the first faults is served.
     Tunnel,
 }
 
@@ -68,90 +68,93 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number
     if cluster.faults.has(Fault::Hang) {
         std::future::pending::<()>().await;
     }
-    if cluster.faults.strikes(Fault::ResetOnce) {
+    if cluster.faults.trigger(Fault::ResetOnce) {
         // With unread bytes and no lingering, closing is a reset.
         connection.readable().await?;
         connection.set_zero_linger()?;
         return Err(io::Error::other("reset on purpose"));
     }
-    let line = Arc::<Orders>::default();
-    let connection = Line::new(connection, Arc::clone(&line));
-    if let Some(trouble) = cluster.weather.strikes(Point::Accept) {
-        meets(trouble, &line).await?;
+    let faults = Arc::<StreamFaults>::default();
+    let connection = FaultyStream::new(connection, Arc::clone(&faults));
+    if let Some(fault) = cluster.injector.trigger(Point::Accept) {
+        inject(fault, &faults).await?;
     }
     let latency = cluster.options.latency;
-    let bytes: Box<dyn Bytes> =
-        if latency.is_zero() { Box::new(connection) } else { Box::new(latency::far_away(connection, latency).await) };
-    match (port, cluster.options.in_front) {
+    let bytes: Box<dyn ByteStream> = if latency.is_zero() {
+        Box::new(connection)
+    } else {
+        Box::new(latency::delay_both_ways(connection, latency).await)
+    };
+    match (port, cluster.options.load_balancer) {
         (Port::Web, Some(balancer)) => {
-            let hello = timeout(HANDSHAKE_LIMIT, Hello::read(bytes)).await??;
+            let hello = timeout(HANDSHAKE_LIMIT, ClientHello::read(bytes)).await??;
             balancer::serve(cluster, balancer, hello, number).await
         }
-        (Port::Web, None) => routed(cluster, bytes, number, Entrance::Web, line).await,
-        (Port::Ssh, _) => routed(cluster, bytes, number, Entrance::Only(Route::Transport), line).await,
+        (Port::Web, None) => serve_routed(cluster, bytes, number, Ingress::Web, faults).await,
+        (Port::Ssh, _) => serve_routed(cluster, bytes, number, Ingress::Only(Route::Transport), faults).await,
         (Port::Tunnel, _) => tunnel(bytes).await,
     }
 }
 
 /// By which way a connection came in: what it may lead to, and behind which certificate.
 #[derive(Clone, Copy, Debug)]
-enum Entrance {
+enum Ingress {
     Web,
     Upgrade,
     Only(Route),
 }
 
 /// A connection inside another one that was upgraded. Boxed, because serving the web leads here again.
-pub(crate) fn inside(
+pub(crate) fn serve_upgraded(
     cluster: Arc<Cluster>,
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn ByteStream>,
     number: u64,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    enter(cluster, bytes, number, Entrance::Upgrade)
+    serve_nested(cluster, bytes, number, Ingress::Upgrade)
 }
 
 /// A connection to Auth inside a call of the transport service.
-pub(crate) fn auth(
+pub(crate) fn serve_auth(
     cluster: Arc<Cluster>,
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn ByteStream>,
     number: u64,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    enter(cluster, bytes, number, Entrance::Only(Route::Auth))
+    serve_nested(cluster, bytes, number, Ingress::Only(Route::Auth))
 }
 
-fn enter(
+fn serve_nested(
     cluster: Arc<Cluster>,
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn ByteStream>,
     number: u64,
-    entrance: Entrance,
+    ingress: Ingress,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        if let Err(error) = routed(&cluster, bytes, number, entrance, Arc::default()).await {
+        if let Err(error) = serve_routed(&cluster, bytes, number, ingress, Arc::default()).await {
             cluster.record.add(number, EventKind::Refused(error.to_string()));
         }
     })
 }
 
 /// Says what it is, and no more.
-async fn tunnel(mut bytes: Box<dyn Bytes>) -> io::Result<()> {
+async fn tunnel(mut bytes: Box<dyn ByteStream>) -> io::Result<()> {
     bytes.write_all(b"SSH-2.0-Teleport\r\n").await?;
     tokio::io::copy(&mut bytes, &mut tokio::io::sink()).await.map(|_| ())
 }
 
-async fn routed(
+async fn serve_routed(
     cluster: &Arc<Cluster>,
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn ByteStream>,
     number: u64,
-    entrance: Entrance,
-    line: Arc<Orders>,
+    ingress: Ingress,
+    faults: Arc<StreamFaults>,
 ) -> io::Result<()> {
-    let handshake = handshake(cluster, bytes, entrance, number, &line);
+    let handshake = handshake(cluster, bytes, ingress, number, &faults);
     let Some((route, secured)) = timeout(HANDSHAKE_LIMIT, handshake).await?? else {
         return Ok(());
     };
     // Recorded before the connection ends, so that whoever sees it end finds the reason.
     let refuse = |error: &io::Error| cluster.record.add(number, EventKind::Refused(error.to_string()));
-    let peer = match peer(number, &secured, line) {
+    let peer = match peer(number, &secured, faults) {
         Ok(peer) => peer,
         Err(error) => {
             refuse(&error);
@@ -174,15 +177,15 @@ async fn routed(
 }
 
 /// A ClientHello, and the connection that waits for the answer.
-pub(crate) struct Hello {
-    pub start: StartHandshake<Box<dyn Bytes>>,
+pub(crate) struct ClientHello {
+    pub start: StartHandshake<Box<dyn ByteStream>>,
     pub sni: Option<String>,
     /// ALPN names, in the client's order.
     pub offered: Vec<String>,
 }
 
-impl Hello {
-    async fn read(bytes: Box<dyn Bytes>) -> io::Result<Self> {
+impl ClientHello {
+    async fn read(bytes: Box<dyn ByteStream>) -> io::Result<Self> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), bytes).await?;
         let hello = start.client_hello();
         let offered =
@@ -198,15 +201,15 @@ impl Hello {
 
 async fn handshake(
     cluster: &Cluster,
-    bytes: Box<dyn Bytes>,
-    entrance: Entrance,
+    bytes: Box<dyn ByteStream>,
+    ingress: Ingress,
     number: u64,
-    line: &Orders,
-) -> io::Result<Option<(Route, Secured)>> {
-    let hello = Hello::read(bytes).await?;
-    let route = match entrance {
-        Entrance::Only(route) => Some(route),
-        Entrance::Web | Entrance::Upgrade => {
+    faults: &StreamFaults,
+) -> io::Result<Option<(Route, TlsConnection)>> {
+    let hello = ClientHello::read(bytes).await?;
+    let route = match ingress {
+        Ingress::Only(route) => Some(route),
+        Ingress::Web | Ingress::Upgrade => {
             let options = &cluster.options;
             alpn::route(&hello.offered, &options.name, |route| options.web_port_serves(route))
         }
@@ -215,31 +218,38 @@ async fn handshake(
     let Some(route) = route else {
         return Ok(None);
     };
-    let inside = matches!(entrance, Entrance::Upgrade);
-    let mut face = cluster.faces.of(route, inside);
-    match cluster.weather.strikes(Point::Handshake(route)) {
+    let inside = matches!(ingress, Ingress::Upgrade);
+    let mut config = cluster.server_configs.of(route, inside);
+    match cluster.injector.trigger(Point::Handshake(route)) {
         None => {}
         Some(
-            trouble @ (Trouble::CertForOtherKey
-            | Trouble::CertExpired
-            | Trouble::CertForOtherName
-            | Trouble::CertOfOtherCa),
-        ) => face = cluster.bad_faces.spoilt(cluster, !inside && route.is_of_web(), &face, trouble),
-        Some(trouble) => meets(trouble, line).await?,
+            fault @ (NetworkFault::CertForOtherKey
+            | NetworkFault::CertExpired
+            | NetworkFault::CertForOtherName
+            | NetworkFault::CertOfOtherCa),
+        ) => {
+            config = cluster.bad_certificates.with_bad_certificate(
+                cluster,
+                !inside && route.uses_web_certificate(),
+                &config,
+                fault,
+            )
+        }
+        Some(fault) => inject(fault, faults).await?,
     }
-    Ok(Some((route, hello.start.into_stream(face).await?)))
+    Ok(Some((route, hello.start.into_stream(config).await?)))
 }
 
-/// Weather over a connection that has no protocol yet: an error where it is to end.
-async fn meets(trouble: Trouble, line: &Orders) -> io::Result<()> {
-    match trouble {
-        Trouble::Slow => tokio::time::sleep(SLOW).await,
+/// FaultInjection over a connection that has no protocol yet: an error where it is to end.
+async fn inject(fault: NetworkFault, faults: &StreamFaults) -> io::Result<()> {
+    match fault {
+        NetworkFault::Slow => tokio::time::sleep(SLOW).await,
         // In the middle of the server's first flight.
-        Trouble::Truncated => line.truncate(200),
-        Trouble::Garbage => line.spoil(),
-        Trouble::Stall => std::future::pending().await,
-        Trouble::Reset => {
-            line.reset();
+        NetworkFault::Truncated => faults.truncate(200),
+        NetworkFault::Garbage => faults.send_garbage(),
+        NetworkFault::Stall => std::future::pending().await,
+        NetworkFault::Reset => {
+            faults.reset();
             return Err(io::Error::other("reset on purpose"));
         }
         _ => return Err(io::Error::other("closed on purpose")),
@@ -248,11 +258,11 @@ async fn meets(trouble: Trouble, line: &Orders) -> io::Result<()> {
 }
 
 /// Who is on the other end. Auth takes the client's leaf and nothing above it (teleport-issue-and-outputs.md 1.2).
-fn peer(number: u64, secured: &Secured, line: Arc<Orders>) -> io::Result<Peer> {
+fn peer(number: u64, secured: &TlsConnection, faults: Arc<StreamFaults>) -> io::Result<Peer> {
     let identity = match secured.get_ref().1.peer_certificates() {
         None | Some([]) => None,
         Some([leaf]) => Some(Identity::parse(leaf).ok_or_else(|| io::Error::other("unreadable client certificate"))?),
         Some(chain) => return Err(io::Error::other(format!("client chain of {} certificates", chain.len()))),
     };
-    Ok(Peer::new(number, identity, line))
+    Ok(Peer::new(number, identity, faults))
 }

@@ -1,4 +1,4 @@
-//! Leaf clusters that the cluster trusts: a host CA each, and a node.
+//! LeafCluster clusters that the cluster trusts: a host CA each, and a node.
 
 use crate::authority::{Authority, RsaKey};
 use crate::cluster::now;
@@ -7,19 +7,23 @@ use crate::suite::Suite;
 
 /// A leaf cluster.
 #[derive(Debug)]
-pub(crate) struct Leaf {
+pub(crate) struct LeafCluster {
     /// Who signs its hosts. Its users are of no concern here: its node trusts the root's user CA.
     pub host_ca: Authority,
     /// Whether the bot's roles reach it.
-    pub open: bool,
+    pub reachable: bool,
 }
 
-impl Leaf {
+impl LeafCluster {
     /// All that were asked for.
     pub(crate) fn all(options: &Options) -> Vec<Self> {
         // Not the suite of the root cluster: a leaf has its own, and each shall have keys of its own.
         let authority = |name| Authority::new(name, Suite::FipsV1, RsaKey::Server, now(options.clock_offset));
-        options.leafs.iter().map(|(name, open)| Self { host_ca: authority(name), open: *open }).collect()
+        options
+            .leaf_clusters
+            .iter()
+            .map(|(name, reachable)| Self { host_ca: authority(name), reachable: *reachable })
+            .collect()
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -1,26 +1,26 @@
-//! Weather in the middle of a gRPC call.
+//! FaultInjection in the middle of a gRPC call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::{Point, SLOW, Trouble};
+use super::{NetworkFault, Point, SLOW};
 use crate::cluster::Cluster;
 use crate::peer::Peer;
 
 /// What is to become of the answer of a call, in place of what its handler says. Travels with each request, as an
 /// extension.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CallOrders(Arc<Mutex<Option<Trouble>>>);
+pub(crate) struct CallFault(Arc<Mutex<Option<NetworkFault>>>);
 
-impl CallOrders {
-    fn give(&self, trouble: Trouble) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+impl CallFault {
+    fn give(&self, fault: NetworkFault) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
     /// The order, once.
-    pub(crate) fn take(&self) -> Option<Trouble> {
+    pub(crate) fn take(&self) -> Option<NetworkFault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -29,40 +29,44 @@ impl CallOrders {
 ///
 /// # Errors
 /// What the handler is to answer; nobody gets to see it where there is an order for the body.
-pub(crate) async fn meets(
+pub(crate) async fn inject(
     cluster: &Cluster,
     extensions: &tonic::Extensions,
     point: Point,
-) -> Result<Option<Trouble>, Status> {
-    let Some(trouble) = cluster.weather.strikes(point) else {
+) -> Result<Option<NetworkFault>, Status> {
+    let Some(fault) = cluster.injector.trigger(point) else {
         return Ok(None);
     };
     let peer = extensions.get::<Peer>().ok_or_else(|| Status::internal("no connection"))?;
-    let orders = extensions.get::<CallOrders>().ok_or_else(|| Status::internal("no orders"))?;
-    takes(trouble, peer, orders).await
+    let call_fault = extensions.get::<CallFault>().ok_or_else(|| Status::internal("no call_fault"))?;
+    apply(fault, peer, call_fault).await
 }
 
-/// The same for trouble that has struck. What is not about the call but about what it says is handed back.
+/// The same for fault that has struck. What is not about the call but about what it says is handed back.
 ///
 /// # Errors
 /// As above.
-pub(crate) async fn takes(trouble: Trouble, peer: &Peer, orders: &CallOrders) -> Result<Option<Trouble>, Status> {
-    match trouble {
-        Trouble::Close => peer.close(),
-        Trouble::Reset => peer.reset(),
-        Trouble::Stall => {}
-        Trouble::Slow => {
+pub(crate) async fn apply(
+    fault: NetworkFault,
+    peer: &Peer,
+    call_fault: &CallFault,
+) -> Result<Option<NetworkFault>, Status> {
+    match fault {
+        NetworkFault::Close => peer.close(),
+        NetworkFault::Reset => peer.reset(),
+        NetworkFault::Stall => {}
+        NetworkFault::Slow => {
             tokio::time::sleep(SLOW).await;
             return Ok(None);
         }
-        Trouble::GoAway => {
+        NetworkFault::GoAway => {
             peer.go_away();
             return Ok(None);
         }
-        Trouble::Status(code, wait) => return Err(status(code, wait)),
-        Trouble::EmptyList | Trouble::ManyRoles => return Ok(Some(trouble)),
+        NetworkFault::Status(code, wait) => return Err(status(code, wait)),
+        NetworkFault::EmptyList | NetworkFault::ManyRoles => return Ok(Some(fault)),
         other => {
-            orders.give(other);
+            call_fault.give(other);
             return Err(Status::aborted("on purpose"));
         }
     }

@@ -1,4 +1,4 @@
-//! Bodies of gRPC answers as nobody should send them.
+//! Bodies of gRPC responses as nobody should send them.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,11 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use hyper::header::{HeaderMap, HeaderValue};
 
-use super::Trouble;
+use super::NetworkFault;
 
 /// What is left to be sent, and how it ends.
 #[derive(Debug)]
-pub(crate) struct WeatherBody {
+pub(crate) struct FaultyBody {
     frames: VecDeque<Bytes>,
     end: End,
 }
@@ -26,8 +26,8 @@ enum End {
     Over,
 }
 
-impl WeatherBody {
-    pub(crate) fn of(trouble: Trouble) -> Self {
+impl FaultyBody {
+    pub(crate) fn of(fault: NetworkFault) -> Self {
         let message = |length: u32, bytes: usize| {
             let mut message = vec![0];
             message.extend(length.to_be_bytes());
@@ -35,10 +35,10 @@ impl WeatherBody {
             message.resize(5 + bytes, 0xff);
             Bytes::from(message)
         };
-        let (frames, end) = match trouble {
-            Trouble::Garbage => (vec![message(64, 64)], End::Well),
-            Trouble::Truncated => (vec![message(4096, 1000)], End::Mute),
-            Trouble::Oversized => {
+        let (frames, end) = match fault {
+            NetworkFault::Garbage => (vec![message(64, 64)], End::Well),
+            NetworkFault::Truncated => (vec![message(4096, 1000)], End::Mute),
+            NetworkFault::Oversized => {
                 let more = vec![Bytes::from_static(&[0; 64 * 1024]); 256];
                 ([vec![message(16 << 20, 0)], more].concat(), End::Well)
             }
