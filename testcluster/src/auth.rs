@@ -1,4 +1,4 @@
-//! `proto.AuthService`, as far as a bot calls it (teleport-issue-and-outputs.md 2.2).
+//! The methods of `proto.AuthService` that a bot calls (teleport-issue-and-outputs.md 2.2).
 
 use std::sync::Arc;
 
@@ -15,7 +15,6 @@ use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::version;
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct AuthApi {
     cluster: Arc<Cluster>,
@@ -27,8 +26,8 @@ impl AuthApi {
     }
 }
 
-/// Who calls: the connection, and what its certificate says. A version that is too old is denied, and the connection
-/// closed (teleport-issue-and-outputs.md 1.6).
+/// The connection of a call and the holder of its client certificate. A client whose version is too old is refused
+/// (teleport-issue-and-outputs.md 1.6).
 pub(crate) fn caller<T>(cluster: &Cluster, request: &Request<T>) -> Result<(Peer, Identity), Status> {
     let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
     version::check(version::from_metadata(request.metadata()).as_deref(), &cluster.options.min_client_version)?;
@@ -38,7 +37,7 @@ pub(crate) fn caller<T>(cluster: &Cluster, request: &Request<T>) -> Result<(Peer
 
 #[tonic::async_trait]
 impl AuthService for AuthApi {
-    /// A role, for those who hold it.
+    /// Returns a role to its holders.
     async fn get_role(&self, request: Request<GetRoleRequest>) -> Result<Response<RoleV6>, Status> {
         let (_, identity) = caller(&self.cluster, &request)?;
         let extensions = request.extensions().clone();

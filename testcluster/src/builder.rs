@@ -1,4 +1,4 @@
-//! Setting a cluster up.
+//! Configuration and start of a cluster.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,7 @@ use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
 use crate::tls::{ALL_VERSIONS, HostCertificates, ServerCertificate, ServerConfigs, TLS_12};
 
-/// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
+/// The configuration of a cluster. By default it is an 18.2 cluster with `balanced-v1`, all services, and no faults.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -43,27 +43,27 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Name of the cluster; `example.teleport.sh` by default.
+    /// The cluster's name; `example.teleport.sh` by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
-    /// The address of this machine on which it listens; 127.0.0.1 by default. Containers reach the one of their bridge.
+    /// The address to listen on; 127.0.0.1 by default. Containers can reach the address of their bridge.
     pub fn listen(mut self, address: impl Into<IpAddr>) -> Self {
         self.options.address = address.into();
         self
     }
 
-    /// The proxy's name, in its certificates and in discovery; `localhost` by default. Whoever uses another one makes
-    /// it lead to the address.
+    /// The proxy's name in its certificates and in discovery; `localhost` by default. A test that sets another name has
+    /// to make it resolve to the address.
     pub fn public_name(mut self, name: impl Into<String>) -> Self {
         self.options.public_name = name.into();
         self
     }
 
-    /// The name by which clients are told to dial it, where that is not the public one: it is in the web certificate,
-    /// but neither in the host certificate nor in discovery.
+    /// The name that clients dial, if it is not the public one. It is in the web certificate, but neither in the host
+    /// certificate nor in discovery.
     pub fn dialled_name(mut self, name: impl Into<String>) -> Self {
         self.options.dialled_name = Some(name.into());
         self
@@ -87,25 +87,26 @@ impl Builder {
         self
     }
 
-    /// Whether an upgraded connection brings frames of a few bytes, in pieces that end anywhere but where frames end.
+    /// Whether an upgraded connection sends WebSocket frames of a few bytes, in writes that do not end where frames
+    /// end.
     pub fn small_websocket_frames(mut self, small_frames: bool) -> Self {
         self.options.small_websocket_frames = small_frames;
         self
     }
 
-    /// Whether what shows the web certificate speaks TLS 1.2 and nothing newer.
+    /// Whether the server with the web certificate supports only TLS 1.2.
     pub fn tls_12_only(mut self, old: bool) -> Self {
         self.options.tls_12_only = old;
         self
     }
 
-    /// Its version, as discovery tells it; `18.2.0` by default. Services are set apart from it.
+    /// The version in discovery; `18.2.0` by default. It does not change the services.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.options.version = version.into();
         self
     }
 
-    /// Smallest client version; `17.0.0-aa` by default.
+    /// The minimum client version; `17.0.0-aa` by default.
     pub fn min_client_version(mut self, version: impl Into<String>) -> Self {
         self.options.min_client_version = version.into();
         self
@@ -117,32 +118,32 @@ impl Builder {
         self
     }
 
-    /// How discovery writes the suite; as text by default.
+    /// How discovery encodes the suite; as text by default.
     pub fn suite_in_find(mut self, form: SuiteInFind) -> Self {
         self.options.suite_in_find = form;
         self
     }
 
-    /// What the join service can do.
+    /// What the join service supports.
     pub fn join_service(mut self, service: JoinService) -> Self {
         self.options.join_service = service;
         self
     }
 
-    /// Whether `POST /webapi/host/credentials` is there; 404 without.
+    /// Whether `POST /webapi/host/credentials` exists; it does by default.
     pub fn rest_join(mut self, present: bool) -> Self {
         self.options.rest_join = present;
         self
     }
 
-    /// Name of the join token; `example-bot` by default.
+    /// The join token's name; `example-bot` by default.
     pub fn token_name(mut self, name: impl Into<String>) -> Self {
         self.options.token.name = name.into();
         self
     }
 
-    /// The join token's method and allow rules; `bitbucket` by default. The method decides on the claims of the ID tokens,
-    /// and on the issuer and the audience that are demanded of them.
+    /// The join token's method and allow rules; `bitbucket` by default. The method determines the claims of ID tokens,
+    /// and the issuer and the audience that the cluster requires.
     ///
     /// # Panics
     ///
@@ -153,13 +154,13 @@ impl Builder {
         self.allow(rules)
     }
 
-    /// The audience that the join token demands, instead of the method's own.
+    /// The audience that the join token requires, instead of the method's own.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.options.token.audience = Some(audience.into());
         self
     }
 
-    /// The issuer that the join token demands. Only the method's own one has a provider behind it.
+    /// The issuer that the join token requires. Discovery succeeds only for the method's own issuer.
     pub fn identity_provider_url(mut self, url: impl Into<String>) -> Self {
         self.options.token.issuer = Some(url.into());
         self
@@ -180,69 +181,69 @@ impl Builder {
         self
     }
 
-    /// The roles that the bot's own role lists; `example-role` by default, may be empty, may name what does not exist.
+    /// The roles that the bot may impersonate; `example-role` by default. They need not exist.
     pub fn impersonated_roles<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.options.impersonated = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Adds a role, or replaces the one of the same name; `example-role` and `other-role` are there already.
+    /// Adds a role, or replaces the one of the same name. `example-role` and `other-role` exist by default.
     pub fn role(mut self, role: Role) -> Self {
         self.options.roles.retain(|existing| existing.name != role.name);
         self.options.roles.push(role);
         self
     }
 
-    /// Where a rotation of the host and the user CA stands; [`Testcluster::enter`] goes on.
+    /// The phase of a CA rotation; [`Testcluster::enter`] changes it.
     pub fn rotation(mut self, phase: Phase) -> Self {
         self.options.phase = phase;
         self
     }
 
-    /// Adds a leaf cluster that the bot's roles reach, with a node `leafnode`.
+    /// Adds a leaf cluster that the bot's roles give access to, with a node `leafnode`.
     pub fn leaf_cluster(mut self, name: impl Into<String>) -> Self {
         self.options.leaf_clusters.push((name.into(), true));
         self
     }
 
-    /// Adds a leaf cluster that no role of the bot reaches.
+    /// Adds a leaf cluster that no role of the bot gives access to.
     pub fn denied_leaf_cluster(mut self, name: impl Into<String>) -> Self {
         self.options.leaf_clusters.push((name.into(), false));
         self
     }
 
-    /// Adds a node `openssh` that is reached on port 22, as one without Teleport is.
+    /// Adds an agentless node `openssh` on port 22.
     pub fn openssh_node(mut self) -> Self {
         self.options.openssh_node = true;
         self
     }
 
-    /// Sessions are recorded at the proxy: it asks the client for a signature by agent frames before it connects it.
+    /// Has the proxy record sessions, for which it requests a signature of the client's agent before it connects.
     pub fn proxy_recording(mut self) -> Self {
         self.options.proxy_recording = true;
         self
     }
 
-    /// Delay of every connection's bytes, each way; a new connection takes a whole round trip.
+    /// The delay of every connection's bytes in each direction. A new connection takes a round trip.
     pub fn latency(mut self, one_way: Duration) -> Self {
         self.options.latency = one_way;
         self
     }
 
-    /// How many seconds the cluster's clock is ahead of ours, negative for behind. It decides on tokens and
-    /// certificates and shows in HTTP's `Date`; the node keeps to the system's clock.
+    /// The seconds by which the cluster's clock is ahead, or behind if negative. This clock is used for tokens,
+    /// certificates and HTTP's `Date`; nodes use the system's clock.
     pub fn clock_offset(mut self, seconds: i64) -> Self {
         self.options.clock_offset = seconds;
         self
     }
 
-    /// Adds a fault.
+    /// Adds a defect of the cluster.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.options.faults.insert(fault);
         self
     }
 
-    /// Adds weather.
+    /// Injects a fault at a point of a run.
     pub fn inject(mut self, injection: FaultInjection) -> Self {
         self.options.injections.push(injection);
         self
@@ -252,8 +253,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When the machine has no such address, no port, no temporary directory or no threads: nothing that a test could go on
-    /// from.
+    /// If the address, a free port, a temporary directory or threads are not to be had.
     pub fn start(self) -> Testcluster {
         self.try_start().expect("an address with a free port, a temporary directory and threads")
     }
@@ -286,7 +286,7 @@ impl Builder {
         let faults = Faults::new(options.faults.clone());
         let refuse = faults.has(Fault::RefuseAll);
         let injector = FaultInjector::new(options.injections.clone());
-        let refusing = injector.refuses_connections();
+        let refusal = injector.refusal();
         let (record, idp) = (Record::new(), IdentityProvider::new());
         let cluster = Cluster {
             options,
@@ -309,13 +309,13 @@ impl Builder {
                 std::future::pending::<()>().await;
             });
         } else {
-            let _inside = runtime.enter();
+            let _guard = runtime.enter();
             for (port, socket) in sockets {
                 let cluster = Arc::clone(&cluster);
-                match refusing {
+                match refusal {
                     None => drop(runtime.spawn(listener::listen(cluster, socket.listen(1024)?, port))),
-                    Some(refusing) => drop(runtime.spawn(async move {
-                        tokio::time::sleep(if refusing.once { REFUSING } else { Duration::MAX }).await;
+                    Some(refusal) => drop(runtime.spawn(async move {
+                        tokio::time::sleep(if refusal.once { REFUSING } else { Duration::MAX }).await;
                         if let Ok(listener) = socket.listen(1024) {
                             listener::listen(cluster, listener, port).await;
                         }
@@ -327,7 +327,7 @@ impl Builder {
     }
 }
 
-/// A port that nobody listens on, but that is taken: no other cluster shall get it.
+/// Binds a port without listening on it, so that no other cluster gets it.
 fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(address, 0))?;
@@ -335,13 +335,13 @@ fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
     Ok((socket, port))
 }
 
-/// How long connections are refused by weather that passes.
+/// How long connections are refused if that happens once.
 const REFUSING: Duration = Duration::from_secs(1);
 
-/// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
+/// Names in the proxy's host certificate besides the public one (teleport-ssh-proxy.md 2.2).
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
-/// What Auth and the transport service show, and to whom.
+/// The certificates of Auth and the transport service, and the authorities of their clients.
 pub(crate) fn host_certificates<'a>(options: &Options, authorities: &'a Authorities) -> HostCertificates<'a> {
     let host_ca = authorities.server_ca();
     HostCertificates {
@@ -352,13 +352,13 @@ pub(crate) fn host_certificates<'a>(options: &Options, authorities: &'a Authorit
     }
 }
 
-/// A certificate of the host CA, for one of the cluster's servers.
+/// A certificate of the host CA for a server of the cluster.
 fn host_certificate(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> ServerCertificate {
     let key = SigningKey::new(options.suite.tls_authority(), RsaKey::Server);
     ServerCertificate { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
 }
 
-/// The web's certificate, and the PEM of the private authority that signed it.
+/// The PEM of a private authority, and the web certificate that it signed.
 fn web_certificate(options: &Options) -> (String, ServerCertificate) {
     const DAY: u64 = 24 * 3600;
     let now = now(0);

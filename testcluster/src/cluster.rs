@@ -1,4 +1,4 @@
-//! The state that everything in the cluster shares.
+//! The shared state of a cluster.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,22 +30,22 @@ pub(crate) struct Cluster {
     pub idp: IdentityProvider,
     pub authorities: Authorities,
     pub leaf_clusters: Vec<LeafCluster>,
-    /// The cluster's own node is the first one.
+    /// The root cluster's node is the first one.
     pub nodes: Vec<Node>,
     pub server_configs: ServerConfigs,
     pub ports: Ports,
 }
 
-/// Where it listens.
+/// The ports that it listens on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
-    /// The proxy's one port, or its web port, or the load balancer's in front of that.
+    /// The proxy's only port, its web port, or the port of the load balancer in front of it.
     pub web: u16,
-    /// The SSH proxy's and the reverse tunnel's, where they have ports of their own.
+    /// The other ports, if ports are separate.
     pub own: Option<OwnPorts>,
 }
 
-/// Ports that carry one kind of traffic.
+/// The ports for SSH and for reverse tunnels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnPorts {
     pub ssh: u16,
@@ -58,23 +58,21 @@ impl Cluster {
         now(self.options.clock_offset)
     }
 
-    /// A role by its name.
     pub(crate) fn role(&self, name: &str) -> Result<&Role, Refusal> {
         let role = self.options.roles.iter().find(|role| role.name == name);
         role.ok_or_else(|| Refusal::not_found(format!("role {name} is not found")))
     }
 
-    /// The node that is always there.
+    /// The root cluster's node.
     pub(crate) fn node(&self) -> &Node {
         self.nodes.first().expect("a cluster has a node")
     }
 
-    /// The leaf of a name.
     pub(crate) fn leaf_cluster(&self, name: &str) -> Option<&LeafCluster> {
         self.leaf_clusters.iter().find(|leaf| leaf.name() == name)
     }
 
-    /// What meets any join before its own checks.
+    /// The defects that concern both kinds of join.
     pub(crate) fn join_faults(&self) -> Result<(), Refusal> {
         if self.faults.has(Fault::ErrorTextWithEscapes) {
             return Err(Refusal::access_denied(
@@ -87,13 +85,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// An authority that is not this cluster's.
-    pub(crate) fn foreign_ca(&self) -> Authority {
+    /// An authority that the cluster does not trust.
+    pub(crate) fn other_ca(&self) -> Authority {
         Authority::new(&self.options.name, self.options.suite, RsaKey::Server, self.now())
     }
 }
 
-/// The time, moved by an offset, in seconds since 1970.
+/// The time in seconds since 1970, moved by an offset.
 pub(crate) fn now(offset: i64) -> u64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     seconds.saturating_add_signed(offset)

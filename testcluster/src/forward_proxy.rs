@@ -1,5 +1,5 @@
-//! A company's way out: an HTTP CONNECT proxy, in clear or over TLS, or a SOCKS5 server, good or bad. Every name leads
-//! to this machine for it, so a cluster with a public name is reached by it and by nothing else.
+//! A forward proxy: HTTP CONNECT with or without TLS, or SOCKS5. It resolves every name to this machine, so that a
+//! cluster with a public name can be reached through it and in no other way.
 
 mod connect;
 mod socks5;
@@ -21,43 +21,43 @@ use crate::cluster::now;
 use crate::suite::KeyKind;
 use crate::tls::{ServerCertificate, web_server};
 
-/// What a gateway speaks.
+/// The protocol of a forward proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ForwardProxyKind {
-    /// HTTP CONNECT in clear.
+    /// HTTP CONNECT.
     Http,
-    /// HTTP CONNECT over TLS, with a certificate for `localhost` of an authority of its own.
+    /// HTTP CONNECT over TLS, with a certificate for `localhost` of a private authority.
     Https,
     /// SOCKS5.
     Socks5,
 }
 
-/// How a gateway is.
+/// How a forward proxy behaves.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardProxyBehavior {
-    /// It does its work.
+    /// It forwards.
     #[default]
     Works,
-    /// It does its work, and says what it says a byte at a time.
+    /// It forwards, and writes its own responses a byte at a time.
     ByteByByte,
-    /// Nothing listens.
+    /// Nothing listens on its port.
     Closed,
-    /// It takes connections and says nothing.
+    /// It accepts connections and never responds.
     Hangs,
-    /// It closes when it was targets.
+    /// It closes the connection after the request.
     ClosesOnRequest,
-    /// It says this, and closes.
+    /// It sends these bytes and closes the connection.
     Sends(&'static [u8]),
-    /// It responses every question with this HTTP status, these header lines and this body, or with this SOCKS5 reply.
+    /// It responds to every request with an HTTP status, header lines and a body, or with a SOCKS5 reply.
     Responds(u16, &'static str, &'static str),
-    /// It responses the first question so, and does its work from then on.
+    /// It responds to the first request with this status or reply, and then forwards.
     RespondsOnce(u16),
-    /// It lets the question of this number, counted from 0, wait for ever. Only HTTP.
+    /// It never responds to the request of this number, counted from 0. Only HTTP.
     IgnoresRequest(usize),
 }
 
-/// A running gateway. Dropping it ends it and its connections.
+/// A running forward proxy. Dropping it ends it and its connections.
 #[derive(Debug)]
 pub struct ForwardProxy {
     shared: Arc<Shared>,
@@ -67,7 +67,7 @@ pub struct ForwardProxy {
     runtime: Option<Runtime>,
 }
 
-/// What all connections share.
+/// The state of all connections.
 #[derive(Debug)]
 struct Shared {
     kind: ForwardProxyKind,
@@ -76,26 +76,25 @@ struct Shared {
     targets: Mutex<Vec<String>>,
 }
 
-/// Bytes both ways.
 trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 impl ForwardProxy {
-    /// A gateway for everybody.
+    /// Starts a forward proxy without authentication.
     ///
     /// # Panics
     ///
-    /// When the machine has no port, no temporary directory or no threads.
+    /// If there is no free port, no temporary directory or no thread.
     pub fn start(kind: ForwardProxyKind, behavior: ForwardProxyBehavior) -> Self {
         Self::try_start(kind, behavior, None).expect("a free port, a temporary directory and threads")
     }
 
-    /// A good gateway for whoever has these credentials.
+    /// Starts a forward proxy that requires these credentials.
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start).
+    /// Like [`start`](Self::start).
     pub fn with_credentials(kind: ForwardProxyKind, user: &str, password: &str) -> Self {
         let credentials = Some((user.to_owned(), password.to_owned()));
         Self::try_start(kind, ForwardProxyBehavior::Works, credentials)
@@ -113,7 +112,7 @@ impl ForwardProxy {
         let (signer, valid) =
             (WebSigner::Authority("Example Corp", "Example Corp Gateways"), (time - DAY, time + 90 * DAY));
         let (authority, certificate) = issue_web_certificate(signer, &key, &["localhost"], time, valid);
-        let directory = TempDir::with_prefix("gateway-")?;
+        let directory = TempDir::with_prefix("forward-proxy-")?;
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, authority)?;
         let acceptor = TlsAcceptor::from(web_server(&ServerCertificate { certificate, key }));
@@ -129,7 +128,7 @@ impl ForwardProxy {
                 std::future::pending::<()>().await;
             });
         } else {
-            let _inside = runtime.enter();
+            let _guard = runtime.enter();
             runtime.spawn(listen(Arc::clone(&shared), socket.listen(1024)?, acceptor));
         }
         Ok(Self { shared, addr, ca_file, _directory: directory, runtime: Some(runtime) })
@@ -140,7 +139,7 @@ impl ForwardProxy {
         self.url_with("")
     }
 
-    /// Its URL with these credentials: `user:password`, encoded.
+    /// Its URL with credentials, `user:password` in percent encoding.
     pub fn url_with(&self, credentials: &str) -> String {
         let at = if credentials.is_empty() { "" } else { "@" };
         let scheme = match self.shared.kind {
@@ -156,12 +155,12 @@ impl ForwardProxy {
         self.addr.port()
     }
 
-    /// PEM of the authority behind its certificate.
+    /// PEM of the authority that signed its certificate.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// The targets that it was asked for, as they were written.
+    /// The targets of all requests, as the client wrote them.
     pub fn targets(&self) -> Vec<String> {
         self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -182,7 +181,7 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener, acceptor: TlsAccepto
             continue;
         };
         let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
-        // Whatever ends a connection is the client's to notice.
+        // Tests look at what the client makes of an error.
         tokio::spawn(async move { shared.serve(connection, acceptor).await.ok() });
     }
 }
@@ -196,10 +195,10 @@ impl Shared {
         };
         match self.behavior {
             ForwardProxyBehavior::Hangs => std::future::pending().await,
-            ForwardProxyBehavior::Sends(words) => {
-                client.write_all(words).await?;
+            ForwardProxyBehavior::Sends(bytes) => {
+                client.write_all(bytes).await?;
                 client.shutdown().await?;
-                // Until it has gone: closing with unread bytes would be a reset.
+                // Reads until the client has closed, because close() with unread bytes sends RST.
                 while client.read(&mut [0; 1024]).await? > 0 {}
                 Ok(())
             }
@@ -216,25 +215,25 @@ impl Shared {
         }
     }
 
-    /// Opens the way, by the port of the target alone: whatever its name, it is on this machine.
+    /// Connects to the target's port on this machine, whatever its name, and copies bytes.
     async fn forward(&self, mut client: Box<dyn ByteStream>, target: &str) -> io::Result<()> {
         let port = target.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
         let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         server.set_nodelay(true)?;
-        let answer: &[u8] = match self.kind {
+        let response: &[u8] = match self.kind {
             ForwardProxyKind::Http | ForwardProxyKind::Https => {
                 b"HTTP/1.1 200 Connection established\r\nVia: gateway\r\n\r\n"
             }
             ForwardProxyKind::Socks5 => b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
         };
-        self.send(&mut client, answer).await?;
+        self.send(&mut client, response).await?;
         tokio::io::copy_bidirectional(&mut client, &mut server).await?;
         Ok(())
     }
 
-    async fn send(&self, client: &mut Box<dyn ByteStream>, words: &[u8]) -> io::Result<()> {
-        let size = if self.behavior == ForwardProxyBehavior::ByteByByte { 1 } else { words.len().max(1) };
-        for piece in words.chunks(size) {
+    async fn send(&self, client: &mut Box<dyn ByteStream>, bytes: &[u8]) -> io::Result<()> {
+        let size = if self.behavior == ForwardProxyBehavior::ByteByByte { 1 } else { bytes.len().max(1) };
+        for piece in bytes.chunks(size) {
             client.write_all(piece).await?;
             client.flush().await?;
             if size == 1 {
@@ -244,14 +243,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes down what was asked for; gives how many questions there were before.
+    /// Records a target, and returns the number of earlier requests.
     fn record(&self, target: &str) -> usize {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.push(target.to_owned());
         targets.len() - 1
     }
 
-    /// What is answered to this question instead of opening the way.
+    /// The response to a request that is not forwarded.
     fn refusal(&self, before: usize) -> Option<(u16, &'static str, &'static str)> {
         match self.behavior {
             ForwardProxyBehavior::Responds(status, headers, body) => Some((status, headers, body)),

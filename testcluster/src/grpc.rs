@@ -1,4 +1,4 @@
-//! gRPC over a connection that is secured already: which services a route has, and the record of their calls.
+//! gRPC over TLS: the services of each route, and the record of their calls.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,23 +33,23 @@ use crate::record::EventKind;
 use crate::transport::TransportApi;
 use crate::trust::TrustApi;
 
-/// Streams that a client may open on one connection (teleport-ssh-proxy.md 2.3).
+/// Streams that a client may have open on one connection (teleport-ssh-proxy.md 2.3).
 const MAX_STREAMS: u32 = 1000;
 
 type GrpcResponse = Response<tonic::body::Body>;
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: TlsConnection, peer: &Peer, route: Route) {
+pub(crate) async fn serve(cluster: &Arc<Cluster>, connection: TlsConnection, peer: &Peer, route: Route) {
     let service = service_fn(|request: Request<Incoming>| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
         call(cluster, peer, route, request)
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_connection(TokioIo::new(secured), service);
+        .serve_connection(TokioIo::new(connection), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // How a client ends its connection is its own affair.
+        // A client may end its connection in any way.
         _ = connection.as_mut() => return,
         () = peer.closed() => return,
         () = peer.goaway() => connection.as_mut().graceful_shutdown(),
@@ -82,21 +82,21 @@ async fn call(
         Recorder { cluster: Arc::clone(&cluster), connection: peer.connection(), number, name, ended: false };
     if route == Route::Auth && cluster.faults.trigger(Fault::DropAuthConnectionOnce) {
         peer.close();
-        // No answer may win the race against the end.
+        // The connection must not end with a response.
         std::future::pending::<()>().await;
     }
     let call_fault = CallFault::default();
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(call_fault.clone());
-    let answer = dispatch(cluster, route, request).await;
+    let response = dispatch(cluster, route, request).await;
     match call_fault.take() {
         Some(NetworkFault::ResetStream) => Err(h2::Reason::REFUSED_STREAM.into()),
         Some(fault) => Ok(RecordedBody::faulty(fault, recorder)),
-        None => Ok(RecordedBody::new(answer, recorder, call_fault)),
+        None => Ok(RecordedBody::new(response, recorder, call_fault)),
     }
 }
 
-/// Each route has its own services; all others are unknown to it.
+/// Calls the service, if the route has it.
 async fn dispatch(cluster: Arc<Cluster>, route: Route, request: Request<Incoming>) -> GrpcResponse {
     let path = request.uri().path();
     let service = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
@@ -121,21 +121,21 @@ where
     S::Future: Future<Output = Result<GrpcResponse, Infallible>>,
 {
     let path = request.uri().path().to_owned();
-    let mut answer = match service.call(request).await {
-        Ok(answer) => answer,
+    let mut response = match service.call(request).await {
+        Ok(response) => response,
         Err(never) => match never {},
     };
-    // tonic has no words for a method that it does not know; Teleport's servers do.
-    let headers = answer.headers_mut();
+    // tonic has no message for an unknown method, and Teleport's servers do.
+    let headers = response.headers_mut();
     if headers.get("grpc-status").is_some_and(|status| status == "12") && !headers.contains_key("grpc-message") {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let text = format!("unknown method {method} for service {service}");
         headers.insert("grpc-message", HeaderValue::try_from(text).expect("a path is ASCII"));
     }
-    answer
+    response
 }
 
-/// Tells the record how a call ended, once.
+/// Records how a call ended, once.
 struct Recorder {
     cluster: Arc<Cluster>,
     connection: u64,
@@ -165,7 +165,7 @@ impl Drop for Recorder {
     }
 }
 
-/// A body that knows its call: the status is in its trailers.
+/// A body that records the status of its call, which is in the trailers.
 struct RecordedBody {
     body: tonic::body::Body,
     recorder: Recorder,
@@ -174,28 +174,29 @@ struct RecordedBody {
 }
 
 impl RecordedBody {
-    fn new(answer: GrpcResponse, mut recorder: Recorder, call_fault: CallFault) -> Response<Self> {
-        // A call that failed at once has its status in the headers.
-        recorder.record_status(answer.headers());
-        answer.map(|body| Self { body, recorder, call_fault, faulty_body: None })
+    fn new(response: GrpcResponse, mut recorder: Recorder, call_fault: CallFault) -> Response<Self> {
+        // If the call failed at once, its status is in the headers.
+        recorder.record_status(response.headers());
+        response.map(|body| Self { body, recorder, call_fault, faulty_body: None })
     }
 
-    /// Another answer than the true one: an HTTP status by somebody in front, or gRPC with a strange body.
+    /// A response in place of the handler's: an HTTP status, as a load balancer would respond, or gRPC with an invalid
+    /// body.
     fn faulty(fault: NetworkFault, recorder: Recorder) -> Response<Self> {
         let (status, kind, wait) = match fault {
             NetworkFault::Page(status) => (status, "text/html", None),
             NetworkFault::Http(status, wait) => (status, "application/json", wait),
             _ => (200, "application/grpc", None),
         };
-        let faulty_body = (kind == "application/grpc").then(|| FaultyBody::of(fault));
+        let faulty_body = (kind == "application/grpc").then(|| FaultyBody::new(fault));
         let body = tonic::body::Body::empty();
-        let mut answer = Response::new(Self { body, recorder, call_fault: CallFault::default(), faulty_body });
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut response = Response::new(Self { body, recorder, call_fault: CallFault::default(), faulty_body });
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(wait) = wait {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
         }
-        answer
+        response
     }
 }
 
@@ -217,15 +218,15 @@ impl Body for RecordedBody {
                 }
                 return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
             };
-            // The handler's last word is replaced.
-            self.faulty_body = Some(FaultyBody::of(fault));
+            // The last frame of the handler is replaced.
+            self.faulty_body = Some(FaultyBody::new(fault));
         }
         let next = self.faulty_body.as_mut().and_then(FaultyBody::next);
         Poll::Ready(next.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        // An empty body may have been replaced.
+        // Even an empty body may have been replaced.
         self.faulty_body.is_none() && self.body.is_end_stream()
     }
 }

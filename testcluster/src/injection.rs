@@ -1,7 +1,7 @@
-//! Faults at every point of a run: at which point, what, how often.
+//! Fault injection: what happens, at which point of a run, and whether it passes.
 //!
-//! [`Fault`](crate::Fault) is what a cluster does wrong in a way of its own; injection is what can happen to any exchange.
-//! A test sets a table of [`FaultInjection`], one entry for each cell.
+//! A [`Fault`](crate::Fault) is a defect of the cluster itself. A [`NetworkFault`] can happen to any exchange; a test
+//! lists each as a [`FaultInjection`].
 
 mod body;
 mod call;
@@ -24,16 +24,16 @@ use crate::alpn::Route;
 /// How long [`NetworkFault::Slow`] takes.
 pub(crate) const SLOW: Duration = Duration::from_secs(10);
 
-/// Something that is asked for and answered.
+/// A request and its response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exchange {
     /// `GET /webapi/find`.
     Find,
     /// `POST /webapi/host/credentials`.
     RestJoin,
-    /// The join service: the client introduces itself and is greeted.
+    /// The join service: `ClientInit` and `ServerInit`.
     ClientInit,
-    /// The join service: the ID token for certificates.
+    /// The join service: `OIDCInit` and `Result`.
     OidcInit,
     /// The bot's own role.
     GetRole,
@@ -43,104 +43,104 @@ pub enum Exchange {
     UserAuthorities,
     /// User certificates.
     UserCerts,
-    /// The way to a node.
+    /// `ProxySSH`.
     Dial,
 }
 
-/// A moment of a run.
+/// A point of a run at which a fault can be injected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Point {
-    /// A connection came in, and nothing on it was read.
+    /// A connection was accepted, and nothing was read from it.
     Accept,
     /// The ClientHello of a connection to this service was read.
     Handshake(Route),
-    /// The request is there, and nothing was done about it.
+    /// The request has arrived and is not yet handled.
     Before(Exchange),
-    /// What it asks for was done, and nothing was answered.
+    /// The request is handled, and the response is not yet sent.
     After(Exchange),
 }
 
-/// What happens there.
+/// What happens to a connection, a request or a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NetworkFault {
-    /// Nobody listens; for a second if it is once. Only at [`Point::Accept`].
+    /// Nothing listens on the port; if it happens once, for a second. Only at [`Point::Accept`].
     Refuse,
     /// The connection is closed.
     Close,
     /// The connection is reset.
     Reset,
-    /// Its bytes vanish from now on, in both directions. Only for sessions.
+    /// All further bytes of the connection vanish, in both directions. Only for sessions.
     Blackhole,
-    /// Nothing happens any more.
+    /// The response never comes.
     Stall,
-    /// It goes on after ten seconds.
+    /// The response comes ten seconds late.
     Slow,
-    /// An answer that makes no sense.
+    /// The response cannot be decoded.
     Garbage,
-    /// The first half of an answer.
+    /// The response ends early.
     Truncated,
-    /// An answer of many megabytes.
+    /// The response has many megabytes.
     Oversized,
-    /// An HTTP status with a page, as somebody in front of the proxy responses.
+    /// An HTTP status with an HTML page, as a load balancer would respond.
     Page(u16),
-    /// An HTTP status with an error body of Teleport's, and how many seconds to wait.
+    /// An HTTP status with an error body of Teleport's, and the seconds of `Retry-After`.
     Http(u16, Option<u32>),
-    /// A gRPC status, and how many seconds to wait.
+    /// A gRPC status, and the seconds of `retry-after`.
     Status(Code, Option<u32>),
-    /// HTTP/2 ends the stream.
+    /// HTTP/2 `RST_STREAM`.
     ResetStream,
-    /// HTTP/2 says that the connection will end; what was begun on it is answered.
+    /// HTTP/2 `GOAWAY`; streams that are open are still served.
     GoAway,
-    /// A certificate that is good, but for another key.
+    /// A valid certificate, but for another key.
     CertForOtherKey,
     /// A certificate that expired yesterday.
     CertExpired,
     /// A certificate for another name.
     CertForOtherName,
-    /// A certificate of an authority that nobody knows.
+    /// A certificate of an unknown authority.
     CertOfOtherCa,
-    /// A list with nothing in it: authorities, roles.
+    /// An empty list of authorities or roles.
     EmptyList,
     /// A role that lists 100 000 roles.
     ManyRoles,
 }
 
-/// One entry of the table.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FaultInjection {
-    /// When.
+    /// Where in a run.
     pub point: Point,
-    /// What.
+    /// What happens there.
     pub fault: NetworkFault,
-    /// The first time only.
+    /// Whether it happens only the first time.
     pub once: bool,
 }
 
-/// The injection over a cluster, and which of it has triggered.
+/// The faults to inject, and those that were.
 #[derive(Debug, Default)]
 pub(crate) struct FaultInjector {
-    injection: Vec<FaultInjection>,
+    injections: Vec<FaultInjection>,
     triggered: Mutex<Vec<FaultInjection>>,
 }
 
 impl FaultInjector {
-    pub(crate) fn new(injection: Vec<FaultInjection>) -> Self {
-        Self { injection, triggered: Mutex::default() }
+    pub(crate) fn new(injections: Vec<FaultInjection>) -> Self {
+        Self { injections, triggered: Mutex::default() }
     }
 
-    /// Whether connections are refused: not at all, at first, or for good.
-    pub(crate) fn refuses_connections(&self) -> Option<FaultInjection> {
-        self.injection.iter().copied().find(|injection| injection.fault == NetworkFault::Refuse)
+    /// The injection that refuses connections.
+    pub(crate) fn refusal(&self) -> Option<FaultInjection> {
+        self.injections.iter().copied().find(|injection| injection.fault == NetworkFault::Refuse)
     }
 
-    /// What injection now, if anything does.
+    /// The fault that happens at this point, now.
     pub(crate) fn trigger(&self, point: Point) -> Option<NetworkFault> {
-        let here = self
-            .injection
-            .iter()
-            .filter(|injection| injection.point == point && injection.fault != NetworkFault::Refuse);
         let mut triggered = self.triggered.lock().unwrap_or_else(PoisonError::into_inner);
-        let injection = here.copied().find(|injection| !(injection.once && triggered.contains(injection)))?;
+        let injection = *self.injections.iter().find(|injection| {
+            injection.point == point
+                && injection.fault != NetworkFault::Refuse
+                && !(injection.once && triggered.contains(injection))
+        })?;
         triggered.push(injection);
         Some(injection.fault)
     }
@@ -151,13 +151,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_strikes_once() {
+    fn a_fault_that_passes_happens_once() {
         let point = Point::Before(Exchange::Find);
         let injection = |fault, once| FaultInjection { point, fault, once };
         let injector =
             FaultInjector::new(vec![injection(NetworkFault::Reset, true), injection(NetworkFault::Stall, false)]);
         assert_eq!(injector.trigger(Point::Accept), None);
-        let injection: Vec<_> = std::iter::repeat_with(|| injector.trigger(point)).take(3).collect();
-        assert_eq!(injection, [Some(NetworkFault::Reset), Some(NetworkFault::Stall), Some(NetworkFault::Stall)]);
+        let faults: Vec<_> = std::iter::repeat_with(|| injector.trigger(point)).take(3).collect();
+        assert_eq!(faults, [Some(NetworkFault::Reset), Some(NetworkFault::Stall), Some(NetworkFault::Stall)]);
     }
 }

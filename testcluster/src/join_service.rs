@@ -1,4 +1,4 @@
-//! `teleport.join.v1.JoinService`, as it looks through a proxy (teleport-join.md 3.5).
+//! `teleport.join.v1.JoinService`, as a proxy forwards it (teleport-join.md 3.5).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 type Responses = mpsc::Sender<Result<pb::JoinResponse, Status>>;
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct JoinApi {
     cluster: Arc<Cluster>,
@@ -62,7 +61,7 @@ impl JoinService for JoinApi {
                 )),
             };
             if let Some(status) = refused {
-                // The client may have left; then nobody wants to know.
+                // The client may have left.
                 let _left = responses.send(Err(status)).await;
             }
         });
@@ -70,7 +69,7 @@ impl JoinService for JoinApi {
     }
 }
 
-/// One join.
+/// One call of `Join`.
 struct Attempt {
     cluster: Arc<Cluster>,
     peer: Peer,
@@ -128,12 +127,12 @@ impl Attempt {
         Ok(())
     }
 
-    /// FaultInjection ends with the client at the latest.
+    /// Injects the fault of this point, if it has one. A fault ends with the client at the latest.
     async fn inject(&self, point: Point) -> Result<(), Status> {
         let Some(fault) = self.cluster.injector.trigger(point) else {
             return Ok(());
         };
-        // What was said before gets out.
+        // The messages before the fault reach the client.
         tokio::time::sleep(Duration::from_millis(200)).await;
         tokio::select! {
             met = apply(fault, &self.peer, &self.call_fault) => met.map(drop),
@@ -141,7 +140,7 @@ impl Attempt {
         }
     }
 
-    /// Checks in the server's order: what is missing, the client's version, the token, its method, its role.
+    /// Checks in the server's order: missing fields, the client's version, the token, its method, its role.
     fn check_init(&self, init: &pb::ClientInit, version: Option<&str>) -> Result<(), Refusal> {
         let options = &self.cluster.options;
         if init.token_name.is_empty() {
@@ -185,12 +184,12 @@ impl Attempt {
         }
     }
 
-    async fn send(&self, answer: ResponsePayload) {
-        // The client may have left; what follows finds out.
-        let _left = self.responses.send(Ok(pb::JoinResponse { payload: Some(answer) })).await;
+    async fn send(&self, payload: ResponsePayload) {
+        // The client may have left, which the next `receive` or `closed` notices.
+        let _left = self.responses.send(Ok(pb::JoinResponse { payload: Some(payload) })).await;
     }
 
-    /// A proxy forwards the end of the stream only when the client has ended its side, or at the time limit (3.5).
+    /// A proxy forwards the end of the stream only after the client has ended its side, or at the time limit (3.5).
     async fn wait_for_half_close(&mut self) {
         tokio::select! {
             () = self.responses.closed() => {}
@@ -199,7 +198,7 @@ impl Attempt {
     }
 }
 
-/// What a bot must send, in the encodings of this service.
+/// Decodes the parameters, whose keys are DER and SSH wire format (3.4).
 fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
     let params = init.client_params.and_then(|params| params.payload);
     let Some(pb::client_params::Payload::BotParams(bot)) = params else {
@@ -217,7 +216,7 @@ fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
     })
 }
 
-/// DER and SSH wire format (3.4).
+/// Encodes certificates in DER and SSH wire format (3.4).
 fn encode(certificates: &BotCertificates<'_>) -> Result<pb::Certificates, Refusal> {
     let ssh_cert = certificates.ssh.to_bytes().map_err(|error| Refusal::other(error.to_string()))?;
     Ok(pb::Certificates {

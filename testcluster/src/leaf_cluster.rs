@@ -1,4 +1,4 @@
-//! LeafCluster clusters that the cluster trusts: a host CA each, and a node.
+//! Leaf clusters of the root cluster, each with a host CA and a node.
 
 use crate::authority::{Authority, RsaKey};
 use crate::cluster::now;
@@ -8,16 +8,16 @@ use crate::suite::Suite;
 /// A leaf cluster.
 #[derive(Debug)]
 pub(crate) struct LeafCluster {
-    /// Who signs its hosts. Its users are of no concern here: its node trusts the root's user CA.
+    /// Leaf clusters have no user CA here: their nodes trust the root's.
     pub host_ca: Authority,
-    /// Whether the bot's roles reach it.
+    /// Whether the bot's roles give access to it.
     pub reachable: bool,
 }
 
 impl LeafCluster {
-    /// All that were asked for.
+    /// All leaf clusters of the options.
     pub(crate) fn all(options: &Options) -> Vec<Self> {
-        // Not the suite of the root cluster: a leaf has its own, and each shall have keys of its own.
+        // A leaf cluster has its own suite. With RSA all of them would have the same key of `testdata/`.
         let authority = |name| Authority::new(name, Suite::FipsV1, RsaKey::Server, now(options.clock_offset));
         options
             .leaf_clusters

@@ -1,4 +1,4 @@
-//! The ports: looks at each ClientHello, and sends the connection where its ALPN list, or its port, leads.
+//! Listens on the ports, and routes connections by port and by the ALPN list of the ClientHello.
 
 use std::io;
 use std::pin::Pin;
@@ -25,29 +25,29 @@ use crate::{balancer, grpc, web};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A connection's bytes, near or far.
+/// The bytes of a connection, delayed or not.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// What a connection is served over.
+/// A connection after its TLS handshake.
 pub(crate) type TlsConnection = TlsStream<Box<dyn ByteStream>>;
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Port {
-    /// Web and join, and whatever else ALPN leads to; a load balancer may stand here instead.
+    /// The web port: everything that ALPN routes to. A load balancer may be in its place.
     Web,
-    /// The SSH proxy: the transport service, whatever ALPN is offered (teleport-ssh-proxy.md 4). Plain SSH is not
+    /// The SSH proxy's port: the transport service for any ALPN list (teleport-ssh-proxy.md 4). Plain SSH is not
     /// served.
     Ssh,
-    /// Reverse tunnels: SSH, of which only the first faults is served.
+    /// The port of reverse tunnels, of which only SSH's identification string is served.
     Tunnel,
 }
 
-/// Takes connections until the cluster ends.
+/// Accepts connections until the cluster ends.
 pub(crate) async fn listen(cluster: Arc<Cluster>, listener: TcpListener, port: Port) {
     loop {
-        // Accepting fails for connections that are gone already, and when descriptors run out; neither lasts.
+        // accept() fails if the connection is already gone, or if descriptors run out. Neither lasts.
         let Ok((connection, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -63,13 +63,13 @@ pub(crate) async fn listen(cluster: Arc<Cluster>, listener: TcpListener, port: P
 }
 
 async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number: u64) -> io::Result<()> {
-    // Small frames both ways; waiting for more of them would look like latency.
+    // Frames are small in both directions, and Nagle's algorithm would look like latency.
     connection.set_nodelay(true)?;
     if cluster.faults.has(Fault::Hang) {
         std::future::pending::<()>().await;
     }
     if cluster.faults.trigger(Fault::ResetOnce) {
-        // With unread bytes and no lingering, closing is a reset.
+        // With a linger time of zero, close() sends RST.
         connection.readable().await?;
         connection.set_zero_linger()?;
         return Err(io::Error::other("reset on purpose"));
@@ -92,11 +92,11 @@ async fn serve(cluster: &Arc<Cluster>, connection: TcpStream, port: Port, number
         }
         (Port::Web, None) => serve_routed(cluster, bytes, number, Ingress::Web, faults).await,
         (Port::Ssh, _) => serve_routed(cluster, bytes, number, Ingress::Only(Route::Transport), faults).await,
-        (Port::Tunnel, _) => tunnel(bytes).await,
+        (Port::Tunnel, _) => serve_tunnel(bytes).await,
     }
 }
 
-/// By which way a connection came in: what it may lead to, and behind which certificate.
+/// How a connection arrived, which decides on its routes and certificates.
 #[derive(Clone, Copy, Debug)]
 enum Ingress {
     Web,
@@ -104,7 +104,7 @@ enum Ingress {
     Only(Route),
 }
 
-/// A connection inside another one that was upgraded. Boxed, because serving the web leads here again.
+/// Serves the connection inside an upgraded one. Boxed, because the web server calls it recursively.
 pub(crate) fn serve_upgraded(
     cluster: Arc<Cluster>,
     bytes: Box<dyn ByteStream>,
@@ -113,7 +113,7 @@ pub(crate) fn serve_upgraded(
     serve_nested(cluster, bytes, number, Ingress::Upgrade)
 }
 
-/// A connection to Auth inside a call of the transport service.
+/// Serves a connection to Auth inside a call of the transport service.
 pub(crate) fn serve_auth(
     cluster: Arc<Cluster>,
     bytes: Box<dyn ByteStream>,
@@ -135,8 +135,8 @@ fn serve_nested(
     })
 }
 
-/// Says what it is, and no more.
-async fn tunnel(mut bytes: Box<dyn ByteStream>) -> io::Result<()> {
+/// Sends the identification string of Teleport's SSH server.
+async fn serve_tunnel(mut bytes: Box<dyn ByteStream>) -> io::Result<()> {
     bytes.write_all(b"SSH-2.0-Teleport\r\n").await?;
     tokio::io::copy(&mut bytes, &mut tokio::io::sink()).await.map(|_| ())
 }
@@ -149,34 +149,34 @@ async fn serve_routed(
     faults: Arc<StreamFaults>,
 ) -> io::Result<()> {
     let handshake = handshake(cluster, bytes, ingress, number, &faults);
-    let Some((route, secured)) = timeout(HANDSHAKE_LIMIT, handshake).await?? else {
+    let Some((route, connection)) = timeout(HANDSHAKE_LIMIT, handshake).await?? else {
         return Ok(());
     };
-    // Recorded before the connection ends, so that whoever sees it end finds the reason.
+    // Recorded before the connection ends, so that a test that sees it end finds the reason.
     let refuse = |error: &io::Error| cluster.record.add(number, EventKind::Refused(error.to_string()));
-    let peer = match peer(number, &secured, faults) {
+    let peer = match peer(number, &connection, faults) {
         Ok(peer) => peer,
         Err(error) => {
             refuse(&error);
             return Ok(());
         }
     };
-    let negotiated = secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+    let negotiated = connection.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     let client = peer.identity().map(|identity| identity.user.clone());
     cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client });
     match route {
         Route::ReverseTunnel | Route::LoadBalancer => {}
-        Route::Web => web::serve(cluster, secured, &peer, negotiated.as_deref()).await,
-        // gRPC's servers drop a connection whose protocol is not HTTP/2.
+        Route::Web => web::serve(cluster, connection, &peer, negotiated.as_deref()).await,
+        // gRPC servers close connections that did not agree on HTTP/2.
         _ if negotiated.as_deref() == Some(HTTP1) => {
             refuse(&io::Error::other("a gRPC client that agreed on http/1.1"));
         }
-        Route::Join | Route::Auth | Route::Transport => grpc::serve(cluster, secured, &peer, route).await,
+        Route::Join | Route::Auth | Route::Transport => grpc::serve(cluster, connection, &peer, route).await,
     }
     Ok(())
 }
 
-/// A ClientHello, and the connection that waits for the answer.
+/// A ClientHello, and the connection that waits for the ServerHello.
 pub(crate) struct ClientHello {
     pub start: StartHandshake<Box<dyn ByteStream>>,
     pub sni: Option<String>,
@@ -218,8 +218,8 @@ async fn handshake(
     let Some(route) = route else {
         return Ok(None);
     };
-    let inside = matches!(ingress, Ingress::Upgrade);
-    let mut config = cluster.server_configs.of(route, inside);
+    let upgraded = matches!(ingress, Ingress::Upgrade);
+    let mut config = cluster.server_configs.for_route(route, upgraded);
     match cluster.injector.trigger(Point::Handshake(route)) {
         None => {}
         Some(
@@ -228,23 +228,19 @@ async fn handshake(
             | NetworkFault::CertForOtherName
             | NetworkFault::CertOfOtherCa),
         ) => {
-            config = cluster.bad_certificates.with_bad_certificate(
-                cluster,
-                !inside && route.uses_web_certificate(),
-                &config,
-                fault,
-            )
+            config =
+                cluster.bad_certificates.replace(cluster, !upgraded && route.uses_web_certificate(), &config, fault)
         }
         Some(fault) => inject(fault, faults).await?,
     }
     Ok(Some((route, hello.start.into_stream(config).await?)))
 }
 
-/// FaultInjection over a connection that has no protocol yet: an error where it is to end.
+/// Injects a fault into a connection before its TLS handshake. Returns an error if the connection has to end.
 async fn inject(fault: NetworkFault, faults: &StreamFaults) -> io::Result<()> {
     match fault {
         NetworkFault::Slow => tokio::time::sleep(SLOW).await,
-        // In the middle of the server's first flight.
+        // This is in the middle of the server's first flight.
         NetworkFault::Truncated => faults.truncate(200),
         NetworkFault::Garbage => faults.send_garbage(),
         NetworkFault::Stall => std::future::pending().await,
@@ -257,9 +253,9 @@ async fn inject(fault: NetworkFault, faults: &StreamFaults) -> io::Result<()> {
     Ok(())
 }
 
-/// Who is on the other end. Auth takes the client's leaf and nothing above it (teleport-issue-and-outputs.md 1.2).
-fn peer(number: u64, secured: &TlsConnection, faults: Arc<StreamFaults>) -> io::Result<Peer> {
-    let identity = match secured.get_ref().1.peer_certificates() {
+/// The client. Auth accepts one certificate and no chain (teleport-issue-and-outputs.md 1.2).
+fn peer(number: u64, connection: &TlsConnection, faults: Arc<StreamFaults>) -> io::Result<Peer> {
+    let identity = match connection.get_ref().1.peer_certificates() {
         None | Some([]) => None,
         Some([leaf]) => Some(Identity::parse(leaf).ok_or_else(|| io::Error::other("unreadable client certificate"))?),
         Some(chain) => return Err(io::Error::other(format!("client chain of {} certificates", chain.len()))),

@@ -1,4 +1,4 @@
-//! What clusters vary in.
+//! The options of a cluster.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,46 +12,46 @@ use crate::layout::{Backend, Layout, LoadBalancer};
 use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
 
-/// What the cluster's join service can do (teleport-join.md, version timeline).
+/// What the join service supports (teleport-join.md, version timeline).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JoinService {
-    /// As in later 18.x: with the join token's method.
+    /// It supports the join token's method, as in later 18.x.
     Present,
-    /// As in 17.x: `Unimplemented` for the whole service.
+    /// The service is `Unimplemented`, as in 17.x.
     Absent,
-    /// As in early 18.x: `ServerInit` arrives, then `Unimplemented`.
+    /// The join token's method is `Unimplemented` after `ServerInit`, as in early 18.x.
     WithoutMethod,
 }
 
-/// An allow rule of the join token, by the names that the fields have in `spec.<method>.allow` (teleport-join.md 7).
+/// An allow rule of the join token. Its fields have the names of `spec.<method>.allow` (teleport-join.md 7).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowRule(Vec<(String, String)>);
 
 impl AllowRule {
-    /// A rule that sets these fields.
+    /// A rule with these fields.
     pub fn new<N: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (N, V)>) -> Self {
         Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// An empty field is the same as an absent one.
+    /// The fields that are not empty; an empty field is the same as an absent one.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
-/// A role that exists in the cluster.
+/// A role of the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Role {
     /// Its name.
     pub name: String,
-    /// Logins that it allows.
+    /// The logins that it allows.
     pub logins: Vec<String>,
-    /// `max_session_ttl`; servers default to 30 hours (conformance/FINDINGS.md 4).
+    /// `max_session_ttl`; the default is 30 hours (conformance/FINDINGS.md 4).
     pub max_session_ttl: Duration,
 }
 
 impl Role {
-    /// A role with logins and the default of everything else.
+    /// A role with these logins.
     pub fn new<L: Into<String>>(name: impl Into<String>, logins: impl IntoIterator<Item = L>) -> Self {
         Self {
             name: name.into(),
@@ -73,14 +73,14 @@ impl Role {
 pub(crate) struct JoinToken {
     pub name: String,
     pub method: &'static Method,
-    /// Instead of the method's.
+    /// Replaces the method's.
     pub issuer: Option<String>,
-    /// Instead of the method's.
+    /// Replaces the method's.
     pub audience: Option<String>,
     pub allow: Vec<AllowRule>,
 }
 
-/// Everything that the builder can set.
+/// All options.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub name: String,
@@ -102,7 +102,7 @@ pub(crate) struct Options {
     pub impersonated: Vec<String>,
     pub roles: Vec<Role>,
     pub phase: Phase,
-    /// Names, and whether the bot's roles reach them.
+    /// Names, and whether the bot's roles give access to them.
     pub leaf_clusters: Vec<(String, bool)>,
     pub openssh_node: bool,
     pub proxy_recording: bool,
@@ -113,12 +113,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// A proxy without TLS has no ALPN to upgrade to.
+    /// Whether the proxy supports connection upgrades. Without TLS there is no ALPN routing to upgrade to.
     pub(crate) fn has_upgrade(&self) -> bool {
         self.load_balancer.is_none_or(|balancer| balancer.backend != Backend::PlainHttp)
     }
 
-    /// Where a connection to the web port may lead.
+    /// Whether the web port serves a route.
     pub(crate) fn web_port_serves(&self, route: Route) -> bool {
         match (self.layout, route) {
             (Layout::TlsRouting, _) | (_, Route::Web | Route::Join) => true,
@@ -127,7 +127,7 @@ impl Options {
         }
     }
 
-    /// An 18.2 cluster that takes the steps of one repository; its role allows `logins`.
+    /// An 18.2 cluster that the steps of one repository can join, with a role that allows `logins`.
     pub(crate) fn new(logins: &[String]) -> Self {
         Self {
             name: "example.teleport.sh".into(),
@@ -136,7 +136,7 @@ impl Options {
             dialled_name: None,
             layout: Layout::TlsRouting,
             load_balancer: None,
-            // Teleport's own (teleport-ssh-proxy.md 3.2).
+            // Teleport's default (teleport-ssh-proxy.md 3.2).
             upgrade_ping: Duration::from_secs(30),
             small_websocket_frames: false,
             tls_12_only: false,

@@ -1,11 +1,11 @@
-//! Connections to nodes that are open now, for weather in the middle of them.
+//! The open connections to nodes, for faults in the middle of a session.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::injection::NetworkFault;
 use crate::peer::Peer;
 
-/// Who is connected to the transport service.
+/// The clients of the transport service.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<Vec<Peer>>);
 
@@ -14,11 +14,11 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(peer.clone());
     }
 
-    /// To all of them, those included that are gone.
+    /// Injects a fault into all connections. It has no effect on those that have ended.
     pub(crate) fn inject(&self, fault: NetworkFault) {
         for peer in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             match fault {
-                NetworkFault::GoAway => peer.go_away(),
+                NetworkFault::GoAway => peer.send_goaway(),
                 NetworkFault::Reset => peer.reset(),
                 NetworkFault::Blackhole => peer.blackhole(),
                 _ => peer.close(),

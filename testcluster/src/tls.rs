@@ -1,4 +1,4 @@
-//! The server_configs of the ports: the web's certificate, Auth, the transport service, and the proxy inside an upgrade.
+//! TLS configurations of the web, Auth, the transport service, and the proxy inside an upgrade.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::alpn::{H2, Route, TRANSPORT, WEB_PREFERENCE};
 use crate::authority::{Authority, SigningKey};
 use crate::cluster::now;
 
-/// TLS settings per route.
+/// The TLS configuration of each route.
 #[derive(Debug)]
 pub(crate) struct ServerConfigs {
     web: Arc<ServerConfig>,
     hosts: RwLock<HostConfigs>,
 }
 
-/// Those that change with the cluster's own authorities.
+/// Those that change during a CA rotation.
 #[derive(Debug)]
 struct HostConfigs {
     upgraded: Arc<ServerConfig>,
@@ -35,33 +35,31 @@ pub(crate) struct ServerCertificate {
     pub key: SigningKey,
 }
 
-/// The server_configs that the cluster's own authorities make.
+/// What the configurations of Auth and the transport service are made of.
 #[derive(Debug)]
 pub(crate) struct HostCertificates<'a> {
     pub auth: ServerCertificate,
     pub proxy: ServerCertificate,
-    /// Whose clients are let in.
+    /// The authorities of client certificates.
     pub user_cas: Vec<&'a Authority>,
-    /// How many seconds the clock is ahead by which they are.
+    /// Seconds by which the cluster's clock is ahead.
     pub clock_offset: i64,
 }
 
 impl ServerConfigs {
-    /// Auth knows `h2` and nothing else, so a client that offers only its routing name is refused
-    /// (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
     pub(crate) fn new(web: &ServerCertificate, hosts: &HostCertificates<'_>, web_versions: Versions) -> Self {
         let web = Arc::new(with_alpn(server(builder(web_versions).with_no_client_auth(), web), &WEB_PREFERENCE));
         Self { web, hosts: RwLock::new(hosts.configs()) }
     }
 
-    /// Shows others to connections from now on; the web keeps its own.
+    /// New connections get these certificates; the web certificate stays.
     pub(crate) fn replace_host_certificates(&self, hosts: &HostCertificates<'_>) {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.configs();
     }
 
-    /// What a route shows. Inside an upgrade, where a load balancer has shown the web's certificate already, the
-    /// proxy shows its host certificate instead (teleport-ssh-proxy.md 3.3).
-    pub(crate) fn of(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
+    /// The configuration of a route. Inside an upgrade the proxy uses its host certificate instead of the web
+    /// certificate (teleport-ssh-proxy.md 3.3).
+    pub(crate) fn for_route(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(match route {
             Route::Web | Route::Join | Route::ReverseTunnel if upgraded => &hosts.upgraded,
@@ -71,13 +69,13 @@ impl ServerConfigs {
         })
     }
 
-    /// The web's certificate, with ALPN names of somebody else.
-    pub(crate) fn web_with(&self, names: &[&str]) -> Arc<ServerConfig> {
+    /// The web certificate with other ALPN names.
+    pub(crate) fn web_with_alpn(&self, names: &[&str]) -> Arc<ServerConfig> {
         Arc::new(with_alpn(ServerConfig::clone(&self.web), names))
     }
 }
 
-/// The cluster's clock, by which client certificates are valid or not.
+/// The cluster's clock, for the validity of client certificates.
 #[derive(Debug)]
 struct Clock {
     offset: i64,
@@ -89,14 +87,13 @@ impl TimeProvider for Clock {
     }
 }
 
-/// Versions of TLS.
 pub(crate) type Versions = &'static [&'static SupportedProtocolVersion];
-/// Those of Teleport's own servers.
+/// The TLS versions of Teleport's servers.
 pub(crate) const ALL_VERSIONS: Versions = rustls::ALL_VERSIONS;
-/// Those of a web listener that is behind the times.
+/// The TLS versions of an outdated web server.
 pub(crate) const TLS_12: Versions = &[&rustls::version::TLS12];
 
-/// A server of its own, with one certificate.
+/// A server without client certificates and without ALPN.
 pub(crate) fn web_server(certificate: &ServerCertificate) -> Arc<ServerConfig> {
     Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), certificate))
 }
@@ -112,6 +109,8 @@ fn builder(versions: Versions) -> ConfigBuilder<ServerConfig, WantsVerifier> {
 impl HostCertificates<'_> {
     fn configs(&self) -> HostConfigs {
         let upgraded = server(builder(ALL_VERSIONS).with_no_client_auth(), &self.proxy);
+        // Auth supports `h2` alone, so that a client that offers only the routing name is refused
+        // (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
         HostConfigs {
             upgraded: Arc::new(with_alpn(upgraded, &WEB_PREFERENCE)),
             auth: Arc::new(with_alpn(self.with_clients(&self.auth), &[H2])),
@@ -119,11 +118,11 @@ impl HostCertificates<'_> {
         }
     }
 
-    /// A client certificate of the user CA is a must, and valid by the cluster's clock.
+    /// Requires a client certificate of the user CA that is valid by the cluster's clock.
     fn with_clients(&self, certificate: &ServerCertificate) -> ServerConfig {
         let mut roots = RootCertStore::empty();
         for user_ca in &self.user_cas {
-            roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
+            roots.add(CertificateDer::from(user_ca.der())).expect("a certificate of our own is valid");
         }
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
@@ -137,7 +136,7 @@ impl HostCertificates<'_> {
 fn server(builder: WantsCertificate, certificate: &ServerCertificate) -> ServerConfig {
     let chain = vec![CertificateDer::from(certificate.certificate.clone())];
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key.pkcs8()));
-    builder.with_single_cert(chain, key).expect("our own certificate fits its key")
+    builder.with_single_cert(chain, key).expect("the certificate was issued for this key")
 }
 
 fn with_alpn(mut config: ServerConfig, names: &[&str]) -> ServerConfig {

@@ -1,4 +1,4 @@
-//! `teleport.trust.v1.TrustService`: the public halves of the authorities (teleport-issue-and-outputs.md 2.2).
+//! `teleport.trust.v1.TrustService`: the public keys of the authorities (teleport-issue-and-outputs.md 2.2).
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use crate::fault::Fault;
 use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::rotation::Trusted;
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct TrustApi {
     cluster: Arc<Cluster>,
@@ -40,8 +39,8 @@ impl TrustService for TrustApi {
         inject(cluster, &extensions, Point::Before(exchange)).await?;
         let list = match kind.as_str() {
             _ if cluster.faults.has(Fault::EmptyCaList) => Vec::new(),
-            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.foreign_ca(), None))],
-            // Sorted by name, as the backend has them: the root's is not the first for sure.
+            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.other_ca(), None))],
+            // Sorted by name as in Teleport's backend, so that the root cluster is not always the first.
             "host" => {
                 let leaf_clusters = cluster.leaf_clusters.iter().map(|leaf| public((&leaf.host_ca, None)));
                 let mut all: Vec<_> = leaf_clusters.chain([public(cluster.authorities.host())]).collect();
@@ -49,7 +48,7 @@ impl TrustService for TrustApi {
                 all
             }
             "user" => vec![public(cluster.authorities.user())],
-            // Databases, JWT and so on: this cluster has none of those.
+            // This cluster has no authorities of other types (databases, JWT).
             _ => Vec::new(),
         };
         let list = match inject(cluster, &extensions, Point::After(exchange)).await? {

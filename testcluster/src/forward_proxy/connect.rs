@@ -1,4 +1,4 @@
-//! The HTTP side of a gateway: one CONNECT.
+//! HTTP CONNECT.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{ByteStream, ForwardProxyBehavior, Shared};
 
-/// Reads the question and responses it, unless the answer is the way itself; `None` when there is nothing more to say.
+/// Reads the request and returns the target to connect to. `None` means that the request was refused.
 pub(super) async fn read_request(shared: &Shared, client: &mut Box<dyn ByteStream>) -> io::Result<Option<String>> {
     let head = head(client).await?;
     let mut lines = head.split("\r\n");
@@ -36,8 +36,8 @@ pub(super) async fn read_request(shared: &Shared, client: &mut Box<dyn ByteStrea
         None if shared.behavior == ForwardProxyBehavior::IgnoresRequest(before) => std::future::pending().await,
         None => return Ok(Some(target.to_owned())),
     };
-    let answer = format!("HTTP/1.1 {status} No\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
-    shared.send(client, answer.as_bytes()).await?;
+    let response = format!("HTTP/1.1 {status} No\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+    shared.send(client, response.as_bytes()).await?;
     Ok(None)
 }
 

@@ -1,4 +1,4 @@
-//! The SOCKS5 side of a gateway: RFC 1928, with user and password by RFC 1929.
+//! SOCKS5: RFC 1928, with user and password by RFC 1929.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{ByteStream, ForwardProxyBehavior, Shared};
 
-/// As in [`connect`](super::connect).
+/// Reads the request and returns the target to connect to. `None` means that the request was refused.
 pub(super) async fn read_request(shared: &Shared, client: &mut Box<dyn ByteStream>) -> io::Result<Option<String>> {
     if client.read_u8().await? != 5 {
         return Ok(None);
@@ -28,9 +28,9 @@ pub(super) async fn read_request(shared: &Shared, client: &mut Box<dyn ByteStrea
             return Ok(None);
         }
     }
-    let mut question = [0; 4];
-    client.read_exact(&mut question).await?;
-    let [5, 1, 0, kind] = question else { return Ok(None) };
+    let mut request = [0; 4];
+    client.read_exact(&mut request).await?;
+    let [5, 1, 0, kind] = request else { return Ok(None) };
     let host = match kind {
         1 => Ipv4Addr::from_bits(client.read_u32().await?).to_string(),
         4 => format!("[{}]", Ipv6Addr::from_bits(client.read_u128().await?)),
@@ -51,7 +51,7 @@ pub(super) async fn read_request(shared: &Shared, client: &mut Box<dyn ByteStrea
     }
 }
 
-/// Bytes behind a byte that counts them.
+/// Bytes after a length byte.
 async fn counted(client: &mut Box<dyn ByteStream>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; client.read_u8().await?.into()];
     client.read_exact(&mut bytes).await?;

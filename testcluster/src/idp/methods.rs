@@ -1,4 +1,5 @@
-//! The join methods whose params is an ID token, one row each (teleport-join.md 4.1, 7; conformance/FINDINGS.md 29 to 32).
+//! The join methods whose proof is an ID token, one row each (teleport-join.md 4.1, 7; conformance/FINDINGS.md 29 to
+//! 32).
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ pub(crate) struct Method {
     pub audience: Option<&'static str>,
     /// What the server writes in front of an error of the verification.
     pub context: Option<&'static str>,
-    /// What the server responses if no allow rule matches.
+    /// The server's error if no allow rule matches.
     pub mismatch: &'static str,
     /// The fields of an allow rule.
     pub fields: &'static [Field],

@@ -1,4 +1,4 @@
-//! What a cluster demands of an ID token (teleport-join.md 4.1).
+//! Verification of ID tokens (teleport-join.md 4.1).
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use rsa::pkcs1v15::Signature;
@@ -10,16 +10,16 @@ use super::methods::Method;
 use crate::options::{AllowRule, JoinToken};
 use crate::refusal::Refusal;
 
-/// The server's tolerance in seconds, both ways.
+/// The tolerance of the server's clock in seconds, in both directions.
 const TOLERANCE: f64 = 1.0;
 
-/// The claims of a token that was verified.
+/// The claims of a verified token.
 #[derive(Clone, Debug)]
 struct Claims(Map<String, Value>);
 
 impl IdentityProvider {
-    /// Verifies an ID token against a join token of this cluster. Texts and kinds of the errors are the servers': a token
-    /// that cannot be verified is an untyped error, one that matches no rule is denied access.
+    /// Verifies an ID token against a join token of this cluster. Texts and kinds of the errors are the servers': a
+    /// token that cannot be verified is an untyped error, one that matches no rule is denied access.
     pub(crate) fn verify(&self, id_token: &str, token: &JoinToken, cluster: &str, now: u64) -> Result<(), Refusal> {
         let method = token.method;
         let issuer = token.issuer.as_deref().unwrap_or(method.issuer);
@@ -27,7 +27,7 @@ impl IdentityProvider {
         let verified = if issuer == method.issuer {
             self.check(id_token, issuer, audience, now as f64).map_err(|text| format!("verifying token: {text}"))
         } else {
-            Err(format!("discovering oidc document: no provider responses at {issuer}"))
+            Err(format!("discovering oidc document: no provider answers at {issuer}"))
         };
         let claims = verified.map_err(|text| {
             let refusal = Refusal::other(text);
@@ -69,7 +69,7 @@ impl IdentityProvider {
 }
 
 impl Claims {
-    /// A claim that is text, empty when absent.
+    /// A text claim; one that is absent is empty.
     fn text(&self, name: &str) -> &str {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default()
     }
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// What the cluster responses to an ordinary token with one changed claim.
+    /// The result for an ordinary token with one changed claim.
     fn verdict(token: &JoinToken, change: Option<(&str, Value)>) -> String {
         let provider = IdentityProvider::new();
         let mut claims = IdentityProvider::claims(token.method, CLUSTER, NOW);

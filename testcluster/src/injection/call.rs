@@ -1,4 +1,4 @@
-//! FaultInjection in the middle of a gRPC call.
+//! Faults of a gRPC call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,26 +9,22 @@ use super::{NetworkFault, Point, SLOW};
 use crate::cluster::Cluster;
 use crate::peer::Peer;
 
-/// What is to become of the answer of a call, in place of what its handler says. Travels with each request, as an
-/// extension.
+/// The fault that replaces the response of a call's handler. An extension of each request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallFault(Arc<Mutex<Option<NetworkFault>>>);
 
 impl CallFault {
-    fn give(&self, fault: NetworkFault) {
+    fn set(&self, fault: NetworkFault) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
-    /// The order, once.
     pub(crate) fn take(&self) -> Option<NetworkFault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Goes on, late perhaps, or ends the call.
-///
-/// # Errors
-/// What the handler is to answer; nobody gets to see it where there is an order for the body.
+/// Injects the fault of this point, if it has one. Returns when the call shall go on, with the fault if it concerns the
+/// content of the response. An error is what the handler has to return.
 pub(crate) async fn inject(
     cluster: &Cluster,
     extensions: &tonic::Extensions,
@@ -38,14 +34,11 @@ pub(crate) async fn inject(
         return Ok(None);
     };
     let peer = extensions.get::<Peer>().ok_or_else(|| Status::internal("no connection"))?;
-    let call_fault = extensions.get::<CallFault>().ok_or_else(|| Status::internal("no call_fault"))?;
+    let call_fault = extensions.get::<CallFault>().ok_or_else(|| Status::internal("no fault slot"))?;
     apply(fault, peer, call_fault).await
 }
 
-/// The same for fault that has struck. What is not about the call but about what it says is handed back.
-///
-/// # Errors
-/// As above.
+/// [`inject`] for a fault that was triggered.
 pub(crate) async fn apply(
     fault: NetworkFault,
     peer: &Peer,
@@ -60,20 +53,21 @@ pub(crate) async fn apply(
             return Ok(None);
         }
         NetworkFault::GoAway => {
-            peer.go_away();
+            peer.send_goaway();
             return Ok(None);
         }
         NetworkFault::Status(code, wait) => return Err(status(code, wait)),
         NetworkFault::EmptyList | NetworkFault::ManyRoles => return Ok(Some(fault)),
         other => {
-            call_fault.give(other);
+            call_fault.set(other);
+            // The response is replaced, so the client does not see this.
             return Err(Status::aborted("on purpose"));
         }
     }
     std::future::pending().await
 }
 
-/// In the words that Teleport has for it.
+/// A status with Teleport's text.
 fn status(code: Code, wait: Option<u32>) -> Status {
     let text = match code {
         Code::ResourceExhausted => "rate limit exceeded",

@@ -1,4 +1,4 @@
-//! Certificates that no client must accept.
+//! Server certificates that no client may accept.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::suite::KeyKind;
 
 const DAY: u64 = 24 * 3600;
 
-/// A private web authority of its own, and bad certificates under it.
+/// Web certificates of an authority that clients trust; certificates of the host CA are issued on demand.
 #[derive(Debug)]
 pub(crate) struct BadCertificates {
     key: SigningKey,
@@ -25,18 +25,18 @@ pub(crate) struct BadCertificates {
 }
 
 impl BadCertificates {
-    /// PEM of the authority, and the certificates.
+    /// Returns the PEM of the authority as well.
     pub(crate) fn new(options: &Options, now: u64) -> (String, Self) {
         let key = SigningKey::new(KeyKind::P256, RsaKey::Server);
         let names = [options.public_name.as_str()];
-        let signer = WebSigner::Authority("Testcluster", "Testcluster Web CA of the weather");
+        let signer = WebSigner::Authority("Testcluster", "Testcluster Web CA of bad certificates");
         let (good_ca, good) = issue_web_certificate(signer, &key, &names, now, (now - DAY, now + DAY));
         let (expired_ca, expired) = issue_web_certificate(signer, &key, &names, now, (now - 90 * DAY, now - DAY));
         (good_ca + &expired_ca, Self { key, good, expired })
     }
 
-    /// The certificate with another certificate, of the web or of the host CA.
-    pub(crate) fn with_bad_certificate(
+    /// The same configuration with a bad certificate, of the web (`web`) or of the host CA.
+    pub(crate) fn replace(
         &self,
         cluster: &Cluster,
         web: bool,
@@ -46,40 +46,40 @@ impl BadCertificates {
         let other = SigningKey::new(KeyKind::P256, RsaKey::Server);
         let now = crate::cluster::now(0);
         let host_ca = cluster.authorities.server_ca();
-        let of_host_ca = |authority: &Authority, (from, to): (u64, u64)| {
+        let issue = |authority: &Authority, (from, to): (u64, u64)| {
             let names = ["*.teleport.cluster.local", "teleport.cluster.local", &cluster.options.public_name];
             let subject = subject(authority);
             authority.issue_tls(self.key.public(), subject, Purpose::Server(&names), (from, to))
         };
         let (certificate, key) = match (fault, web) {
             (NetworkFault::CertForOtherKey, true) => (self.good.clone(), &other),
-            (NetworkFault::CertForOtherKey, false) => (of_host_ca(host_ca, (now - DAY, now + DAY)), &other),
+            (NetworkFault::CertForOtherKey, false) => (issue(host_ca, (now - DAY, now + DAY)), &other),
             (NetworkFault::CertExpired, true) => (self.expired.clone(), &self.key),
-            (NetworkFault::CertExpired, false) => (of_host_ca(host_ca, (now - 90 * DAY, now - DAY)), &self.key),
+            (NetworkFault::CertExpired, false) => (issue(host_ca, (now - 90 * DAY, now - DAY)), &self.key),
             (NetworkFault::CertForOtherName, _) => {
                 let names = ["elsewhere.example.com"];
                 let subject = subject(host_ca);
                 let purpose = Purpose::Server(&names);
                 (host_ca.issue_tls(self.key.public(), subject, purpose, (now - DAY, now + DAY)), &self.key)
             }
-            _ => (of_host_ca(&cluster.foreign_ca(), (now - DAY, now + DAY)), &self.key),
+            _ => (issue(&cluster.other_ca(), (now - DAY, now + DAY)), &self.key),
         };
         let mut config = config.clone();
-        config.cert_resolver = Arc::new(Always::new(certificate, key));
+        config.cert_resolver = Arc::new(OneCertificate::new(certificate, key));
         Arc::new(config)
     }
 }
 
-/// Nobody looks at it.
+/// Clients do not read the subject.
 fn subject(authority: &Authority) -> x509_cert::name::Name {
-    Identity { user: "weather".into(), ..Identity::default() }.subject(authority.cluster())
+    Identity { user: "bad-certificate".into(), ..Identity::default() }.subject(authority.cluster())
 }
 
-/// The same certificate for everybody, whether it fits the key or not.
+/// Resolves every server name to one certificate. rustls' own resolvers check that the certificate is for the key.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct OneCertificate(Arc<CertifiedKey>);
 
-impl Always {
+impl OneCertificate {
     fn new(certificate: Vec<u8>, key: &SigningKey) -> Self {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.pkcs8()));
         let key = any_supported_type(&key).expect("our own key is of a kind that ring knows");
@@ -87,7 +87,7 @@ impl Always {
     }
 }
 
-impl ResolvesServerCert for Always {
+impl ResolvesServerCert for OneCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }

@@ -1,4 +1,4 @@
-//! FaultInjection around an exchange of HTTP/1.1.
+//! Faults of an HTTP/1.1 exchange.
 
 use hyper::Response;
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::peer::Peer;
 use crate::web::{WebBody, html, reply, typed};
 
-/// What is answered in place of the truth; nothing where all is well, or was only late.
+/// The response that replaces the real one. `None` if there is no fault, or only a delay.
 pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
     let ok = hyper::StatusCode::OK;
     let status = |status| hyper::StatusCode::from_u16(status).unwrap_or(ok);
@@ -23,7 +23,7 @@ pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point
         NetworkFault::Garbage => return Some(typed(ok, "application/json", "\u{1}\u{2}}{".repeat(100))),
         NetworkFault::Truncated => {
             let mut response = typed(ok, "application/json", String::new());
-            *response.body_mut() = WebBody::cut_short(&" ".repeat(1000));
+            *response.body_mut() = WebBody::truncated(&" ".repeat(1000));
             return Some(response);
         }
         NetworkFault::Oversized => {
@@ -42,7 +42,7 @@ pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point
             }
             return Some(response);
         }
-        // The others do not happen to HTTP/1.1.
+        // `Stall`; the others concern other protocols.
         _ => {}
     }
     std::future::pending().await

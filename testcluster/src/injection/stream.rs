@@ -1,4 +1,4 @@
-//! A TCP connection that can be told to break, in the ways in which networks do that.
+//! A TCP connection that can be made to fail as networks fail.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What the connection was told.
+/// The faults of a connection.
 #[derive(Debug)]
 pub(crate) struct StreamFaults {
     reset: AtomicBool,
@@ -21,34 +21,33 @@ pub(crate) struct StreamFaults {
 
 impl Default for StreamFaults {
     fn default() -> Self {
-        let not = || AtomicBool::new(false);
-        Self { reset: not(), blackhole: not(), garbage: not(), budget: AtomicUsize::new(usize::MAX) }
+        let off = || AtomicBool::new(false);
+        Self { reset: off(), blackhole: off(), garbage: off(), budget: AtomicUsize::new(usize::MAX) }
     }
 }
 
 impl StreamFaults {
-    /// Its end will be a reset.
+    /// The connection will end with a reset.
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 
-    /// From now on all bytes vanish, in both directions.
+    /// All further bytes vanish, in both directions.
     pub(crate) fn blackhole(&self) {
         self.blackhole.store(true, Ordering::Relaxed);
     }
 
-    /// What is written next is something else, of another protocol.
+    /// The next bytes that are written are replaced by those of another protocol.
     pub(crate) fn send_garbage(&self) {
         self.garbage.store(true, Ordering::Relaxed);
     }
 
-    /// It breaks after this many bytes more.
+    /// The connection fails after this many further bytes.
     pub(crate) fn truncate(&self, bytes: usize) {
         self.budget.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// The connection.
 #[derive(Debug)]
 pub(crate) struct FaultyStream {
     tcp: TcpStream,
@@ -64,7 +63,7 @@ impl FaultyStream {
 impl Drop for FaultyStream {
     fn drop(&mut self) {
         if self.faults.reset.load(Ordering::Relaxed) {
-            // Without lingering, closing is a reset.
+            // With a linger time of zero, close() sends RST.
             let _gone = self.tcp.set_zero_linger();
         }
     }
@@ -79,7 +78,7 @@ impl AsyncRead for FaultyStream {
                 return Poll::Ready(Ok(()));
             }
             if buffer.filled().len() == before {
-                // The end is not seen, either. Nobody wakes us again, and nobody has to.
+                // The end of the stream vanishes as well, so this task is not woken again.
                 return Poll::Pending;
             }
             buffer.set_filled(before);
@@ -93,14 +92,14 @@ impl AsyncWrite for FaultyStream {
             return Poll::Ready(Ok(bytes.len()));
         }
         if self.faults.garbage.load(Ordering::Relaxed) {
-            // A few bytes fit into the buffer of any connection.
+            // The socket's buffer has room for a few bytes.
             ready!(Pin::new(&mut self.tcp).poll_write(cx, b"SSH-2.0-OpenSSH_10.0\r\n"))?;
             self.faults.blackhole();
             return Poll::Ready(Ok(bytes.len()));
         }
         let budget = self.faults.budget.load(Ordering::Relaxed);
         if budget == 0 {
-            return Poll::Ready(Err(io::Error::other("blackhole short on purpose")));
+            return Poll::Ready(Err(io::Error::other("truncated on purpose")));
         }
         let some = bytes.get(..budget).unwrap_or(bytes);
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, some))?;

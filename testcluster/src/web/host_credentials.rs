@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 
 const BODY_LIMIT: usize = 1 << 20;
 
-/// Reads the request, joins, and encodes what came of it.
+/// Decodes the request, joins, and encodes the certificates.
 pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Result<Value, Refusal> {
     if cluster.faults.trigger(Fault::Rest500Once) {
         return Err(Refusal::other("internal error"));
@@ -32,7 +32,7 @@ pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incomi
     encode(&certificates)
 }
 
-/// The checks of the REST join, in its order and with its texts.
+/// Checks a request in the server's order and with its texts.
 fn params(cluster: &Cluster, fields: &Map<String, Value>) -> Result<JoinParams, Refusal> {
     let token = text(fields, "token")?;
     let (node, role) = (text(fields, "node_name")?, text(fields, "role")?);
@@ -65,7 +65,7 @@ fn params(cluster: &Cluster, fields: &Map<String, Value>) -> Result<JoinParams, 
     })
 }
 
-/// A string; null and absent are empty.
+/// A string. A value that is null or absent is empty.
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refusal> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(""),
@@ -74,13 +74,13 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refus
     }
 }
 
-/// Go's JSON has bytes as padded base64.
+/// Go encodes bytes in JSON as padded base64.
 fn bytes(fields: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Refusal> {
     Base64::decode_vec(text(fields, name)?)
         .map_err(|_| Refusal::bad_parameter(format!("request: {name} is not base64")))
 }
 
-/// Base64 of PEM and of authorized_keys lines; the SSH "certificates" of the authorities are plain keys (2.2).
+/// Base64 of PEM and of authorized_keys lines. The authorities' SSH "certificates" are public keys (2.2).
 fn encode(certificates: &BotCertificates) -> Result<Value, Refusal> {
     let base64 = |text: String| Base64::encode_string(text.as_bytes());
     let ssh = certificates.ssh.to_openssh().map_err(|error| Refusal::other(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! A load balancer in front: what it agrees on, what it lets through, and the way through it.
+//! Load balancers: ALPN, what they forward, and connection upgrades through them.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tonic::Code;
 use crate::client::{Bot, Dial, Key, auth_names, client_init, http, join_over, join_with, oidc_init};
 use crate::websocket;
 
-fn behind(balancer: LoadBalancer) -> Testcluster {
+fn cluster_behind(balancer: LoadBalancer) -> Testcluster {
     Testcluster::builder().load_balancer(balancer).start()
 }
 
-/// A bot whose join went through an upgrade. It cannot know the host CA yet: here it trusts what the proxy shows.
+/// A bot that joined through an upgrade. It does not have the host CA yet, so it does not verify the proxy.
 async fn join_upgraded(cluster: &Testcluster) -> Bot {
     let key = Key::new();
     let stream = websocket::upgraded(cluster, "alpn").await;
-    let channel = Dial::anybody(&["teleport-proxy-grpc", "h2"]).grpc_over(stream).await.unwrap();
+    let channel = Dial::unverified(&["teleport-proxy-grpc", "h2"]).grpc_over(stream).await.unwrap();
     let certificates = join_over(channel, client_init(cluster), oidc_init(&key, &cluster.step_token())).await.unwrap();
     Bot { key, certificates }
 }
 
-/// Asks Auth for the bot's role, inside an upgrade.
+/// Requests the bot's role from Auth inside an upgrade.
 async fn auth_upgraded(cluster: &Testcluster, bot: &Bot) {
     let (sni, alpn) = auth_names(cluster.name());
     let stream = websocket::upgraded(cluster, "alpn-ping").await;
@@ -36,7 +36,7 @@ async fn auth_upgraded(cluster: &Testcluster, bot: &Bot) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn each_makes_of_alpn_what_it_does() {
+async fn alpn_of_each_kind() {
     const PROBE: &[&str] = &["teleport-reversetunnel"];
     const JOIN: &[&str] = &["teleport-proxy-grpc", "h2"];
     const WEB: &[&str] = &["http/1.1"];
@@ -46,7 +46,7 @@ async fn each_makes_of_alpn_what_it_does() {
         (BalancerAlpn::H2As464, Ok(None), Ok(Some("h2")), Ok(Some("http/1.1"))),
         (BalancerAlpn::H2As502, Err(()), Ok(Some("h2")), Ok(Some("http/1.1"))),
     ] {
-        let cluster = behind(LoadBalancer::new().alpn(alpn));
+        let cluster = cluster_behind(LoadBalancer::new().alpn(alpn));
         for (offered, expected) in [(PROBE, probe), (JOIN, join), (WEB, web), (&[], Ok(None))] {
             let found = Dial::web(&cluster, offered).connect(&cluster).await;
             if let Err(error) = &found {
@@ -68,15 +68,15 @@ async fn each_makes_of_alpn_what_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn requests_pass_and_grpc_does_not() {
+async fn http_requests_are_forwarded_and_grpc_is_not() {
     for (alpn, code) in [(BalancerAlpn::H2As464, "464"), (BalancerAlpn::H2As502, "502")] {
-        let cluster = behind(LoadBalancer::new().alpn(alpn));
+        let cluster = cluster_behind(LoadBalancer::new().alpn(alpn));
         let (status, body) = http(&cluster, "GET /webapi/find", "").await;
         let found: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, found["proxy"]["ssh"]["public_addr"].as_str()), (200, Some(&*cluster.proxy_addr())));
         assert_ne!(found["proxy"]["ssh"]["web_listen_addr"], found["proxy"]["ssh"]["public_addr"]);
         let refused = join_with(&cluster, client_init(&cluster), oidc_init(&Key::new(), "")).await.err().unwrap();
-        // What tonic makes of an answer without gRPC's own headers.
+        // The code that tonic derives from the HTTP status.
         assert_ne!(refused.code(), Code::Ok);
         let call = cluster.calls().pop().unwrap();
         assert_eq!((call.name.as_str(), call.code.as_deref()), ("POST /teleport.join.v1.JoinService/Join", Some(code)));
@@ -84,11 +84,11 @@ async fn requests_pass_and_grpc_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
-    let cluster = behind(LoadBalancer::new());
+async fn an_upgrade_leads_to_all_routes_and_has_the_host_certificate() {
+    let cluster = cluster_behind(LoadBalancer::new());
     let bot = join_upgraded(&cluster).await;
     auth_upgraded(&cluster, &bot).await;
-    // Verified: by the cluster's authorities, and with the name that each host certificate has.
+    // The certificate is verified by the cluster's authorities, with a name that all host certificates have.
     for alpn in [&["teleport-proxy-grpc", "h2"][..], &["http/1.1"], &["teleport-reversetunnel"]] {
         let mut dial = bot.dial("teleport.cluster.local", alpn);
         dial.identity = None;
@@ -97,7 +97,7 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
     }
     let web = Dial::web(&cluster, &["teleport-proxy-grpc", "h2"]);
     let stream = websocket::upgraded(&cluster, "alpn").await;
-    assert!(web.connect_over(stream).await.is_err(), "the web's certificate is not shown inside");
+    assert!(web.connect_over(stream).await.is_err(), "the web certificate is not used inside an upgrade");
 
     let record = cluster.record();
     let (outside, inside) = record
@@ -120,7 +120,7 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn only_alpn_ping_is_pinged_and_what_clients_answer_is_recorded() {
+async fn only_alpn_ping_has_pings_and_frames_of_the_client_are_recorded() {
     let cluster =
         Testcluster::builder().load_balancer(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
     let _stream = websocket::upgraded(&cluster, "alpn-ping").await;
@@ -137,10 +137,10 @@ async fn only_alpn_ping_is_pinged_and_what_clients_answer_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn some_balancers_let_no_upgrade_through() {
+async fn some_load_balancers_do_not_forward_upgrades() {
     for balancer in [LoadBalancer::new().strips_upgrades(), LoadBalancer::new().plain_http_proxy()] {
-        let cluster = behind(balancer);
-        let (head, _) = websocket::ask(&cluster, &websocket::headers("alpn")).await;
+        let cluster = cluster_behind(balancer);
+        let (head, _) = websocket::request(&cluster, "alpn").await;
         assert!(head.starts_with("http/1.1 404 "), "{balancer:?}: {head}");
         assert_eq!(http(&cluster, "GET /webapi/find", "").await.0, 200);
         let body = r#"{"hostID": "", "token": "none", "role": "Bot"}"#;

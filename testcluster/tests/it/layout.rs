@@ -1,4 +1,4 @@
-//! Ports and names: where discovery sends clients, and what they find there.
+//! Separate ports, names and TLS versions.
 
 use rustls::ProtocolVersion;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::client::{Bot, Dial, http};
 
 const TRANSPORT: &[&str] = &["teleport-proxy-ssh-grpc", "h2"];
 
-/// A call of `ProxyCluster`, on a connection to this port.
+/// A call of `ProxyCluster` on a connection to this port.
 async fn proxy_cluster(
     cluster: &Testcluster,
     bot: &Bot,
@@ -29,19 +29,19 @@ async fn proxy_cluster(
     let mut transport = TransportServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
     let (requests, stream) = mpsc::channel(4);
     requests.send(first).await.unwrap();
-    let answers = transport.proxy_cluster(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    let responses = transport.proxy_cluster(ReceiverStream::new(stream)).await.unwrap().into_inner();
     assert!(cluster.calls().iter().any(|call| call.name.ends_with("/ProxyCluster")));
-    (requests, answers)
+    (requests, responses)
 }
 
 fn frame(payload: &[u8]) -> pb::ProxyClusterRequest {
     pb::ProxyClusterRequest { cluster: String::new(), frame: Some(pb::Frame { payload: payload.into() }) }
 }
 
-/// The bytes of Auth inside such a call.
-async fn inside(cluster: &Testcluster, bot: &Bot, port: u16) -> DuplexStream {
+/// The connection to Auth inside such a call.
+async fn auth_stream(cluster: &Testcluster, bot: &Bot, port: u16) -> DuplexStream {
     let first = pb::ProxyClusterRequest { cluster: cluster.name().into(), frame: None };
-    let (requests, mut answers) = proxy_cluster(cluster, bot, port, first).await;
+    let (requests, mut responses) = proxy_cluster(cluster, bot, port, first).await;
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (mut read, mut write) = tokio::io::split(far);
     tokio::spawn(async move {
@@ -51,16 +51,16 @@ async fn inside(cluster: &Testcluster, bot: &Bot, port: u16) -> DuplexStream {
         }
     });
     tokio::spawn(async move {
-        while let Ok(Some(answer)) = answers.message().await {
-            write.write_all(&answer.frame.unwrap().payload).await.unwrap();
+        while let Ok(Some(response)) = responses.message().await {
+            write.write_all(&response.frame.unwrap().payload).await.unwrap();
         }
     });
     near
 }
 
-/// The bot's roles, as Auth says behind `ProxyCluster` at this port.
+/// The bot's roles according to Auth, called through `ProxyCluster` on this port.
 async fn roles(cluster: &Testcluster, bot: &Bot, port: u16) -> Vec<String> {
-    let stream = inside(cluster, bot, port).await;
+    let stream = auth_stream(cluster, bot, port).await;
     let channel = bot.dial("teleport.cluster.local", &["h2"]).grpc_over(stream).await.unwrap();
     let mut auth = AuthServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
     let role = auth.get_role(GetRoleRequest { name: cluster.bot_user().into() }).await.unwrap().into_inner();
@@ -68,7 +68,7 @@ async fn roles(cluster: &Testcluster, bot: &Bot, port: u16) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn separate_ports_are_told_and_lead_where_they_should() {
+async fn separate_ports_are_in_discovery_and_serve_their_routes() {
     for auth_on_web in [false, true] {
         let cluster = Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }).start();
         let [ssh, tunnel] = [cluster.ssh_port(), cluster.tunnel_port()].map(Option::unwrap);
@@ -86,7 +86,8 @@ async fn separate_ports_are_told_and_lead_where_they_should() {
         }
 
         let bot = Bot::join(&cluster).await;
-        // On the web port the web's certificate comes instead, which no authority of the cluster has signed.
+        // The web port does not route to the transport service, so it has the web certificate, which the bot does not
+        // trust.
         assert!(bot.dial("localhost", TRANSPORT).connect(&cluster).await.is_err());
         assert_eq!(bot.auth(&cluster).await.is_ok(), auth_on_web);
         assert_eq!(roles(&cluster, &bot, ssh).await, ["example-role"]);
@@ -104,14 +105,14 @@ async fn an_empty_frame_is_recorded() {
     let cluster = Testcluster::start();
     let bot = Bot::join(&cluster).await;
     let first = pb::ProxyClusterRequest { cluster: cluster.name().into(), frame: None };
-    let (requests, mut answers) = proxy_cluster(&cluster, &bot, cluster.port(), first).await;
+    let (requests, mut responses) = proxy_cluster(&cluster, &bot, cluster.port(), first).await;
     requests.send(frame(b"")).await.unwrap();
-    assert_eq!(answers.message().await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(responses.message().await.unwrap_err().code(), Code::InvalidArgument);
     assert!(cluster.wait_for(|kind| *kind == EventKind::EmptyFrame));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_name_that_is_dialled_may_be_another_than_the_public_one() {
+async fn the_dialled_name_can_differ_from_the_public_one() {
     let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
     assert_eq!(cluster.proxy_addr(), format!("localhost:{}", cluster.port()));
     let (_, body) = http(&cluster, "GET /webapi/find", "").await;
@@ -123,7 +124,7 @@ async fn the_name_that_is_dialled_may_be_another_than_the_public_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_web_can_be_behind_the_times() {
+async fn the_web_can_be_limited_to_tls_1_2() {
     for (old, version) in [(false, ProtocolVersion::TLSv1_3), (true, ProtocolVersion::TLSv1_2)] {
         let cluster = Testcluster::builder().tls_12_only(old).start();
         let stream = Dial::web(&cluster, &["http/1.1"]).connect(&cluster).await.unwrap();
