@@ -253,7 +253,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// If the address, a free port, a temporary directory or threads are not to be had.
+    /// If the address cannot be bound, or a temporary directory or a thread cannot be created.
     pub fn start(self) -> Testcluster {
         self.try_start().expect("an address with a free port, a temporary directory and threads")
     }

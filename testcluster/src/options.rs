@@ -28,7 +28,7 @@ pub enum JoinService {
 pub struct AllowRule(Vec<(String, String)>);
 
 impl AllowRule {
-    /// A rule with these fields.
+    /// A rule with these fields. A field that occurs several times is a list.
     pub fn new<N: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (N, V)>) -> Self {
         Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }

@@ -12,6 +12,8 @@ pub(crate) struct Method {
     pub issuer: &'static str,
     /// The audience, unless the join token names another one; `None` means the cluster's name.
     pub audience: Option<&'static str>,
+    /// Whether `azp`, if present, has to be the audience.
+    pub checks_azp: bool,
     /// What the server writes in front of an error of the verification.
     pub context: Option<&'static str>,
     /// The server's error if no allow rule matches.
@@ -44,6 +46,7 @@ pub(crate) const BITBUCKET: Method = Method {
     issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
     // The UUID of the workspace without its braces.
     audience: Some("ari:cloud:bitbucket::workspace/8a1fd0a3-6f0b-4d1c-9d4e-2b7c5a90e1f4"),
+    checks_azp: true,
     context: None,
     mismatch: MISMATCH,
     fields: &[
@@ -69,6 +72,7 @@ const GITLAB: Method = Method {
     name: "gitlab",
     issuer: "https://gitlab.com",
     audience: None,
+    checks_azp: true,
     context: Some("validating with oidc"),
     mismatch: MISMATCH,
     fields: &[

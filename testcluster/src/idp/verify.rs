@@ -25,7 +25,8 @@ impl IdentityProvider {
         let issuer = token.issuer.as_deref().unwrap_or(method.issuer);
         let audience = token.audience.as_deref().or(method.audience).unwrap_or(cluster);
         let verified = if issuer == method.issuer {
-            self.check(id_token, issuer, audience, now as f64).map_err(|text| format!("verifying token: {text}"))
+            self.check(id_token, method, (issuer, audience), now as f64)
+                .map_err(|text| format!("verifying token: {text}"))
         } else {
             Err(format!("discovering oidc document: no provider answers at {issuer}"))
         };
@@ -40,7 +41,13 @@ impl IdentityProvider {
         }
     }
 
-    fn check(&self, token: &str, issuer: &str, audience: &str, now: f64) -> Result<Claims, String> {
+    fn check(
+        &self,
+        token: &str,
+        method: &Method,
+        (issuer, audience): (&str, &str),
+        now: f64,
+    ) -> Result<Claims, String> {
         let malformed = || "token is malformed".to_owned();
         let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
         let (header, payload) = signed.split_once('.').ok_or_else(malformed)?;
@@ -53,7 +60,10 @@ impl IdentityProvider {
         if found != issuer {
             return Err(format!("issuer does not match: Expected: {issuer}, got: {found}"));
         }
-        claims.check_audience(audience)?;
+        let audiences = claims.check_audience(audience)?;
+        if method.checks_azp {
+            claims.check_azp(audience, audiences)?;
+        }
         let signature = Base64UrlUnpadded::decode_vec(signature).map_err(|_| malformed())?;
         let genuine = Signature::try_from(signature.as_slice())
             .is_ok_and(|signature| self.public().verify(signed.as_bytes(), &signature).is_ok());
@@ -74,32 +84,41 @@ impl Claims {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether every field that the rule sets matches its claim.
+    /// Whether every field that the rule sets matches its claim, with one of its values if it has several.
     fn match_rule(&self, rule: &AllowRule, method: &Method) -> bool {
-        rule.fields().all(|(name, wanted)| {
+        rule.fields().all(|(name, _)| {
             let field = method.fields.iter().find(|(field, ..)| *field == name);
-            field.is_some_and(|(_, claim, matches)| matches(wanted, self.0.get(*claim).unwrap_or(&Value::Null)))
+            field.is_some_and(|(_, claim, matches)| {
+                let claim = self.0.get(*claim).unwrap_or(&Value::Null);
+                rule.fields().any(|(field, wanted)| field == name && matches(wanted, claim))
+            })
         })
     }
 
-    fn check_audience(&self, wanted: &str) -> Result<(), String> {
+    /// Returns the number of audiences.
+    fn check_audience(&self, wanted: &str) -> Result<usize, String> {
         let audiences: Vec<&str> = match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         };
-        if !audiences.contains(&wanted) {
-            return Err(format!("audience is not valid: Audience must contain client_id \"{wanted}\""));
+        if audiences.contains(&wanted) {
+            Ok(audiences.len())
+        } else {
+            Err(format!("audience is not valid: Audience must contain client_id \"{wanted}\""))
         }
-        let party = self.text("azp");
-        if party.is_empty() && audiences.len() > 1 {
+    }
+
+    fn check_azp(&self, audience: &str, audiences: usize) -> Result<(), String> {
+        let azp = self.text("azp");
+        if azp.is_empty() && audiences > 1 {
             return Err(
                 "authorized party is not set. If Token is valid for multiple audiences, azp must not be empty".into()
             );
         }
-        if !party.is_empty() && party != wanted {
+        if !azp.is_empty() && azp != audience {
             return Err(format!(
-                "authorized party is not valid: azp \"{party}\" must be equal to client_id \"{wanted}\""
+                "authorized party is not valid: azp \"{azp}\" must be equal to client_id \"{audience}\""
             ));
         }
         Ok(())
@@ -211,6 +230,23 @@ mod tests {
     fn a_rule_does_not_check_what_it_leaves_out() {
         assert_eq!(verdict(&token("gitlab", &[("sub", "project_path:acme/*"), ("environment", "")]), None), "ok");
         assert_eq!(verdict(&token("gitlab", &[("environment", "production")]), None), MISMATCH);
+    }
+
+    #[test]
+    fn a_field_with_several_values_matches_one_of_them() {
+        let token = token("gitlab", &[("ref", "release/*"), ("ref", "main"), ("project_path", "acme/*")]);
+        assert_eq!(verdict(&token, None), "ok");
+        assert_eq!(verdict(&token, Some(("ref", "release/1".into()))), "ok");
+        assert_eq!(verdict(&token, Some(("ref", "feature".into()))), MISMATCH);
+        assert_eq!(verdict(&token, Some(("project_path", "elsewhere/infrastructure".into()))), MISMATCH);
+    }
+
+    /// The ID tokens of Google Cloud have an `azp` that is not the audience.
+    #[test]
+    fn a_method_can_ignore_azp() {
+        const IGNORES_AZP: Method = Method { checks_azp: false, ..BITBUCKET };
+        let token = JoinToken { method: &IGNORES_AZP, ..bitbucket() };
+        assert_eq!(verdict(&token, Some(("azp", "sts".into()))), "ok");
     }
 
     #[test]
