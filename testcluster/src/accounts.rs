@@ -1,5 +1,5 @@
-//! Who can log in on this machine: the user that runs the cluster, and, where Debian's `libnss-wrapper` is installed,
-//! `user`, an account that exists for sshd only.
+//! The accounts that can log in on this machine: the current user and, if Debian's `libnss-wrapper` is installed,
+//! `user`, an account that exists only for sshd.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 /// The login that examples use.
 const EXAMPLE: &str = "user";
 
-/// The accounts of this machine, as far as they matter here.
+/// What the cluster needs to know about the accounts of this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Accounts {
     me: String,
@@ -19,8 +19,7 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Asks the system.
-    pub(crate) fn of_this_machine() -> Self {
+    pub(crate) fn detect() -> Self {
         let id = |flag: &str| -> Option<String> {
             let output = Command::new("id").arg(flag).output().ok()?;
             Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -38,12 +37,12 @@ impl Accounts {
         self.uid == "0"
     }
 
-    /// The login that works for sure, or `user` where that works, too.
-    pub(crate) fn working(&self) -> String {
+    /// `user` if sshd can find it, else the current user.
+    pub(crate) fn usable_login(&self) -> String {
         if self.wrapper.is_some() && !self.exists(EXAMPLE) { EXAMPLE.into() } else { self.me.clone() }
     }
 
-    /// What the cluster's role allows: `user`, whoever runs the cluster, `root`.
+    /// The logins of the cluster's role: `user`, the current user, and `root`.
     pub(crate) fn logins(&self) -> Vec<String> {
         let mut logins = vec![EXAMPLE.to_owned(), self.me.clone()];
         if self.me != "root" {
@@ -52,7 +51,7 @@ impl Accounts {
         logins
     }
 
-    /// Environment with which sshd finds `user`: the same account as ours under another name.
+    /// The environment in which sshd finds `user`: the current user under another name.
     pub(crate) fn environment(&self, directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         let Some(wrapper) = self.wrapper.as_ref().filter(|_| !self.exists(EXAMPLE)) else {
             return Ok(Vec::new());
@@ -74,7 +73,7 @@ impl Accounts {
     }
 }
 
-/// Libraries are below a directory that is named after the architecture.
+/// The library is in a directory that is named after the architecture.
 fn find_wrapper() -> Option<PathBuf> {
     let architectures = std::fs::read_dir("/usr/lib").ok()?;
     architectures.flatten().map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists())

@@ -1,29 +1,29 @@
-//! Where a connection to the proxy's one port goes.
+//! Routing of connections by ALPN.
 //!
-//! The first name of the client's own ALPN list that somebody serves decides on the route; which name TLS then
-//! agrees on is the server's choice, by its own order (teleport-join.md 3.1, conformance/FINDINGS.md 15).
+//! The first name of the client's list that is served decides on the route. The name that TLS negotiates is the
+//! server's choice, by the server's order (teleport-join.md 3.1, conformance/FINDINGS.md 15).
 
-/// What serves a connection.
+/// The service that a connection is routed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route {
-    /// The web server, behind the web certificate.
+    /// The web server, with the web certificate.
     Web,
-    /// The proxy's gRPC services for those who have no certificate yet: the join service.
+    /// The join service, with the web certificate.
     Join,
-    /// Auth: TLS with the host CA, a client certificate is a must.
+    /// Auth, with a host certificate; requires a client certificate.
     Auth,
-    /// The transport service: TLS with the host CA, a client certificate is a must.
+    /// The transport service, with a host certificate; requires a client certificate.
     Transport,
-    /// Reverse tunnels. Only the handshake is served, for those who probe whether TLS routing gets through
+    /// Reverse tunnels, of which only the handshake is served, because clients use it to detect load balancers
     /// (teleport-join.md 3.3).
     ReverseTunnel,
-    /// The load balancer in front, which looks at no name of Teleport's.
+    /// The load balancer in front of the proxy.
     LoadBalancer,
 }
 
 impl Route {
-    /// Whether it is behind the web certificate, where nothing stands in front.
-    pub(crate) fn is_of_web(self) -> bool {
+    /// Whether the proxy uses the web certificate for it, except inside an upgrade.
+    pub(crate) fn uses_web_certificate(self) -> bool {
         matches!(self, Self::Web | Self::Join | Self::ReverseTunnel)
     }
 }
@@ -35,13 +35,12 @@ pub(crate) const TRANSPORT: &str = "teleport-proxy-ssh-grpc";
 const REVERSE_TUNNEL: [&str; 2] = ["teleport-reversetunnel", "teleport-reversetunnelv2"];
 const AUTH_PREFIX: &str = "teleport-auth@";
 
-/// What the proxy's own TLS picks from, in its order: HTTP/1.1 before h2, so that a client which offers both loses
-/// h2, also on the way to the join service.
+/// The proxy's ALPN names, by preference. HTTP/1.1 comes before h2, so that a client that offers both never gets h2,
+/// not even for the join service.
 pub(crate) const WEB_PREFERENCE: [&str; 6] = [HTTP1, H2, REVERSE_TUNNEL[0], REVERSE_TUNNEL[1], TRANSPORT, JOIN];
 
-/// The route for a client's list; no list means HTTP. Auth of an unknown cluster is a route that leads nowhere: the
-/// rest of the list is not looked at. Names that lead to what this port does not serve are skipped, as unknown ones
-/// are.
+/// The route of a client's list. An empty list means HTTP. A name of Auth of an unknown cluster ends the search without
+/// a route; names that this port does not serve are skipped like unknown ones.
 pub(crate) fn route(offered: &[String], cluster: &str, serves: impl Fn(Route) -> bool) -> Option<Route> {
     if offered.is_empty() {
         return Some(Route::Web);
@@ -50,7 +49,7 @@ pub(crate) fn route(offered: &[String], cluster: &str, serves: impl Fn(Route) ->
     offered.iter().find_map(|name| handler(name, cluster).filter(served)).flatten()
 }
 
-/// Who serves a name: nobody, or a route that exists, or does not.
+/// The handler of a name: `None` if there is none, `Some(None)` if it is Auth of an unknown cluster.
 fn handler(name: &str, cluster: &str) -> Option<Option<Route>> {
     match name {
         JOIN => Some(Some(Route::Join)),
@@ -62,7 +61,7 @@ fn handler(name: &str, cluster: &str) -> Option<Option<Route>> {
     }
 }
 
-/// The ALPN name of a cluster's Auth: the hex of its name below a wildcard name (teleport-issue-and-outputs.md 1.5).
+/// The ALPN name of a cluster's Auth, which contains the cluster's name in hex (teleport-issue-and-outputs.md 1.5).
 pub(crate) fn auth_name(cluster: &str) -> String {
     let hex: String = cluster.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{AUTH_PREFIX}{hex}.teleport.cluster.local")
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_skipped() {
+    fn names_that_are_not_served_are_skipped() {
         let offered = ["teleport-auth@6162.teleport.cluster.local".to_owned(), H2.to_owned()];
         assert_eq!(route(&offered, "ab", |route| route != Route::Auth), Some(Route::Web));
         assert_eq!(route(&offered[..1], "ab", |route| route != Route::Auth), None);

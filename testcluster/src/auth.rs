@@ -1,4 +1,4 @@
-//! `proto.AuthService`, as far as a bot calls it (teleport-issue-and-outputs.md 2.2).
+//! The methods of `proto.AuthService` that a bot calls (teleport-issue-and-outputs.md 2.2).
 
 use std::sync::Arc;
 
@@ -9,13 +9,12 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::Identity;
 use crate::cluster::{BOT_USER, Cluster};
+use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::issue;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::version;
-use crate::weather::{Exchange, Point, Trouble, meets};
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct AuthApi {
     cluster: Arc<Cluster>,
@@ -27,29 +26,29 @@ impl AuthApi {
     }
 }
 
-/// Who calls: the connection, and what its certificate says. A version that is too old is denied, and the connection
-/// closed (teleport-issue-and-outputs.md 1.6).
+/// The connection of a call and the holder of its client certificate. A client whose version is too old is refused
+/// (teleport-issue-and-outputs.md 1.6).
 pub(crate) fn caller<T>(cluster: &Cluster, request: &Request<T>) -> Result<(Peer, Identity), Status> {
     let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
-    version::check(version::of(request.metadata()).as_deref(), &cluster.options.min_client_version)?;
+    version::check(version::from_metadata(request.metadata()).as_deref(), &cluster.options.min_client_version)?;
     let identity = peer.identity().cloned().ok_or_else(|| Refusal::access_denied("client is not authenticated"))?;
     Ok((peer, identity))
 }
 
 #[tonic::async_trait]
 impl AuthService for AuthApi {
-    /// A role, for those who hold it.
+    /// Returns a role to its holders.
     async fn get_role(&self, request: Request<GetRoleRequest>) -> Result<Response<RoleV6>, Status> {
         let (_, identity) = caller(&self.cluster, &request)?;
         let extensions = request.extensions().clone();
-        meets(&self.cluster, &extensions, Point::Before(Exchange::GetRole)).await?;
+        inject(&self.cluster, &extensions, Point::Before(Exchange::GetRole)).await?;
         let name = request.into_inner().name;
         if !identity.roles.contains(&name) {
             return Err(Refusal::access_denied("access denied to perform action \"read\" on \"role\"").into());
         }
         let impersonate = if name == BOT_USER {
-            let roles = match meets(&self.cluster, &extensions, Point::After(Exchange::GetRole)).await? {
-                Some(Trouble::ManyRoles) => (0..100_000).map(|number| format!("role-{number:05}")).collect(),
+            let roles = match inject(&self.cluster, &extensions, Point::After(Exchange::GetRole)).await? {
+                Some(NetworkFault::ManyRoles) => (0..100_000).map(|number| format!("role-{number:05}")).collect(),
                 Some(_) => Vec::new(),
                 None => self.cluster.options.impersonated.clone(),
             };
@@ -65,9 +64,9 @@ impl AuthService for AuthApi {
     async fn generate_user_certs(&self, request: Request<UserCertsRequest>) -> Result<Response<Certs>, Status> {
         let (peer, identity) = caller(&self.cluster, &request)?;
         let extensions = request.extensions().clone();
-        meets(&self.cluster, &extensions, Point::Before(Exchange::UserCerts)).await?;
+        inject(&self.cluster, &extensions, Point::Before(Exchange::UserCerts)).await?;
         let certs = issue::generate(&self.cluster, &peer, &identity, &request.into_inner())?;
-        meets(&self.cluster, &extensions, Point::After(Exchange::UserCerts)).await?;
+        inject(&self.cluster, &extensions, Point::After(Exchange::UserCerts)).await?;
         Ok(Response::new(certs))
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate authority of the cluster: one key that signs X.509, one that signs SSH certificates
+//! A certificate authority of the cluster, with a key for X.509 and a key for SSH certificates
 //! (teleport-issue-and-outputs.md 6).
 
 mod keys;
@@ -11,7 +11,7 @@ pub(crate) use keys::{RsaKey, SigningKey, rsa_private_key};
 pub(crate) use ssh::{HostSsh, JOIN_PRINCIPAL, UserSsh};
 pub(crate) use ssh_signer::ssh_private_key;
 pub(crate) use subject::Identity;
-pub(crate) use x509::{Purpose, WebSigner, pem, web_authority};
+pub(crate) use x509::{Purpose, WebSigner, issue_web_certificate, pem};
 
 use ssh_key::{LineEnding, PublicKey};
 use ssh_signer::SshSigner;
@@ -20,7 +20,7 @@ use x509_cert::der::{Encode, EncodePem};
 
 use crate::suite::Suite;
 
-/// The host CA, the user CA, or one of their other keys.
+/// A host CA or a user CA.
 #[derive(Debug)]
 pub(crate) struct Authority {
     cluster: String,
@@ -30,21 +30,21 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// An authority with the keys of a suite; `rsa` is its ready-made key where the suite wants RSA.
+    /// An authority with the keys of a suite. `rsa` is the key of the suites with RSA.
     pub(crate) fn new(cluster: &str, suite: Suite, rsa: RsaKey, now: u64) -> Self {
-        let tls = SigningKey::of_kind(suite.tls_authority(), rsa);
+        let tls = SigningKey::new(suite.tls_authority(), rsa);
         let certificate = x509::self_signed(&tls, cluster, now);
         Self { cluster: cluster.to_owned(), tls, certificate, ssh: SshSigner::new(suite.ssh_authority(), rsa) }
     }
 
     /// The authority's own certificate, DER.
     pub(crate) fn der(&self) -> Vec<u8> {
-        self.certificate.to_der().expect("a certificate that was just signed can be encoded")
+        self.certificate.to_der().expect("a certificate of our own can be encoded")
     }
 
     /// The authority's own certificate, PEM.
     pub(crate) fn pem(&self) -> String {
-        self.certificate.to_pem(LineEnding::LF).expect("a certificate that was just signed can be encoded")
+        self.certificate.to_pem(LineEnding::LF).expect("a certificate of our own can be encoded")
     }
 
     pub(crate) fn ssh_public(&self) -> &PublicKey {
@@ -56,7 +56,7 @@ impl Authority {
         self.ssh_public().to_bytes().expect("a key of a known type can be encoded")
     }
 
-    /// The SSH key as an authorized_keys line, newline included.
+    /// The SSH key as an authorized_keys line with a newline.
     pub(crate) fn ssh_line(&self) -> String {
         line(self.ssh_public())
     }
@@ -66,7 +66,7 @@ impl Authority {
     }
 }
 
-/// A public key as an authorized_keys line, newline included, without a comment.
+/// A public key as an authorized_keys line with a newline and without a comment.
 fn line(key: &PublicKey) -> String {
     let text = PublicKey::new(key.key_data().clone(), "").to_openssh().expect("a key of a known type can be encoded");
     format!("{}\n", text.trim_end())

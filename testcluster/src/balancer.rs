@@ -1,5 +1,5 @@
-//! A load balancer of layer 7 in front of the proxy, as clients see it: its TLS ends here, and requests arrive at the
-//! proxy's web server over a connection of its own, which takes no part in this.
+//! A layer 7 load balancer in front of the proxy. It terminates TLS and forwards requests to the proxy's web server;
+//! the connection between the two is not simulated.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,16 +14,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::alpn::{H2, HTTP1, Route};
 use crate::cluster::Cluster;
-use crate::front::{Hello, Secured};
-use crate::layout::{BalancerAlpn, Behind, LoadBalancer};
+use crate::layout::{Backend, BalancerAlpn, LoadBalancer};
+use crate::listener::{ClientHello, TlsConnection};
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::web::{self, WebBody};
 
 impl LoadBalancer {
-    /// The ALPN names to choose from for a client's list: none where the list leads to none, so that TLS does not
-    /// refuse it.
-    pub(crate) fn names(self, offered: &[String]) -> &'static [&'static str] {
+    /// The ALPN names that it supports for a client's list. An empty list keeps rustls from refusing the handshake.
+    pub(crate) fn alpn_names(self, offered: &[String]) -> &'static [&'static str] {
         let known: &[&str] = match self.alpn {
             BalancerAlpn::Ignored => &[],
             BalancerAlpn::Refused => return &[HTTP1],
@@ -33,10 +32,10 @@ impl LoadBalancer {
         if offered.iter().any(|name| known.contains(&name.as_str())) { known } else { &[] }
     }
 
-    /// What a gRPC call gets where HTTP/2 ends.
-    fn without_grpc(self) -> Response<WebBody> {
+    /// The response to a gRPC call that cannot be forwarded.
+    fn refuse_grpc(self) -> Response<WebBody> {
         match self.alpn {
-            // AWS: "the target protocol version is not compatible".
+            // AWS documents 464 as an incompatible protocol version of the target.
             BalancerAlpn::H2As464 => {
                 let mut response = Response::new(WebBody::default());
                 *response.status_mut() = StatusCode::from_u16(464).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -52,19 +51,24 @@ impl LoadBalancer {
 }
 
 /// Serves a client's connection.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello: Hello, number: u64) -> io::Result<()> {
+pub(crate) async fn serve(
+    cluster: &Arc<Cluster>,
+    balancer: LoadBalancer,
+    hello: ClientHello,
+    number: u64,
+) -> io::Result<()> {
     cluster.record.add(number, hello.event(Some(Route::LoadBalancer)));
-    let config = cluster.faces.web_with(balancer.names(&hello.offered));
-    let secured: Secured = hello.start.into_stream(config).await?;
-    let negotiated = secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+    let config = cluster.server_configs.web_with_alpn(balancer.alpn_names(&hello.offered));
+    let connection: TlsConnection = hello.start.into_stream(config).await?;
+    let negotiated = connection.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     cluster.record.add(number, EventKind::Handshake { negotiated: negotiated.clone(), client: None });
     let peer = Peer::new(number, None, Arc::default());
     let service = service_fn(|request| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
-        async move { Ok::<_, Infallible>(pass_on(&cluster, balancer, &peer, request).await) }
+        async move { Ok::<_, Infallible>(forward(&cluster, balancer, &peer, request).await) }
     });
-    let io = TokioIo::new(secured);
-    // How a client ends its connection is its own affair.
+    let io = TokioIo::new(connection);
+    // A client may end its connection in any way.
     if negotiated.as_deref() == Some(H2) {
         let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
     } else {
@@ -73,7 +77,7 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, balancer: LoadBalancer, hello:
     Ok(())
 }
 
-async fn pass_on(
+async fn forward(
     cluster: &Arc<Cluster>,
     balancer: LoadBalancer,
     peer: &Peer,
@@ -84,9 +88,9 @@ async fn pass_on(
         if balancer.alpn == BalancerAlpn::H2Silent {
             std::future::pending::<()>().await;
         }
-        return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.without_grpc())).await;
+        return web::recorded(cluster, peer, request, |_| std::future::ready(balancer.refuse_grpc())).await;
     }
-    if balancer.behind == Behind::NoUpgrades {
+    if balancer.backend == Backend::NoUpgrades {
         request.headers_mut().remove(CONNECTION);
         request.headers_mut().remove(UPGRADE);
     }

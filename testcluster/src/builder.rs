@@ -1,4 +1,4 @@
-//! Setting a cluster up.
+//! Configuration and start of a cluster.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,13 +9,14 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::accounts::Accounts;
-use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, web_authority};
+use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, issue_web_certificate};
 use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
-use crate::front::{self, Port};
-use crate::idp::IdentityProvider;
+use crate::idp::{IdentityProvider, methods};
+use crate::injection::{BadCertificates, FaultInjection, FaultInjector};
 use crate::layout::{Layout, LoadBalancer};
-use crate::leaf::Leaf;
+use crate::leaf_cluster::LeafCluster;
+use crate::listener::{self, Port};
 use crate::nodes;
 use crate::options::{AllowRule, JoinService, Options, Role};
 use crate::record::Record;
@@ -23,10 +24,9 @@ use crate::rotation::{Authorities, Phase, all};
 use crate::sessions::Sessions;
 use crate::suite::{KeyKind, Suite, SuiteInFind};
 use crate::testcluster::Testcluster;
-use crate::tls::{ALL_VERSIONS, Face, Faces, HostFaces, TLS_12};
-use crate::weather::{BadFaces, Sky, Weather};
+use crate::tls::{ALL_VERSIONS, HostCertificates, ServerCertificate, ServerConfigs, TLS_12};
 
-/// What a cluster shall be like. Everything has a default: an 18.2 cluster, `balanced-v1`, all services, no faults.
+/// The configuration of a cluster. By default it is an 18.2 cluster with `balanced-v1`, all services, and no faults.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -36,34 +36,34 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        let accounts = Accounts::of_this_machine();
+        let accounts = Accounts::detect();
         let options = Options::new(&accounts.logins());
         Self { accounts, options }
     }
 }
 
 impl Builder {
-    /// Name of the cluster; `example.teleport.sh` by default.
+    /// The cluster's name; `example.teleport.sh` by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
-    /// The address of this machine on which it listens; 127.0.0.1 by default. Containers reach the one of their bridge.
+    /// The address to listen on; 127.0.0.1 by default. Containers can reach the address of their bridge.
     pub fn listen(mut self, address: impl Into<IpAddr>) -> Self {
         self.options.address = address.into();
         self
     }
 
-    /// The proxy's name, in its certificates and in discovery; `localhost` by default. Whoever uses another one makes
-    /// it lead to the address.
+    /// The proxy's name in its certificates and in discovery; `localhost` by default. A test that sets another name has
+    /// to make it resolve to the address.
     pub fn public_name(mut self, name: impl Into<String>) -> Self {
         self.options.public_name = name.into();
         self
     }
 
-    /// The name by which clients are told to dial it, where that is not the public one: it is in the web certificate,
-    /// but neither in the host certificate nor in discovery.
+    /// The name that clients dial, if it is not the public one. It is in the web certificate, but neither in the host
+    /// certificate nor in discovery.
     pub fn dialled_name(mut self, name: impl Into<String>) -> Self {
         self.options.dialled_name = Some(name.into());
         self
@@ -76,8 +76,8 @@ impl Builder {
     }
 
     /// Puts a load balancer in front of the web port.
-    pub fn in_front(mut self, balancer: LoadBalancer) -> Self {
-        self.options.in_front = Some(balancer);
+    pub fn load_balancer(mut self, balancer: LoadBalancer) -> Self {
+        self.options.load_balancer = Some(balancer);
         self
     }
 
@@ -87,25 +87,26 @@ impl Builder {
         self
     }
 
-    /// Whether an upgraded connection brings frames of a few bytes, in pieces that end anywhere but where frames end.
-    pub fn upgrade_in_crumbs(mut self, crumbs: bool) -> Self {
-        self.options.upgrade_in_crumbs = crumbs;
+    /// Whether an upgraded connection sends WebSocket frames of a few bytes, in writes that do not end where frames
+    /// end.
+    pub fn small_websocket_frames(mut self, small_frames: bool) -> Self {
+        self.options.small_websocket_frames = small_frames;
         self
     }
 
-    /// Whether what shows the web certificate speaks TLS 1.2 and nothing newer.
+    /// Whether the server with the web certificate supports only TLS 1.2.
     pub fn tls_12_only(mut self, old: bool) -> Self {
         self.options.tls_12_only = old;
         self
     }
 
-    /// Its version, as discovery tells it; `18.2.0` by default. Services are set apart from it.
+    /// The version in discovery; `18.2.0` by default. It does not change the services.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.options.version = version.into();
         self
     }
 
-    /// Smallest client version; `17.0.0-aa` by default.
+    /// The minimum client version; `17.0.0-aa` by default.
     pub fn min_client_version(mut self, version: impl Into<String>) -> Self {
         self.options.min_client_version = version.into();
         self
@@ -117,113 +118,134 @@ impl Builder {
         self
     }
 
-    /// How discovery writes the suite; as text by default.
+    /// How discovery encodes the suite; as text by default.
     pub fn suite_in_find(mut self, form: SuiteInFind) -> Self {
         self.options.suite_in_find = form;
         self
     }
 
-    /// What the join service can do.
+    /// What the join service supports.
     pub fn join_service(mut self, service: JoinService) -> Self {
         self.options.join_service = service;
         self
     }
 
-    /// Whether `POST /webapi/host/credentials` is there; 404 without.
+    /// Whether `POST /webapi/host/credentials` exists; it does by default.
     pub fn rest_join(mut self, present: bool) -> Self {
         self.options.rest_join = present;
         self
     }
 
-    /// Name of the join token; `example-bot` by default.
+    /// The join token's name; `example-bot` by default.
     pub fn token_name(mut self, name: impl Into<String>) -> Self {
-        self.options.token_name = name.into();
+        self.options.token.name = name.into();
         self
     }
 
-    /// The audience that the join token demands; Bitbucket's default for the workspace by default.
+    /// The join token's method and allow rules; `bitbucket` by default. The method determines the claims of ID tokens,
+    /// and the issuer and the audience that the cluster requires.
+    ///
+    /// # Panics
+    ///
+    /// If `idp::methods` has no row for the method, or the row has no such rule field.
+    pub fn join_method(mut self, name: &str, rules: impl IntoIterator<Item = AllowRule>) -> Self {
+        self.options.token.method =
+            methods::find(name).unwrap_or_else(|| panic!("no row for the join method {name} in idp/methods.rs"));
+        self.allow(rules)
+    }
+
+    /// The audience that the join token requires, instead of the method's own.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.options.rules.audience = audience.into();
+        self.options.token.audience = Some(audience.into());
         self
     }
 
-    /// The join token's `identity_provider_url`. Only [`ISSUER`](crate::ISSUER) has a provider behind it.
+    /// The issuer that the join token requires. Discovery succeeds only for the method's own issuer.
     pub fn identity_provider_url(mut self, url: impl Into<String>) -> Self {
-        self.options.rules.issuer = url.into();
+        self.options.token.issuer = Some(url.into());
         self
     }
 
-    /// The join token's rules, instead of the one for the step's workspace and repository.
+    /// The join token's allow rules, instead of the one for the step's workspace and repository.
+    ///
+    /// # Panics
+    ///
+    /// If the join method has no such rule field.
     pub fn allow(mut self, rules: impl IntoIterator<Item = AllowRule>) -> Self {
-        self.options.rules.allow = rules.into_iter().collect();
+        let token = &mut self.options.token;
+        token.allow = rules.into_iter().collect();
+        for (name, _) in token.allow.iter().flat_map(AllowRule::fields) {
+            let known = token.method.fields.iter().any(|(field, ..)| *field == name);
+            assert!(known, "the join method {} has no rule field {name}", token.method.name);
+        }
         self
     }
 
-    /// The roles that the bot's own role lists; `example-role` by default, may be empty, may name what does not exist.
+    /// The roles that the bot may impersonate; `example-role` by default. They need not exist.
     pub fn impersonated_roles<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.options.impersonated = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Adds a role, or replaces the one of the same name; `example-role` and `other-role` are there already.
+    /// Adds a role, or replaces the one of the same name. `example-role` and `other-role` exist by default.
     pub fn role(mut self, role: Role) -> Self {
         self.options.roles.retain(|existing| existing.name != role.name);
         self.options.roles.push(role);
         self
     }
 
-    /// Where a rotation of the host and the user CA stands; [`Testcluster::enter`] goes on.
+    /// The phase of a CA rotation; [`Testcluster::enter`] changes it.
     pub fn rotation(mut self, phase: Phase) -> Self {
         self.options.phase = phase;
         self
     }
 
-    /// Adds a leaf cluster that the bot's roles reach, with a node `leafnode`.
-    pub fn leaf(mut self, name: impl Into<String>) -> Self {
-        self.options.leafs.push((name.into(), true));
+    /// Adds a leaf cluster that the bot's roles give access to, with a node `leafnode`.
+    pub fn leaf_cluster(mut self, name: impl Into<String>) -> Self {
+        self.options.leaf_clusters.push((name.into(), true));
         self
     }
 
-    /// Adds a leaf cluster that no role of the bot reaches.
-    pub fn closed_leaf(mut self, name: impl Into<String>) -> Self {
-        self.options.leafs.push((name.into(), false));
+    /// Adds a leaf cluster that no role of the bot gives access to.
+    pub fn denied_leaf_cluster(mut self, name: impl Into<String>) -> Self {
+        self.options.leaf_clusters.push((name.into(), false));
         self
     }
 
-    /// Adds a node `openssh` that is reached on port 22, as one without Teleport is.
+    /// Adds an agentless node `openssh` on port 22.
     pub fn openssh_node(mut self) -> Self {
         self.options.openssh_node = true;
         self
     }
 
-    /// Sessions are recorded at the proxy: it asks the client for a signature by agent frames before it connects it.
+    /// Has the proxy record sessions, for which it requests a signature of the client's agent before it connects.
     pub fn proxy_recording(mut self) -> Self {
         self.options.proxy_recording = true;
         self
     }
 
-    /// Delay of every connection's bytes, each way; a new connection takes a whole round trip.
+    /// The delay of every connection's bytes in each direction. A new connection takes a round trip.
     pub fn latency(mut self, one_way: Duration) -> Self {
         self.options.latency = one_way;
         self
     }
 
-    /// How many seconds the cluster's clock is ahead of ours, negative for behind. It decides on tokens and
-    /// certificates and shows in HTTP's `Date`; the node keeps to the system's clock.
+    /// The seconds by which the cluster's clock is ahead, or behind if negative. This clock is used for tokens,
+    /// certificates and HTTP's `Date`; nodes use the system's clock.
     pub fn clock_offset(mut self, seconds: i64) -> Self {
         self.options.clock_offset = seconds;
         self
     }
 
-    /// Adds a fault.
+    /// Adds a defect of the cluster.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.options.faults.insert(fault);
         self
     }
 
-    /// Adds weather.
-    pub fn weather(mut self, weather: Weather) -> Self {
-        self.options.weather.push(weather);
+    /// Injects a fault at a point of a run.
+    pub fn inject(mut self, injection: FaultInjection) -> Self {
+        self.options.injections.push(injection);
         self
     }
 
@@ -231,8 +253,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When the machine has no such address, no port, no temporary directory or no threads: nothing that a test could go on
-    /// from.
+    /// If the address cannot be bound, or a temporary directory or a thread cannot be created.
     pub fn start(self) -> Testcluster {
         self.try_start().expect("an address with a free port, a temporary directory and threads")
     }
@@ -250,35 +271,35 @@ impl Builder {
             ports.own = Some(OwnPorts { ssh, tunnel });
         }
         let authorities = Authorities::new(&options);
-        let leafs = Leaf::all(&options);
+        let leaf_clusters = LeafCluster::all(&options);
 
-        let (web_ca, web) = web_face(&options);
-        let (other_web_ca, bad_faces) = BadFaces::new(&options, now(0));
+        let (web_ca, web) = web_certificate(&options);
+        let (other_web_ca, bad_certificates) = BadCertificates::new(&options, now(0));
         let web_ca_file = directory.path().join("web-ca.pem");
         std::fs::write(&web_ca_file, web_ca + &other_web_ca)?;
         let web_versions = if options.tls_12_only { TLS_12 } else { ALL_VERSIONS };
-        let faces = Faces::new(&web, &host_faces(&options, &authorities), web_versions);
-        let nodes = nodes::prepare(&options, &leafs, directory.path(), &accounts)?;
-        nodes::certify(&nodes, &options, &leafs, &authorities)?;
+        let server_configs = ServerConfigs::new(&web, &host_certificates(&options, &authorities), web_versions);
+        let nodes = nodes::prepare(&options, &leaf_clusters, directory.path(), &accounts)?;
+        nodes::certify(&nodes, &options, &leaf_clusters, &authorities)?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let faults = Faults::new(options.faults.clone());
         let refuse = faults.has(Fault::RefuseAll);
-        let weather = Sky::new(options.weather.clone());
-        let refusing = weather.refuses();
+        let injector = FaultInjector::new(options.injections.clone());
+        let refusal = injector.refusal();
         let (record, idp) = (Record::new(), IdentityProvider::new());
         let cluster = Cluster {
             options,
             faults,
-            weather,
-            bad_faces,
+            injector,
+            bad_certificates,
             sessions: Sessions::default(),
             record,
             idp,
             authorities,
-            leafs,
+            leaf_clusters,
             nodes,
-            faces,
+            server_configs,
             ports,
         };
         let cluster = Arc::new(cluster);
@@ -288,25 +309,25 @@ impl Builder {
                 std::future::pending::<()>().await;
             });
         } else {
-            let _inside = runtime.enter();
+            let _guard = runtime.enter();
             for (port, socket) in sockets {
                 let cluster = Arc::clone(&cluster);
-                match refusing {
-                    None => drop(runtime.spawn(front::listen(cluster, socket.listen(1024)?, port))),
-                    Some(refusing) => drop(runtime.spawn(async move {
-                        tokio::time::sleep(if refusing.once { REFUSING } else { Duration::MAX }).await;
+                match refusal {
+                    None => drop(runtime.spawn(listener::listen(cluster, socket.listen(1024)?, port))),
+                    Some(refusal) => drop(runtime.spawn(async move {
+                        tokio::time::sleep(if refusal.once { REFUSING } else { Duration::MAX }).await;
                         if let Ok(listener) = socket.listen(1024) {
-                            front::listen(cluster, listener, port).await;
+                            listener::listen(cluster, listener, port).await;
                         }
                     })),
                 }
             }
         }
-        Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.working()))
+        Ok(Testcluster::new(cluster, runtime, directory, web_ca_file, accounts.usable_login()))
     }
 }
 
-/// A port that nobody listens on, but that is taken: no other cluster shall get it.
+/// Binds a port without listening on it, so that no other cluster gets it.
 fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(address, 0))?;
@@ -314,31 +335,31 @@ fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
     Ok((socket, port))
 }
 
-/// How long connections are refused by weather that passes.
+/// How long connections are refused if that happens once.
 const REFUSING: Duration = Duration::from_secs(1);
 
-/// Names of the proxy's host certificate besides its public one (teleport-ssh-proxy.md 2.2).
+/// Names in the proxy's host certificate besides the public one (teleport-ssh-proxy.md 2.2).
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
-/// What Auth and the transport service show, and to whom.
-pub(crate) fn host_faces<'a>(options: &Options, authorities: &'a Authorities) -> HostFaces<'a> {
-    let host_ca = authorities.of_servers();
-    HostFaces {
-        auth: host_face(options, host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
-        proxy: host_face(options, host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
+/// The certificates of Auth and the transport service, and the authorities of their clients.
+pub(crate) fn host_certificates<'a>(options: &Options, authorities: &'a Authorities) -> HostCertificates<'a> {
+    let host_ca = authorities.server_ca();
+    HostCertificates {
+        auth: host_certificate(options, host_ca, "Auth", &["*.teleport.cluster.local", "teleport.cluster.local"]),
+        proxy: host_certificate(options, host_ca, "Proxy", &[&[&*options.public_name], &PROXY_NAMES[..]].concat()),
         user_cas: all(authorities.user()).collect(),
         clock_offset: options.clock_offset,
     }
 }
 
-/// A certificate of the host CA, for one of the cluster's servers.
-fn host_face(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> Face {
-    let key = SigningKey::of_kind(options.suite.tls_authority(), RsaKey::Server);
-    Face { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
+/// A certificate of the host CA for a server of the cluster.
+fn host_certificate(options: &Options, host_ca: &Authority, kind: &str, names: &[&str]) -> ServerCertificate {
+    let key = SigningKey::new(options.suite.tls_authority(), RsaKey::Server);
+    ServerCertificate { certificate: host_ca.issue_server(&key, kind, names, now(options.clock_offset)), key }
 }
 
-/// The web's certificate, and the PEM of the private authority that signed it.
-fn web_face(options: &Options) -> (String, Face) {
+/// The PEM of a private authority, and the web certificate that it signed.
+fn web_certificate(options: &Options) -> (String, ServerCertificate) {
     const DAY: u64 = 24 * 3600;
     let now = now(0);
     let address = options.address.to_string();
@@ -355,11 +376,11 @@ fn web_face(options: &Options) -> (String, Face) {
         _ => (now - DAY, now + 90 * DAY),
     };
     let signer = match (has(Fault::WebCertSelfSigned), has(Fault::WebCertOfInspector)) {
-        (true, _) => WebSigner::Itself,
+        (true, _) => WebSigner::SelfSigned,
         (_, true) => WebSigner::Authority("Zscaler Inc.", "Zscaler Root CA"),
         _ => WebSigner::Authority("Testcluster", "Testcluster Web CA"),
     };
-    let key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-    let (authority, certificate) = web_authority(signer, &key, names, now, lifetime);
-    (authority, Face { certificate, key })
+    let key = SigningKey::new(KeyKind::P256, RsaKey::Server);
+    let (authority, certificate) = issue_web_certificate(signer, &key, names, now, lifetime);
+    (authority, ServerCertificate { certificate, key })
 }

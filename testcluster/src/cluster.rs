@@ -1,19 +1,19 @@
-//! The state that everything in the cluster shares.
+//! The shared state of a cluster.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::authority::{Authority, RsaKey};
 use crate::fault::{Fault, Faults};
 use crate::idp::IdentityProvider;
-use crate::leaf::Leaf;
-use crate::nodes::Known;
+use crate::injection::{BadCertificates, FaultInjector};
+use crate::leaf_cluster::LeafCluster;
+use crate::nodes::Node;
 use crate::options::{Options, Role};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rotation::Authorities;
 use crate::sessions::Sessions;
-use crate::tls::Faces;
-use crate::weather::{BadFaces, Sky};
+use crate::tls::ServerConfigs;
 
 /// The bot's name; its user and its own role are `bot-example`.
 pub(crate) const BOT: &str = "example";
@@ -23,29 +23,29 @@ pub(crate) const BOT_USER: &str = "bot-example";
 pub(crate) struct Cluster {
     pub options: Options,
     pub faults: Faults,
-    pub weather: Sky,
-    pub bad_faces: BadFaces,
+    pub injector: FaultInjector,
+    pub bad_certificates: BadCertificates,
     pub sessions: Sessions,
     pub record: Record,
     pub idp: IdentityProvider,
     pub authorities: Authorities,
-    pub leafs: Vec<Leaf>,
-    /// The cluster's own node is the first one.
-    pub nodes: Vec<Known>,
-    pub faces: Faces,
+    pub leaf_clusters: Vec<LeafCluster>,
+    /// The root cluster's node is the first one.
+    pub nodes: Vec<Node>,
+    pub server_configs: ServerConfigs,
     pub ports: Ports,
 }
 
-/// Where it listens.
+/// The ports that it listens on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
-    /// The proxy's one port, or its web port, or the load balancer's in front of that.
+    /// The proxy's only port, its web port, or the port of the load balancer in front of it.
     pub web: u16,
-    /// The SSH proxy's and the reverse tunnel's, where they have ports of their own.
+    /// The other ports, if ports are separate.
     pub own: Option<OwnPorts>,
 }
 
-/// Ports that carry one kind of traffic.
+/// The ports for SSH and for reverse tunnels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnPorts {
     pub ssh: u16,
@@ -58,42 +58,40 @@ impl Cluster {
         now(self.options.clock_offset)
     }
 
-    /// A role by its name.
     pub(crate) fn role(&self, name: &str) -> Result<&Role, Refusal> {
         let role = self.options.roles.iter().find(|role| role.name == name);
         role.ok_or_else(|| Refusal::not_found(format!("role {name} is not found")))
     }
 
-    /// The node that is always there.
-    pub(crate) fn node(&self) -> &Known {
+    /// The root cluster's node.
+    pub(crate) fn node(&self) -> &Node {
         self.nodes.first().expect("a cluster has a node")
     }
 
-    /// The leaf of a name.
-    pub(crate) fn leaf(&self, name: &str) -> Option<&Leaf> {
-        self.leafs.iter().find(|leaf| leaf.name() == name)
+    pub(crate) fn leaf_cluster(&self, name: &str) -> Option<&LeafCluster> {
+        self.leaf_clusters.iter().find(|leaf| leaf.name() == name)
     }
 
-    /// What meets any join before its own checks.
+    /// The defects that concern both kinds of join.
     pub(crate) fn join_faults(&self) -> Result<(), Refusal> {
         if self.faults.has(Fault::ErrorTextWithEscapes) {
             return Err(Refusal::access_denied(
                 "denied by \u{1b}[2J\u{1b}[31mpolicy\u{7}\r\nsecond \u{9b}31mline\u{202e}",
             ));
         }
-        if self.faults.strikes(Fault::RateLimitOnce) {
+        if self.faults.trigger(Fault::RateLimitOnce) {
             return Err(Refusal::limit_exceeded("rate limit exceeded"));
         }
         Ok(())
     }
 
-    /// An authority that is not this cluster's.
-    pub(crate) fn foreign_ca(&self) -> Authority {
+    /// An authority that the cluster does not trust.
+    pub(crate) fn other_ca(&self) -> Authority {
         Authority::new(&self.options.name, self.options.suite, RsaKey::Server, self.now())
     }
 }
 
-/// The time, moved by an offset, in seconds since 1970.
+/// The time in seconds since 1970, moved by an offset.
 pub(crate) fn now(offset: i64) -> u64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     seconds.saturating_add_signed(offset)

@@ -1,15 +1,15 @@
-//! What can be made to go wrong. Faults can be combined; those with `Once` in their name strike one time.
+//! Defects of a cluster. They can be combined; those with `Once` in their name happen one time.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Something that the cluster does wrong, or that goes wrong on the way to it.
+/// A defect of the cluster.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
     /// Nothing listens: connections are refused.
     RefuseAll,
-    /// Connections are accepted and never answered.
+    /// Connections are accepted and never served.
     Hang,
     /// The first connection is reset after its ClientHello.
     ResetOnce,
@@ -21,15 +21,15 @@ pub enum Fault {
     WebCertNotYetValid,
     /// The web certificate is signed by its own key.
     WebCertSelfSigned,
-    /// The web certificate is signed by an authority of the kind that inspects TLS.
+    /// The web certificate is signed by the authority of a TLS-inspecting proxy.
     WebCertOfInspector,
-    /// `find` is not found, by nginx.
+    /// `find` returns 404 with a page of nginx.
     FindNginx404,
-    /// `find` answers 302, to a sign-in page on another host.
+    /// `find` returns 302 to a sign-in page on another host.
     FindRedirect,
-    /// `find` answers 200 with a sign-in page, as a portal in front would.
+    /// `find` returns 200 with a sign-in page, as a captive portal does.
     FindHtml,
-    /// `find` answers 500 with an error body.
+    /// `find` returns 500 with an error body.
     Find500,
     /// `find` announces more bytes than it sends and closes the connection.
     FindTruncated,
@@ -37,13 +37,13 @@ pub enum Fault {
     FindEndless,
     /// The first join by the join service ends with `Unavailable` before `ServerInit`.
     JoinUnavailableOnce,
-    /// The join service says nothing after `ClientInit`.
+    /// The join service does not respond to `ClientInit`.
     JoinStalls,
-    /// The connection closes once `OIDCInit` is in.
+    /// The connection closes once `OIDCInit` has arrived.
     CloseAfterOidcInit,
-    /// The first REST join answers 500.
+    /// The first REST join returns 500.
     Rest500Once,
-    /// The first join, by whichever service, is told to come back later (429, `ResourceExhausted`).
+    /// The first join is rate limited (429, `ResourceExhausted`).
     RateLimitOnce,
     /// Every join is refused with a text that holds terminal escapes, a bell and a carriage return.
     ErrorTextWithEscapes,
@@ -53,15 +53,15 @@ pub enum Fault {
     DropAuthConnectionOnce,
     /// The first `GenerateUserCerts` ends with `Unavailable`.
     AuthUnavailableOnce,
-    /// User certificates are for a key that nobody has.
+    /// User certificates are for another key than the requested one.
     CertForOtherKey,
     /// The SSH user certificate is signed by an authority that is not the cluster's.
     SshCertOfOtherCa,
-    /// The TLS user certificate is.
+    /// The TLS user certificate is signed by an authority that is not the cluster's.
     TlsCertOfOtherCa,
     /// User certificates expired 30 seconds ago.
     ExpiredUserCert,
-    /// User certificates live twelve hours longer than was asked for.
+    /// User certificates are valid for twelve hours longer than requested.
     UserCertTtlLongerThanAsked,
     /// The SSH user certificate has no principals at all.
     NoPrincipals,
@@ -69,13 +69,13 @@ pub enum Fault {
     WrongHostCa,
     /// Auth's lists of CAs are empty.
     EmptyCaList,
-    /// The node shows a host certificate that another authority signed.
+    /// The node has a host certificate of another authority.
     NodeCertOfOtherCa,
-    /// The transport service accepts the dial and never answers.
+    /// The transport service accepts the dial and never responds.
     DialStalls,
 }
 
-/// The faults of a cluster, and which of the one-time ones have struck.
+/// The faults of a cluster, and those of the one-time ones that have happened.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     active: HashSet<Fault>,
@@ -87,13 +87,13 @@ impl Faults {
         Self { active, spent: Mutex::default() }
     }
 
-    /// Whether a lasting fault is switched on.
+    /// Whether a lasting fault is active.
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.active.contains(&fault)
     }
 
-    /// Whether a one-time fault strikes now.
-    pub(crate) fn strikes(&self, fault: Fault) -> bool {
+    /// Whether a one-time fault happens now.
+    pub(crate) fn trigger(&self, fault: Fault) -> bool {
         self.has(fault) && self.spent.lock().unwrap_or_else(PoisonError::into_inner).insert(fault)
     }
 }
@@ -103,10 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_time_faults_strike_once() {
+    fn one_time_faults_happen_once() {
         let faults = Faults::new([Fault::Rest500Once].into());
-        assert!(faults.strikes(Fault::Rest500Once));
-        assert!(!faults.strikes(Fault::Rest500Once));
-        assert!(!faults.strikes(Fault::RateLimitOnce));
+        assert!(faults.trigger(Fault::Rest500Once));
+        assert!(!faults.trigger(Fault::Rest500Once));
+        assert!(!faults.trigger(Fault::RateLimitOnce));
     }
 }

@@ -1,4 +1,4 @@
-//! gRPC over a connection that is secured already: which services a route has, and the record of their calls.
+//! gRPC over TLS: the services of each route, and the record of their calls.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,35 +24,35 @@ use crate::alpn::Route;
 use crate::auth::AuthApi;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::front::Secured;
+use crate::injection::{CallFault, FaultyBody, NetworkFault};
 use crate::join_service::JoinApi;
+use crate::listener::TlsConnection;
 use crate::options::JoinService;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::transport::TransportApi;
 use crate::trust::TrustApi;
-use crate::weather::{CallOrders, Trouble, WeatherBody};
 
-/// Streams that a client may open on one connection (teleport-ssh-proxy.md 2.3).
+/// Streams that a client may have open on one connection (teleport-ssh-proxy.md 2.3).
 const MAX_STREAMS: u32 = 1000;
 
-type Answer = Response<tonic::body::Body>;
+type GrpcResponse = Response<tonic::body::Body>;
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, route: Route) {
+pub(crate) async fn serve(cluster: &Arc<Cluster>, connection: TlsConnection, peer: &Peer, route: Route) {
     let service = service_fn(|request: Request<Incoming>| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
         call(cluster, peer, route, request)
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_connection(TokioIo::new(secured), service);
+        .serve_connection(TokioIo::new(connection), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // How a client ends its connection is its own affair.
+        // A client may end its connection in any way.
         _ = connection.as_mut() => return,
         () = peer.closed() => return,
-        () = peer.told_to_leave() => connection.as_mut().graceful_shutdown(),
+        () = peer.goaway() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = connection => {}
@@ -78,25 +78,26 @@ async fn call(
             user_agent: header("user-agent"),
         },
     );
-    let recorder = Recorder { cluster: Arc::clone(&cluster), connection: peer.connection(), number, name, told: false };
-    if route == Route::Auth && cluster.faults.strikes(Fault::DropAuthConnectionOnce) {
+    let recorder =
+        Recorder { cluster: Arc::clone(&cluster), connection: peer.connection(), number, name, ended: false };
+    if route == Route::Auth && cluster.faults.trigger(Fault::DropAuthConnectionOnce) {
         peer.close();
-        // No answer may win the race against the end.
+        // The connection must not end with a response.
         std::future::pending::<()>().await;
     }
-    let orders = CallOrders::default();
+    let call_fault = CallFault::default();
     request.extensions_mut().insert(peer);
-    request.extensions_mut().insert(orders.clone());
-    let answer = dispatch(cluster, route, request).await;
-    match orders.take() {
-        Some(Trouble::ResetStream) => Err(h2::Reason::REFUSED_STREAM.into()),
-        Some(trouble) => Ok(RecordedBody::disturbed(trouble, recorder)),
-        None => Ok(RecordedBody::around(answer, recorder, orders)),
+    request.extensions_mut().insert(call_fault.clone());
+    let response = dispatch(cluster, route, request).await;
+    match call_fault.take() {
+        Some(NetworkFault::ResetStream) => Err(h2::Reason::REFUSED_STREAM.into()),
+        Some(fault) => Ok(RecordedBody::faulty(fault, recorder)),
+        None => Ok(RecordedBody::new(response, recorder, call_fault)),
     }
 }
 
-/// Each route has its own services; all others are unknown to it.
-async fn dispatch(cluster: Arc<Cluster>, route: Route, request: Request<Incoming>) -> Answer {
+/// Calls the service, if the route has it.
+async fn dispatch(cluster: Arc<Cluster>, route: Route, request: Request<Incoming>) -> GrpcResponse {
     let path = request.uri().path();
     let service = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
     match (route, service.as_str()) {
@@ -114,87 +115,88 @@ async fn dispatch(cluster: Arc<Cluster>, route: Route, request: Request<Incoming
     }
 }
 
-async fn run<S>(mut service: S, request: Request<Incoming>) -> Answer
+async fn run<S>(mut service: S, request: Request<Incoming>) -> GrpcResponse
 where
-    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
-    S::Future: Future<Output = Result<Answer, Infallible>>,
+    S: Service<Request<Incoming>, Response = GrpcResponse, Error = Infallible>,
+    S::Future: Future<Output = Result<GrpcResponse, Infallible>>,
 {
     let path = request.uri().path().to_owned();
-    let mut answer = match service.call(request).await {
-        Ok(answer) => answer,
+    let mut response = match service.call(request).await {
+        Ok(response) => response,
         Err(never) => match never {},
     };
-    // tonic has no words for a method that it does not know; Teleport's servers do.
-    let headers = answer.headers_mut();
+    // tonic has no message for an unknown method, and Teleport's servers do.
+    let headers = response.headers_mut();
     if headers.get("grpc-status").is_some_and(|status| status == "12") && !headers.contains_key("grpc-message") {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let text = format!("unknown method {method} for service {service}");
         headers.insert("grpc-message", HeaderValue::try_from(text).expect("a path is ASCII"));
     }
-    answer
+    response
 }
 
-/// Tells the record how a call ended, once.
+/// Records how a call ended, once.
 struct Recorder {
     cluster: Arc<Cluster>,
     connection: u64,
     number: u64,
     name: String,
-    told: bool,
+    ended: bool,
 }
 
 impl Recorder {
-    fn tell(&mut self, code: String) {
-        if !std::mem::replace(&mut self.told, true) {
+    fn record_end(&mut self, code: String) {
+        if !std::mem::replace(&mut self.ended, true) {
             let event = EventKind::Answered { call: self.number, name: std::mem::take(&mut self.name), code };
             self.cluster.record.add(self.connection, event);
         }
     }
 
-    fn status(&mut self, headers: &HeaderMap) {
+    fn record_status(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get("grpc-status") {
-            self.tell(format!("{:?}", Code::from_bytes(status.as_bytes())));
+            self.record_end(format!("{:?}", Code::from_bytes(status.as_bytes())));
         }
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.tell("Cancelled".to_owned());
+        self.record_end("Cancelled".to_owned());
     }
 }
 
-/// A body that knows its call: the status is in its trailers.
+/// A body that records the status of its call, which is in the trailers.
 struct RecordedBody {
     body: tonic::body::Body,
     recorder: Recorder,
-    orders: CallOrders,
-    weather: Option<WeatherBody>,
+    call_fault: CallFault,
+    faulty_body: Option<FaultyBody>,
 }
 
 impl RecordedBody {
-    fn around(answer: Answer, mut recorder: Recorder, orders: CallOrders) -> Response<Self> {
-        // A call that failed at once has its status in the headers.
-        recorder.status(answer.headers());
-        answer.map(|body| Self { body, recorder, orders, weather: None })
+    fn new(response: GrpcResponse, mut recorder: Recorder, call_fault: CallFault) -> Response<Self> {
+        // If the call failed at once, its status is in the headers.
+        recorder.record_status(response.headers());
+        response.map(|body| Self { body, recorder, call_fault, faulty_body: None })
     }
 
-    /// Another answer than the true one: an HTTP status by somebody in front, or gRPC with a strange body.
-    fn disturbed(trouble: Trouble, recorder: Recorder) -> Response<Self> {
-        let (status, kind, wait) = match trouble {
-            Trouble::Page(status) => (status, "text/html", None),
-            Trouble::Http(status, wait) => (status, "application/json", wait),
+    /// A response in place of the handler's: an HTTP status, as a load balancer would respond, or gRPC with an invalid
+    /// body.
+    fn faulty(fault: NetworkFault, recorder: Recorder) -> Response<Self> {
+        let (status, kind, wait) = match fault {
+            NetworkFault::Page(status) => (status, "text/html", None),
+            NetworkFault::Http(status, wait) => (status, "application/json", wait),
             _ => (200, "application/grpc", None),
         };
-        let weather = (kind == "application/grpc").then(|| WeatherBody::of(trouble));
+        let faulty_body = (kind == "application/grpc").then(|| FaultyBody::new(fault));
         let body = tonic::body::Body::empty();
-        let mut answer = Response::new(Self { body, recorder, orders: CallOrders::default(), weather });
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut response = Response::new(Self { body, recorder, call_fault: CallFault::default(), faulty_body });
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(wait) = wait {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
         }
-        answer
+        response
     }
 }
 
@@ -206,25 +208,25 @@ impl Body for RecordedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.weather.is_none() {
+        if self.faulty_body.is_none() {
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-            let Some(trouble) = self.orders.take() else {
+            let Some(fault) = self.call_fault.take() else {
                 if let Some(Ok(frame)) = &frame
                     && let Some(trailers) = frame.trailers_ref()
                 {
-                    self.recorder.status(trailers);
+                    self.recorder.record_status(trailers);
                 }
                 return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
             };
-            // The handler's last word is replaced.
-            self.weather = Some(WeatherBody::of(trouble));
+            // The last frame of the handler is replaced.
+            self.faulty_body = Some(FaultyBody::new(fault));
         }
-        let next = self.weather.as_mut().and_then(WeatherBody::next);
+        let next = self.faulty_body.as_mut().and_then(FaultyBody::next);
         Poll::Ready(next.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        // An empty body may have been replaced.
-        self.weather.is_none() && self.body.is_end_stream()
+        // Even an empty body may have been replaced.
+        self.faulty_body.is_none() && self.body.is_end_stream()
     }
 }

@@ -1,5 +1,4 @@
-//! `GenerateUserCerts`: who may have certificates with which roles, and for how long
-//! (teleport-issue-and-outputs.md 3).
+//! `GenerateUserCerts`: checks callers, roles and lifetimes, and signs (teleport-issue-and-outputs.md 3).
 
 use teleport_api::proto::{Certs, UserCertsRequest};
 
@@ -8,7 +7,7 @@ use crate::authority::{
 };
 use crate::cluster::{BOT_USER, Cluster};
 use crate::fault::Fault;
-use crate::join::{MAX_TTL, no_login, record_key};
+use crate::join::{MAX_TTL, nologin_principal, record_key};
 use crate::options::Role;
 use crate::peer::Peer;
 use crate::public_key::{ssh_from_line, tls_from_pem};
@@ -16,14 +15,14 @@ use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::suite::KeyKind;
 
-/// Checks a request and signs what it asks for.
+/// Checks a request and signs the certificates.
 pub(crate) fn generate(
     cluster: &Cluster,
     peer: &Peer,
     caller: &Identity,
     request: &UserCertsRequest,
 ) -> Result<Certs, Refusal> {
-    if cluster.faults.strikes(Fault::AuthUnavailableOnce) {
+    if cluster.faults.trigger(Fault::AuthUnavailableOnce) {
         return Err(Refusal::connection_problem("auth service is not available"));
     }
     let impersonation = request.use_role_requests || !request.role_requests.is_empty();
@@ -35,10 +34,10 @@ pub(crate) fn generate(
     let route = match request.route_to_cluster.as_str() {
         "" => &cluster.options.name,
         name if name == cluster.options.name => &cluster.options.name,
-        other => match cluster.leaf(other) {
+        other => match cluster.leaf_cluster(other) {
             None => return Err(Refusal::not_found(format!("remote cluster \"{other}\" is not found"))),
-            // Where access is denied, the words are those of a cluster that is not there, but for one.
-            Some(leaf) if !leaf.open => {
+            // Without access the text is almost that of a cluster that does not exist.
+            Some(leaf) if !leaf.reachable => {
                 return Err(Refusal::not_found(format!("remote cluster \"{other}\" not found")));
             }
             Some(_) => &request.route_to_cluster,
@@ -60,7 +59,7 @@ pub(crate) fn generate(
     Ok(certs)
 }
 
-/// Who may ask at all: the bot, for itself, with its own certificate.
+/// Only the bot may call, for itself, with its own certificate.
 fn check_caller(caller: &Identity, request: &UserCertsRequest, impersonation: bool) -> Result<(), Refusal> {
     if caller.no_reissue {
         return Err(Refusal::access_denied("access denied: identity is not allowed to reissue certificates"));
@@ -74,7 +73,7 @@ fn check_caller(caller: &Identity, request: &UserCertsRequest, impersonation: bo
     Ok(())
 }
 
-/// The requested roles: each must exist, and the bot's stored role must name it.
+/// The requested roles. Each must exist, and the bot's own role must list it.
 fn impersonated<'a>(cluster: &'a Cluster, request: &UserCertsRequest) -> Result<Vec<&'a Role>, Refusal> {
     if request.role_requests.is_empty() {
         return Err(Refusal::bad_parameter("at least one role request is required"));
@@ -94,7 +93,8 @@ fn impersonated<'a>(cluster: &'a Cluster, request: &UserCertsRequest) -> Result<
     }
 }
 
-/// The past is refused, what is too far away is cut silently: at a day, then at each role's limit.
+/// The end of the certificates. A time in the past is refused; a later one is silently limited to a day and to the
+/// `max_session_ttl` of each role.
 fn lifetime(cluster: &Cluster, wanted: u64, roles: &[&Role], now: u64) -> Result<u64, Refusal> {
     if wanted <= now {
         let expired = "access denied: client credentials have expired, please relogin.";
@@ -115,7 +115,7 @@ fn names(roles: &[&Role]) -> Vec<String> {
     roles.iter().map(|role| role.name.clone()).collect()
 }
 
-/// The roles' logins, a stand-in where they have none, and the one that all certificates have.
+/// The roles' logins, or a placeholder if they have none, and the principal that all certificates have.
 fn principals(roles: &[&Role]) -> Vec<String> {
     let mut principals: Vec<String> = Vec::new();
     for login in roles.iter().flat_map(|role| &role.logins) {
@@ -124,13 +124,14 @@ fn principals(roles: &[&Role]) -> Vec<String> {
         }
     }
     if principals.is_empty() {
-        principals.push(no_login());
+        principals.push(nologin_principal());
     }
     principals.push(JOIN_PRINCIPAL.into());
     principals
 }
 
-/// An SSH key gets an SSH certificate, a TLS key an X.509 one; without either there is nothing to sign.
+/// Signs an SSH certificate for an SSH key and an X.509 certificate for a TLS key. A request needs at least one of the
+/// two.
 fn sign(
     cluster: &Cluster,
     peer: &Peer,
@@ -144,7 +145,7 @@ fn sign(
     let (user_ca, _) = cluster.authorities.user();
     let options = &cluster.options;
     let other_ca = Authority::new(&options.name, options.suite, RsaKey::IdentityProvider, cluster.now());
-    // Never the host CA: that is what the trust service is for.
+    // The host CA comes from the trust service only.
     let mut certs = Certs {
         tls_ca_certs: vec![user_ca.pem().into_bytes()],
         ssh_ca_certs: vec![user_ca.ssh_line().into_bytes()],
@@ -156,7 +157,7 @@ fn sign(
         let mut received = tls_from_pem(&request.tls_public_key)?;
         record_key(cluster, peer, "issue", "tls", &received.kind, received.encoding);
         if other_key {
-            received.key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
+            received.key = SigningKey::new(KeyKind::P256, RsaKey::Server).public();
         }
         let subject = identity.subject(user_ca.cluster());
         let signer = if cluster.faults.has(Fault::TlsCertOfOtherCa) { &other_ca } else { user_ca };

@@ -1,4 +1,4 @@
-//! What the two join services have in common: the proof is verified, the bot's own certificates are made
+//! What the join service and the REST join have in common: they verify the ID token and sign the bot's own certificates
 //! (teleport-join.md 6).
 
 use rand_core::{OsRng, RngCore};
@@ -14,22 +14,22 @@ use crate::refusal::Refusal;
 use crate::rotation::all;
 use crate::suite::KeyKind;
 
-/// Lifetime of the bot's own certificates when none is asked for.
+/// Lifetime of the bot's own certificates if the request has none.
 const DEFAULT_TTL: u64 = 3600;
-/// Their longest lifetime; longer requests are cut silently (6.2).
+/// Their longest lifetime; a longer one is silently reduced to it (6.2).
 pub(crate) const MAX_TTL: u64 = 24 * 3600;
 
-/// What a joining bot brings, by whichever service.
+/// The parameters of a join.
 #[derive(Debug)]
-pub(crate) struct Proof {
+pub(crate) struct JoinParams {
     pub id_token: String,
     pub tls: TlsKey,
     pub ssh: SshKey,
-    /// Wanted end in seconds since 1970.
+    /// The requested end, in seconds since 1970.
     pub expires: Option<i64>,
 }
 
-/// A bot's own certificates, not yet encoded.
+/// A bot's own certificates, before they are encoded for one of the two.
 #[derive(Debug)]
 pub(crate) struct BotCertificates<'a> {
     /// DER.
@@ -38,25 +38,29 @@ pub(crate) struct BotCertificates<'a> {
     pub authorities: Vec<&'a Authority>,
 }
 
-/// Verifies the ID token and signs.
-pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> Result<BotCertificates<'a>, Refusal> {
-    record_key(cluster, peer, "join", "tls", &proof.tls.kind, proof.tls.encoding);
-    record_key(cluster, peer, "join", "ssh", &proof.ssh.kind, proof.ssh.encoding);
+/// Verifies the ID token and signs the certificates.
+pub(crate) fn register<'a>(
+    cluster: &'a Cluster,
+    peer: &Peer,
+    params: JoinParams,
+) -> Result<BotCertificates<'a>, Refusal> {
+    record_key(cluster, peer, "join", "tls", &params.tls.kind, params.tls.encoding);
+    record_key(cluster, peer, "join", "ssh", &params.ssh.kind, params.ssh.encoding);
     let now = cluster.now();
-    cluster.idp.verify(&proof.id_token, &cluster.options.rules, now)?;
-    let expires = clamp(proof.expires, now);
+    cluster.idp.verify(&params.id_token, &cluster.options.token, &cluster.options.name, now)?;
+    let expires = clamp(params.expires, now);
     let identity = Identity {
         user: BOT_USER.into(),
         roles: vec![BOT_USER.into()],
-        principals: vec![no_login(), crate::authority::JOIN_PRINCIPAL.into()],
+        principals: vec![nologin_principal(), crate::authority::JOIN_PRINCIPAL.into()],
         route: cluster.options.name.clone(),
         bot: BOT.into(),
         instance: uuid(),
         ..Identity::default()
     };
-    let (mut tls_key, mut ssh_key) = (proof.tls.key, proof.ssh.key);
+    let (mut tls_key, mut ssh_key) = (params.tls.key, params.ssh.key);
     if cluster.faults.has(Fault::JoinCertForOtherKey) {
-        tls_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server).public();
+        tls_key = SigningKey::new(KeyKind::P256, RsaKey::Server).public();
         ssh_key = ssh_private_key(KeyKind::P256, RsaKey::Server).public_key().clone();
     }
     let (user_ca, _) = cluster.authorities.user();
@@ -73,7 +77,7 @@ pub(crate) fn register<'a>(cluster: &'a Cluster, peer: &Peer, proof: Proof) -> R
     })
 }
 
-/// The end of a bot's own certificates, by the server's clock.
+/// The end of a bot's own certificates, limited by the server's clock.
 fn clamp(wanted: Option<i64>, now: u64) -> u64 {
     match wanted {
         None => now + DEFAULT_TTL,
@@ -81,7 +85,7 @@ fn clamp(wanted: Option<i64>, now: u64) -> u64 {
     }
 }
 
-/// Notes a key's kind and encoding, never the key.
+/// Records the kind and the encoding of a key, but not the key.
 pub(crate) fn record_key(
     cluster: &Cluster,
     peer: &Peer,
@@ -94,8 +98,8 @@ pub(crate) fn record_key(
     cluster.record.add(peer.connection(), event);
 }
 
-/// Stands in for the logins of an identity without any (teleport-issue-and-outputs.md 3).
-pub(crate) fn no_login() -> String {
+/// The placeholder for the logins of an identity without any (teleport-issue-and-outputs.md 3).
+pub(crate) fn nologin_principal() -> String {
     format!("-teleport-nologin-{}", uuid())
 }
 
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lifetimes_are_cut_at_a_day() {
+    fn lifetimes_are_limited_to_a_day() {
         let now = 1_763_690_000;
         assert_eq!(clamp(None, now), now + 3600);
         assert_eq!(clamp(Some(1_763_690_060), now), now + 60);

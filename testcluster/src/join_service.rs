@@ -1,11 +1,11 @@
-//! `teleport.join.v1.JoinService`, as it looks through a proxy (teleport-join.md 3.5).
+//! `teleport.join.v1.JoinService`, as a proxy forwards it (teleport-join.md 3.5).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use teleport_api::teleport::join::v1 as pb;
-use teleport_api::teleport::join::v1::join_request::Payload as Ask;
-use teleport_api::teleport::join::v1::join_response::Payload as Answer;
+use teleport_api::teleport::join::v1::join_request::Payload as RequestPayload;
+use teleport_api::teleport::join::v1::join_response::Payload as ResponsePayload;
 use teleport_api::teleport::join::v1::join_service_server::JoinService;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -14,22 +14,20 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::join::{self, BotCertificates, Proof};
+use crate::injection::{CallFault, Exchange, Point, apply, inject};
+use crate::join::{self, BotCertificates, JoinParams};
 use crate::options;
 use crate::peer::Peer;
 use crate::public_key::{ssh_from_wire, tls_from_der};
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::version;
-use crate::weather::{CallOrders, Exchange, Point, meets, takes};
 
 /// How long a join may take, on the proxy and on Auth (3.1).
 const LIMIT: Duration = Duration::from_secs(60);
-const METHOD: &str = "bitbucket";
 
-type Answers = mpsc::Sender<Result<pb::JoinResponse, Status>>;
+type Responses = mpsc::Sender<Result<pb::JoinResponse, Status>>;
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct JoinApi {
     cluster: Arc<Cluster>,
@@ -47,14 +45,14 @@ impl JoinService for JoinApi {
 
     async fn join(&self, request: Request<Streaming<pb::JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
-        meets(&self.cluster, request.extensions(), Point::Before(Exchange::Greeting)).await?;
-        let orders = request.extensions().get::<CallOrders>().cloned().unwrap_or_default();
-        let version = version::of(request.metadata());
-        let (answers, stream) = mpsc::channel(4);
+        inject(&self.cluster, request.extensions(), Point::Before(Exchange::ClientInit)).await?;
+        let call_fault = request.extensions().get::<CallFault>().cloned().unwrap_or_default();
+        let version = version::from_metadata(request.metadata());
+        let (responses, stream) = mpsc::channel(4);
         let cluster = Arc::clone(&self.cluster);
-        let mut attempt = Attempt { cluster, peer, requests: request.into_inner(), answers, orders };
+        let mut attempt = Attempt { cluster, peer, requests: request.into_inner(), responses, call_fault };
         tokio::spawn(async move {
-            let answers = attempt.answers.clone();
+            let responses = attempt.responses.clone();
             let refused = match timeout(LIMIT, attempt.run(version.as_deref())).await {
                 Ok(Ok(())) => None,
                 Ok(Err(status)) => Some(status),
@@ -63,61 +61,65 @@ impl JoinService for JoinApi {
                 )),
             };
             if let Some(status) = refused {
-                // The client may have left; then nobody wants to know.
-                let _left = answers.send(Err(status)).await;
+                // The client may have left.
+                let _left = responses.send(Err(status)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-/// One join.
+/// One call of `Join`.
 struct Attempt {
     cluster: Arc<Cluster>,
     peer: Peer,
     requests: Streaming<pb::JoinRequest>,
-    answers: Answers,
-    orders: CallOrders,
+    responses: Responses,
+    call_fault: CallFault,
 }
 
 impl Attempt {
+    fn method(&self) -> &'static str {
+        self.cluster.options.token.method.name
+    }
+
     async fn run(&mut self, version: Option<&str>) -> Result<(), Status> {
-        if self.cluster.faults.strikes(Fault::JoinUnavailableOnce) {
+        if self.cluster.faults.trigger(Fault::JoinUnavailableOnce) {
             return Err(Status::unavailable("auth service is not available"));
         }
-        let Ask::ClientInit(init) = self.receive().await? else {
+        let RequestPayload::ClientInit(init) = self.receive().await? else {
             return Err(Refusal::bad_parameter("expected ClientInit").into());
         };
         if self.cluster.faults.has(Fault::JoinStalls) {
-            self.answers.closed().await;
+            self.responses.closed().await;
             return Ok(());
         }
         self.check_init(&init, version)?;
-        self.send(Answer::Init(pb::ServerInit {
-            join_method: METHOD.into(),
+        self.send(ResponsePayload::Init(pb::ServerInit {
+            join_method: self.method().into(),
             signature_algorithm_suite: self.cluster.options.suite.text().into(),
         }))
         .await;
-        if self.cluster.options.join_service == options::JoinService::WithoutBitbucket {
-            return Err(Refusal::not_implemented(format!("join method {METHOD} is not implemented")).into());
+        if self.cluster.options.join_service == options::JoinService::WithoutMethod {
+            return Err(Refusal::not_implemented(format!("join method {} is not implemented", self.method())).into());
         }
-        self.meets(Point::After(Exchange::Greeting)).await?;
-        let Ask::OidcInit(init) = self.receive().await? else {
+        self.inject(Point::After(Exchange::ClientInit)).await?;
+        let RequestPayload::OidcInit(init) = self.receive().await? else {
             return Err(Refusal::bad_parameter("expected OIDCInit").into());
         };
-        self.meets(Point::Before(Exchange::Proof)).await?;
+        self.inject(Point::Before(Exchange::OidcInit)).await?;
         if self.cluster.faults.has(Fault::CloseAfterOidcInit) {
             self.peer.close();
-            self.answers.closed().await;
+            self.responses.closed().await;
             return Ok(());
         }
-        let proof = proof(init)?;
+        let params = params(init)?;
         let certificates = {
-            let certificates = join::register(&self.cluster, &self.peer, proof);
+            let certificates = join::register(&self.cluster, &self.peer, params);
             encode(&certificates.map_err(|refusal| refusal.wrapped("verifying OIDC token"))?)?
         };
-        self.meets(Point::After(Exchange::Proof)).await?;
-        self.send(Answer::Result(pb::Result {
+        self.inject(Point::After(Exchange::OidcInit)).await?;
+        self.send(ResponsePayload::Result(pb::Result {
             payload: Some(pb::result::Payload::BotResult(pb::BotResult { certificates: Some(certificates) })),
         }))
         .await;
@@ -125,20 +127,20 @@ impl Attempt {
         Ok(())
     }
 
-    /// Weather ends with the client at the latest.
-    async fn meets(&self, point: Point) -> Result<(), Status> {
-        let Some(trouble) = self.cluster.weather.strikes(point) else {
+    /// Injects the fault of this point, if it has one. A fault ends with the client at the latest.
+    async fn inject(&self, point: Point) -> Result<(), Status> {
+        let Some(fault) = self.cluster.injector.trigger(point) else {
             return Ok(());
         };
-        // What was said before gets out.
+        // The messages before the fault reach the client.
         tokio::time::sleep(Duration::from_millis(200)).await;
         tokio::select! {
-            met = takes(trouble, &self.peer, &self.orders) => met.map(drop),
-            () = self.answers.closed() => Err(Status::cancelled("the client has left")),
+            met = apply(fault, &self.peer, &self.call_fault) => met.map(drop),
+            () = self.responses.closed() => Err(Status::cancelled("the client has left")),
         }
     }
 
-    /// Checks in the server's order: what is missing, the client's version, the token, its method, its role.
+    /// Checks in the server's order: missing fields, the client's version, the token, its method, its role.
     fn check_init(&self, init: &pb::ClientInit, version: Option<&str>) -> Result<(), Refusal> {
         let options = &self.cluster.options;
         if init.token_name.is_empty() {
@@ -149,12 +151,13 @@ impl Attempt {
         }
         version::check(version, &options.min_client_version)?;
         self.cluster.join_faults()?;
-        if init.token_name != options.token_name {
+        if init.token_name != options.token.name {
             return Err(Refusal::access_denied("token expired or not found"));
         }
-        if let Some(method) = init.join_method.as_deref().filter(|method| *method != METHOD) {
+        if let Some(method) = init.join_method.as_deref().filter(|method| *method != self.method()) {
             return Err(Refusal::bad_parameter(format!(
-                "client requested join method {method}, provision token only supports method {METHOD}"
+                "client requested join method {method}, provision token only supports method {}",
+                self.method()
             )));
         }
         match init.system_role.as_str() {
@@ -166,11 +169,11 @@ impl Attempt {
         }
     }
 
-    async fn receive(&mut self) -> Result<Ask, Status> {
+    async fn receive(&mut self) -> Result<RequestPayload, Status> {
         let aborted = || Refusal::bad_parameter("join attempt was aborted by the client");
         match self.requests.message().await?.ok_or_else(aborted)?.payload {
             None => Err(Refusal::bad_parameter("unknown request").into()),
-            Some(Ask::GivingUp(giving_up)) => {
+            Some(RequestPayload::GivingUp(giving_up)) => {
                 let reason = giving_up.reason().as_str_name().to_owned();
                 let text = format!("client gave up on join attempt: {reason}: {}", giving_up.msg);
                 let event = EventKind::GivingUp { reason, message: giving_up.msg };
@@ -181,22 +184,22 @@ impl Attempt {
         }
     }
 
-    async fn send(&self, answer: Answer) {
-        // The client may have left; what follows finds out.
-        let _left = self.answers.send(Ok(pb::JoinResponse { payload: Some(answer) })).await;
+    async fn send(&self, payload: ResponsePayload) {
+        // The client may have left, which the next `receive` or `closed` notices.
+        let _left = self.responses.send(Ok(pb::JoinResponse { payload: Some(payload) })).await;
     }
 
-    /// A proxy forwards the end of the stream only when the client has ended its side, or at the time limit (3.5).
+    /// A proxy forwards the end of the stream only after the client has ended its side, or at the time limit (3.5).
     async fn wait_for_half_close(&mut self) {
         tokio::select! {
-            () = self.answers.closed() => {}
+            () = self.responses.closed() => {}
             () = async { while let Ok(Some(_)) = self.requests.message().await {} } => {}
         }
     }
 }
 
-/// What a bot must send, in the encodings of this service.
-fn proof(init: pb::OidcInit) -> Result<Proof, Refusal> {
+/// Decodes the parameters, whose keys are DER and SSH wire format (3.4).
+fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
     let params = init.client_params.and_then(|params| params.payload);
     let Some(pb::client_params::Payload::BotParams(bot)) = params else {
         return Err(Refusal::bad_parameter("BotParams is required for role Bot"));
@@ -205,7 +208,7 @@ fn proof(init: pb::OidcInit) -> Result<Proof, Refusal> {
     let keys = bot.public_keys.unwrap_or_default();
     let id_token =
         String::from_utf8(init.id_token).map_err(|_| Refusal::other("verifying OIDC token\n\ttoken is malformed"))?;
-    Ok(Proof {
+    Ok(JoinParams {
         id_token,
         tls: tls_from_der(&keys.public_tls_key)?,
         ssh: ssh_from_wire(&keys.public_ssh_key)?,
@@ -213,7 +216,7 @@ fn proof(init: pb::OidcInit) -> Result<Proof, Refusal> {
     })
 }
 
-/// DER and SSH wire format (3.4).
+/// Encodes certificates in DER and SSH wire format (3.4).
 fn encode(certificates: &BotCertificates<'_>) -> Result<pb::Certificates, Refusal> {
     let ssh_cert = certificates.ssh.to_bytes().map_err(|error| Refusal::other(error.to_string()))?;
     Ok(pb::Certificates {

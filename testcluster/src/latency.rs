@@ -1,4 +1,4 @@
-//! Distance: a pump in front of a connection that delays its bytes, each way, without slowing their flow.
+//! Latency: delays the bytes of a connection in both directions without limiting their rate.
 
 use std::io;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::weather::Line;
+use crate::injection::FaultyStream;
 
 const CHUNK: usize = 16 * 1024;
-/// Chunks under way in one direction; enough that the window does not count.
-const UNDER_WAY: usize = 1024;
+/// Chunks in flight in one direction; enough that they do not act as a window.
+const IN_FLIGHT: usize = 1024;
 
-/// Moves a connection away by `one_way`. The client's `connect` has returned already, so the round trip of TCP's
-/// handshake is slept here, before the first byte is looked at.
-pub(crate) async fn far_away(connection: Line, one_way: Duration) -> DuplexStream {
+/// Delays a connection. The client's `connect` has already returned, so the round trip of TCP's handshake is waited for
+/// here, before the first byte is read.
+pub(crate) async fn delay_both_ways(connection: FaultyStream, one_way: Duration) -> DuplexStream {
     sleep(one_way * 2).await;
     let (near, far) = tokio::io::duplex(CHUNK * 16);
     let (client_read, client_write) = tokio::io::split(connection);
@@ -25,16 +25,16 @@ pub(crate) async fn far_away(connection: Line, one_way: Duration) -> DuplexStrea
     near
 }
 
-/// Copies with a delay, end of stream included.
+/// Copies bytes and the end of the stream with a delay.
 async fn delayed<R, W>(mut from: R, mut to: W, delay: Duration) -> io::Result<()>
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+    let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
     let reading = async move {
         let mut buffer = vec![0; CHUNK];
-        // An error ends the direction just as the end of the stream does.
+        // An error ends this direction like the end of the stream.
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let chunk = (Instant::now() + delay, buffer.get(..length).unwrap_or_default().to_vec());
             if sender.send(chunk).await.is_err() {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_take_their_time_but_do_not_queue() {
+    async fn the_delay_does_not_add_up_over_bytes() {
         let (mut client, near) = tokio::io::duplex(64);
         let (far, mut server) = tokio::io::duplex(64);
         let (read, _write) = tokio::io::split(near);
@@ -75,7 +75,7 @@ mod tests {
         server.read_to_end(&mut received).await.unwrap();
         let took = began.elapsed();
         assert_eq!(received, [0, 1, 2]);
-        // One delay for the bytes and one for the end, not one per byte.
+        // One delay for the bytes and one for the end of the stream, not one for each byte.
         assert!(took >= Duration::from_millis(60) && took < Duration::from_millis(170), "{took:?}");
     }
 }

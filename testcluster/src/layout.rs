@@ -1,4 +1,4 @@
-//! What stands between a client and the proxy, and on which ports the proxy is.
+//! The proxy's ports, and the load balancer in front of it.
 
 use std::net::Ipv6Addr;
 
@@ -8,77 +8,79 @@ pub enum Layout {
     /// One port for everything (`auth_service.proxy_listener_mode: multiplex`).
     #[default]
     TlsRouting,
-    /// The web port, the SSH proxy's and the reverse tunnel's, as by default before version 15 and by many still. The
-    /// web port has discovery and the two ways to join, the SSH port the transport service
-    /// (teleport-ssh-proxy.md 4). Whether the web port takes `teleport-auth@` names as well was inferred from the
-    /// source and not seen (teleport-issue-and-outputs.md 1.5): a client has to be ready for both.
+    /// A web port, an SSH port and a port of reverse tunnels: the default before version 15, and still common. The web
+    /// port serves discovery and both joins, the SSH port the transport service (teleport-ssh-proxy.md 4). Whether the
+    /// web port routes `teleport-auth@` names is inferred from the source and was not observed
+    /// (teleport-issue-and-outputs.md 1.5), so a client has to work with both.
     SeparatePorts {
-        /// Whether the web port leads to Auth for those who ask by ALPN.
+        /// Whether the web port routes ALPN names of Auth.
         auth_on_web: bool,
     },
 }
 
-/// A load balancer of layer 7 in front of the web port: it terminates TLS, behind the web certificate, and passes on
-/// HTTP requests.
+/// A layer 7 load balancer in front of the web port: it terminates TLS with the web certificate and forwards HTTP
+/// requests.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[must_use]
 pub struct LoadBalancer {
     pub(crate) alpn: BalancerAlpn,
-    pub(crate) behind: Behind,
+    pub(crate) backend: Backend,
 }
 
 impl LoadBalancer {
-    /// One that knows no ALPN, and passes connection upgrades on.
+    /// A load balancer without ALPN that forwards connection upgrades.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, but for its ALPN.
+    /// Sets what it does with ALPN.
     pub fn alpn(self, alpn: BalancerAlpn) -> Self {
         Self { alpn, ..self }
     }
 
-    /// The same, but `Connection` and `Upgrade` headers stay here.
+    /// Has it remove `Connection` and `Upgrade` headers.
     pub fn strips_upgrades(self) -> Self {
-        Self { behind: Behind::NoUpgrades, ..self }
+        Self { backend: Backend::NoUpgrades, ..self }
     }
 
-    /// The same, but the proxy behind it speaks plain HTTP (`teleport start --insecure-no-tls`), and has nothing but
+    /// Has the proxy behind it speak plain HTTP (`teleport start --insecure-no-tls`); such a proxy serves only
     /// discovery and the REST join (teleport-join.md 8, trap 29).
     pub fn plain_http_proxy(self) -> Self {
-        Self { behind: Behind::PlainHttp, ..self }
+        Self { backend: Backend::PlainHttp, ..self }
     }
 }
 
-/// What a load balancer makes of a client's ALPN list.
+/// What a load balancer does with a client's ALPN list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum BalancerAlpn {
-    /// Nothing: none is agreed on.
+    /// It ignores ALPN.
     #[default]
     Ignored,
-    /// It knows `http/1.1`, and refuses lists without it (alert `no_application_protocol`).
+    /// It supports `http/1.1`, and refuses lists without it (alert `no_application_protocol`).
     Refused,
-    /// As AWS ALB: `h2` and `http/1.1`, none for lists without them; gRPC to a target of HTTP/1.1 is status 464.
+    /// Like AWS ALB: it supports `h2` and `http/1.1`, selects nothing from other lists, and responds with status 464 to
+    /// gRPC for an HTTP/1.1 target.
     H2As464,
-    /// As nginx: `h2` and `http/1.1`, lists without them are refused; gRPC is status 502 with its page.
+    /// Like nginx: it supports `h2` and `http/1.1`, refuses other lists, and responds with status 502 and a page to
+    /// gRPC.
     H2As502,
-    /// The same, but it keeps a gRPC call until it is whole, which a stream never is.
+    /// Like nginx, but it buffers a gRPC request until the request ends, which a stream never does.
     H2Silent,
 }
 
-/// What the load balancer leaves of upgrades.
+/// What happens to connection upgrades behind the load balancer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Behind {
-    /// All.
+pub(crate) enum Backend {
+    /// They are forwarded.
     #[default]
     Upgrades,
-    /// Requests arrive without their `Connection` and `Upgrade` headers.
+    /// `Connection` and `Upgrade` headers are removed.
     NoUpgrades,
-    /// The proxy has no TLS, hence no ALPN to be upgraded to.
+    /// The proxy has no TLS, and so no ALPN routing to upgrade to.
     PlainHttp,
 }
 
-/// `host:port`, with brackets where the host is an IPv6 literal.
+/// `host:port`, with brackets around an IPv6 literal.
 pub(crate) fn address(host: &str, port: u16) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

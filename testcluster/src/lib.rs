@@ -1,9 +1,9 @@
 //! A Teleport cluster in one process, for teleport-pipe's tests and its demo.
 //!
-//! Real where it can be: TLS with ALPN routing on one loopback port, gRPC, X.509 and SSH certificate authorities, ID
-//! tokens that are signed and verified, and for the last mile the system's own OpenSSH server. It rests on the fact
-//! sheets named in the comments ("teleport-join.md 3.5") and shares no code with the product, so that a mistake in one
-//! is not a mistake in both.
+//! It is real where it can be: TLS with ALPN routing on one loopback port, gRPC, X.509 and SSH certificate authorities,
+//! ID tokens that are signed and verified, and the system's own OpenSSH server as a node. It is based on the facts that
+//! the comments cite ("teleport-join.md 3.5"), and shares no code with the product, so that a mistake in one is not a
+//! mistake in both.
 //!
 //! ```no_run
 //! let cluster = testcluster::Testcluster::builder().suite(testcluster::Suite::Legacy).start();
@@ -14,16 +14,17 @@
 //!
 //! | | |
 //! |---|---|
-//! | `front`, `alpn`, `tls`, `latency` | the ports: which connection goes where, behind which certificate |
-//! | `layout`, `balancer`, `upgrade`, `websocket` | a load balancer in front, and the way through it |
-//! | `web`, `join`, `join_service` | discovery, the two ways to join |
+//! | `builder`, `options`, `testcluster`, `record`, `step` | what tests configure and read |
+//! | `listener`, `alpn`, `tls`, `latency` | the ports: routing and TLS |
+//! | `layout`, `balancer`, `upgrade`, `websocket` | load balancers, and connection upgrades through them |
+//! | `web`, `join`, `join_service` | discovery, and the two ways to join |
+//! | `idp` | ID tokens: a row for each join method |
 //! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
-//! | `transport`, `recording`, `nodes`, `node`, `accounts`, `leaf` | the way to a node, the nodes, leaf clusters |
-//! | `proxy_cluster` | the way to Auth that goes through the transport service |
-//! | `authority`, `rotation`, `idp`, `suite` | who signs what |
-//! | `gateway` | a company's proxy on the way to a cluster |
-//! | `weather` | faults at every point of a run |
-//! | `builder`, `options`, `fault`, `record`, `step` | what tests set and see |
+//! | `transport`, `proxy_cluster`, `recording` | connections to nodes, and to Auth, through the transport service |
+//! | `nodes`, `sshd`, `accounts`, `leaf_cluster` | nodes and leaf clusters |
+//! | `authority`, `rotation`, `suite` | certificate authorities |
+//! | `forward_proxy` | a forward proxy between the client and the cluster |
+//! | `fault`, `injection` | defects of the cluster, and faults at every point of a run |
 
 mod accounts;
 mod alpn;
@@ -33,17 +34,17 @@ mod balancer;
 mod builder;
 mod cluster;
 mod fault;
-mod front;
-mod gateway;
+mod forward_proxy;
 mod grpc;
 mod idp;
+mod injection;
 mod issue;
 mod join;
 mod join_service;
 mod latency;
 mod layout;
-mod leaf;
-mod node;
+mod leaf_cluster;
+mod listener;
 mod nodes;
 mod options;
 mod peer;
@@ -54,6 +55,7 @@ mod recording;
 mod refusal;
 mod rotation;
 mod sessions;
+mod sshd;
 mod step;
 mod suite;
 mod testcluster;
@@ -62,20 +64,19 @@ mod transport;
 mod trust;
 mod upgrade;
 mod version;
-mod weather;
 mod web;
 mod websocket;
 
 pub use alpn::Route;
 pub use builder::Builder;
 pub use fault::Fault;
-pub use gateway::{Gateway, GatewayKind, Manner};
-pub use idp::{AUDIENCE, ENVIRONMENT_UUID, ISSUER, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use forward_proxy::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
+pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use injection::{Code, Exchange, FaultInjection, NetworkFault, Point};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};
-pub use node::missing_openssh;
 pub use options::{AllowRule, JoinService, Role};
 pub use record::{Call, Event, EventKind};
 pub use rotation::Phase;
+pub use sshd::missing_openssh;
 pub use suite::{Suite, SuiteInFind};
 pub use testcluster::Testcluster;
-pub use weather::{Code, Exchange, Point, Trouble, Weather};

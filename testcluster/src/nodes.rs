@@ -1,4 +1,4 @@
-//! The nodes of the cluster and its leafs, and which of them a target means (teleport-ssh-proxy.md 6, 9).
+//! The nodes of the root cluster and the leaf clusters, and how a dial target is resolved (teleport-ssh-proxy.md 6, 9).
 
 use std::io;
 use std::path::Path;
@@ -11,76 +11,81 @@ use crate::authority::{Authority, HostSsh, RsaKey, ssh_private_key};
 use crate::cluster::now;
 use crate::fault::Fault;
 use crate::join::uuid;
-use crate::leaf::Leaf;
-use crate::node::{Node, NodeKeys};
+use crate::leaf_cluster::LeafCluster;
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::rotation::{Authorities, all};
+use crate::sshd::{Sshd, SshdKeys};
 
-/// Where all nodes are.
+/// The address of all nodes.
 const ADDRESS: &str = "127.0.0.1";
 
 /// A node as the proxy knows it.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct Node {
     cluster: String,
     pub hostname: &'static str,
     pub uuid: String,
     port: &'static str,
     key: PrivateKey,
-    node: Node,
+    sshd: Sshd,
 }
 
-/// Kinds of nodes, by what is known of them: the host name, the port.
+/// Host name and port of the kinds of nodes.
 const TELEPORT: (&str, &str) = ("node", "3022");
 const OPENSSH: (&str, &str) = ("openssh", "22");
-const OF_A_LEAF: (&str, &str) = ("leafnode", "3022");
+const LEAF: (&str, &str) = ("leafnode", "3022");
 
-/// Sets all nodes up below a directory, the cluster's own one first.
+/// Sets up all nodes below a directory, the root cluster's first.
 pub(crate) fn prepare(
     options: &Options,
-    leafs: &[Leaf],
+    leaf_clusters: &[LeafCluster],
     directory: &Path,
     accounts: &Accounts,
-) -> io::Result<Vec<Known>> {
+) -> io::Result<Vec<Node>> {
     let root = options.name.as_str();
     let own = std::iter::once((root, TELEPORT)).chain(options.openssh_node.then_some((root, OPENSSH)));
-    let wanted = own.chain(leafs.iter().map(|leaf| (leaf.name(), OF_A_LEAF)));
-    let known = wanted.enumerate().map(|(number, (cluster, (hostname, port)))| {
-        // The first one's files are at the top.
+    let wanted = own.chain(leaf_clusters.iter().map(|leaf| (leaf.name(), LEAF)));
+    let nodes = wanted.enumerate().map(|(number, (cluster, (hostname, port)))| {
+        // The files of the first node are in the directory itself.
         let directory = if number == 0 { directory.to_owned() } else { directory.join(format!("node-{number}")) };
         std::fs::create_dir_all(&directory)?;
         let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
         let host_key = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-        let node = Node::prepare(&directory, &host_key, accounts)?;
-        Ok(Known { cluster: cluster.to_owned(), hostname, uuid: uuid(), port, key, node })
+        let sshd = Sshd::prepare(&directory, &host_key, accounts)?;
+        Ok(Node { cluster: cluster.to_owned(), hostname, uuid: uuid(), port, key, sshd })
     });
-    known.collect()
+    nodes.collect()
 }
 
-/// Gives all nodes their certificates, and tells them whom to let in.
-pub(crate) fn certify(nodes: &[Known], options: &Options, leafs: &[Leaf], authorities: &Authorities) -> io::Result<()> {
+/// Issues the host certificates of all nodes, and configures the user CAs that they trust.
+pub(crate) fn certify(
+    nodes: &[Node],
+    options: &Options,
+    leaf_clusters: &[LeafCluster],
+    authorities: &Authorities,
+) -> io::Result<()> {
     let user_cas: String = all(authorities.user()).map(Authority::ssh_line).collect();
-    for known in nodes {
-        let foreign;
+    for node in nodes {
+        let other;
         let signer = if options.faults.contains(&Fault::NodeCertOfOtherCa) {
             let time = now(options.clock_offset);
-            foreign = Authority::new(&known.cluster, options.suite, RsaKey::IdentityProvider, time);
-            &foreign
+            other = Authority::new(&node.cluster, options.suite, RsaKey::IdentityProvider, time);
+            &other
         } else {
-            let leaf = leafs.iter().find(|leaf| leaf.name() == known.cluster);
-            leaf.map_or(authorities.of_servers(), |leaf| &leaf.host_ca)
+            let leaf = leaf_clusters.iter().find(|leaf| leaf.name() == node.cluster);
+            leaf.map_or(authorities.server_ca(), |leaf| &leaf.host_ca)
         };
-        let request = HostSsh { key: known.key.public_key(), names: &known.principals(), from: now(0) - 3600 };
+        let request = HostSsh { key: node.key.public_key(), names: &node.principals(), from: now(0) - 3600 };
         let host_certificate = signer.issue_host_ssh(&request).to_openssh().map_err(io::Error::other)?;
-        known.node.certify(&NodeKeys { host_certificate: &host_certificate, user_cas: &user_cas })?;
+        node.sshd.certify(&SshdKeys { host_certificate: &host_certificate, user_cas: &user_cas })?;
     }
     Ok(())
 }
 
-impl Known {
-    /// Those of a Teleport node; for a node of OpenSSH the proxy ends SSH itself, with a certificate of its own for the
-    /// names and addresses that lead there.
+impl Node {
+    /// The principals of the host certificate. For an OpenSSH node the proxy terminates SSH with a certificate of its
+    /// own, which has the node's names and addresses.
     fn principals(&self) -> Vec<String> {
         let Self { cluster, hostname, uuid, .. } = self;
         let mut names = vec![format!("{uuid}.{cluster}"), format!("{hostname}.{cluster}"), (*hostname).to_owned()];
@@ -91,8 +96,8 @@ impl Known {
         names
     }
 
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
+    pub(crate) fn sshd(&self) -> &Sshd {
+        &self.sshd
     }
 
     fn is_at(&self, host: &str, port: &str) -> bool {
@@ -100,19 +105,19 @@ impl Known {
     }
 }
 
-/// The node that a target means. A leaf that is out of reach is as one that is not there.
+/// Resolves a target. A leaf cluster without access is treated like one that does not exist.
 pub(crate) fn find<'a>(
-    nodes: &'a [Known],
+    nodes: &'a [Node],
     root: &str,
-    leafs: &[Leaf],
+    leaf_clusters: &[LeafCluster],
     target: &TargetHost,
-) -> Result<&'a Known, Refusal> {
+) -> Result<&'a Node, Refusal> {
     let (host, port) = target
         .host_port
         .rsplit_once(':')
         .ok_or_else(|| Refusal::bad_parameter("dial target contains an invalid hostport"))?;
     let cluster = if target.cluster.is_empty() { root } else { &target.cluster };
-    if cluster != root && !leafs.iter().any(|leaf| leaf.name() == cluster && leaf.open) {
+    if cluster != root && !leaf_clusters.iter().any(|leaf| leaf.name() == cluster && leaf.reachable) {
         return Err(Refusal::not_found(format!("looking up remote cluster \"{cluster}\"\n\tnot found")));
     }
     let mut nodes = nodes.iter().filter(|node| node.cluster == cluster);
@@ -122,8 +127,8 @@ pub(crate) fn find<'a>(
     if host.len() == 36 && host.bytes().filter(|byte| *byte == b'-').count() == 4 {
         return Err(Refusal::not_found(format!("unable to locate node matching UUID-like target {host}")));
     }
-    let mut fitting = nodes.by_ref().filter(|node| node.is_at(host, port));
-    match (fitting.next(), fitting.next()) {
+    let mut matching = nodes.by_ref().filter(|node| node.is_at(host, port));
+    match (matching.next(), matching.next()) {
         (Some(node), None) => Ok(node),
         (Some(_), Some(_)) => Err(Refusal::not_found("ambiguous host could match multiple nodes")),
         (None, _) => Err(Refusal::connection_problem(format!("target host {host} is offline or does not exist"))),

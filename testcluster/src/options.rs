@@ -1,4 +1,4 @@
-//! What clusters vary in.
+//! The options of a cluster.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,77 +6,52 @@ use std::time::Duration;
 
 use crate::alpn::Route;
 use crate::fault::Fault;
-use crate::idp;
-use crate::layout::{Behind, Layout, LoadBalancer};
+use crate::idp::methods::{self, Method};
+use crate::injection::FaultInjection;
+use crate::layout::{Backend, Layout, LoadBalancer};
 use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
-use crate::weather::Weather;
 
-/// What the cluster's join service can do (teleport-join.md, version timeline).
+/// What the join service supports (teleport-join.md, version timeline).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JoinService {
-    /// As in later 18.x: with the bitbucket method.
+    /// It supports the join token's method, as in later 18.x.
     Present,
-    /// As in 17.x: `Unimplemented` for the whole service.
+    /// The service is `Unimplemented`, as in 17.x.
     Absent,
-    /// As in early 18.x: `ServerInit` arrives, then `Unimplemented`.
-    WithoutBitbucket,
+    /// The join token's method is `Unimplemented` after `ServerInit`, as in early 18.x.
+    WithoutMethod,
 }
 
-/// A rule of the join token; every field that is set must equal its claim exactly (teleport-join.md 7).
+/// An allow rule of the join token. Its fields have the names of `spec.<method>.allow` (teleport-join.md 7).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AllowRule {
-    /// Claim `workspaceUuid`, with braces.
-    pub workspace_uuid: Option<String>,
-    /// Claim `repositoryUuid`, with braces.
-    pub repository_uuid: Option<String>,
-    /// Claim `deploymentEnvironmentUuid`, with braces.
-    pub deployment_environment_uuid: Option<String>,
-    /// Claim `branchName`.
-    pub branch_name: Option<String>,
-}
+pub struct AllowRule(Vec<(String, String)>);
 
 impl AllowRule {
-    /// A rule for a whole workspace.
-    pub fn workspace(uuid: impl Into<String>) -> Self {
-        Self { workspace_uuid: Some(uuid.into()), ..Self::default() }
+    /// A rule with these fields. A field that occurs several times is a list.
+    pub fn new<N: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// The same rule, for one repository.
-    #[must_use]
-    pub fn repository(mut self, uuid: impl Into<String>) -> Self {
-        self.repository_uuid = Some(uuid.into());
-        self
-    }
-
-    /// The same rule, for one deployment environment.
-    #[must_use]
-    pub fn environment(mut self, uuid: impl Into<String>) -> Self {
-        self.deployment_environment_uuid = Some(uuid.into());
-        self
-    }
-
-    /// The same rule, for one branch.
-    #[must_use]
-    pub fn branch(mut self, name: impl Into<String>) -> Self {
-        self.branch_name = Some(name.into());
-        self
+    /// The fields that are not empty; an empty field is the same as an absent one.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
-/// A role that exists in the cluster.
+/// A role of the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Role {
     /// Its name.
     pub name: String,
-    /// Logins that it allows.
+    /// The logins that it allows.
     pub logins: Vec<String>,
-    /// `max_session_ttl`; servers default to 30 hours (conformance/FINDINGS.md 4).
+    /// `max_session_ttl`; the default is 30 hours (conformance/FINDINGS.md 4).
     pub max_session_ttl: Duration,
 }
 
 impl Role {
-    /// A role with logins and the default of everything else.
+    /// A role with these logins.
     pub fn new<L: Into<String>>(name: impl Into<String>, logins: impl IntoIterator<Item = L>) -> Self {
         Self {
             name: name.into(),
@@ -93,15 +68,19 @@ impl Role {
     }
 }
 
-/// What a join token says about ID tokens.
+/// The join token.
 #[derive(Clone, Debug)]
-pub(crate) struct JoinRules {
-    pub issuer: String,
-    pub audience: String,
+pub(crate) struct JoinToken {
+    pub name: String,
+    pub method: &'static Method,
+    /// Replaces the method's.
+    pub issuer: Option<String>,
+    /// Replaces the method's.
+    pub audience: Option<String>,
     pub allow: Vec<AllowRule>,
 }
 
-/// Everything that the builder can set.
+/// All options.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub name: String,
@@ -109,9 +88,9 @@ pub(crate) struct Options {
     pub public_name: String,
     pub dialled_name: Option<String>,
     pub layout: Layout,
-    pub in_front: Option<LoadBalancer>,
+    pub load_balancer: Option<LoadBalancer>,
     pub upgrade_ping: Duration,
-    pub upgrade_in_crumbs: bool,
+    pub small_websocket_frames: bool,
     pub tls_12_only: bool,
     pub version: String,
     pub min_client_version: String,
@@ -119,28 +98,27 @@ pub(crate) struct Options {
     pub suite_in_find: SuiteInFind,
     pub join_service: JoinService,
     pub rest_join: bool,
-    pub token_name: String,
-    pub rules: JoinRules,
+    pub token: JoinToken,
     pub impersonated: Vec<String>,
     pub roles: Vec<Role>,
     pub phase: Phase,
-    /// Names, and whether the bot's roles reach them.
-    pub leafs: Vec<(String, bool)>,
+    /// Names, and whether the bot's roles give access to them.
+    pub leaf_clusters: Vec<(String, bool)>,
     pub openssh_node: bool,
     pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
     pub faults: HashSet<Fault>,
-    pub weather: Vec<Weather>,
+    pub injections: Vec<FaultInjection>,
 }
 
 impl Options {
-    /// A proxy without TLS has no ALPN to upgrade to.
+    /// Whether the proxy supports connection upgrades. Without TLS there is no ALPN routing to upgrade to.
     pub(crate) fn has_upgrade(&self) -> bool {
-        self.in_front.is_none_or(|balancer| balancer.behind != Behind::PlainHttp)
+        self.load_balancer.is_none_or(|balancer| balancer.backend != Backend::PlainHttp)
     }
 
-    /// Where a connection to the web port may lead.
+    /// Whether the web port serves a route.
     pub(crate) fn web_port_serves(&self, route: Route) -> bool {
         match (self.layout, route) {
             (Layout::TlsRouting, _) | (_, Route::Web | Route::Join) => true,
@@ -149,7 +127,7 @@ impl Options {
         }
     }
 
-    /// An 18.2 cluster that takes the steps of one repository; its role allows `logins`.
+    /// An 18.2 cluster that the steps of one repository can join, with a role that allows `logins`.
     pub(crate) fn new(logins: &[String]) -> Self {
         Self {
             name: "example.teleport.sh".into(),
@@ -157,10 +135,10 @@ impl Options {
             public_name: "localhost".into(),
             dialled_name: None,
             layout: Layout::TlsRouting,
-            in_front: None,
-            // Teleport's own (teleport-ssh-proxy.md 3.2).
+            load_balancer: None,
+            // Teleport's default (teleport-ssh-proxy.md 3.2).
             upgrade_ping: Duration::from_secs(30),
-            upgrade_in_crumbs: false,
+            small_websocket_frames: false,
             tls_12_only: false,
             version: "18.2.0".into(),
             min_client_version: "17.0.0-aa".into(),
@@ -168,22 +146,26 @@ impl Options {
             suite_in_find: SuiteInFind::Text,
             join_service: JoinService::Present,
             rest_join: true,
-            token_name: "example-bot".into(),
-            rules: JoinRules {
-                issuer: idp::ISSUER.into(),
-                audience: idp::AUDIENCE.into(),
-                allow: vec![AllowRule::workspace(idp::WORKSPACE_UUID).repository(idp::REPOSITORY_UUID)],
+            token: JoinToken {
+                name: "example-bot".into(),
+                method: &methods::BITBUCKET,
+                issuer: None,
+                audience: None,
+                allow: vec![AllowRule::new([
+                    ("workspace_uuid", methods::WORKSPACE_UUID),
+                    ("repository_uuid", methods::REPOSITORY_UUID),
+                ])],
             },
             impersonated: vec!["example-role".into()],
             roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],
             phase: Phase::Standby,
-            leafs: Vec::new(),
+            leaf_clusters: Vec::new(),
             openssh_node: false,
             proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,
             faults: HashSet::new(),
-            weather: Vec::new(),
+            injections: Vec::new(),
         }
     }
 }

@@ -1,25 +1,25 @@
-//! The other end of a connection, as calls on it see it.
+//! The client of a connection, for the handlers of its calls.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::authority::Identity;
-use crate::weather::Orders;
+use crate::injection::StreamFaults;
 
-/// Travels with each request, as an extension.
+/// The client of a connection, and the means to end the connection. An extension of each request.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     connection: u64,
     identity: Option<Arc<Identity>>,
     close: Arc<Notify>,
-    leave: Arc<Notify>,
-    line: Arc<Orders>,
+    goaway: Arc<Notify>,
+    faults: Arc<StreamFaults>,
 }
 
 impl Peer {
-    pub(crate) fn new(connection: u64, identity: Option<Identity>, line: Arc<Orders>) -> Self {
-        Self { connection, identity: identity.map(Arc::new), close: Arc::default(), leave: Arc::default(), line }
+    pub(crate) fn new(connection: u64, identity: Option<Identity>, faults: Arc<StreamFaults>) -> Self {
+        Self { connection, identity: identity.map(Arc::new), close: Arc::default(), goaway: Arc::default(), faults }
     }
 
     /// Number of the connection.
@@ -27,38 +27,38 @@ impl Peer {
         self.connection
     }
 
-    /// What the client certificate says.
+    /// The holder of the client certificate.
     pub(crate) fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
     }
 
-    /// Drops the connection, as if the network had.
+    /// Closes the connection without a word of its protocol, as a failing network does.
     pub(crate) fn close(&self) {
         self.close.notify_one();
     }
 
-    /// Drops the connection by a reset.
+    /// Resets the connection.
     pub(crate) fn reset(&self) {
-        self.line.reset();
+        self.faults.reset();
         self.close();
     }
 
-    /// Lets all bytes of the connection vanish.
-    pub(crate) fn cut(&self) {
-        self.line.cut();
+    /// Drops all further bytes of the connection.
+    pub(crate) fn blackhole(&self) {
+        self.faults.blackhole();
     }
 
-    /// Says that the connection will end: HTTP/2's GOAWAY.
-    pub(crate) fn go_away(&self) {
-        self.leave.notify_one();
+    /// Has HTTP/2's GOAWAY sent.
+    pub(crate) fn send_goaway(&self) {
+        self.goaway.notify_one();
     }
 
-    /// Ends when that is to be said.
-    pub(crate) async fn told_to_leave(&self) {
-        self.leave.notified().await;
+    /// Completes when GOAWAY has to be sent.
+    pub(crate) async fn goaway(&self) {
+        self.goaway.notified().await;
     }
 
-    /// Ends when the connection is to be dropped.
+    /// Completes when the connection has to end.
     pub(crate) async fn closed(&self) {
         self.close.notified().await;
     }

@@ -1,5 +1,5 @@
-//! `ProxyCluster`: a raw connection to the cluster's Auth, inside a call of the transport service
-//! (teleport-issue-and-outputs.md 1.5, route B).
+//! `ProxyCluster`: a connection to Auth inside a call of the transport service (teleport-issue-and-outputs.md 1.5, route
+//! B).
 
 use std::sync::Arc;
 
@@ -9,26 +9,26 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::cluster::Cluster;
-use crate::front;
+use crate::listener;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
 
-pub(crate) type Answers = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;
+pub(crate) type Responses = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;
 
-/// Carries a client's frames to Auth and back, until either side ends it. Nothing says that Auth has been reached: the
-/// first answer is already Auth's.
+/// Copies frames between a client and Auth until either ends the connection. There is no response that says that Auth
+/// was reached: the first frame already holds bytes of Auth.
 pub(crate) async fn run(
     cluster: Arc<Cluster>,
     connection: u64,
     requests: Streaming<pb::ProxyClusterRequest>,
-    answers: Answers,
+    responses: Responses,
 ) {
-    if let Err(status) = connect(&cluster, connection, requests, &answers).await {
-        // The client may have left; then nobody wants to know.
-        let _left = answers.send(Err(status)).await;
+    if let Err(status) = connect(&cluster, connection, requests, &responses).await {
+        // The client may have left.
+        let _left = responses.send(Err(status)).await;
     }
 }
 
@@ -36,7 +36,7 @@ async fn connect(
     cluster: &Arc<Cluster>,
     connection: u64,
     mut requests: Streaming<pb::ProxyClusterRequest>,
-    answers: &Answers,
+    responses: &Responses,
 ) -> Result<(), Status> {
     let first = requests.message().await?.ok_or_else(|| Refusal::bad_parameter("first frame is missing"))?;
     if first.cluster != cluster.options.name {
@@ -49,9 +49,9 @@ async fn connect(
     let inside = cluster.record.next_connection();
     cluster.record.add(connection, EventKind::ProxyCluster { inside });
     let (near, far) = tokio::io::duplex(CHUNK * 4);
-    tokio::spawn(front::auth(Arc::clone(cluster), Box::new(far), inside));
+    tokio::spawn(listener::serve_auth(Arc::clone(cluster), Box::new(far), inside));
     let (from_auth, mut to_auth) = tokio::io::split(near);
-    // The first message may hold the first bytes already.
+    // The first message may already hold the first bytes.
     if let Some(frame) = first.frame {
         write(cluster, connection, &mut to_auth, &frame).await?;
     }
@@ -60,13 +60,13 @@ async fn connect(
             let frame = request.frame.ok_or_else(|| Refusal::bad_parameter("received invalid frame"))?;
             write(cluster, connection, &mut to_auth, &frame).await?;
         }
-        // The end of what the client says ends the connection to Auth.
+        // The end of the client's stream ends the connection to Auth.
         Ok(())
     };
     tokio::select! {
         ended = forward => ended,
-        () = send_back(from_auth, answers) => Ok(()),
-        () = answers.closed() => Ok(()),
+        () = send_back(from_auth, responses) => Ok(()),
+        () = responses.closed() => Ok(()),
     }
 }
 
@@ -80,17 +80,17 @@ async fn write(
         cluster.record.add(connection, EventKind::EmptyFrame);
         return Err(Refusal::bad_parameter("received invalid data from source").into());
     }
-    // Auth may have ended the connection; reading from it shows that.
+    // Auth may have closed the connection, which ends `send_back`.
     let _ended = to_auth.write_all(&frame.payload).await;
     Ok(())
 }
 
-async fn send_back(mut from_auth: ReadHalf<DuplexStream>, answers: &Answers) {
+async fn send_back(mut from_auth: ReadHalf<DuplexStream>, responses: &Responses) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(length @ 1..) = from_auth.read(&mut buffer).await {
         let payload = buffer.get(..length).unwrap_or_default().to_vec();
-        let answer = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload }) };
-        if answers.send(Ok(answer)).await.is_err() {
+        let response = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload }) };
+        if responses.send(Ok(response)).await.is_err() {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! Public keys as clients send them: decoding, and naming what came.
+//! Decodes the public keys of clients.
 
 use rsa::pkcs1::DecodeRsaPublicKey;
 use ssh_key::public::KeyData;
@@ -14,7 +14,7 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// A public key, and how it came.
+/// A public key of a client, its kind and its encoding.
 #[derive(Debug)]
 pub(crate) struct Received<K> {
     pub key: K,
@@ -25,16 +25,16 @@ pub(crate) struct Received<K> {
 pub(crate) type TlsKey = Received<SubjectPublicKeyInfoOwned>;
 pub(crate) type SshKey = Received<PublicKey>;
 
-/// PKIX DER, the form of the join service (teleport-join.md 5). Anything else is an untyped error to a bot (3.5).
+/// Decodes PKIX DER, the encoding of the join service (teleport-join.md 5). Anything else is an untyped error (3.5).
 pub(crate) fn tls_from_der(der: &[u8]) -> Result<TlsKey, Refusal> {
     let unknown = |error: String| Refusal::other(format!("parsing PublicTLSKey: {error}"));
     let key = SubjectPublicKeyInfoOwned::from_der(der).map_err(|error| unknown(error.to_string()))?;
-    let kind = tls_kind(&key).ok_or_else(|| unknown("not a sound key of a known type".into()))?;
+    let kind = tls_kind(&key).ok_or_else(|| unknown("not a valid key of a known type".into()))?;
     Ok(Received { key, kind, encoding: "PKIX DER" })
 }
 
-/// PEM, the form of the REST join and of Auth: either DER form below either of two labels, nothing else
-/// (teleport-join.md 2.1).
+/// Decodes PEM, the encoding of the REST join and of Auth: PKIX or PKCS#1 with either of two labels (teleport-join.md
+/// 2.1).
 pub(crate) fn tls_from_pem(pem: &[u8]) -> Result<TlsKey, Refusal> {
     let bad = |error: String| Refusal::bad_parameter(format!("parsing TLS public key: {error}"));
     let text = std::str::from_utf8(pem).map_err(|error| bad(error.to_string()))?;
@@ -51,20 +51,20 @@ pub(crate) fn tls_from_pem(pem: &[u8]) -> Result<TlsKey, Refusal> {
             SubjectPublicKeyInfoOwned::from_key(key).ok()
         })
         .ok_or_else(|| bad("neither PKIX nor PKCS#1".into()))?;
-    let kind = tls_kind(&key).ok_or_else(|| bad("not a sound key of a known type".into()))?;
+    let kind = tls_kind(&key).ok_or_else(|| bad("not a valid key of a known type".into()))?;
     Ok(Received { key, kind, encoding })
 }
 
-/// SSH wire format, the form of the join service.
+/// Decodes SSH wire format, the encoding of the join service.
 pub(crate) fn ssh_from_wire(bytes: &[u8]) -> Result<SshKey, Refusal> {
     let key = PublicKey::from_bytes(bytes)
         .map_err(|error| Refusal::bad_parameter(format!("parsing PublicSSHKey: {error}")))?;
     Ok(Received { kind: ssh_kind(&key), key, encoding: "SSH wire" })
 }
 
-/// An authorized_keys line, the form of the REST join and of Auth.
+/// Decodes an authorized_keys line, the encoding of the REST join and of Auth.
 pub(crate) fn ssh_from_line(line: &[u8]) -> Result<SshKey, Refusal> {
-    // The text that Go's parser has for bytes without a key (conformance/FINDINGS.md 2).
+    // This is the error of Go's parser (conformance/FINDINGS.md 2).
     let key = std::str::from_utf8(line)
         .ok()
         .and_then(|line| PublicKey::from_openssh(line.trim_end()).ok())
@@ -72,7 +72,7 @@ pub(crate) fn ssh_from_line(line: &[u8]) -> Result<SshKey, Refusal> {
     Ok(Received { kind: ssh_kind(&key), key, encoding: "authorized_keys" })
 }
 
-/// `None` for keys that are not sound or not of a known type.
+/// Returns `None` if the key is invalid or of an unknown type.
 fn tls_kind(key: &SubjectPublicKeyInfoOwned) -> Option<String> {
     use rsa::traits::PublicKeyParts;
     match key.algorithm.oid {

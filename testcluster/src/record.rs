@@ -1,5 +1,5 @@
-//! What the clients did: connections, calls and keys, in the order in which they happened. Tokens, keys and
-//! certificates never get in here.
+//! The record of what clients did: connections, calls and kinds of keys, in order. It never holds tokens, keys or
+//! certificates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::alpn::Route;
 
-/// Something that happened.
+/// An entry of the record.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Time since the cluster started.
@@ -18,22 +18,22 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What can happen.
+/// The kinds of entries.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A ClientHello came in.
+    /// A ClientHello arrived.
     Connection {
-        /// Where its ALPN list leads; `None` when nobody serves any entry of it.
+        /// The route of its ALPN list; `None` if no name of the list is served.
         route: Option<Route>,
         /// Server name.
         sni: Option<String>,
         /// ALPN names, in the client's order.
         offered: Vec<String>,
     },
-    /// TLS is up.
+    /// A TLS handshake succeeded.
     Handshake {
-        /// The ALPN name that was agreed on.
+        /// The negotiated ALPN name.
         negotiated: Option<String>,
         /// Common name of the client certificate.
         client: Option<String>,
@@ -50,22 +50,22 @@ pub enum EventKind {
         /// Number of the connection inside the call.
         inside: u64,
     },
-    /// A WebSocket's client has sent a pong.
+    /// The client of a WebSocket has sent a pong.
     Pong {
         /// Whether it has the payload of the proxy's pings.
         same: bool,
     },
-    /// A WebSocket's client has sent what real proxies drop (teleport-ssh-proxy.md 3.2).
+    /// The client of a WebSocket has sent a frame that real proxies drop (teleport-ssh-proxy.md 3.2).
     WebSocketMistake(&'static str),
-    /// The connection ended before it carried a call; the text says why.
+    /// The connection was closed before it carried a call, for this reason.
     Refused(String),
-    /// A call came in.
+    /// A call began.
     Call {
         /// Number of the call, from 1.
         call: u64,
         /// `GET /webapi/find`, or the path of a gRPC method.
         name: String,
-        /// gRPC metadata `version`, which the product leaves out.
+        /// gRPC metadata `version`, which the product does not send.
         version: Option<String>,
         /// User agent.
         user_agent: Option<String>,
@@ -74,12 +74,12 @@ pub enum EventKind {
     Answered {
         /// The number of its `Call`.
         call: u64,
-        /// The same name.
+        /// The name of its `Call`.
         name: String,
-        /// HTTP status (`200`), or gRPC code (`Ok`, `PermissionDenied`, ...), or `Cancelled` when the client left.
+        /// HTTP status (`200`), gRPC code (`Ok`, `PermissionDenied`), or `Cancelled` if the client left.
         code: String,
     },
-    /// A public key came with a call.
+    /// A call had a public key.
     Key {
         /// `join` or `issue`.
         during: &'static str,
@@ -90,11 +90,11 @@ pub enum EventKind {
         /// `PKIX DER`, `PEM PUBLIC KEY`, `PEM RSA PUBLIC KEY`, `SSH wire`, `authorized_keys`.
         encoding: &'static str,
     },
-    /// A client gave up a join and said why.
+    /// A client has sent `GivingUp`.
     GivingUp {
         /// Name of the reason.
         reason: String,
-        /// Its own words.
+        /// The message of the client.
         message: String,
     },
     /// Certificates were signed.
@@ -106,21 +106,21 @@ pub enum EventKind {
         /// Seconds until they expire.
         ttl: i64,
     },
-    /// A client's agent has signed for a proxy that records sessions.
+    /// A client's agent has signed a login for a proxy that records sessions.
     AgentSigned {
         /// `ssh-ed25519`, `ecdsa-sha2-nistp256`, `rsa-sha2-512`.
         algorithm: String,
     },
-    /// The client of a connection through the transport service sent a frame without payload, which real servers take
-    /// for an error (teleport-ssh-proxy.md 2.4).
+    /// The client of the transport service has sent a frame without payload, which is an error for real servers
+    /// (teleport-ssh-proxy.md 2.4).
     EmptyFrame,
-    /// A connection to the node has ended; the payload bytes that went there and came back.
+    /// A connection to a node has ended.
     Tunnel {
         /// Largest payload of a client's frame.
         largest_frame: usize,
-        /// Bytes from the client.
+        /// Payload bytes from the client.
         sent: u64,
-        /// Bytes from the node.
+        /// Payload bytes from the node.
         received: u64,
     },
 }
@@ -132,7 +132,7 @@ pub struct Call {
     pub connection: u64,
     /// `GET /webapi/find`, or the path of a gRPC method.
     pub name: String,
-    /// Its code, when it has ended.
+    /// Its code; `None` if it has not ended.
     pub code: Option<String>,
 }
 
@@ -164,7 +164,6 @@ impl Record {
     }
 
     pub(crate) fn add(&self, connection: u64, kind: EventKind) {
-        // A poisoned record is still a record.
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.push(Event { at: self.began.elapsed(), connection, kind });
     }

@@ -1,6 +1,6 @@
-//! What a proxy that records sessions needs of the client: signatures by its agent, asked for in agent frames
-//! (teleport-ssh-proxy.md 2.4, 4). A real one ends SSH itself and logs in to the node with them; here they are checked,
-//! and SSH goes on to the node as ever.
+//! Session recording at the proxy (teleport-ssh-proxy.md 2.4, 4). A real proxy terminates SSH and logs in to the node
+//! with signatures that it requests from the client's agent. Here the signatures are checked, and SSH is forwarded to
+//! the node.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 use crate::cluster::Cluster;
 use crate::refusal::Refusal;
 use crate::rotation::all;
-use crate::transport::Answers;
+use crate::transport::Responses;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -26,25 +26,25 @@ const REMOVE_ALL_IDENTITIES: u8 = 19;
 const RSA_SHA2_512: u32 = 4;
 const USERAUTH_REQUEST: u8 = 50;
 
-/// A client's agent, and what else the client sends meanwhile.
-pub(crate) struct AgentOf<'a> {
+/// The agent of a client.
+pub(crate) struct ClientAgent<'a> {
     pub requests: &'a mut Streaming<pb::ProxySshRequest>,
-    pub answers: &'a Answers,
-    /// Bytes of the agent's answers.
+    pub responses: &'a Responses,
+    /// Bytes of the agent's responses that are not yet read.
     pub received: Vec<u8>,
-    /// What is not for us.
+    /// Frames of the client that are not the agent's.
     pub others: VecDeque<pb::ProxySshRequest>,
 }
 
-impl AgentOf<'_> {
-    /// Has the agent prove that it has the key of a certificate that this cluster has signed, and that it does nothing
-    /// else; tells the name of the algorithm.
-    pub(crate) async fn prove(&mut self, cluster: &Cluster) -> Result<String, Status> {
+impl ClientAgent<'_> {
+    /// Checks that the agent has the key of a certificate of this cluster, and that it signs logins and nothing else.
+    /// Returns the name of the signature algorithm.
+    pub(crate) async fn check(&mut self, cluster: &Cluster) -> Result<String, Status> {
         let wrong = |what: &str| Refusal::access_denied(format!("the agent {what}"));
-        if self.ask(&[REMOVE_ALL_IDENTITIES]).await? != [FAILURE] {
+        if self.call(&[REMOVE_ALL_IDENTITIES]).await? != [FAILURE] {
             return Err(wrong("removes its keys").into());
         }
-        let list = self.ask(&[REQUEST_IDENTITIES]).await?;
+        let list = self.call(&[REQUEST_IDENTITIES]).await?;
         let blob = match list.strip_prefix(&[IDENTITIES_ANSWER, 0, 0, 0, 1]).and_then(string) {
             Some((blob, comment)) if matches!(string(comment), Some((_, []))) => blob,
             _ => return Err(wrong("does not list one key").into()),
@@ -54,37 +54,39 @@ impl AgentOf<'_> {
             all(cluster.authorities.user()).map(|ca| ca.ssh_public().fingerprint(HashAlg::Sha256)).collect();
         certificate.validate_at(cluster.now(), &known).map_err(|_| wrong("has a certificate of another authority"))?;
 
-        // As TLS 1.3 has a client prove that it has the key (RFC 8446, section 4.4.3): not with SSH's agent.
-        let of_tls = [&[b' '; 64][..], b"TLS 1.3, client CertificateVerify\0", &[0; 32]].concat();
+        // What TLS 1.3 has a client sign (RFC 8446, section 4.4.3).
+        let tls = [&[b' '; 64][..], b"TLS 1.3, client CertificateVerify\0", &[0; 32]].concat();
         let key = certificate.public_key();
         let flags = if matches!(key.algorithm(), Algorithm::Rsa { .. }) { RSA_SHA2_512 } else { 0 };
-        if self.ask(&sign_request(blob, &of_tls, flags)).await? != [FAILURE] {
-            return Err(wrong("signs what is no login").into());
+        if self.call(&sign_request(blob, &tls, flags)).await? != [FAILURE] {
+            return Err(wrong("signs data that is not a login").into());
         }
         let data = login(blob);
-        let answer = self.ask(&sign_request(blob, &data, flags)).await?;
-        let signature = match answer.strip_prefix(&[SIGN_RESPONSE]).and_then(string) {
-            Some((signature, [])) => Signature::try_from(signature).map_err(|_| wrong("signs with nonsense"))?,
+        let response = self.call(&sign_request(blob, &data, flags)).await?;
+        let signature = match response.strip_prefix(&[SIGN_RESPONSE]).and_then(string) {
+            Some((signature, [])) => {
+                Signature::try_from(signature).map_err(|_| wrong("returns an invalid signature"))?
+            }
             _ => return Err(wrong("does not sign").into()),
         };
-        Verifier::<Signature>::verify(key, &data, &signature).map_err(|_| wrong("signs wrongly"))?;
+        Verifier::<Signature>::verify(key, &data, &signature).map_err(|_| wrong("returns a wrong signature"))?;
         Ok(signature.algorithm().to_string())
     }
 
-    /// One question and its answer. The bytes come in pieces that mean nothing.
-    async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Status> {
+    /// Sends a request and returns the response. Frames do not end where messages end.
+    async fn call(&mut self, request: &[u8]) -> Result<Vec<u8>, Status> {
         let gone = || Status::cancelled("the client has left");
         let mut message = Vec::new();
         put(&mut message, request);
         for piece in message.chunks(3) {
             let frame = Some(Received::Agent(pb::Frame { payload: piece.to_vec() }));
-            self.answers.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
+            self.responses.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
         }
         loop {
-            if let Some((answer, rest)) = string(&self.received) {
-                let (answer, rest) = (answer.to_vec(), rest.to_vec());
+            if let Some((response, rest)) = string(&self.received) {
+                let (response, rest) = (response.to_vec(), rest.to_vec());
                 self.received = rest;
-                return Ok(answer);
+                return Ok(response);
             }
             let request = self.requests.message().await?.ok_or_else(gone)?;
             match request.frame {
@@ -114,7 +116,7 @@ fn login(key: &[u8]) -> Vec<u8> {
         put(&mut data, text.as_bytes());
     }
     data.push(1);
-    // Nobody looks at the name of the algorithm.
+    // The agent does not read the name of the algorithm.
     put(&mut data, b"any");
     put(&mut data, key);
     data

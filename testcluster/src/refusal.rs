@@ -1,8 +1,8 @@
-//! Errors as Teleport's services answer them: one kind, an HTTP status and a gRPC code (teleport-join.md 2.3).
+//! Errors of Teleport's services: a kind has an HTTP status and a gRPC code (teleport-join.md 2.3).
 
 use tonic::{Code, Status};
 
-/// Why the cluster says no.
+/// Why the cluster refuses a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Refusal {
     kind: Kind,
@@ -45,12 +45,12 @@ impl Refusal {
         Self { kind: Kind::ConnectionProblem, message: message.into() }
     }
 
-    /// An error without a type of its own; verification errors are that.
+    /// An error without a type, such as those of token verification.
     pub(crate) fn other(message: impl Into<String>) -> Self {
         Self { kind: Kind::Other, message: message.into() }
     }
 
-    /// The same error below an outer message, as nested errors are written: line by line, one tab deeper each.
+    /// The same error inside an outer message. Nested messages are on a line each, indented by a tab.
     pub(crate) fn wrapped(self, outer: &str) -> Self {
         Self { kind: self.kind, message: format!("{outer}\n\t{}", self.message) }
     }

@@ -1,5 +1,5 @@
-//! The host CA and the user CA, through a rotation of both (Teleport's documentation, "Certificate Authority Rotation";
-//! teleport-issue-and-outputs.md 2.2 for what the lists hold).
+//! Rotation of the host CA and the user CA (Teleport's documentation, "Certificate Authority Rotation";
+//! teleport-issue-and-outputs.md 2.2).
 
 use std::sync::{OnceLock, PoisonError, RwLock};
 
@@ -7,21 +7,20 @@ use crate::authority::{Authority, RsaKey};
 use crate::cluster::now;
 use crate::options::Options;
 
-/// Where a rotation of the host and the user CA stands. In all phases between the first and the last, both the old and
-/// the new authorities are trusted by everybody.
+/// A phase of a rotation of the host CA and the user CA. Between the first and the last phase, both the old and the new
+/// authorities are trusted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Phase {
-    /// No rotation: the old authorities sign, and nobody knows others.
+    /// There are only the old authorities.
     #[default]
     Standby,
-    /// The new ones are there, besides the active old ones, which still sign everything.
+    /// The new authorities exist; the old ones still sign.
     Init,
-    /// The new ones are active and sign, the old ones are trusted besides. Servers still show the old host CA's
-    /// certificates.
+    /// The new authorities sign. Servers still have certificates of the old host CA.
     UpdateClients,
-    /// Servers show the new one's.
+    /// Servers have certificates of the new host CA.
     UpdateServers,
-    /// No rotation any more: nobody knows the old ones.
+    /// There are only the new authorities.
     Rotated,
 }
 
@@ -30,7 +29,7 @@ pub enum Phase {
 pub(crate) struct Authorities {
     options: Options,
     old: Pair,
-    /// Made when a rotation begins.
+    /// Created when a rotation begins.
     new: OnceLock<Pair>,
     phase: RwLock<Phase>,
 }
@@ -41,7 +40,7 @@ struct Pair {
     user: Authority,
 }
 
-/// The authority that signs, and the one that is trusted besides.
+/// The authority that signs, and another trusted one.
 pub(crate) type Trusted<'a> = (&'a Authority, Option<&'a Authority>);
 
 impl Authorities {
@@ -72,18 +71,16 @@ impl Authorities {
         }
     }
 
-    /// The host CA.
     pub(crate) fn host(&self) -> Trusted<'_> {
         self.trusted(|pair| &pair.host)
     }
 
-    /// The user CA.
     pub(crate) fn user(&self) -> Trusted<'_> {
         self.trusted(|pair| &pair.user)
     }
 
-    /// The host CA whose certificates servers and nodes show.
-    pub(crate) fn of_servers(&self) -> &Authority {
+    /// The host CA whose certificates servers and nodes have.
+    pub(crate) fn server_ca(&self) -> &Authority {
         match self.phase() {
             Phase::Standby | Phase::Init | Phase::UpdateClients => &self.old.host,
             Phase::UpdateServers | Phase::Rotated => &self.new_pair().host,
@@ -91,7 +88,6 @@ impl Authorities {
     }
 }
 
-/// Both of them, in a list.
 pub(crate) fn all<'a>((active, additional): Trusted<'a>) -> impl Iterator<Item = &'a Authority> + use<'a> {
     std::iter::once(active).chain(additional)
 }

@@ -1,11 +1,11 @@
-//! Connections to nodes that are open now, for weather in the middle of them.
+//! The open connections to nodes, for faults in the middle of a session.
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::injection::NetworkFault;
 use crate::peer::Peer;
-use crate::weather::Trouble;
 
-/// Who is connected to the transport service.
+/// The clients of the transport service.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<Vec<Peer>>);
 
@@ -14,13 +14,13 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(peer.clone());
     }
 
-    /// To all of them, those included that are gone.
-    pub(crate) fn meet(&self, trouble: Trouble) {
+    /// Injects a fault into all connections. It has no effect on those that have ended.
+    pub(crate) fn inject(&self, fault: NetworkFault) {
         for peer in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            match trouble {
-                Trouble::GoAway => peer.go_away(),
-                Trouble::Reset => peer.reset(),
-                Trouble::Cut => peer.cut(),
+            match fault {
+                NetworkFault::GoAway => peer.send_goaway(),
+                NetworkFault::Reset => peer.reset(),
+                NetworkFault::Blackhole => peer.blackhole(),
                 _ => peer.close(),
             }
         }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::idp::{BRANCH, PIPELINE_UUID, REPOSITORY, REPOSITORY_UUID, STEP_UUID, WORKSPACE, WORKSPACE_UUID};
+use crate::idp::methods::{BRANCH, PIPELINE_UUID, REPOSITORY, REPOSITORY_UUID, STEP_UUID, WORKSPACE, WORKSPACE_UUID};
 
-/// The variables that a step with `oidc: true` hands to a pipe.
+/// The variables that a step with `oidc: true` passes to a pipe.
 pub(crate) fn environment(clone_dir: &Path, token: &str) -> Vec<(String, String)> {
     let repository = format!("{WORKSPACE}/{REPOSITORY}");
     let http_origin = format!("http://bitbucket.org/{repository}");

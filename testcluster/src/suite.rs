@@ -1,9 +1,9 @@
-//! Signature algorithm suites: how they are written, and which keys a cluster's authorities have under each.
+//! Signature algorithm suites, and the keys of a cluster's authorities in each.
 
 /// The cluster's `signature_algorithm_suite` (teleport-issue-and-outputs.md 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Suite {
-    /// Not set; servers treat it as `legacy`.
+    /// Not set, which is the same as `legacy`.
     Unspecified,
     /// RSA everywhere.
     Legacy,
@@ -15,18 +15,18 @@ pub enum Suite {
     HsmV1,
 }
 
-/// How `/webapi/find` writes the suite (teleport-join.md 1.2: text, number, or not at all).
+/// How `/webapi/find` encodes the suite (teleport-join.md 1.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SuiteInFind {
-    /// `"balanced-v1"`; left out when unspecified.
+    /// A string such as `"balanced-v1"`; the key is absent if the suite is not set.
     Text,
     /// The number of the enum.
     Number,
-    /// No such key.
+    /// The key is absent.
     Absent,
 }
 
-/// The kinds of keys an authority can have.
+/// The kinds of keys of an authority.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum KeyKind {
     Rsa,
@@ -35,7 +35,7 @@ pub(crate) enum KeyKind {
 }
 
 impl Suite {
-    /// The short text, empty when unspecified (teleport-join.md 3.5).
+    /// The short text, which is empty if the suite is not set (teleport-join.md 3.5).
     pub(crate) fn text(self) -> &'static str {
         match self {
             Suite::Unspecified => "",
@@ -57,7 +57,7 @@ impl Suite {
         }
     }
 
-    /// Kind of the SSH keys of the host and user CA.
+    /// The kind of the authorities' SSH keys.
     pub(crate) fn ssh_authority(self) -> KeyKind {
         match self {
             Suite::Unspecified | Suite::Legacy => KeyKind::Rsa,
@@ -66,7 +66,7 @@ impl Suite {
         }
     }
 
-    /// Kind of the TLS keys of the host and user CA.
+    /// The kind of the authorities' X.509 keys.
     pub(crate) fn tls_authority(self) -> KeyKind {
         match self {
             Suite::Unspecified | Suite::Legacy => KeyKind::Rsa,

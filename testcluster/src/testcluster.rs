@@ -1,4 +1,4 @@
-//! A running cluster, as tests see it.
+//! A running cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::builder::{Builder, host_faces};
+use crate::builder::{Builder, host_certificates};
 use crate::cluster::Cluster;
-use crate::idp::{IdentityProvider, REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::idp::IdentityProvider;
+use crate::idp::methods::{REPOSITORY_UUID, WORKSPACE_UUID};
+use crate::injection::NetworkFault;
 use crate::layout;
 use crate::nodes;
 use crate::record::{self, Call, Event, EventKind};
 use crate::rotation::Phase;
 use crate::step;
-use crate::weather::Trouble;
 
-/// A Teleport cluster on one port. Dropping it ends it, its connections and its sshd processes.
+/// A running cluster. Dropping it ends it, its connections and its sshd processes.
 #[derive(Debug)]
 pub struct Testcluster {
     cluster: Arc<Cluster>,
@@ -29,12 +30,12 @@ pub struct Testcluster {
 }
 
 impl Testcluster {
-    /// A cluster with everything at its default.
+    /// Starts a cluster with the default configuration.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// Sets a cluster up.
+    /// Configures a cluster.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -49,23 +50,23 @@ impl Testcluster {
         Self { cluster, runtime: Some(runtime), directory, web_ca_file, login }
     }
 
-    /// The proxy's address, or the load balancer's in front of it: `localhost:PORT` unless it has another name.
+    /// The address of the proxy, or of the load balancer in front of it: `localhost:PORT` by default.
     pub fn proxy_addr(&self) -> String {
         let options = &self.cluster.options;
         layout::address(options.dialled_name.as_ref().unwrap_or(&options.public_name), self.port())
     }
 
-    /// The proxy's port; its web port, or the load balancer's in front of that.
+    /// The web port of the proxy, or the port of the load balancer in front of it.
     pub fn port(&self) -> u16 {
         self.cluster.ports.web
     }
 
-    /// The SSH proxy's port, where it has one of its own.
+    /// The SSH port of the proxy, if ports are separate.
     pub fn ssh_port(&self) -> Option<u16> {
         self.cluster.ports.own.map(|own| own.ssh)
     }
 
-    /// The reverse tunnel's port, where it has one of its own.
+    /// The port of reverse tunnels, if ports are separate.
     pub fn tunnel_port(&self) -> Option<u16> {
         self.cluster.ports.own.map(|own| own.tunnel)
     }
@@ -75,32 +76,32 @@ impl Testcluster {
         &self.cluster.options.name
     }
 
-    /// PEM of the private authority behind the web certificate, for `SSL_CERT_FILE`.
+    /// PEM of the private authority that signed the web certificate, for `SSL_CERT_FILE`.
     pub fn web_ca_file(&self) -> &Path {
         &self.web_ca_file
     }
 
     /// The join token's name.
     pub fn token_name(&self) -> &str {
-        &self.cluster.options.token_name
+        &self.cluster.options.token.name
     }
 
-    /// The bot's user, which is also the name of its own role.
+    /// The bot's user name, which is also the name of its own role.
     pub fn bot_user(&self) -> &'static str {
         crate::cluster::BOT_USER
     }
 
-    /// UUID of the step's workspace, with braces.
+    /// UUID of the step's workspace with braces.
     pub fn workspace_uuid(&self) -> &'static str {
         WORKSPACE_UUID
     }
 
-    /// UUID of the step's repository, with braces.
+    /// UUID of the step's repository with braces.
     pub fn repository_uuid(&self) -> &'static str {
         REPOSITORY_UUID
     }
 
-    /// The node's name as ssh is to be given it, `node.<cluster>`.
+    /// The node's host name for ssh, `node.<cluster>`.
     pub fn node_host(&self) -> String {
         format!("{}.{}", self.cluster.node().hostname, self.name())
     }
@@ -115,56 +116,57 @@ impl Testcluster {
         self.cluster.role("example-role").map(|role| role.logins.clone()).unwrap_or_default()
     }
 
-    /// A login with which the node lets one in on this machine: `user` where Debian's `libnss-wrapper` is installed,
-    /// else whoever runs the cluster.
+    /// A login that works on this machine: `user` if Debian's `libnss-wrapper` is installed, else the current user.
     pub fn node_login(&self) -> &str {
         &self.login
     }
 
-    /// What the node's sshd has logged so far.
+    /// The log of the node's sshd.
     pub fn node_log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("sshd.log")).unwrap_or_default()
     }
 
-    /// The claims of a good step token.
+    /// The claims of a valid ID token of the join method.
     pub fn claims(&self) -> Map<String, Value> {
-        IdentityProvider::claims(self.cluster.now())
+        let Cluster { options, .. } = &*self.cluster;
+        IdentityProvider::claims(options.token.method, &options.name, self.cluster.now())
     }
 
-    /// A good step token.
+    /// A valid ID token.
     pub fn step_token(&self) -> String {
         self.mint(|_| {})
     }
 
-    /// A step token with changed claims; `claims.remove("iat")`, `claims.insert("exp".into(), 1.into())`, and so on.
+    /// An ID token with changed claims, for example by `claims.remove("iat")` or `claims.insert("exp".into(),
+    /// 1.into())`.
     pub fn mint(&self, change: impl FnOnce(&mut Map<String, Value>)) -> String {
         let mut claims = self.claims();
         change(&mut claims);
         self.cluster.idp.sign(&claims)
     }
 
-    /// A step token that looks good and is signed by a stranger.
+    /// An ID token with valid claims and the signature of another key.
     pub fn mint_with_bad_signature(&self) -> String {
         IdentityProvider::sign_with_other_key(&self.claims())
     }
 
-    /// The `BITBUCKET_*` variables (and `CI`) of a step in `clone_dir`, a good step token included.
+    /// The `BITBUCKET_*` variables (and `CI`) of a step in `clone_dir`, with a valid ID token.
     pub fn bitbucket_env(&self, clone_dir: &Path) -> Vec<(String, String)> {
         step::environment(clone_dir, &self.step_token())
     }
 
-    /// What happened so far.
+    /// All events so far.
     pub fn record(&self) -> Vec<Event> {
         self.cluster.record.events()
     }
 
-    /// The calls so far, in the order in which they began.
+    /// All calls so far, in the order in which they began.
     pub fn calls(&self) -> Vec<Call> {
         record::calls(&self.record())
     }
 
-    /// Waits (and blocks) until something has happened, at most five seconds: what a connection's end leaves behind is recorded a
-    /// moment after the client sees that end.
+    /// Blocks until an event has happened, for at most five seconds. The end of a connection is recorded only after the
+    /// client has seen it.
     pub fn wait_for(&self, wanted: impl Fn(&EventKind) -> bool) -> bool {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -178,24 +180,24 @@ impl Testcluster {
         }
     }
 
-    /// Weather over the connections to nodes that are open now: GOAWAY, closed, reset, or cut.
-    pub fn disturb_sessions(&self, trouble: Trouble) {
-        self.cluster.sessions.meet(trouble);
+    /// Injects a fault into the open connections to nodes: `GoAway`, `Close`, `Reset` or `Blackhole`.
+    pub fn disturb_sessions(&self, fault: NetworkFault) {
+        self.cluster.sessions.inject(fault);
     }
 
-    /// Goes on with a rotation of the host and the user CA.
+    /// Enters a phase of a CA rotation.
     ///
     /// # Panics
     ///
-    /// When the nodes' files cannot be written.
+    /// If the nodes' files cannot be written.
     pub fn enter(&self, phase: Phase) {
-        let Cluster { options, authorities, leafs, nodes, faces, .. } = &*self.cluster;
+        let Cluster { options, authorities, leaf_clusters, nodes, server_configs, .. } = &*self.cluster;
         authorities.enter(phase);
-        nodes::certify(nodes, options, leafs, authorities).expect("a temporary directory of our own");
-        faces.show(&host_faces(options, authorities));
+        nodes::certify(nodes, options, leaf_clusters, authorities).expect("our temporary directory is writable");
+        server_configs.replace_host_certificates(&host_certificates(options, authorities));
     }
 
-    /// Forgets what happened so far.
+    /// Clears the record.
     pub fn clear_record(&self) {
         self.cluster.record.clear();
     }
@@ -207,7 +209,7 @@ impl Drop for Testcluster {
             return;
         };
         if Handle::try_current().is_ok() {
-            // Inside somebody's runtime one must not wait.
+            // Blocking is not allowed inside another runtime.
             runtime.shutdown_background();
         } else {
             runtime.shutdown_timeout(Duration::from_secs(5));

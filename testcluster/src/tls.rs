@@ -1,4 +1,4 @@
-//! The faces of the ports: the web's certificate, Auth, the transport service, and the proxy inside an upgrade.
+//! TLS configurations of the web, Auth, the transport service, and the proxy inside an upgrade.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::alpn::{H2, Route, TRANSPORT, WEB_PREFERENCE};
 use crate::authority::{Authority, SigningKey};
 use crate::cluster::now;
 
-/// TLS settings per route.
+/// The TLS configuration of each route.
 #[derive(Debug)]
-pub(crate) struct Faces {
+pub(crate) struct ServerConfigs {
     web: Arc<ServerConfig>,
-    hosts: RwLock<Settings>,
+    hosts: RwLock<HostConfigs>,
 }
 
-/// Those that change with the cluster's own authorities.
+/// Those that change during a CA rotation.
 #[derive(Debug)]
-struct Settings {
+struct HostConfigs {
     upgraded: Arc<ServerConfig>,
     auth: Arc<ServerConfig>,
     transport: Arc<ServerConfig>,
@@ -30,38 +30,36 @@ struct Settings {
 
 /// A certificate and its key.
 #[derive(Debug)]
-pub(crate) struct Face {
+pub(crate) struct ServerCertificate {
     pub certificate: Vec<u8>,
     pub key: SigningKey,
 }
 
-/// The faces that the cluster's own authorities make.
+/// What the configurations of Auth and the transport service are made of.
 #[derive(Debug)]
-pub(crate) struct HostFaces<'a> {
-    pub auth: Face,
-    pub proxy: Face,
-    /// Whose clients are let in.
+pub(crate) struct HostCertificates<'a> {
+    pub auth: ServerCertificate,
+    pub proxy: ServerCertificate,
+    /// The authorities of client certificates.
     pub user_cas: Vec<&'a Authority>,
-    /// How many seconds the clock is ahead by which they are.
+    /// Seconds by which the cluster's clock is ahead.
     pub clock_offset: i64,
 }
 
-impl Faces {
-    /// Auth knows `h2` and nothing else, so a client that offers only its routing name is refused
-    /// (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
-    pub(crate) fn new(web: &Face, hosts: &HostFaces<'_>, web_versions: Versions) -> Self {
+impl ServerConfigs {
+    pub(crate) fn new(web: &ServerCertificate, hosts: &HostCertificates<'_>, web_versions: Versions) -> Self {
         let web = Arc::new(with_alpn(server(builder(web_versions).with_no_client_auth(), web), &WEB_PREFERENCE));
-        Self { web, hosts: RwLock::new(hosts.settings()) }
+        Self { web, hosts: RwLock::new(hosts.configs()) }
     }
 
-    /// Shows others to connections from now on; the web keeps its own.
-    pub(crate) fn show(&self, hosts: &HostFaces<'_>) {
-        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.settings();
+    /// New connections get these certificates; the web certificate stays.
+    pub(crate) fn replace_host_certificates(&self, hosts: &HostCertificates<'_>) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.configs();
     }
 
-    /// What a route shows. Inside an upgrade, where a load balancer has shown the web's certificate already, the
-    /// proxy shows its host certificate instead (teleport-ssh-proxy.md 3.3).
-    pub(crate) fn of(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
+    /// The configuration of a route. Inside an upgrade the proxy uses its host certificate instead of the web
+    /// certificate (teleport-ssh-proxy.md 3.3).
+    pub(crate) fn for_route(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(match route {
             Route::Web | Route::Join | Route::ReverseTunnel if upgraded => &hosts.upgraded,
@@ -71,13 +69,13 @@ impl Faces {
         })
     }
 
-    /// The web's certificate, with ALPN names of somebody else.
-    pub(crate) fn web_with(&self, names: &[&str]) -> Arc<ServerConfig> {
+    /// The web certificate with other ALPN names.
+    pub(crate) fn web_with_alpn(&self, names: &[&str]) -> Arc<ServerConfig> {
         Arc::new(with_alpn(ServerConfig::clone(&self.web), names))
     }
 }
 
-/// The cluster's clock, by which client certificates are valid or not.
+/// The cluster's clock, for the validity of client certificates.
 #[derive(Debug)]
 struct Clock {
     offset: i64,
@@ -89,16 +87,15 @@ impl TimeProvider for Clock {
     }
 }
 
-/// Versions of TLS.
 pub(crate) type Versions = &'static [&'static SupportedProtocolVersion];
-/// Those of Teleport's own servers.
+/// The TLS versions of Teleport's servers.
 pub(crate) const ALL_VERSIONS: Versions = rustls::ALL_VERSIONS;
-/// Those of a web listener that is behind the times.
+/// The TLS versions of an outdated web server.
 pub(crate) const TLS_12: Versions = &[&rustls::version::TLS12];
 
-/// A server of its own, with one face.
-pub(crate) fn web_server(face: &Face) -> Arc<ServerConfig> {
-    Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), face))
+/// A server without client certificates and without ALPN.
+pub(crate) fn web_server(certificate: &ServerCertificate) -> Arc<ServerConfig> {
+    Arc::new(server(builder(ALL_VERSIONS).with_no_client_auth(), certificate))
 }
 
 type WantsCertificate = ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>;
@@ -109,35 +106,37 @@ fn builder(versions: Versions) -> ConfigBuilder<ServerConfig, WantsVerifier> {
         .expect("ring supports all versions")
 }
 
-impl HostFaces<'_> {
-    fn settings(&self) -> Settings {
+impl HostCertificates<'_> {
+    fn configs(&self) -> HostConfigs {
         let upgraded = server(builder(ALL_VERSIONS).with_no_client_auth(), &self.proxy);
-        Settings {
+        // Auth supports `h2` alone, so that a client that offers only the routing name is refused
+        // (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
+        HostConfigs {
             upgraded: Arc::new(with_alpn(upgraded, &WEB_PREFERENCE)),
             auth: Arc::new(with_alpn(self.with_clients(&self.auth), &[H2])),
             transport: Arc::new(with_alpn(self.with_clients(&self.proxy), &[H2, TRANSPORT])),
         }
     }
 
-    /// A client certificate of the user CA is a must, and valid by the cluster's clock.
-    fn with_clients(&self, face: &Face) -> ServerConfig {
+    /// Requires a client certificate of the user CA that is valid by the cluster's clock.
+    fn with_clients(&self, certificate: &ServerCertificate) -> ServerConfig {
         let mut roots = RootCertStore::empty();
         for user_ca in &self.user_cas {
-            roots.add(CertificateDer::from(user_ca.der())).expect("our own authority's certificate is sound");
+            roots.add(CertificateDer::from(user_ca.der())).expect("a certificate of our own is valid");
         }
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let builder = builder(ALL_VERSIONS).with_client_cert_verifier(verifier.expect("there is a root"));
-        let mut config = server(builder, face);
+        let mut config = server(builder, certificate);
         config.time_provider = Arc::new(Clock { offset: self.clock_offset });
         config
     }
 }
 
-fn server(builder: WantsCertificate, face: &Face) -> ServerConfig {
-    let chain = vec![CertificateDer::from(face.certificate.clone())];
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(face.key.pkcs8()));
-    builder.with_single_cert(chain, key).expect("our own certificate fits its key")
+fn server(builder: WantsCertificate, certificate: &ServerCertificate) -> ServerConfig {
+    let chain = vec![CertificateDer::from(certificate.certificate.clone())];
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key.pkcs8()));
+    builder.with_single_cert(chain, key).expect("the certificate was issued for this key")
 }
 
 fn with_alpn(mut config: ServerConfig, names: &[&str]) -> ServerConfig {

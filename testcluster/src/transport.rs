@@ -1,4 +1,4 @@
-//! `teleport.transport.v1.TransportService`: raw connections to the node (teleport-ssh-proxy.md 2.4, 2.5).
+//! `teleport.transport.v1.TransportService`: connections to nodes (teleport-ssh-proxy.md 2.4, 2.5).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,23 +18,22 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::auth::caller;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::injection::{Exchange, Point, inject};
 use crate::nodes;
 use crate::proxy_cluster;
 use crate::record::EventKind;
-use crate::recording::AgentOf;
+use crate::recording::ClientAgent;
 use crate::refusal::Refusal;
-use crate::weather::{Exchange, Point, meets};
 
 /// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
 const CHUNK: usize = 16 * 1024;
-/// How long a client's agent may think.
+/// How long a client's agent may take.
 const AGENT_LIMIT: Duration = Duration::from_secs(20);
-/// What the first bytes to a node must be.
+/// The first bytes that a client has to send to a node.
 const PREFIX: &[u8] = b"SSH-2.0";
 
-pub(crate) type Answers = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
+pub(crate) type Responses = mpsc::Sender<Result<pb::ProxySshResponse, Status>>;
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct TransportApi {
     cluster: Arc<Cluster>,
@@ -56,9 +55,9 @@ impl TransportService for TransportApi {
         request: Request<Streaming<pb::ProxyClusterRequest>>,
     ) -> Result<Response<Self::ProxyClusterStream>, Status> {
         let (peer, _) = caller(&self.cluster, &request)?;
-        let (answers, stream) = mpsc::channel(4);
+        let (responses, stream) = mpsc::channel(4);
         let cluster = Arc::clone(&self.cluster);
-        tokio::spawn(proxy_cluster::run(cluster, peer.connection(), request.into_inner(), answers));
+        tokio::spawn(proxy_cluster::run(cluster, peer.connection(), request.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -69,22 +68,22 @@ impl TransportService for TransportApi {
         let (peer, _) = caller(&self.cluster, &request)?;
         self.cluster.sessions.add(&peer);
         let extensions = request.extensions().clone();
-        meets(&self.cluster, &extensions, Point::Before(Exchange::Dial)).await?;
-        let (answers, stream) = mpsc::channel(4);
-        let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), answers };
+        inject(&self.cluster, &extensions, Point::Before(Exchange::Dial)).await?;
+        let (responses, stream) = mpsc::channel(4);
+        let tunnel = Tunnel { cluster: Arc::clone(&self.cluster), connection: peer.connection(), responses };
         tokio::spawn(tunnel.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-/// One connection to the node.
+/// A connection to a node.
 struct Tunnel {
     cluster: Arc<Cluster>,
     connection: u64,
-    answers: Answers,
+    responses: Responses,
 }
 
-/// What went to the node.
+/// What the client has sent to the node.
 #[derive(Default)]
 struct Traffic {
     first: Vec<u8>,
@@ -95,8 +94,8 @@ struct Traffic {
 impl Tunnel {
     async fn run(self, requests: Streaming<pb::ProxySshRequest>) {
         if let Err(status) = self.connect(requests).await {
-            // The client may have left; then nobody wants to know.
-            let _left = self.answers.send(Err(status)).await;
+            // The client may have left.
+            let _left = self.responses.send(Err(status)).await;
         }
     }
 
@@ -105,30 +104,30 @@ impl Tunnel {
         let first = requests.message().await?.ok_or_else(missing)?;
         let target = first.dial_target.ok_or_else(missing)?;
         if first.frame.is_some() {
-            // Real servers drop such a frame without a word, and ssh hangs; here the mistake is named.
+            // Real servers silently drop such a frame, and ssh hangs. An error shows the client's mistake.
             return Err(Refusal::bad_parameter("a frame beside the dial target is not forwarded").into());
         }
-        let Cluster { nodes, options, leafs, .. } = &*self.cluster;
-        let found = nodes::find(nodes, &options.name, leafs, &target);
+        let Cluster { nodes, options, leaf_clusters, .. } = &*self.cluster;
+        let found = nodes::find(nodes, &options.name, leaf_clusters, &target);
         let node = found.map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
         if self.cluster.faults.has(Fault::DialStalls) {
-            self.answers.closed().await;
+            self.responses.closed().await;
             return Ok(());
         }
-        let dialled = node.node().dial().await;
+        let dialled = node.sshd().dial().await;
         // The child is killed when this call ends.
         let (node, _sshd) =
             dialled.map_err(|error| Status::unavailable(format!("failed to dial target host\n\t{error}")))?;
-        self.answer(pb::ProxySshResponse { details: Some(pb::ClusterDetails { fips_enabled: false }), frame: None })
+        self.respond(pb::ProxySshResponse { details: Some(pb::ClusterDetails { fips_enabled: false }), frame: None })
             .await;
 
         let mut waiting = VecDeque::new();
         if options.proxy_recording {
-            let (requests, answers) = (&mut requests, &self.answers);
-            let mut agent = AgentOf { requests, answers, received: Vec::new(), others: VecDeque::new() };
-            let silent = |_| Refusal::access_denied("the agent says nothing");
-            let proved = timeout(AGENT_LIMIT, agent.prove(&self.cluster)).await;
-            let algorithm = proved.map_err(silent)??;
+            let (requests, responses) = (&mut requests, &self.responses);
+            let mut agent = ClientAgent { requests, responses, received: Vec::new(), others: VecDeque::new() };
+            let timed_out = |_| Refusal::access_denied("the agent does not respond");
+            let checked = timeout(AGENT_LIMIT, agent.check(&self.cluster)).await;
+            let algorithm = checked.map_err(timed_out)??;
             waiting = agent.others;
             self.cluster.record.add(self.connection, EventKind::AgentSigned { algorithm });
         }
@@ -139,8 +138,8 @@ impl Tunnel {
         let ended = tokio::select! {
             ended = forward(&mut requests, waiting, to_node, &mut traffic) => ended,
             () = self.send_back(from_node, &mut received) => Ok(()),
-            // The client's leaving ends everything, the node's process included.
-            () = self.answers.closed() => Ok(()),
+            // If the client leaves, the node's process ends as well.
+            () = self.responses.closed() => Ok(()),
         };
         if matches!(&ended, Err(status) if status.message() == EMPTY_FRAME) {
             self.cluster.record.add(self.connection, EventKind::EmptyFrame);
@@ -150,26 +149,27 @@ impl Tunnel {
         ended
     }
 
-    async fn answer(&self, response: pb::ProxySshResponse) {
-        // The client may have left; the end of the call shows it.
-        let _left = self.answers.send(Ok(response)).await;
+    async fn respond(&self, response: pb::ProxySshResponse) {
+        // The client may have left, which ends the call.
+        let _left = self.responses.send(Ok(response)).await;
     }
 
-    /// The node's end of file ends the call with OK.
+    /// The end of the node's stream ends the call with OK.
     async fn send_back(&self, mut from_node: OwnedReadHalf, received: &mut u64) {
         let mut buffer = vec![0; CHUNK];
         while let Ok(length @ 1..) = from_node.read(&mut buffer).await {
             *received += length as u64;
             let payload = buffer.get(..length).unwrap_or_default().to_vec();
             let frame = Some(Received::Ssh(pb::Frame { payload }));
-            self.answer(pb::ProxySshResponse { details: None, frame }).await;
+            self.respond(pb::ProxySshResponse { details: None, frame }).await;
         }
     }
 }
 
 const EMPTY_FRAME: &str = "received invalid data from source";
 
-/// What waits goes first. The end of the client's input is not passed on to the node: only its leaving ends the session.
+/// Forwards frames to the node, those in `waiting` first. The end of the client's stream is not forwarded: the session
+/// ends when the client leaves.
 async fn forward(
     requests: &mut Streaming<pb::ProxySshRequest>,
     mut waiting: VecDeque<pb::ProxySshRequest>,
@@ -182,7 +182,7 @@ async fn forward(
             waiting => waiting,
         };
         let Some(request) = next else { break };
-        // Agent frames, and frames of a kind unknown here, are skipped.
+        // Agent frames and unknown frames are skipped.
         let Some(Sent::Ssh(pb::Frame { payload })) = request.frame else {
             continue;
         };

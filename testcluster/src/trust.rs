@@ -1,4 +1,4 @@
-//! `teleport.trust.v1.TrustService`: the public halves of the authorities (teleport-issue-and-outputs.md 2.2).
+//! `teleport.trust.v1.TrustService`: the public keys of the authorities (teleport-issue-and-outputs.md 2.2).
 
 use std::sync::Arc;
 
@@ -11,10 +11,9 @@ use crate::auth::caller;
 use crate::authority::Authority;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::rotation::Trusted;
-use crate::weather::{Exchange, Point, Trouble, meets};
 
-/// The service.
 #[derive(Debug)]
 pub(crate) struct TrustApi {
     cluster: Arc<Cluster>,
@@ -37,23 +36,23 @@ impl TrustService for TrustApi {
         let extensions = request.extensions().clone();
         let kind = request.into_inner().r#type;
         let exchange = if kind == "host" { Exchange::HostAuthorities } else { Exchange::UserAuthorities };
-        meets(cluster, &extensions, Point::Before(exchange)).await?;
+        inject(cluster, &extensions, Point::Before(exchange)).await?;
         let list = match kind.as_str() {
             _ if cluster.faults.has(Fault::EmptyCaList) => Vec::new(),
-            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.foreign_ca(), None))],
-            // Sorted by name, as the backend has them: the root's is not the first for sure.
+            "host" if cluster.faults.has(Fault::WrongHostCa) => vec![public((&cluster.other_ca(), None))],
+            // Sorted by name as in Teleport's backend, so that the root cluster is not always the first.
             "host" => {
-                let leafs = cluster.leafs.iter().map(|leaf| public((&leaf.host_ca, None)));
-                let mut all: Vec<_> = leafs.chain([public(cluster.authorities.host())]).collect();
+                let leaf_clusters = cluster.leaf_clusters.iter().map(|leaf| public((&leaf.host_ca, None)));
+                let mut all: Vec<_> = leaf_clusters.chain([public(cluster.authorities.host())]).collect();
                 all.sort_by_key(|authority| authority.spec.as_ref().map(|spec| spec.cluster_name.clone()));
                 all
             }
             "user" => vec![public(cluster.authorities.user())],
-            // Databases, JWT and so on: this cluster has none of those.
+            // This cluster has no authorities of other types (databases, JWT).
             _ => Vec::new(),
         };
-        let list = match meets(cluster, &extensions, Point::After(exchange)).await? {
-            Some(Trouble::EmptyList) => Vec::new(),
+        let list = match inject(cluster, &extensions, Point::After(exchange)).await? {
+            Some(NetworkFault::EmptyList) => Vec::new(),
             _ => list,
         };
         Ok(Response::new(GetCertAuthoritiesResponse { cert_authorities_v2: list }))

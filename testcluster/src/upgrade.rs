@@ -1,5 +1,5 @@
-//! `GET /webapi/connectionupgrade`: the proxy's TLS port inside one HTTP connection, for clients behind a load balancer
-//! that terminates TLS (teleport-ssh-proxy.md 3).
+//! `GET /webapi/connectionupgrade`: TLS to the proxy inside an HTTP connection, for clients behind a load balancer that
+//! terminates TLS (teleport-ssh-proxy.md 3).
 
 use std::sync::Arc;
 
@@ -12,47 +12,47 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::cluster::Cluster;
-use crate::front;
+use crate::listener;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
-use crate::websocket::{self, Manner, Noted};
+use crate::websocket::{self, Observation, WriteOptions};
 
 const WEBSOCKET: &str = "websocket";
-/// The sub-protocol whose server pings.
+/// The sub-protocol in which the server pings.
 const ALPN_PING: &str = "alpn-ping";
 const PROTOCOLS: [&str; 2] = ["alpn", ALPN_PING];
-/// Bytes under way between the WebSocket and what is inside it.
+/// Buffer between the WebSocket and the connection inside it.
 const BUFFER: usize = 64 * 1024;
 
-/// Why there is no upgrade.
-pub(crate) enum No {
-    /// None was asked for, or one that is unknown.
+/// Why a connection is not upgraded.
+pub(crate) enum Error {
+    /// The request asks for no upgrade, or for an unknown one.
     Unsupported(Refusal),
-    /// The WebSocket's own headers are wrong.
+    /// The headers of the WebSocket handshake are invalid.
     BadHandshake,
 }
 
-/// The answer that switches protocols; what is inside goes its own way from then on.
+/// Returns the response that switches protocols, and serves the connection inside the WebSocket in a task of its own.
 pub(crate) fn switch<B: Default>(
     cluster: &Arc<Cluster>,
     peer: &Peer,
     request: Request<Incoming>,
-) -> Result<Response<B>, No> {
+) -> Result<Response<B>, Error> {
     let headers = request.headers();
     if !list(headers, CONNECTION).any(|value| value.eq_ignore_ascii_case("upgrade"))
         || !list(headers, UPGRADE).any(|value| value.eq_ignore_ascii_case(WEBSOCKET))
     {
-        return Err(No::Unsupported(Refusal::not_found("unsupported upgrade types: []")));
+        return Err(Error::Unsupported(Refusal::not_found("unsupported upgrade types: []")));
     }
     let version_13 = list(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13");
-    let key = list(headers, SEC_WEBSOCKET_KEY).next().filter(|_| version_13).ok_or(No::BadHandshake)?;
+    let key = list(headers, SEC_WEBSOCKET_KEY).next().filter(|_| version_13).ok_or(Error::BadHandshake)?;
     let protocol = list(headers, SEC_WEBSOCKET_PROTOCOL).find(|name| PROTOCOLS.contains(name)).map(str::to_owned);
 
     let mut response = Response::new(B::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let mut set = |name: HeaderName, value: &str| {
-        let value = HeaderValue::from_str(value).expect("text that came in a header, or base64");
+        let value = HeaderValue::from_str(value).expect("a value of the request's header, or base64");
         response.headers_mut().insert(name, value);
     };
     set(CONNECTION, "Upgrade");
@@ -66,28 +66,28 @@ pub(crate) fn switch<B: Default>(
     let inside = cluster.record.next_connection();
     cluster.record.add(outside, EventKind::Upgrade { protocol: protocol.clone(), inside });
     let pings = (protocol.as_deref() == Some(ALPN_PING)).then_some(cluster.options.upgrade_ping);
-    let manner = Manner { ping: pings, crumbs: cluster.options.upgrade_in_crumbs };
+    let options = WriteOptions { ping: pings, small_frames: cluster.options.small_websocket_frames };
     tokio::spawn(async move {
-        // The client may be gone already.
+        // The client may have left.
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
         };
         let (near, far) = tokio::io::duplex(BUFFER);
-        tokio::spawn(front::inside(Arc::clone(&cluster), Box::new(far), inside));
-        let note = |noted| {
-            let event = match noted {
-                Noted::Pong(same) => EventKind::Pong { same },
-                Noted::Mistake(what) => EventKind::WebSocketMistake(what),
+        tokio::spawn(listener::serve_upgraded(Arc::clone(&cluster), Box::new(far), inside));
+        let note = |observed| {
+            let event = match observed {
+                Observation::Pong(same) => EventKind::Pong { same },
+                Observation::Mistake(what) => EventKind::WebSocketMistake(what),
             };
             cluster.record.add(outside, event);
         };
-        // How a client ends its connection is its own affair.
-        let _ended = websocket::carry(TokioIo::new(upgraded), near, manner, note).await;
+        // A client may end its connection in any way.
+        let _ended = websocket::relay(TokioIo::new(upgraded), near, options, note).await;
     });
     Ok(response)
 }
 
-/// The values of a header, over all its lines.
+/// The values of a header in all its lines.
 fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines

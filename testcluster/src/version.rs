@@ -1,12 +1,12 @@
-//! Clients say their version in the metadata, or nothing (teleport-join.md 1.4).
+//! The client's version in the metadata of a call (teleport-join.md 1.4).
 
 use semver::Version;
 use tonic::metadata::MetadataMap;
 
 use crate::refusal::Refusal;
 
-/// The metadata `version`; more than one value is as good as none (teleport-join.md 3.1).
-pub(crate) fn of(metadata: &MetadataMap) -> Option<String> {
+/// The value of `version`. More than one value counts as none (teleport-join.md 3.1).
+pub(crate) fn from_metadata(metadata: &MetadataMap) -> Option<String> {
     let mut values = metadata.get_all("version").iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value.to_str().unwrap_or_default().to_owned()),
@@ -14,12 +14,12 @@ pub(crate) fn of(metadata: &MetadataMap) -> Option<String> {
     }
 }
 
-/// None is accepted; one that is not a version, or older than the smallest supported one, is not.
+/// Accepts a missing version; refuses an invalid one, and one below the minimum.
 pub(crate) fn check(version: Option<&str>, smallest: &str) -> Result<(), Refusal> {
     let Some(version) = version else {
         return Ok(());
     };
-    // Texts name the smallest version without its pre-release suffix.
+    // Messages name the minimum without its pre-release suffix.
     let plain = smallest.split('-').next().unwrap_or(smallest);
     match (Version::parse(version), Version::parse(smallest)) {
         (Ok(version), Ok(smallest)) if version >= smallest => Ok(()),
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absent_is_accepted_and_nonsense_is_not() {
+    fn a_missing_version_is_accepted_and_an_invalid_one_is_not() {
         assert!(check(None, "17.0.0-aa").is_ok());
         assert!(check(Some("17.0.0"), "17.0.0-aa").is_ok());
         assert!(check(Some("18.2.0"), "17.0.0-aa").is_ok());

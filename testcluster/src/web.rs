@@ -1,4 +1,4 @@
-//! The proxy's web server: discovery, and the REST join.
+//! The proxy's web server: discovery, the REST join, and connection upgrades.
 
 mod body;
 mod find;
@@ -19,22 +19,22 @@ use serde_json::{Value, json};
 use crate::alpn::H2;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::front::Secured;
+use crate::injection::{Exchange, Point, inject_response};
+use crate::listener::TlsConnection;
 use crate::peer::Peer;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::upgrade;
-use crate::weather::{Exchange, Point, replies};
 
-/// Serves a connection until either side ends it: HTTP/1.1, or HTTP/2 for a client that offered nothing else.
-pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer, negotiated: Option<&str>) {
+/// Serves a connection until either side ends it. HTTP/2 is for clients that offered nothing else.
+pub(crate) async fn serve(cluster: &Arc<Cluster>, connection: TlsConnection, peer: &Peer, negotiated: Option<&str>) {
     let service = service_fn(|request: Request<Incoming>| {
         let (cluster, peer) = (Arc::clone(cluster), peer.clone());
         async move { Ok::<_, Infallible>(call(&cluster, &peer, request).await) }
     });
-    let io = TokioIo::new(secured);
-    // How a client ends its connection is its own affair.
-    let connection = async {
+    let io = TokioIo::new(connection);
+    // A client may end its connection in any way.
+    let serving = async {
         if negotiated == Some(H2) {
             let _ended = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
         } else {
@@ -42,22 +42,22 @@ pub(crate) async fn serve(cluster: &Arc<Cluster>, secured: Secured, peer: &Peer,
         }
     };
     tokio::select! {
-        () = connection => {}
+        () = serving => {}
         () = peer.closed() => {}
     }
 }
 
-/// The web server's answer, on the record.
+/// Handles and records a request to the web server.
 pub(crate) async fn call(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
     recorded(cluster, peer, request, |request| route(cluster, peer, request)).await
 }
 
-/// Somebody's answer, on the record.
+/// Handles and records a request.
 pub(crate) async fn recorded<F>(
     cluster: &Cluster,
     peer: &Peer,
     request: Request<Incoming>,
-    answer: impl FnOnce(Request<Incoming>) -> F,
+    handle: impl FnOnce(Request<Incoming>) -> F,
 ) -> Response<WebBody>
 where
     F: Future<Output = Response<WebBody>>,
@@ -67,7 +67,7 @@ where
     let name = format!("{} {}", request.method(), request.uri().path());
     let (version, user_agent) = (header("version"), header("user-agent"));
     cluster.record.add(peer.connection(), EventKind::Call { call: number, name: name.clone(), version, user_agent });
-    let mut response = answer(request).await;
+    let mut response = handle(request).await;
     if cluster.options.clock_offset != 0 {
         let date = std::time::UNIX_EPOCH + std::time::Duration::from_secs(cluster.now());
         let date = HeaderValue::try_from(httpdate::fmt_http_date(date)).expect("a date is ASCII");
@@ -78,7 +78,7 @@ where
     response
 }
 
-/// The paths are served with and without the version prefix (teleport-join.md 1.1, 2.1).
+/// Every path exists with and without a version prefix (teleport-join.md 1.1, 2.1).
 async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
@@ -88,11 +88,11 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         _ => None,
     };
     if let Some(exchange) = exchange
-        && let Some(answer) = replies(cluster, peer, Point::Before(exchange)).await
+        && let Some(response) = inject_response(cluster, peer, Point::Before(exchange)).await
     {
-        return answer;
+        return response;
     }
-    let answer = match (request.method(), path) {
+    let response = match (request.method(), path) {
         (&Method::GET, "/webapi/find") => find(cluster),
         (&Method::POST, "/webapi/host/credentials") if cluster.options.rest_join => {
             match host_credentials::join(cluster, peer, request).await {
@@ -103,8 +103,8 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         (&Method::GET, "/webapi/connectionupgrade") if cluster.options.has_upgrade() => {
             match upgrade::switch(cluster, peer, request) {
                 Ok(response) => response,
-                Err(upgrade::No::Unsupported(refusal)) => refuse(&refusal),
-                Err(upgrade::No::BadHandshake) => {
+                Err(upgrade::Error::Unsupported(refusal)) => refuse(&refusal),
+                Err(upgrade::Error::BadHandshake) => {
                     typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", "bad WebSocket handshake\n".to_owned())
                 }
             }
@@ -112,8 +112,8 @@ async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) 
         _ => html(StatusCode::NOT_FOUND, "<!DOCTYPE html><html><body>404 page not found</body></html>"),
     };
     match exchange {
-        Some(exchange) => replies(cluster, peer, Point::After(exchange)).await.unwrap_or(answer),
-        None => answer,
+        Some(exchange) => inject_response(cluster, peer, Point::After(exchange)).await.unwrap_or(response),
+        None => response,
     }
 }
 
@@ -137,9 +137,9 @@ fn find(cluster: &Cluster) -> Response<WebBody> {
         response.headers_mut().insert(LOCATION, HeaderValue::from_static(location));
         return response;
     }
-    let mut response = reply(StatusCode::OK, &find::answer(cluster));
+    let mut response = reply(StatusCode::OK, &find::body(cluster));
     if faults.has(Fault::FindTruncated) {
-        *response.body_mut() = WebBody::cut_short(&find::answer(cluster).to_string());
+        *response.body_mut() = WebBody::truncated(&find::body(cluster).to_string());
     } else if faults.has(Fault::FindEndless) {
         *response.body_mut() = WebBody::Endless;
     }
@@ -150,13 +150,13 @@ pub(crate) fn reply(status: StatusCode, value: &Value) -> Response<WebBody> {
     typed(status, "application/json", value.to_string())
 }
 
-/// An error's body (teleport-join.md 2.3).
+/// The response for an error (teleport-join.md 2.3).
 fn refuse(refusal: &Refusal) -> Response<WebBody> {
     let status = StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply(status, &json!({"error": {"message": refusal.message()}, "message": refusal.message()}))
 }
 
-/// A page for people.
+/// An HTML page.
 pub(crate) fn html(status: StatusCode, text: &str) -> Response<WebBody> {
     typed(status, "text/html; charset=utf-8", text.to_owned())
 }

@@ -1,5 +1,5 @@
-//! The server's end of a WebSocket, as Teleport's proxies speak it: one unfragmented binary frame per write, pings from
-//! the server only, close is the end of the stream (teleport-ssh-proxy.md 3.2).
+//! The server side of a WebSocket with the rules of Teleport's proxies: one unfragmented binary frame per write, pings
+//! only from the server, and a close frame ends the stream (teleport-ssh-proxy.md 3.2).
 
 use std::io;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::{Instant, interval_at};
 
 /// RFC 6455, 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What the proxy's pings hold.
+/// Payload of the proxy's pings.
 const PING: &[u8] = b"teleport";
-/// Largest payload of a frame that is taken: a client with more has a mistake.
+/// Largest accepted payload. No correct client sends more.
 const LARGEST: u64 = 16 * 1024 * 1024;
 const CHUNK: usize = 16 * 1024;
 
@@ -26,45 +26,50 @@ const CLOSE: u8 = 8;
 const PING_FRAME: u8 = 9;
 const PONG_FRAME: u8 = 10;
 
-/// The answer to a client's key.
+/// `Sec-WebSocket-Accept` for a client's key.
 pub(crate) fn accept(key: &str) -> String {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     Base64::encode_string(&digest)
 }
 
-/// How the server writes.
+/// How the server writes frames.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
-    /// Time between pings; none without.
+pub(crate) struct WriteOptions {
+    /// Time between pings. `None` means that it sends none.
     pub ping: Option<Duration>,
-    /// Frames of a few bytes, in pieces that never end where a frame ends.
-    pub crumbs: bool,
+    /// Frames of a few bytes, in writes that do not end where a frame ends.
+    pub small_frames: bool,
 }
 
-/// What the client sent besides data.
+/// What the client sent besides data frames.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Noted {
-    /// A pong; whether it has the payload of our pings.
+pub(crate) enum Observation {
+    /// A pong, and whether it has the payload of our pings.
     Pong(bool),
-    /// Something that a real proxy drops without a word, or chokes on.
+    /// Something that a real proxy silently drops or fails on.
     Mistake(&'static str),
 }
 
-/// Carries bytes between a WebSocket and what is inside it, until either ends.
-pub(crate) async fn carry<S>(outer: S, inner: DuplexStream, manner: Manner, note: impl Fn(Noted)) -> io::Result<()>
+/// Copies bytes between a WebSocket and the connection inside it, until either ends.
+pub(crate) async fn relay<S>(
+    outer: S,
+    inner: DuplexStream,
+    options: WriteOptions,
+    observe: impl Fn(Observation),
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite,
 {
     let (outer_read, outer_write) = tokio::io::split(outer);
     let (inner_read, inner_write) = tokio::io::split(inner);
     tokio::select! {
-        ended = from_client(outer_read, inner_write, note) => ended,
-        ended = to_client(inner_read, outer_write, manner) => ended,
+        ended = from_client(outer_read, inner_write, observe) => ended,
+        ended = to_client(inner_read, outer_write, options) => ended,
     }
 }
 
-/// Unwraps the client's frames. What is not a whole binary frame is dropped, as the real proxy does, and noted.
-async fn from_client<R, W>(mut outer: R, mut inner: W, note: impl Fn(Noted)) -> io::Result<()>
+/// Decodes the client's frames. Everything but whole binary frames is dropped, as a real proxy does, and reported.
+async fn from_client<R, W>(mut outer: R, mut inner: W, observe: impl Fn(Observation)) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -72,32 +77,32 @@ where
     loop {
         let frame = Frame::read(&mut outer).await?;
         if !frame.masked {
-            note(Noted::Mistake("unmasked frame"));
+            observe(Observation::Mistake("unmasked frame"));
         }
         match (frame.opcode, frame.fin) {
             (CLOSE, _) => return inner.shutdown().await,
-            (PING_FRAME, true) => note(Noted::Mistake("ping of the client")),
-            (PONG_FRAME, true) => note(Noted::Pong(frame.payload == PING)),
-            (CONTINUATION, _) => note(Noted::Mistake("continuation frame")),
-            (TEXT, _) => note(Noted::Mistake("text frame")),
-            (BINARY, false) => note(Noted::Mistake("fragmented frame")),
-            (BINARY, true) if frame.payload.is_empty() => note(Noted::Mistake("empty frame")),
+            (PING_FRAME, true) => observe(Observation::Mistake("ping of the client")),
+            (PONG_FRAME, true) => observe(Observation::Pong(frame.payload == PING)),
+            (CONTINUATION, _) => observe(Observation::Mistake("continuation frame")),
+            (TEXT, _) => observe(Observation::Mistake("text frame")),
+            (BINARY, false) => observe(Observation::Mistake("fragmented frame")),
+            (BINARY, true) if frame.payload.is_empty() => observe(Observation::Mistake("empty frame")),
             (BINARY, true) => inner.write_all(&frame.payload).await?,
-            _ => note(Noted::Mistake("unknown frame")),
+            _ => observe(Observation::Mistake("unknown frame")),
         }
     }
 }
 
-/// Wraps what comes from inside, and pings.
-async fn to_client<R, W>(mut inner: R, mut outer: W, manner: Manner) -> io::Result<()>
+/// Encodes data as frames, and pings.
+async fn to_client<R, W>(mut inner: R, mut outer: W, options: WriteOptions) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let never = Duration::from_secs(365 * 24 * 3600);
-    let period = manner.ping.unwrap_or(never);
+    let period = options.ping.unwrap_or(never);
     let mut pings = interval_at(Instant::now() + period, period);
-    let mut out = Writer { crumbs: manner.crumbs, held: Vec::new(), turn: 0 };
+    let mut out = Writer { small_frames: options.small_frames, pending: Vec::new(), turn: 0 };
     let mut buffer = vec![0; CHUNK];
     loop {
         tokio::select! {
@@ -105,71 +110,71 @@ where
                 let length = length?;
                 if length == 0 {
                     out.frame(&mut outer, CLOSE, &[]).await?;
-                    out.rest(&mut outer).await?;
+                    out.flush(&mut outer).await?;
                     return outer.shutdown().await;
                 }
                 out.data(&mut outer, buffer.get(..length).unwrap_or_default()).await?;
             }
             _ = pings.tick() => {
                 out.frame(&mut outer, PING_FRAME, PING).await?;
-                out.rest(&mut outer).await?;
+                out.flush(&mut outer).await?;
             }
         }
     }
 }
 
-/// Writes frames, whole or in crumbs.
+/// Writes frames, whole or in small pieces.
 struct Writer {
-    crumbs: bool,
-    /// Bytes of the last crumb, which go out with what follows, or at once when nothing does.
-    held: Vec<u8>,
+    small_frames: bool,
+    /// The last bytes of a frame, to be written together with the next frame.
+    pending: Vec<u8>,
     turn: usize,
 }
 
 impl Writer {
     async fn data<W: AsyncWrite + Unpin>(&mut self, outer: &mut W, payload: &[u8]) -> io::Result<()> {
-        if !self.crumbs {
+        if !self.small_frames {
             return self.frame(outer, BINARY, payload).await;
         }
         let mut rest = payload;
         while !rest.is_empty() {
-            // 1 to 13 bytes, by a step that has no common divisor with 13.
+            // 1 to 13 bytes; 5 and 13 have no common divisor, so that all sizes occur.
             self.turn += 5;
             let (now, later) = rest.split_at(rest.len().min(self.turn % 13 + 1));
             self.frame(outer, BINARY, now).await?;
             rest = later;
         }
-        self.rest(outer).await
+        self.flush(outer).await
     }
 
     async fn frame<W: AsyncWrite + Unpin>(&mut self, outer: &mut W, opcode: u8, payload: &[u8]) -> io::Result<()> {
         let mut frame = header(opcode, payload.len());
         frame.extend_from_slice(payload);
-        if !self.crumbs {
+        if !self.small_frames {
             outer.write_all(&frame).await?;
             return outer.flush().await;
         }
-        self.held.extend(frame);
-        // 1 to 7 bytes at a time; the last of a frame stay for the next one's first.
+        self.pending.extend(frame);
+        // 1 to 7 bytes at a time; the last bytes of a frame wait for the next one.
         loop {
             self.turn += 1;
             let size = self.turn % 7 + 1;
-            if self.held.len() <= size {
+            if self.pending.len() <= size {
                 return Ok(());
             }
-            let crumb: Vec<u8> = self.held.drain(..size).collect();
-            outer.write_all(&crumb).await?;
+            let piece: Vec<u8> = self.pending.drain(..size).collect();
+            outer.write_all(&piece).await?;
             outer.flush().await?;
         }
     }
 
-    async fn rest<W: AsyncWrite + Unpin>(&mut self, outer: &mut W) -> io::Result<()> {
-        outer.write_all(&std::mem::take(&mut self.held)).await?;
+    async fn flush<W: AsyncWrite + Unpin>(&mut self, outer: &mut W) -> io::Result<()> {
+        outer.write_all(&std::mem::take(&mut self.pending)).await?;
         outer.flush().await
     }
 }
 
-/// The header of a server's frame.
+/// The header of a frame of the server.
 fn header(opcode: u8, length: usize) -> Vec<u8> {
     let mut header = vec![FIN | opcode];
     match u16::try_from(length) {
@@ -186,7 +191,7 @@ fn header(opcode: u8, length: usize) -> Vec<u8> {
     header
 }
 
-/// A frame of the client, unmasked.
+/// A frame of the client, after unmasking.
 struct Frame {
     fin: bool,
     opcode: u8,
@@ -227,21 +232,21 @@ mod tests {
 
     /// RFC 6455, 1.3.
     #[test]
-    fn the_rfcs_own_key_has_the_rfcs_own_answer() {
+    fn the_accept_key_of_the_rfc() {
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
-    fn lengths_have_three_forms() {
+    fn lengths_have_three_encodings() {
         assert_eq!(header(BINARY, 125), [0x82, 125]);
         assert_eq!(header(BINARY, 126), [0x82, 126, 0, 126]);
         assert_eq!(header(BINARY, 65_536), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
-    /// RFC 6455, 5.7, and what a proxy makes of the rest.
+    /// The first frame is an example of RFC 6455, 5.7.
     #[tokio::test]
-    async fn whole_masked_binary_frames_pass_and_the_rest_is_noted() {
-        let noted = Mutex::new(Vec::new());
+    async fn only_whole_masked_binary_frames_are_accepted() {
+        let observed = Mutex::new(Vec::new());
         let mut sent = vec![0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         for (opcode, payload) in
             [(0x02, "part"), (0x80, "rest"), (0x81, "text"), (0x8a, "teleport"), (0x8a, "else"), (0x82, "")]
@@ -251,29 +256,28 @@ mod tests {
         }
         sent.extend([0x82, 1, b'!', 0x88, 0x80, 0, 0, 0, 0]);
         let mut received = Vec::new();
-        from_client(&*sent, &mut received, |what| noted.lock().unwrap().push(what)).await.unwrap();
+        from_client(&*sent, &mut received, |what| observed.lock().unwrap().push(what)).await.unwrap();
         assert_eq!(received, b"Hello!");
         let expected = [
-            Noted::Mistake("fragmented frame"),
-            Noted::Mistake("continuation frame"),
-            Noted::Mistake("text frame"),
-            Noted::Pong(true),
-            Noted::Pong(false),
-            Noted::Mistake("empty frame"),
-            Noted::Mistake("unmasked frame"),
+            Observation::Mistake("fragmented frame"),
+            Observation::Mistake("continuation frame"),
+            Observation::Mistake("text frame"),
+            Observation::Pong(true),
+            Observation::Pong(false),
+            Observation::Mistake("empty frame"),
+            Observation::Mistake("unmasked frame"),
         ];
-        assert_eq!(*noted.lock().unwrap(), expected);
+        assert_eq!(*observed.lock().unwrap(), expected);
     }
 
-    /// Writes are pieces of at most seven bytes, and none of them is a whole number of frames but the last.
     #[tokio::test]
-    async fn crumbs_do_not_end_where_frames_end() {
+    async fn small_frames_carry_all_bytes() {
         let (client, server) = tokio::io::duplex(1 << 20);
         let (inner, mut data) = tokio::io::duplex(1 << 20);
         data.write_all(&[7; 1000]).await.unwrap();
         drop(data);
-        let manner = Manner { ping: None, crumbs: true };
-        carry(server, inner, manner, |_| {}).await.unwrap();
+        let options = WriteOptions { ping: None, small_frames: true };
+        relay(server, inner, options, |_| {}).await.unwrap();
         let (mut read, _write) = tokio::io::split(client);
         let (mut frames, mut total) = (0, 0);
         loop {

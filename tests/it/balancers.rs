@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use teleport_pipe::ATTEMPT;
 use testcluster::{
-    BalancerAlpn, Builder, EventKind, Fault, Layout, LoadBalancer, Point, Route, Testcluster, Trouble, Weather,
+    BalancerAlpn, Builder, EventKind, Fault, FaultInjection, Layout, LoadBalancer, NetworkFault, Point, Route,
+    Testcluster,
 };
 
 use crate::failure::Failure;
@@ -14,7 +15,7 @@ use crate::layouts::{has, routes, works, works_at};
 use crate::step::Step;
 
 fn behind(balancer: LoadBalancer) -> Builder {
-    Testcluster::builder().in_front(balancer)
+    Testcluster::builder().load_balancer(balancer)
 }
 
 #[test]
@@ -67,17 +68,17 @@ fn a_stranger_is_not_asked_for_an_upgrade() {
 /// A join believes any server of Teleport's inside of an upgrade, but no other, and none that lacks its key.
 #[test]
 fn not_everybody_is_believed_inside_of_an_upgrade() {
-    for trouble in [Trouble::CertForOtherName, Trouble::CertForOtherKey, Trouble::CertExpired] {
-        let weather = Weather { point: Point::Handshake(Route::Join), trouble, once: false };
-        let cluster = behind(LoadBalancer::new()).weather(weather).start();
+    for fault in [NetworkFault::CertForOtherName, NetworkFault::CertForOtherKey, NetworkFault::CertExpired] {
+        let weather = FaultInjection { point: Point::Handshake(Route::Join), fault, once: false };
+        let cluster = behind(LoadBalancer::new()).inject(weather).start();
         let said = Step::of(&cluster).env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "true").pipe();
-        assert_eq!(said.status, Some(5), "{trouble:?}: {}", said.stderr);
+        assert_eq!(said.status, Some(5), "{fault:?}: {}", said.stderr);
         // What has another name is nobody of Teleport's: no authority is known there that would say otherwise.
         let is_nobody = said.stderr.contains("TLS ends before it gets there");
-        assert_eq!(is_nobody, matches!(trouble, Trouble::CertForOtherName), "{trouble:?}: {}", said.stderr);
+        assert_eq!(is_nobody, matches!(fault, NetworkFault::CertForOtherName), "{fault:?}: {}", said.stderr);
         assert!(
             cluster.calls().iter().all(|call| call.name.starts_with("GET /webapi/")),
-            "{trouble:?}: {:?}",
+            "{fault:?}: {:?}",
             cluster.calls()
         );
     }
@@ -87,7 +88,7 @@ fn not_everybody_is_believed_inside_of_an_upgrade() {
 /// answered with its own payload.
 #[test]
 fn an_upgrade_in_crumbs_with_pings() {
-    let builder = behind(LoadBalancer::new()).upgrade_in_crumbs(true).upgrade_ping(Duration::from_millis(5));
+    let builder = behind(LoadBalancer::new()).small_websocket_frames(true).upgrade_ping(Duration::from_millis(5));
     let cluster = builder.start();
     let step = Step::of(&cluster);
     works(&cluster, &step);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use expect_test::{ExpectFile, expect_file};
 use testcluster::{
-    BalancerAlpn, Builder, Fault, Gateway, GatewayKind, JoinService, Layout, LoadBalancer, Manner, Point, Route,
-    Testcluster, Trouble, Weather,
+    BalancerAlpn, Builder, Fault, FaultInjection, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, JoinService,
+    Layout, LoadBalancer, NetworkFault, Point, Route, Testcluster,
 };
 
 use crate::network::stranger;
@@ -105,10 +105,10 @@ fn older_clusters() {
 #[test]
 fn load_balancers() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
-        let (_cluster, step) = at(Testcluster::builder().in_front(LoadBalancer::new().alpn(alpn)));
+        let (_cluster, step) = at(Testcluster::builder().load_balancer(LoadBalancer::new().alpn(alpn)));
         check(&step, 0, &expect_file!["golden/doctor/load-balancer.txt"]);
     }
-    let (_cluster, step) = at(Testcluster::builder().in_front(LoadBalancer::new().strips_upgrades()));
+    let (_cluster, step) = at(Testcluster::builder().load_balancer(LoadBalancer::new().strips_upgrades()));
     check(&step, 5, &expect_file!["golden/doctor/load-balancer-strips-upgrades.txt"]);
 }
 
@@ -127,9 +127,13 @@ fn separate_ports() {
 fn by_an_outgoing_proxy() {
     let cluster = Testcluster::builder().public_name("teleport.example.test").start();
     for (gateway, status, golden) in [
-        (Gateway::start(GatewayKind::Http, Manner::Good), 0, expect_file!["golden/doctor/outgoing-proxy.txt"]),
         (
-            Gateway::with_credentials(GatewayKind::Http, "me", "secret"),
+            ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works),
+            0,
+            expect_file!["golden/doctor/outgoing-proxy.txt"],
+        ),
+        (
+            ForwardProxy::with_credentials(ForwardProxyKind::Http, "me", "secret"),
             5,
             expect_file!["golden/doctor/outgoing-proxy-without-credentials.txt"],
         ),
@@ -184,13 +188,13 @@ fn a_step_with_mistakes() {
 /// certificate that is shown, nor one whose time is over.
 #[test]
 fn who_is_no_server_of_teleports() {
-    for trouble in [Trouble::CertForOtherKey, Trouble::CertExpired, Trouble::CertForOtherName] {
-        let weather = Weather { point: Point::Handshake(Route::Auth), trouble, once: false };
-        let (_cluster, step) = at(Testcluster::builder().weather(weather));
+    for fault in [NetworkFault::CertForOtherKey, NetworkFault::CertExpired, NetworkFault::CertForOtherName] {
+        let weather = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };
+        let (_cluster, step) = at(Testcluster::builder().inject(weather));
         let said = step.pipe();
-        assert_eq!(said.status, Some(5), "{trouble:?}: {said:?}");
+        assert_eq!(said.status, Some(5), "{fault:?}: {said:?}");
         let bad: Vec<_> = said.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
-        assert!(matches!(&bad[..], [line] if line.starts_with("FAIL  Auth Service ")), "{trouble:?}: {}", said.stdout);
+        assert!(matches!(&bad[..], [line] if line.starts_with("FAIL  Auth Service ")), "{fault:?}: {}", said.stdout);
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
-use testcluster::{Builder, Event, EventKind, Exchange, JoinService, Point, Route, Testcluster, Trouble, Weather};
+use testcluster::{
+    Builder, Event, EventKind, Exchange, FaultInjection, JoinService, NetworkFault, Point, Route, Testcluster,
+};
 
 use self::table::cells;
 use crate::failure::report;
@@ -30,7 +32,7 @@ const ATTEMPTS: usize = 7;
 /// One fault at one point.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    weather: Weather,
+    weather: FaultInjection,
 }
 
 /// What came of it.
@@ -47,22 +49,22 @@ impl Cell {
     fn cluster(&self) -> Builder {
         let rest = matches!(self.weather.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
         let service = if rest { JoinService::Absent } else { JoinService::Present };
-        Testcluster::builder().join_service(service).weather(self.weather)
+        Testcluster::builder().join_service(service).inject(self.weather)
     }
 
     /// Waiting for those who never answer is cut short, within the first attempt.
     fn timeout(&self) -> Duration {
-        let endless = matches!(self.weather.trouble, Trouble::Stall) && !self.weather.once;
+        let endless = matches!(self.weather.fault, NetworkFault::Stall) && !self.weather.once;
         Duration::from_secs(if endless { 12 } else { 60 })
     }
 
     /// Something that is gone the next time, and not the cluster's last word.
     fn passes(&self) -> bool {
         self.weather.once
-            && match self.weather.trouble {
-                Trouble::Status(testcluster::Code::PermissionDenied, _) | Trouble::ManyRoles => false,
+            && match self.weather.fault {
+                NetworkFault::Status(testcluster::Code::PermissionDenied, _) | NetworkFault::ManyRoles => false,
                 // More than there is time for.
-                Trouble::Status(_, wait) | Trouble::Http(_, wait) => wait.is_none_or(|wait| wait < 60),
+                NetworkFault::Status(_, wait) | NetworkFault::Http(_, wait) => wait.is_none_or(|wait| wait < 60),
                 _ => true,
             }
     }
@@ -89,7 +91,7 @@ impl Cell {
         let error = match self.weather {
             _ if error.starts_with("no answer from ") => "no answer in time".to_owned(),
             // The reset may come while it connects.
-            Weather { point: Point::Accept, trouble: Trouble::Reset, .. } if exit != 0 => {
+            FaultInjection { point: Point::Accept, fault: NetworkFault::Reset, .. } if exit != 0 => {
                 assert!(error.contains("broke (") || error.contains("reset by peer"), "{error}");
                 "the connection to localhost:PORT broke (the system's words)".to_owned()
             }
@@ -128,7 +130,9 @@ impl Cell {
         }
         let connections = record.iter().filter(|event| matches!(event.kind, EventKind::Connection { .. })).count();
         assert!(connections <= 4 * ATTEMPTS, "{self:?}: {connections} connections");
-        let (Trouble::Http(_, Some(wait)) | Trouble::Status(_, Some(wait))) = self.weather.trouble else { return };
+        let (NetworkFault::Http(_, Some(wait)) | NetworkFault::Status(_, Some(wait))) = self.weather.fault else {
+            return;
+        };
         let Some(name) = self.call() else { return };
         for pair in calls(name).windows(2) {
             assert!(pair[1] - pair[0] >= Duration::from_secs(wait.into()), "{self:?}: {pair:?}");
@@ -142,7 +146,7 @@ impl Cell {
             Point::Before(exchange) | Point::After(exchange) => match exchange {
                 Exchange::Find => Some("GET /webapi/find"),
                 Exchange::RestJoin => Some("POST /webapi/host/credentials"),
-                Exchange::Greeting | Exchange::Proof => Some("/teleport.join.v1.JoinService/Join"),
+                Exchange::ClientInit | Exchange::OidcInit => Some("/teleport.join.v1.JoinService/Join"),
                 Exchange::GetRole => Some("/proto.AuthService/GetRole"),
                 Exchange::UserCerts => Some("/proto.AuthService/GenerateUserCerts"),
                 Exchange::HostAuthorities | Exchange::UserAuthorities | Exchange::Dial => None,
@@ -152,7 +156,7 @@ impl Cell {
 
     /// The row of the table.
     fn row(&self, outcome: &Outcome) -> String {
-        let Weather { point, trouble, once } = self.weather;
+        let FaultInjection { point, fault, once } = self.weather;
         let often = if once { "once" } else { "always" };
         let error = match outcome.error.as_str() {
             "" => "survived".to_owned(),
@@ -169,10 +173,10 @@ impl Cell {
             {
                 "-".to_owned()
             }
-            _ if exit != 0 && trouble == Trouble::Stall => "-".to_owned(),
+            _ if exit != 0 && fault == NetworkFault::Stall => "-".to_owned(),
             _ => outcome.joins.to_string(),
         };
-        format!("| {} | {} | {often} | {exit} | {joins} | {error} |\n", table::point(point), table::trouble(trouble))
+        format!("| {} | {} | {often} | {exit} | {joins} | {error} |\n", table::point(point), table::fault(fault))
     }
 }
 
@@ -206,8 +210,8 @@ fn joins(record: &[Event]) -> usize {
 fn longest_first(cells: &[Cell]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by_key(|at| {
-        let Weather { trouble, once, .. } = cells[*at].weather;
-        (once, !matches!(trouble, Trouble::Stall | Trouble::Slow))
+        let FaultInjection { fault, once, .. } = cells[*at].weather;
+        (once, !matches!(fault, NetworkFault::Stall | NetworkFault::Slow))
     });
     order
 }

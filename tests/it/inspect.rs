@@ -218,18 +218,11 @@ fn cluster_with(said: &Said) -> Builder {
     );
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let bitbucket = &token["spec"]["bitbucket"];
-    let rules = bitbucket["allow"].as_array().unwrap().iter().map(|rule| {
-        let fields = rule.as_object().unwrap();
-        let known = ["workspace_uuid", "repository_uuid", "deployment_environment_uuid", "branch_name"];
-        assert!(fields.keys().all(|field| known.contains(&field.as_str())), "{rule}");
-        let field = |name: &str| fields.get(name).map(text);
-        AllowRule {
-            workspace_uuid: field("workspace_uuid"),
-            repository_uuid: field("repository_uuid"),
-            deployment_environment_uuid: field("deployment_environment_uuid"),
-            branch_name: field("branch_name"),
-        }
-    });
+    let rules = bitbucket["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| AllowRule::new(rule.as_object().unwrap().iter().map(|(name, value)| (name, text(value)))));
     Testcluster::builder()
         .token_name(text(&token["metadata"]["name"]))
         .audience(text(&bitbucket["audience"]))

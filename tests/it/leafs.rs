@@ -28,7 +28,7 @@ fn both(step: &Step, cluster: &Testcluster, leaf: &str) {
 
 #[test]
 fn nodes_of_leafs_and_of_the_root() {
-    let cluster = Testcluster::builder().leaf(LEAF).leaf("a.example.com").start();
+    let cluster = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::of(&cluster);
     let log = step.pipe().ok().stderr;
     assert!(log.contains(" nodes of leaf clusters can be reached, too: a.example.com, leaf.example.com\n"), "{log}");
@@ -54,7 +54,7 @@ fn nodes_of_leafs_and_of_the_root() {
 /// What was written for a leaf that is trusted no more goes, unless somebody has made it their own.
 #[test]
 fn files_of_a_leaf_that_is_gone() {
-    let before = Testcluster::builder().leaf(LEAF).leaf("a.example.com").start();
+    let before = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::of(&before);
     step.pipe().ok();
     let changed = step.output("leaf.example.com.ssh_config");
@@ -72,7 +72,7 @@ fn files_of_a_leaf_that_is_gone() {
 
 #[test]
 fn in_a_public_log_leafs_have_no_names() {
-    let cluster = Testcluster::builder().leaf(LEAF).start();
+    let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
     let step = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
     let log = step.pipe().ok().stderr;
     assert!(!log.contains(LEAF), "{log}");
@@ -81,7 +81,7 @@ fn in_a_public_log_leafs_have_no_names() {
 
 #[test]
 fn certificates_that_are_routed_to_a_leaf() {
-    let cluster = Testcluster::builder().leaf(LEAF).start();
+    let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
     let route = |step: &Step| {
         let certificate = step.run("ssh-keygen", &["-L", "-f", "tbot-user/key-cert.pub"]).ok().stdout;
         // ssh-keygen shows the values of unknown extensions in hex, with their length in front.
@@ -119,7 +119,7 @@ fn certificates_that_are_routed_to_a_leaf() {
 
 #[test]
 fn a_leaf_that_no_role_reaches() {
-    let cluster = Testcluster::builder().closed_leaf(LEAF).start();
+    let cluster = Testcluster::builder().denied_leaf_cluster(LEAF).start();
     let step = Step::of(&cluster);
     step.pipe().ok();
     hello(step.ssh(&[&Step::node(&cluster), "echo", "hello"]));
@@ -132,7 +132,7 @@ fn a_leaf_that_no_role_reaches() {
 #[test]
 fn names_that_end_with_other_names() {
     let nested = "leaf.example.teleport.sh";
-    let cluster = Testcluster::builder().leaf(nested).leaf("sh").start();
+    let cluster = Testcluster::builder().leaf_cluster(nested).leaf_cluster("sh").start();
     let step = Step::of(&cluster);
     step.pipe().ok();
     for name in ["ssh_config", "known_hosts"] {
@@ -160,7 +160,7 @@ fn names_that_end_with_other_names() {
 fn a_name_that_is_too_long_for_a_file() {
     // Beyond that even ssh gives up: it keeps names of hosts in 255 bytes or so.
     let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
-    let cluster = Testcluster::builder().leaf(&fits).leaf(&too_long).start();
+    let cluster = Testcluster::builder().leaf_cluster(&fits).leaf_cluster(&too_long).start();
     let step = Step::of(&cluster);
     let log = step.pipe().ok().stderr;
     assert!(log.contains(" warning: 1 of 3 clusters have no ssh_config and known_hosts of their own"), "{log}");
@@ -174,7 +174,7 @@ fn a_name_that_is_too_long_for_a_file() {
 
 #[test]
 fn files_of_a_leaf_go_with_it() {
-    let before = Testcluster::builder().leaf(LEAF).start();
+    let before = Testcluster::builder().leaf_cluster(LEAF).start();
     let after = Testcluster::start();
     let step = Step::of(&before);
     step.pipe().ok();

@@ -135,7 +135,7 @@ fn a_suite_given_as_a_number() {
 #[test]
 fn the_join_service_or_rest_where_it_is_not_there() {
     for (service, rest, calls) in
-        [(JoinService::Present, false, 1), (JoinService::Absent, true, 2), (JoinService::WithoutBitbucket, true, 2)]
+        [(JoinService::Present, false, 1), (JoinService::Absent, true, 2), (JoinService::WithoutMethod, true, 2)]
     {
         let cluster = Testcluster::builder().join_service(service).rest_join(rest).start();
         let step = Step::of(&cluster);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use testcluster::{
-    BalancerAlpn, Exchange, Fault, JoinService, LoadBalancer, Point, Route, Testcluster, Trouble, Weather,
+    BalancerAlpn, Exchange, Fault, FaultInjection, JoinService, LoadBalancer, NetworkFault, Point, Route, Testcluster,
 };
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
@@ -18,13 +18,13 @@ fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
 /// Where REST is gone, nobody else can be asked: what passes is tried again, where it fails before the greeting, too.
 #[test]
 fn without_rest_what_passes_is_survived() {
-    for (point, trouble) in [
-        (Point::Handshake(Route::Join), Trouble::Reset),
-        (Point::Before(Exchange::Greeting), Trouble::Reset),
-        (Point::Before(Exchange::Greeting), Trouble::Page(503)),
+    for (point, fault) in [
+        (Point::Handshake(Route::Join), NetworkFault::Reset),
+        (Point::Before(Exchange::ClientInit), NetworkFault::Reset),
+        (Point::Before(Exchange::ClientInit), NetworkFault::Page(503)),
     ] {
-        let weather = Weather { point, trouble, once: true };
-        let cluster = Testcluster::builder().rest_join(false).weather(weather).start();
+        let weather = FaultInjection { point, fault, once: true };
+        let cluster = Testcluster::builder().rest_join(false).inject(weather).start();
         let said = Step::of(&cluster).pipe().ok();
         assert!(said.stderr.contains(" by the join service"), "{}", said.stderr);
     }
@@ -47,8 +47,8 @@ pub(crate) fn stranger(step: Step, words: &'static str) -> Step {
     step.env("PROXY_SERVER", &format!("localhost:{port}")).scrub(format!(":{port}"), ":PORT")
 }
 
-fn stormy(name: &'static str, exit: i32, point: Point, trouble: Trouble) -> Failure {
-    Failure::new(name, exit).at(Testcluster::builder().weather(Weather { point, trouble, once: false }))
+fn stormy(name: &'static str, exit: i32, point: Point, fault: NetworkFault) -> Failure {
+    Failure::new(name, exit).at(Testcluster::builder().inject(FaultInjection { point, fault, once: false }))
 }
 
 /// Failures that are final at once.
@@ -68,13 +68,13 @@ pub(crate) fn final_ones() -> Vec<Failure> {
         Failure::new("tls-too-old", 5).with(|step, _| stranger(step, "\x15\x03\x01\0\x02\x02\x46")),
         Failure::new("tls-without-common-cipher", 5).with(|step, _| stranger(step, "\x15\x03\x03\0\x02\x02\x28")),
         Failure::new("tls-ends-before-the-cluster", 5)
-            .at(Testcluster::builder().in_front(LoadBalancer::new().alpn(BalancerAlpn::H2As464)))
+            .at(Testcluster::builder().load_balancer(LoadBalancer::new().alpn(BalancerAlpn::H2As464)))
             .env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "no"),
         faulty("not-a-teleport-proxy", 5, Fault::FindHtml),
         faulty("not-a-teleport-proxy-but-nginx", 5, Fault::FindNginx404),
         faulty("not-a-teleport-proxy-but-a-portal", 5, Fault::FindRedirect),
         faulty("find-endless", 5, Fault::FindEndless),
-        stormy("answer-too-large", 5, Point::After(Exchange::GetRole), Trouble::Oversized),
+        stormy("answer-too-large", 5, Point::After(Exchange::GetRole), NetworkFault::Oversized),
         Failure::new("ca-file-missing", 2).env("SSL_CERT_FILE", "no-such-ca.pem"),
         Failure::new("ca-file-without-certificate", 2).with(|step, _| {
             std::fs::write(step.dir().join("ca.pem"), "not a certificate\n").unwrap();
@@ -90,8 +90,8 @@ pub(crate) fn stubborn_ones() -> Vec<Failure> {
         faulty("port-closed", 5, Fault::RefuseAll),
         faulty("find-answers-500", 5, Fault::Find500),
         faulty("find-truncated", 5, Fault::FindTruncated),
-        stormy("answer-of-nonsense", 5, Point::After(Exchange::GetRole), Trouble::Garbage),
-        stormy("asked-to-wait", 5, Point::Before(Exchange::Find), Trouble::Http(429, Some(120))),
+        stormy("answer-of-nonsense", 5, Point::After(Exchange::GetRole), NetworkFault::Garbage),
+        stormy("asked-to-wait", 5, Point::Before(Exchange::Find), NetworkFault::Http(429, Some(120))),
         faulty("join-breaks", 5, Fault::CloseAfterOidcInit),
     ]
 }

@@ -1,6 +1,8 @@
 //! What ends a run before the network is touched, and what the cluster says no to.
 
-use testcluster::{AllowRule, Builder, Code, Exchange, Fault, JoinService, Point, Role, Testcluster, Trouble, Weather};
+use testcluster::{
+    AllowRule, Builder, Code, Exchange, Fault, FaultInjection, JoinService, NetworkFault, Point, Role, Testcluster,
+};
 
 use crate::failure::{Failure, check};
 use crate::step::Step;
@@ -11,8 +13,8 @@ pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 /// What the Auth Service says may name roles, also where it is tried again.
 #[test]
 fn a_public_log_says_nothing_of_a_refusal_that_passes() {
-    let (point, trouble) = (Point::Before(Exchange::GetRole), Trouble::Status(Code::Internal, None));
-    let cluster = Testcluster::builder().weather(Weather { point, trouble, once: true }).start();
+    let (point, fault) = (Point::Before(Exchange::GetRole), NetworkFault::Status(Code::Internal, None));
+    let cluster = Testcluster::builder().inject(FaultInjection { point, fault, once: true }).start();
     let said = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
     let line = "the Auth Service refused GetRole: what it said is shown with DEBUG only (Internal); trying again";
     assert!(said.stderr.contains(line), "{}", said.stderr);
@@ -124,7 +126,7 @@ fn with_claim(name: &'static str, value: &'static str) -> impl Fn(Step, &Testclu
 
 /// A cluster whose join token admits another branch only.
 fn other_branch() -> Builder {
-    let rule = AllowRule::workspace(testcluster::WORKSPACE_UUID).branch("production");
+    let rule = AllowRule::new([("workspace_uuid", testcluster::WORKSPACE_UUID), ("branch_name", "production")]);
     Testcluster::builder().allow([rule])
 }
 
@@ -185,7 +187,7 @@ fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
 }
 
 fn with_leafs() -> Builder {
-    Testcluster::builder().leaf("leaf.example.com").closed_leaf("closed.example.com")
+    Testcluster::builder().leaf_cluster("leaf.example.com").denied_leaf_cluster("closed.example.com")
 }
 
 /// Joined, and then no certificates, or none that may be used.

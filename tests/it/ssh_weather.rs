@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testcluster::{Builder, Code, Exchange, Point, Testcluster, Trouble, Weather};
+use testcluster::{Builder, Code, Exchange, FaultInjection, NetworkFault, Point, Testcluster};
 
 use crate::machine::not_run;
 use crate::step::{Said, Step};
@@ -77,7 +77,7 @@ fn ours(said: &str) -> Vec<String> {
 fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
-    cluster.disturb_sessions(Trouble::GoAway);
+    cluster.disturb_sessions(NetworkFault::GoAway);
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(300));
         session.echo(&[7; 100_000]);
@@ -99,14 +99,14 @@ fn a_session_outlives_a_while_of_silence() {
 /// The proxy dies: ssh ends with its own status, and there is one line that says why.
 #[test]
 fn a_session_whose_proxy_dies_ends_with_one_line() {
-    for trouble in [Trouble::Close, Trouble::Reset] {
+    for fault in [NetworkFault::Close, NetworkFault::Reset] {
         let (cluster, step) = ready(Testcluster::builder());
         let session = Session::open(&step, &cluster);
-        cluster.disturb_sessions(trouble);
+        cluster.disturb_sessions(fault);
         let (status, said) = session.ends();
-        assert_eq!(status, Some(255), "{trouble:?}: {said:?}");
-        let [line] = &said[..] else { panic!("{trouble:?}: {said:?}") };
-        assert!(line.contains("broke (") && line.contains("Run the "), "{trouble:?}: {line}");
+        assert_eq!(status, Some(255), "{fault:?}: {said:?}");
+        let [line] = &said[..] else { panic!("{fault:?}: {said:?}") };
+        assert!(line.contains("broke (") && line.contains("Run the "), "{fault:?}: {line}");
     }
 }
 
@@ -115,7 +115,7 @@ fn a_session_whose_proxy_dies_ends_with_one_line() {
 fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
-    cluster.disturb_sessions(Trouble::Cut);
+    cluster.disturb_sessions(NetworkFault::Blackhole);
     session.to.write_all(b"lost").unwrap();
     session.ssh.kill().unwrap();
     session.ssh.wait().unwrap();
@@ -132,7 +132,7 @@ fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
     let mut ours = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let (mut to, mut from) = (ours.stdin.take().unwrap(), ours.stdout.take().unwrap());
     from.read_exact(&mut [0; 4]).unwrap();
-    cluster.disturb_sessions(Trouble::Cut);
+    cluster.disturb_sessions(NetworkFault::Blackhole);
     let (full, is_full) = std::sync::mpsc::channel();
     // Until the pipe breaks, which it does when nobody is left.
     let filling = std::thread::spawn(move || {
@@ -164,25 +164,25 @@ fn nothing_is_left(step: &Step) {
 /// There is no way to the node, for each reason of the network and of the proxy.
 #[test]
 fn no_way_to_the_node_is_said_in_one_line() {
-    for (trouble, words) in [
-        (Trouble::Close, "broke ("),
-        (Trouble::Reset, "broke ("),
-        (Trouble::ResetStream, "broke ("),
-        (Trouble::Page(502), "answered HTTP 502 where gRPC was expected"),
-        (Trouble::Status(Code::Unavailable, None), "no connection to node node:"),
-        (Trouble::Status(Code::PermissionDenied, None), "the proxy refused a connection to node node:"),
-        (Trouble::Status(Code::ResourceExhausted, None), "Run fewer connections at once"),
-        (Trouble::Stall, "no answer from node:"),
+    for (fault, words) in [
+        (NetworkFault::Close, "broke ("),
+        (NetworkFault::Reset, "broke ("),
+        (NetworkFault::ResetStream, "broke ("),
+        (NetworkFault::Page(502), "answered HTTP 502 where gRPC was expected"),
+        (NetworkFault::Status(Code::Unavailable, None), "no connection to node node:"),
+        (NetworkFault::Status(Code::PermissionDenied, None), "the proxy refused a connection to node node:"),
+        (NetworkFault::Status(Code::ResourceExhausted, None), "Run fewer connections at once"),
+        (NetworkFault::Stall, "no answer from node:"),
     ] {
-        let weather = Weather { point: Point::Before(Exchange::Dial), trouble, once: false };
-        let (cluster, step) = ready(Testcluster::builder().weather(weather));
+        let weather = FaultInjection { point: Point::Before(Exchange::Dial), fault, once: false };
+        let (cluster, step) = ready(Testcluster::builder().inject(weather));
         let began = Instant::now();
         let said = step.ssh(&[&Step::node(&cluster), "true"]);
-        assert!(began.elapsed() < GENEROUS, "{trouble:?}: {:?}", began.elapsed());
-        assert_eq!(said.status, Some(255), "{trouble:?}: {}", said.stderr);
+        assert!(began.elapsed() < GENEROUS, "{fault:?}: {:?}", began.elapsed());
+        assert_eq!(said.status, Some(255), "{fault:?}: {}", said.stderr);
         let lines = ours(&said.stderr);
-        let [line] = &lines[..] else { panic!("{trouble:?}: {}", said.stderr) };
-        assert!(line.contains(words), "{trouble:?}: {line}");
+        let [line] = &lines[..] else { panic!("{fault:?}: {}", said.stderr) };
+        assert!(line.contains(words), "{fault:?}: {line}");
     }
 }
 

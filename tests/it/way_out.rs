@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use expect_test::expect_file;
-use testcluster::{Builder, Gateway, GatewayKind, LoadBalancer, Manner, Testcluster};
+use testcluster::{Builder, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, LoadBalancer, Testcluster};
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
 use crate::step::Step;
@@ -20,7 +20,7 @@ fn hidden() -> Builder {
 }
 
 /// The step, behind this gateway, whose authority it trusts as well.
-fn behind(step: Step, gateway: &Gateway, url: &str) -> Step {
+fn behind(step: Step, gateway: &ForwardProxy, url: &str) -> Step {
     let cluster = fs::read_to_string(step.variable("SSL_CERT_FILE")).unwrap();
     fs::write(step.dir().join("ca.pem"), cluster + &fs::read_to_string(gateway.ca_file()).unwrap()).unwrap();
     step.env("SSL_CERT_FILE", "ca.pem").env("HTTPS_PROXY", url).scrub(format!(":{}", gateway.port()), ":OUT")
@@ -44,18 +44,21 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
     let cluster = hidden().start();
     let step = Step::of(&cluster).env("TIMEOUT", "1s");
     assert_eq!(step.pipe().status, Some(5), "the cluster is reached without");
-    for kind in [GatewayKind::Http, GatewayKind::Https, GatewayKind::Socks5] {
-        for gateway in [Gateway::start(kind, Manner::Good), Gateway::with_credentials(kind, USER, PASSWORD)] {
-            let step = behind(Step::of(&cluster), &gateway, &gateway.url_for(ENCODED));
+    for kind in [ForwardProxyKind::Http, ForwardProxyKind::Https, ForwardProxyKind::Socks5] {
+        for gateway in [
+            ForwardProxy::start(kind, ForwardProxyBehavior::Works),
+            ForwardProxy::with_credentials(kind, USER, PASSWORD),
+        ] {
+            let step = behind(Step::of(&cluster), &gateway, &gateway.url_with(ENCODED));
             let said = step.pipe().ok();
             assert!(said.stderr.contains(" by the outgoing proxy "), "{}", said.stderr);
             let mode = fs::metadata(step.output("network.json")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
-            let before = gateway.asked().len();
+            let before = gateway.targets().len();
             let step = rest(step);
             hello(&step, &cluster);
-            assert_eq!(gateway.asked().len(), before + 1, "{kind:?}");
-            assert!(gateway.asked().iter().all(|target| *target == cluster.proxy_addr()), "{:?}", gateway.asked());
+            assert_eq!(gateway.targets().len(), before + 1, "{kind:?}");
+            assert!(gateway.targets().iter().all(|target| *target == cluster.proxy_addr()), "{:?}", gateway.targets());
             step.product(&["cleanup"]).ok();
             assert!(!step.dir().join("tbot-user").exists());
         }
@@ -65,8 +68,8 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
 /// Two kinds of TLS, and WebSocket, inside of what the gateway opens; ssh needs the authority as well.
 #[test]
 fn a_load_balancer_behind_the_gateway() {
-    let cluster = hidden().in_front(LoadBalancer::default()).start();
-    let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
+    let cluster = hidden().load_balancer(LoadBalancer::default()).start();
+    let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
     let step = behind(Step::of(&cluster), &gateway, &gateway.url());
     step.pipe().ok();
     hello(&rest(step), &cluster);
@@ -76,8 +79,8 @@ fn a_load_balancer_behind_the_gateway() {
 #[test]
 fn ssh_gets_through_by_its_environment() {
     let cluster = hidden().start();
-    let gateway = Gateway::with_credentials(GatewayKind::Https, USER, PASSWORD);
-    let url = gateway.url_for(ENCODED);
+    let gateway = ForwardProxy::with_credentials(ForwardProxyKind::Https, USER, PASSWORD);
+    let url = gateway.url_with(ENCODED);
     let step = behind(Step::of(&cluster), &gateway, &url);
     step.pipe().ok();
     fs::remove_file(step.output("network.json")).unwrap();
@@ -91,7 +94,7 @@ fn ssh_gets_through_by_its_environment() {
 #[test]
 fn as_tbot_the_environment_counts() {
     let cluster = hidden().start();
-    let gateway = Gateway::start(GatewayKind::Http, Manner::ByteByByte);
+    let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::ByteByByte);
     let step = behind(Step::of(&cluster), &gateway, "").env("https_proxy", &format!("localhost:{}", gateway.port()));
     let args = ["start", "identity", "--oneshot", "--destination=tbot-user", "--join-method=bitbucket"];
     let (server, token) =
@@ -105,24 +108,24 @@ fn as_tbot_the_environment_counts() {
 fn a_question_that_is_forgotten_holds_nobody_up() {
     let cluster = hidden().start();
     // The first two are of discovery and of the join, and are asked again after 15 s.
-    let gateway = Gateway::start(GatewayKind::Http, Manner::Forgets(2));
+    let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::IgnoresRequest(2));
     behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
 }
 
 #[test]
 fn inspect_gets_through() {
     let cluster = hidden().start();
-    let gateway = Gateway::start(GatewayKind::Socks5, Manner::ByteByByte);
+    let gateway = ForwardProxy::start(ForwardProxyKind::Socks5, ForwardProxyBehavior::ByteByByte);
     let step = behind(Step::of(&cluster), &gateway, &gateway.url()).env("ACTION", "inspect");
     let said = step.pipe().ok();
     assert!(said.stdout.contains("#   name: example.teleport.sh"), "{}", said.stdout);
-    assert_eq!(gateway.asked(), [cluster.proxy_addr()]);
+    assert_eq!(gateway.targets(), [cluster.proxy_addr()]);
 }
 
 /// This machine never is, nor what NO_PROXY says.
 #[test]
 fn what_is_reached_without() {
-    let gateway = Gateway::start(GatewayKind::Http, Manner::Answers(403, "", ""));
+    let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Responds(403, "", ""));
     let cluster = Testcluster::start();
     let step = behind(Step::of(&cluster), &gateway, &gateway.url());
     let said = step.pipe().ok();
@@ -133,13 +136,13 @@ fn what_is_reached_without() {
     let step = behind(Step::of(&cluster), &gateway, &gateway.url()).env("NO_PROXY", "localhost, example.test");
     let said = step.env("TIMEOUT", "1s").pipe();
     assert!(said.stderr.contains("name teleport.example.test does not resolve"), "{}", said.stderr);
-    assert_eq!(gateway.asked(), [""; 0]);
+    assert_eq!(gateway.targets(), [""; 0]);
 }
 
 /// A later run into the same destination says anew what is to be kept.
 #[test]
 fn what_an_earlier_run_was_told_is_forgotten() {
-    let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
+    let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
     let cluster = Testcluster::start();
     let step = behind(Step::of(&cluster), &gateway, &gateway.url());
     let kept = |step: &Step| fs::read_to_string(step.output("network.json")).unwrap();
@@ -153,9 +156,9 @@ fn what_an_earlier_run_was_told_is_forgotten() {
 
 #[test]
 fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
-    for (kind, no) in [(GatewayKind::Http, 503), (GatewayKind::Socks5, 1)] {
+    for (kind, no) in [(ForwardProxyKind::Http, 503), (ForwardProxyKind::Socks5, 1)] {
         let cluster = hidden().start();
-        let gateway = Gateway::start(kind, Manner::AnswersOnce(no));
+        let gateway = ForwardProxy::start(kind, ForwardProxyBehavior::RespondsOnce(no));
         behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
     }
 }
@@ -163,8 +166,8 @@ fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
 #[test]
 fn ssh_says_in_a_line_why_it_does_not_get_through() {
     let cluster = hidden().start();
-    let gateway = Gateway::with_credentials(GatewayKind::Http, USER, PASSWORD);
-    let step = behind(Step::of(&cluster), &gateway, &gateway.url_for(ENCODED));
+    let gateway = ForwardProxy::with_credentials(ForwardProxyKind::Http, USER, PASSWORD);
+    let step = behind(Step::of(&cluster), &gateway, &gateway.url_with(ENCODED));
     step.pipe().ok();
     let step = rest(step);
     let ours = |step: &Step| {
@@ -186,8 +189,8 @@ fn ssh_says_in_a_line_why_it_does_not_get_through() {
 /// A failure at a gateway that is such, under this URL.
 fn failure(
     name: &'static str,
-    gateway: impl Fn() -> Gateway + 'static,
-    url: impl Fn(&Gateway) -> String + 'static,
+    gateway: impl Fn() -> ForwardProxy + 'static,
+    url: impl Fn(&ForwardProxy) -> String + 'static,
 ) -> Failure {
     Failure::new(name, 5).at(hidden()).with(move |step, _| {
         let gateway = gateway();
@@ -195,18 +198,23 @@ fn failure(
     })
 }
 
-fn bad(name: &'static str, kind: GatewayKind, manner: Manner) -> Failure {
-    failure(name, move || Gateway::start(kind, manner.clone()), |gateway| gateway.url_for(ENCODED))
+fn bad(name: &'static str, kind: ForwardProxyKind, manner: ForwardProxyBehavior) -> Failure {
+    failure(name, move || ForwardProxy::start(kind, manner.clone()), |gateway| gateway.url_with(ENCODED))
 }
 
-fn closed_to(name: &'static str, kind: GatewayKind, credentials: &'static str) -> Failure {
-    let gateway = move || Gateway::with_credentials(kind, USER, PASSWORD);
-    failure(name, gateway, move |gateway| gateway.url_for(credentials))
+fn closed_to(name: &'static str, kind: ForwardProxyKind, credentials: &'static str) -> Failure {
+    let gateway = move || ForwardProxy::with_credentials(kind, USER, PASSWORD);
+    failure(name, gateway, move |gateway| gateway.url_with(credentials))
 }
 
 /// A gateway that is taken for one of another kind.
-fn taken_for(name: &'static str, scheme: &'static str, kind: GatewayKind, manner: Manner) -> Failure {
-    let gateway = move || Gateway::start(kind, manner.clone());
+fn taken_for(
+    name: &'static str,
+    scheme: &'static str,
+    kind: ForwardProxyKind,
+    manner: ForwardProxyBehavior,
+) -> Failure {
+    let gateway = move || ForwardProxy::start(kind, manner.clone());
     failure(name, gateway, move |gateway| format!("{scheme}://{ENCODED}@localhost:{}", gateway.port()))
 }
 
@@ -219,8 +227,9 @@ const PAGE: &str =
 
 /// Failures that are final at once.
 pub(crate) fn final_ones() -> Vec<Failure> {
-    use GatewayKind::{Http, Https, Socks5};
-    const BAD_REQUEST: Manner = Manner::Says(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    use ForwardProxyKind::{Http, Https, Socks5};
+    const BAD_REQUEST: ForwardProxyBehavior =
+        ForwardProxyBehavior::Sends(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     vec![
         closed_to("way-out-wants-credentials", Http, ""),
         closed_to("way-out-credentials-wrong", Http, "CORP%5Cdeploy:open-simsim-of-the-company"),
@@ -229,18 +238,22 @@ pub(crate) fn final_ones() -> Vec<Failure> {
         bad(
             "way-out-wants-to-be-signed-in-to",
             Http,
-            Manner::Answers(407, "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n", ""),
+            ForwardProxyBehavior::Responds(407, "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n", ""),
         ),
-        bad("way-out-refuses", Http, Manner::Answers(403, "Content-Type: text/html\r\n", PAGE)),
-        bad("way-out-refuses-in-words", Https, Manner::Answers(403, "Content-Type: text/plain\r\n", "\x1b[31mno\r\n")),
-        bad("way-out-refuses-socks5", Socks5, Manner::Answers(2, "", "")),
-        bad("way-out-is-ssh", Http, Manner::Says(b"SSH-2.0-OpenSSH_10.0\r\n")),
-        bad("way-out-is-ssh-not-socks5", Socks5, Manner::Says(b"SSH-2.0-OpenSSH_10.0\r\n")),
-        taken_for("way-out-speaks-tls", "http", Https, Manner::Good),
+        bad("way-out-refuses", Http, ForwardProxyBehavior::Responds(403, "Content-Type: text/html\r\n", PAGE)),
+        bad(
+            "way-out-refuses-in-words",
+            Https,
+            ForwardProxyBehavior::Responds(403, "Content-Type: text/plain\r\n", "\x1b[31mno\r\n"),
+        ),
+        bad("way-out-refuses-socks5", Socks5, ForwardProxyBehavior::Responds(2, "", "")),
+        bad("way-out-is-ssh", Http, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        bad("way-out-is-ssh-not-socks5", Socks5, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        taken_for("way-out-speaks-tls", "http", Https, ForwardProxyBehavior::Works),
         taken_for("way-out-is-http-not-socks5", "socks5", Http, BAD_REQUEST),
         taken_for("way-out-speaks-no-tls", "https", Http, BAD_REQUEST),
         Failure::new("way-out-not-trusted", 5).at(hidden()).with(|step, _| {
-            let gateway = Gateway::start(Https, Manner::Good);
+            let gateway = ForwardProxy::start(Https, ForwardProxyBehavior::Works);
             behind(step, &gateway, &gateway.url()).without("SSL_CERT_FILE").keep(gateway)
         }),
         variable("way-out-of-another-scheme", "ftp://deploy:open-sesame-of-the-company@proxy.example:3128"),
@@ -250,22 +263,22 @@ pub(crate) fn final_ones() -> Vec<Failure> {
 
 /// Failures that are tried again, in vain.
 pub(crate) fn stubborn_ones() -> Vec<Failure> {
-    use GatewayKind::{Http, Https, Socks5};
+    use ForwardProxyKind::{Http, Https, Socks5};
     vec![
-        bad("way-out-closed", Http, Manner::Closed),
+        bad("way-out-closed", Http, ForwardProxyBehavior::Closed),
         failure(
             "way-out-does-not-resolve",
-            || Gateway::start(Http, Manner::Good),
+            || ForwardProxy::start(Http, ForwardProxyBehavior::Works),
             |_| format!("http://{ENCODED}@proxy.invalid:3128"),
         ),
-        bad("way-out-breaks-off", Http, Manner::ClosesWhenAsked),
-        bad("way-out-breaks-off-socks5", Socks5, Manner::ClosesWhenAsked),
+        bad("way-out-breaks-off", Http, ForwardProxyBehavior::ClosesOnRequest),
+        bad("way-out-breaks-off-socks5", Socks5, ForwardProxyBehavior::ClosesOnRequest),
         bad(
             "way-out-does-not-get-through",
             Https,
-            Manner::Answers(502, "Content-Type: text/html\r\n", "<title>Bad Gateway</title>"),
+            ForwardProxyBehavior::Responds(502, "Content-Type: text/html\r\n", "<title>Bad Gateway</title>"),
         ),
-        bad("way-out-does-not-get-through-socks5", Socks5, Manner::Answers(4, "", "")),
+        bad("way-out-does-not-get-through-socks5", Socks5, ForwardProxyBehavior::Responds(4, "", "")),
     ]
 }
 
@@ -273,11 +286,11 @@ pub(crate) fn stubborn_ones() -> Vec<Failure> {
 pub(crate) fn silent_ones() -> Vec<Failure> {
     let hangs = |name, kind| {
         Failure::new(name, 5).at(hidden()).with(move |step, _| {
-            let gateway = Gateway::start(kind, Manner::Hangs);
-            behind(step, &gateway, &gateway.url_for(ENCODED)).env("TIMEOUT", "3s").keep(gateway)
+            let gateway = ForwardProxy::start(kind, ForwardProxyBehavior::Hangs);
+            behind(step, &gateway, &gateway.url_with(ENCODED)).env("TIMEOUT", "3s").keep(gateway)
         })
     };
-    vec![hangs("way-out-hangs", GatewayKind::Http), hangs("way-out-hangs-socks5", GatewayKind::Socks5)]
+    vec![hangs("way-out-hangs", ForwardProxyKind::Http), hangs("way-out-hangs-socks5", ForwardProxyKind::Socks5)]
 }
 
 #[test]

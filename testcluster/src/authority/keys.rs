@@ -1,4 +1,4 @@
-//! Keys that sign X.509 certificates and serve TLS.
+//! Keys of authorities for X.509, and of TLS servers.
 
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use rand_core::OsRng;
@@ -8,7 +8,7 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 use crate::suite::KeyKind;
 
-/// The RSA test keys that come with the crate: making one takes plain Rust seconds.
+/// The RSA keys of `testdata/`. Generating one takes seconds in a debug build.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RsaKey {
     HostCa,
@@ -19,7 +19,6 @@ pub(crate) enum RsaKey {
     IdentityProvider,
 }
 
-/// A ready-made RSA key.
 pub(crate) fn rsa_private_key(which: RsaKey) -> RsaPrivateKey {
     let pem = match which {
         RsaKey::HostCa => include_str!("../../testdata/rsa-host-ca.pem"),
@@ -29,7 +28,7 @@ pub(crate) fn rsa_private_key(which: RsaKey) -> RsaPrivateKey {
         RsaKey::Server => include_str!("../../testdata/rsa-server.pem"),
         RsaKey::IdentityProvider => include_str!("../../testdata/rsa-idp.pem"),
     };
-    RsaPrivateKey::from_pkcs8_pem(pem).expect("the test keys are sound")
+    RsaPrivateKey::from_pkcs8_pem(pem).expect("the keys of testdata/ are valid")
 }
 
 /// A private key for X.509.
@@ -40,30 +39,29 @@ pub(crate) enum SigningKey {
 }
 
 impl SigningKey {
-    /// A key of a kind that X.509 has here: RSA ready-made, anything else P-256 and new.
-    pub(crate) fn of_kind(kind: KeyKind, rsa: RsaKey) -> Self {
+    /// A new P-256 key, or the given key of `testdata/` if the kind is RSA.
+    pub(crate) fn new(kind: KeyKind, rsa: RsaKey) -> Self {
         match kind {
             KeyKind::Rsa => Self::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(rsa_private_key(rsa)))),
             KeyKind::P256 | KeyKind::Ed25519 => Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng)),
         }
     }
 
-    /// The private key, PKCS#8 DER, as rustls wants it.
+    /// The private key as PKCS#8 DER.
     pub(crate) fn pkcs8(&self) -> Vec<u8> {
         let document = match self {
             Self::Rsa(key) => key.to_pkcs8_der(),
             Self::P256(key) => key.to_pkcs8_der(),
         };
-        document.expect("a sound key can be encoded").as_bytes().to_vec()
+        document.expect("a valid key can be encoded").as_bytes().to_vec()
     }
 
-    /// The public half.
     pub(crate) fn public(&self) -> SubjectPublicKeyInfoOwned {
         use rsa::signature::Keypair;
         let public = match self {
             Self::Rsa(key) => SubjectPublicKeyInfoOwned::from_key(key.verifying_key()),
             Self::P256(key) => SubjectPublicKeyInfoOwned::from_key(*key.verifying_key()),
         };
-        public.expect("a sound key can be encoded")
+        public.expect("a valid key can be encoded")
     }
 }

@@ -7,10 +7,10 @@ use ssh_key::{Certificate, PublicKey};
 
 use super::{Authority, Identity};
 
-/// The principal that every user certificate has, so that it can open the proxy's reverse tunnel.
+/// The principal of all user certificates, with which they can open reverse tunnels.
 pub(crate) const JOIN_PRINCIPAL: &str = "-teleport-internal-join";
 
-/// A user's certificate to be signed.
+/// A user certificate to sign.
 #[derive(Debug)]
 pub(crate) struct UserSsh<'a> {
     pub key: &'a PublicKey,
@@ -21,11 +21,11 @@ pub(crate) struct UserSsh<'a> {
     pub to: u64,
 }
 
-/// A host's certificate to be signed.
+/// A host certificate to sign.
 #[derive(Debug)]
 pub(crate) struct HostSsh<'a> {
     pub key: &'a PublicKey,
-    /// Its principals.
+    /// The principals.
     pub names: &'a [String],
     /// Seconds since 1970.
     pub from: u64,
@@ -35,7 +35,7 @@ impl Authority {
     /// Signs a user certificate in Teleport's `standard` format.
     pub(crate) fn issue_user_ssh(&self, request: &UserSsh<'_>) -> Certificate {
         let identity = request.identity;
-        // A certificate whose end has passed begins before it.
+        // A certificate that has already expired still begins before its end.
         let from = request.from.min(request.to.saturating_sub(60));
         let mut extensions = vec![
             ("permit-pty", String::new()),
@@ -86,7 +86,7 @@ impl Authority {
             fill(&mut builder)?;
             builder.sign(&self.ssh)
         });
-        signed.expect("a sound key signs sound fields")
+        signed.expect("signing with a valid key succeeds")
     }
 }
 

@@ -11,8 +11,8 @@ use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PrivateKey, PublicKey, Signature};
 use super::{RsaKey, rsa_private_key};
 use crate::suite::KeyKind;
 
-/// A key that signs. RSA is signed here: `ssh-key` 0.6 rebuilds RSA keys with the first prime in place of the second,
-/// which its own check then refuses.
+/// A key of an authority. It signs with RSA itself, because `ssh-key` 0.6 rebuilds RSA keys with the first prime in
+/// place of the second and then refuses them.
 #[derive(Debug)]
 pub(super) struct SshSigner {
     key: PrivateKey,
@@ -49,11 +49,11 @@ impl From<&SshSigner> for KeyData {
     }
 }
 
-/// A new SSH key pair; RSA ready-made.
+/// A new SSH key pair, or the given key of `testdata/` if the kind is RSA.
 pub(crate) fn ssh_private_key(kind: KeyKind, rsa: RsaKey) -> PrivateKey {
     let random = |algorithm| PrivateKey::random(&mut OsRng, algorithm).expect("the system has randomness");
     match kind {
-        KeyKind::Rsa => RsaKeypair::try_from(rsa_private_key(rsa)).expect("the test keys are sound").into(),
+        KeyKind::Rsa => RsaKeypair::try_from(rsa_private_key(rsa)).expect("the keys of testdata/ are valid").into(),
         KeyKind::P256 => random(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
         KeyKind::Ed25519 => random(Algorithm::Ed25519),
     }

@@ -1,4 +1,4 @@
-//! What a user certificate says about its holder, and where in the X.509 subject it says so (teleport-join.md 6.1).
+//! The identity in a user certificate, and its place in the X.509 subject (teleport-join.md 6.1).
 
 use std::collections::BTreeSet;
 
@@ -26,15 +26,15 @@ const BOT_INSTANCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.
 pub(crate) struct Identity {
     /// The user, `bot-example`.
     pub user: String,
-    /// Roles: its own powerless one, or those it impersonates.
+    /// The bot's own role, which has no permissions, or the roles that it impersonates.
     pub roles: Vec<String>,
-    /// Logins, and the principal that every user certificate has.
+    /// Logins, and the principal of all user certificates.
     pub principals: Vec<String>,
-    /// Cluster that the certificate is routed to.
+    /// The cluster that the certificate is routed to.
     pub route: String,
-    /// Who asked for a certificate with other roles than its own.
+    /// The user that requested a certificate with roles that it impersonates.
     pub impersonator: String,
-    /// Whether the holder may not ask for further certificates.
+    /// Whether the holder may not request further certificates.
     pub no_reissue: bool,
     /// The bot's name without `bot-`.
     pub bot: String,
@@ -43,8 +43,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The X.509 subject: CN the user, O the roles, L the principals, StreetAddress the route, PostalCode the traits
-    /// (none), the rest in private attributes.
+    /// The X.509 subject: the user is CN, the roles O, the principals L, the route StreetAddress, the (empty) traits
+    /// PostalCode, and the rest private attributes.
     pub(crate) fn subject(&self, cluster: &str) -> Name {
         let mut name = SubjectBuilder::default();
         name.add(ORGANIZATION, self.roles.iter());
@@ -64,7 +64,7 @@ impl Identity {
         name.build()
     }
 
-    /// What a client certificate says, DER.
+    /// Reads the identity of a client certificate (DER).
     pub(crate) fn parse(der: &[u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let mut identity = Self::default();
@@ -86,16 +86,16 @@ impl Identity {
     }
 }
 
-/// The name of an authority, and of hosts: O and CN.
-pub(crate) fn named(organization: &str, common_name: &str) -> Name {
+/// A name of O and CN, as authorities have it.
+pub(crate) fn authority_name(organization: &str, common_name: &str) -> Name {
     let mut name = SubjectBuilder::default();
     name.add(ORGANIZATION, [organization]);
     name.add(COMMON_NAME, [common_name]);
     name.build()
 }
 
-/// The name of a host's certificate: O the kind of host, CN its ID, and the cluster.
-pub(crate) fn host_named(kind: &str, id: &str, cluster: &str) -> Name {
+/// The subject of a host certificate: the kind of host is O, its ID CN, and the cluster a private attribute.
+pub(crate) fn host_name(kind: &str, id: &str, cluster: &str) -> Name {
     let mut name = SubjectBuilder::default();
     name.add(ORGANIZATION, [kind]);
     name.add(COMMON_NAME, [id]);
@@ -107,9 +107,9 @@ pub(crate) fn host_named(kind: &str, id: &str, cluster: &str) -> Name {
 struct SubjectBuilder(Vec<RelativeDistinguishedName>);
 
 impl SubjectBuilder {
-    /// Adds all values of a kind as one set, as Go does; empty values are left out.
+    /// Adds all values of a type as one set, as Go does, without empty values.
     fn add(&mut self, oid: ObjectIdentifier, values: impl IntoIterator<Item = impl AsRef<str>>) {
-        // A set knows no duplicates.
+        // A set has no duplicates.
         let distinct: BTreeSet<String> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
         let parts: Vec<_> = distinct
             .into_iter()
@@ -117,7 +117,7 @@ impl SubjectBuilder {
             .map(|value| AttributeTypeAndValue { oid, value: string(&value) })
             .collect();
         if !parts.is_empty() {
-            let set = SetOfVec::try_from(parts).expect("distinct values make a set");
+            let set = SetOfVec::try_from(parts).expect("distinct values are a set");
             self.0.push(RelativeDistinguishedName(set));
         }
     }
@@ -127,7 +127,7 @@ impl SubjectBuilder {
     }
 }
 
-/// PrintableString where the text allows it, else UTF8String: the choice of Go's encoder, which Teleport uses.
+/// A PrintableString if the text allows it, else a UTF8String, as Go encodes it.
 fn string(value: &str) -> Any {
     if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte)) {
         let text = PrintableStringRef::new(value).expect("only printable characters");
@@ -144,11 +144,11 @@ mod tests {
     use crate::suite::Suite;
 
     #[test]
-    fn an_identity_survives_its_certificate() {
+    fn an_identity_is_read_as_it_was_written() {
         let identity = Identity {
             user: "bot-example".into(),
             roles: vec!["a-role".into(), "example-role".into()],
-            // In the order of a DER set: shorter ones first.
+            // DER sorts sets, shorter values first.
             principals: vec!["root".into(), "user".into(), "-teleport-internal-join".into()],
             route: "example.teleport.sh".into(),
             impersonator: "bot-example".into(),
@@ -157,7 +157,7 @@ mod tests {
             instance: "8b0d0c6e-0000-4000-8000-000000000000".into(),
         };
         let ca = Authority::new("example.teleport.sh", Suite::BalancedV1, RsaKey::UserCa, 1_700_000_000);
-        let key = crate::authority::SigningKey::of_kind(crate::suite::KeyKind::P256, RsaKey::Server);
+        let key = crate::authority::SigningKey::new(crate::suite::KeyKind::P256, RsaKey::Server);
         let der =
             ca.issue_tls(key.public(), identity.subject(ca.cluster()), Purpose::Client, (1_700_000_000, 1_700_003_600));
         assert_eq!(Identity::parse(&der), Some(identity));

@@ -15,7 +15,7 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_cert::time::{Time, Validity};
 use x509_cert::{Certificate, der};
 
-use super::subject::{host_named, named};
+use super::subject::{authority_name, host_name};
 use super::{Authority, RsaKey, SigningKey};
 use crate::suite::KeyKind;
 
@@ -23,17 +23,17 @@ const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const YEAR: u64 = 365 * 24 * 3600;
 
-/// What a leaf certificate is for.
+/// The purpose of a leaf certificate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose<'a> {
-    /// A user's or bot's.
+    /// A user or bot.
     Client,
-    /// A server's, with its names and addresses.
+    /// A server with these names and addresses.
     Server(&'a [&'a str]),
 }
 
 impl Authority {
-    /// Signs a leaf certificate, DER; the lifetime is in seconds since 1970.
+    /// Signs a leaf certificate (DER). The lifetime is in seconds since 1970.
     pub(crate) fn issue_tls(
         &self,
         key: SubjectPublicKeyInfoOwned,
@@ -44,61 +44,60 @@ impl Authority {
         let issuer = self.certificate.tbs_certificate.subject.clone();
         let profile = Profile::Leaf { issuer, enable_key_agreement: false, enable_key_encipherment: true };
         let certificate = sign(&self.tls, profile, subject, key, Some(purpose), (from, to));
-        certificate.to_der().expect("a certificate that was just signed can be encoded")
+        certificate.to_der().expect("a certificate of our own can be encoded")
     }
 
-    /// Signs a certificate of one of the cluster's servers, DER, good for ten years.
+    /// Signs a certificate (DER) of a server of the cluster that is valid for ten years.
     pub(crate) fn issue_server(&self, key: &SigningKey, kind: &str, names: &[&str], now: u64) -> Vec<u8> {
-        let subject = host_named(kind, &format!("{kind}.{}", self.cluster), &self.cluster);
+        let subject = host_name(kind, &format!("{kind}.{}", self.cluster), &self.cluster);
         self.issue_tls(key.public(), subject, Purpose::Server(names), (now - YEAR, now + 10 * YEAR))
     }
 }
 
-/// An authority's own certificate: O and CN are the cluster's name (teleport-issue-and-outputs.md 1.2).
+/// An authority's own certificate, whose O and CN are the cluster's name (teleport-issue-and-outputs.md 1.2).
 pub(super) fn self_signed(key: &SigningKey, cluster: &str, now: u64) -> Certificate {
-    sign(key, Profile::Root, named(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
+    sign(key, Profile::Root, authority_name(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
 }
 
-/// Who signs the web certificate.
+/// The signer of the web certificate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WebSigner {
-    /// A private authority of this organization and name.
+    /// A private authority with this organization and common name.
     Authority(&'static str, &'static str),
-    /// Nobody else.
-    Itself,
+    SelfSigned,
 }
 
-/// The web's own PKI: the signer (PEM) and a web certificate (DER) under it, of which `key` is the key.
-pub(crate) fn web_authority(
+/// Issues a web certificate (DER) for `key`. Returns the certificate of its signer (PEM) as well.
+pub(crate) fn issue_web_certificate(
     signer: WebSigner,
     key: &SigningKey,
     names: &[&str],
     now: u64,
     lifetime: (u64, u64),
 ) -> (String, Vec<u8>) {
-    let subject = named("Testcluster", names.first().copied().unwrap_or("localhost"));
+    let subject = authority_name("Testcluster", names.first().copied().unwrap_or("localhost"));
     let leaf = |authority_key: &SigningKey, issuer| {
         let profile = Profile::Leaf { issuer, enable_key_agreement: false, enable_key_encipherment: true };
         sign(authority_key, profile, subject.clone(), key.public(), Some(Purpose::Server(names)), lifetime)
     };
     let (authority, leaf) = match signer {
-        WebSigner::Itself => (leaf(key, subject.clone()), leaf(key, subject.clone())),
+        WebSigner::SelfSigned => (leaf(key, subject.clone()), leaf(key, subject.clone())),
         WebSigner::Authority(organization, common_name) => {
-            let authority_key = SigningKey::of_kind(KeyKind::P256, RsaKey::Server);
-            let name = named(organization, common_name);
+            let authority_key = SigningKey::new(KeyKind::P256, RsaKey::Server);
+            let name = authority_name(organization, common_name);
             let valid = (now - YEAR, now + 10 * YEAR);
             let public = authority_key.public();
             (sign(&authority_key, Profile::Root, name.clone(), public, None, valid), leaf(&authority_key, name))
         }
     };
-    let pem = authority.to_pem(der::pem::LineEnding::LF).expect("a certificate that was just signed can be encoded");
-    (pem, leaf.to_der().expect("a certificate that was just signed can be encoded"))
+    let pem = authority.to_pem(der::pem::LineEnding::LF).expect("a certificate of our own can be encoded");
+    (pem, leaf.to_der().expect("a certificate of our own can be encoded"))
 }
 
 /// DER to PEM.
 pub(crate) fn pem(der: &[u8]) -> String {
-    let certificate = Certificate::from_der(der).expect("a certificate of our own");
-    certificate.to_pem(der::pem::LineEnding::LF).expect("a certificate that was decoded can be encoded")
+    let certificate = Certificate::from_der(der).expect("a certificate of our own can be decoded");
+    certificate.to_pem(der::pem::LineEnding::LF).expect("a certificate of our own can be encoded")
 }
 
 fn sign(
@@ -110,7 +109,7 @@ fn sign(
     lifetime: (u64, u64),
 ) -> Certificate {
     let validity = Validity { not_before: time(lifetime.0), not_after: time(lifetime.1) };
-    // The builder is generic over its signer, an enum of signers cannot be one: hence the two equal arms.
+    // The builder is generic over its signer, and an enum of signers does not implement the trait.
     let built = match signer {
         SigningKey::Rsa(signer) => CertificateBuilder::new(profile, serial(), validity, subject, key, signer.as_ref())
             .and_then(|mut builder| {
@@ -123,7 +122,7 @@ fn sign(
                 builder.build::<p256::ecdsa::DerSignature>()
             }),
     };
-    built.expect("a sound key signs sound fields")
+    built.expect("signing with a valid key succeeds")
 }
 
 fn extend<S>(
@@ -138,7 +137,7 @@ where
         None => Ok(()),
         Some(Purpose::Client) => builder.add_extension(&ExtendedKeyUsage(vec![CLIENT_AUTH])),
         Some(Purpose::Server(names)) => {
-            // Teleport's servers are each other's clients, too.
+            // Teleport's servers are clients of each other as well.
             builder.add_extension(&ExtendedKeyUsage(vec![SERVER_AUTH, CLIENT_AUTH]))?;
             builder.add_extension(&SubjectAltName(names.iter().map(|name| general_name(name)).collect()))
         }
@@ -149,7 +148,7 @@ fn general_name(name: &str) -> GeneralName {
     match name.parse() {
         Ok(IpAddr::V4(ip)) => GeneralName::IpAddress(octets(&ip.octets())),
         Ok(IpAddr::V6(ip)) => GeneralName::IpAddress(octets(&ip.octets())),
-        Err(_) => GeneralName::DnsName(Ia5String::new(name).expect("names of servers are ASCII")),
+        Err(_) => GeneralName::DnsName(Ia5String::new(name).expect("the names of servers are ASCII")),
     }
 }
 
@@ -164,7 +163,7 @@ fn time(seconds: u64) -> Time {
 fn serial() -> SerialNumber {
     let mut bytes = [0; 16];
     OsRng.fill_bytes(&mut bytes);
-    // Positive, and without a leading zero.
+    // A serial number is positive and has no leading zero.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     SerialNumber::new(&bytes).expect("sixteen bytes are not too many")
 }

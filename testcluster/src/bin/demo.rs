@@ -1,10 +1,10 @@
-//! What `make demo` shows: a step's two lines, against a cluster on this machine.
+//! `make demo`: the two lines of a step, against a cluster on this machine.
 //!
-//! The product's binary is the argument, or `TELEPORT_PIPE`. It runs as a pipe: no arguments, pipe variables and the
-//! step's variables in the environment, the clone directory as working directory. Then the system's own `ssh` goes
-//! through it to the system's own `sshd`.
+//! The product's binary is the argument, or `TELEPORT_PIPE`. It runs as a pipe: without arguments, with the variables
+//! of the pipe and the step in the environment, and with the clone directory as working directory. Then the system's
+//! `ssh` connects through it to the system's `sshd`.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "showing is what a demo is for")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program with output")]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ fn join(cluster: &Testcluster, binary: &Path, clone_dir: &Path) -> Result<(), St
         [("PROXY_SERVER", cluster.proxy_addr()), ("TOKEN", cluster.token_name().to_owned()), ("SSL_CERT_FILE", web_ca)];
     let shown: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     println!("$ {} {}", shown.join(" "), binary.display());
-    let status = bare(binary.as_os_str().to_owned(), clone_dir)
+    let status = command(binary.as_os_str().to_owned(), clone_dir)
         .envs(cluster.bitbucket_env(clone_dir))
         .envs(variables)
         .status()
@@ -56,26 +56,26 @@ fn join(cluster: &Testcluster, binary: &Path, clone_dir: &Path) -> Result<(), St
     if status.success() { Ok(()) } else { Err(format!("the pipe failed ({status})")) }
 }
 
-/// The second line: ssh, as it is in the README.
+/// The second line: ssh, as in the README.
 fn greet(cluster: &Testcluster, clone_dir: &Path) -> Result<(), String> {
     let target = format!("{}@{}", cluster.node_login(), cluster.node_host());
     println!("$ ssh -F ./tbot-user/ssh_config {target} echo \"{GREETING}\"");
-    let output = bare("ssh".into(), clone_dir)
+    let output = command("ssh".into(), clone_dir)
         .args(["-F", "./tbot-user/ssh_config", &target, "echo", GREETING])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot run ssh: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    if output.status.success() && said.trim_end() == GREETING {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    print!("{stdout}");
+    if output.status.success() && stdout.trim_end() == GREETING {
         Ok(())
     } else {
         Err(format!("ssh failed ({}); the node's log says:\n{}", output.status, cluster.node_log()))
     }
 }
 
-/// A command without our environment: a step has its own.
-fn bare(program: OsString, directory: &Path) -> Command {
+/// A command without our environment, because a step has its own.
+fn command(program: OsString, directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir(directory).stdin(Stdio::null());
     for name in ["PATH", "HOME"] {

@@ -1,9 +1,10 @@
-//! A cluster for a pipeline of this project: runs until it is ended, and leaves what a step needs.
+//! A cluster for a pipeline of this project. It runs until it is killed.
 //!
-//!     serve NAME    # the name under which containers reach this machine
+//!     serve NAME    # the name by which containers reach this machine
 //!
-//! Writes `testcluster.pem`, its web authority, and then `testcluster.env` into the working directory: variables for the
-//! shell, with the ID token of a step that its identity provider has signed.
+//! It writes two files into the working directory: first `testcluster.pem`, the authority of its web certificate, and
+//! then
+//! `testcluster.env`, shell variables with a valid ID token among them.
 
 #![allow(clippy::print_stderr, reason = "a program for a script")]
 
@@ -29,7 +30,7 @@ fn serve(name: &str) -> io::Result<std::convert::Infallible> {
     let (proxy, token, id_token) = (cluster.proxy_addr(), cluster.token_name(), cluster.step_token());
     let node = format!("{}@{}", cluster.node_login(), cluster.node_host());
     let variables = format!("export PROXY_SERVER='{proxy}' TOKEN='{token}' STEP_TOKEN='{id_token}' NODE='{node}'\n");
-    // By a rename, so that nobody reads half of it.
+    // Renamed, so that the script never reads half of the file.
     fs::write("testcluster.env.part", variables)?;
     fs::rename("testcluster.env.part", "testcluster.env")?;
     loop {

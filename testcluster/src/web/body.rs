@@ -1,4 +1,4 @@
-//! Bodies of answers: whole ones, and those of the faults.
+//! Bodies of responses, whole or faulty.
 
 use std::future::Future;
 use std::io;
@@ -12,25 +12,24 @@ use tokio::time::{Sleep, sleep};
 
 const CHUNK: usize = 64 * 1024;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) enum WebBody {
-    /// All of it, once.
+    /// A whole body; `None` once it was sent.
     Whole(Option<Bytes>),
-    /// The beginning, then the connection breaks, late enough for the beginning to get out.
-    CutShort(Option<Bytes>, Pin<Box<Sleep>>),
+    /// The beginning of a body; then, after a delay in which the beginning is sent, the connection breaks.
+    Truncated(Option<Bytes>, Pin<Box<Sleep>>),
     /// A JSON document that never ends.
     Endless,
 }
 
 impl WebBody {
-    pub(crate) fn cut_short(text: &str) -> Self {
+    pub(crate) fn truncated(text: &str) -> Self {
         let half = text.as_bytes().get(..text.len() / 2).unwrap_or_default();
-        Self::CutShort(Some(Bytes::copy_from_slice(half)), Box::pin(sleep(Duration::from_millis(50))))
+        Self::Truncated(Some(Bytes::copy_from_slice(half)), Box::pin(sleep(Duration::from_millis(50))))
     }
 }
 
-/// Nothing.
 impl Default for WebBody {
     fn default() -> Self {
         Self::Whole(None)
@@ -47,14 +46,14 @@ impl Body for WebBody {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         Poll::Ready(match &mut *self {
             Self::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Self::CutShort(bytes, delay) => Some(match bytes.take() {
+            Self::Truncated(bytes, delay) => Some(match bytes.take() {
                 Some(bytes) => Ok(Frame::data(bytes)),
                 None => {
                     ready!(delay.as_mut().poll(context));
-                    Err(io::Error::other("cut short on purpose"))
+                    Err(io::Error::other("truncated on purpose"))
                 }
             }),
-            // White space, which a JSON reader would skip for ever.
+            // Whitespace, which a JSON parser would skip for ever.
             Self::Endless => Some(Ok(Frame::data(Bytes::from(vec![b' '; CHUNK])))),
         })
     }
@@ -66,7 +65,7 @@ impl Body for WebBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::CutShort(..) | Self::Endless => SizeHint::default(),
+            Self::Truncated(..) | Self::Endless => SizeHint::default(),
         }
     }
 }

@@ -8,13 +8,13 @@ use crate::cluster::Cluster;
 use crate::layout;
 use crate::suite::{Suite, SuiteInFind};
 
-/// Where a proxy behind a load balancer listens, in a network that clients are not in.
-const INSIDE: &str = "10.0.0.10:3080";
+/// Where a proxy behind a load balancer listens, in a network that clients cannot reach.
+const INTERNAL: &str = "10.0.0.10:3080";
 
-/// The answer of a proxy.
-pub(super) fn answer(cluster: &Cluster) -> Value {
+/// The body of the response.
+pub(super) fn body(cluster: &Cluster) -> Value {
     let options = &cluster.options;
-    // What a find reply always has under `auth`, empty.
+    // These keys are always present, with empty values.
     let mut auth = json!({
         "type": "",
         "private_key_policy": "",
@@ -54,12 +54,12 @@ pub(super) fn answer(cluster: &Cluster) -> Value {
     })
 }
 
-/// `proxy.ssh`: one port for everything, or three (teleport-issue-and-outputs.md 1.3).
+/// `proxy.ssh`, for one port or for three (teleport-issue-and-outputs.md 1.3).
 fn addresses(cluster: &Cluster) -> Value {
     let options = &cluster.options;
     let listen = |port| SocketAddr::new(options.address, port).to_string();
     let public = |port| layout::address(&options.public_name, port);
-    let web = if options.in_front.is_some() { INSIDE.to_owned() } else { listen(cluster.ports.web) };
+    let web = if options.load_balancer.is_some() { INTERNAL.to_owned() } else { listen(cluster.ports.web) };
     let mut addresses = json!({
         "listen_addr": web,
         "tunnel_listen_addr": web,

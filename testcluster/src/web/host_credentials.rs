@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 use crate::authority::pem;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
-use crate::join::{self, BotCertificates, Proof};
+use crate::join::{self, BotCertificates, JoinParams};
 use crate::peer::Peer;
 use crate::public_key::{ssh_from_line, tls_from_pem};
 use crate::refusal::Refusal;
 
 const BODY_LIMIT: usize = 1 << 20;
 
-/// Reads the request, joins, and encodes what came of it.
+/// Decodes the request, joins, and encodes the certificates.
 pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incoming>) -> Result<Value, Refusal> {
-    if cluster.faults.strikes(Fault::Rest500Once) {
+    if cluster.faults.trigger(Fault::Rest500Once) {
         return Err(Refusal::other("internal error"));
     }
     let body = Limited::new(request.into_body(), BODY_LIMIT);
@@ -27,13 +27,13 @@ pub(super) async fn join(cluster: &Cluster, peer: &Peer, request: Request<Incomi
     let fields: Map<String, Value> =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad_parameter(format!("request: {error}")))?;
     cluster.join_faults()?;
-    let proof = proof(cluster, &fields)?;
-    let certificates = join::register(cluster, peer, proof)?;
+    let params = params(cluster, &fields)?;
+    let certificates = join::register(cluster, peer, params)?;
     encode(&certificates)
 }
 
-/// The checks of the REST join, in its order and with its texts.
-fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusal> {
+/// Checks a request in the server's order and with its texts.
+fn params(cluster: &Cluster, fields: &Map<String, Value>) -> Result<JoinParams, Refusal> {
     let token = text(fields, "token")?;
     let (node, role) = (text(fields, "node_name")?, text(fields, "role")?);
     if text(fields, "hostID")?.is_empty() && role != "Bot" {
@@ -42,7 +42,7 @@ fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusa
     if token.is_empty() {
         return Err(Refusal::bad_parameter("missing parameter Token"));
     }
-    if token != cluster.options.token_name {
+    if token != cluster.options.token.name {
         let refusal = format!("\"{node}\" can not join the cluster with role \"{role}\", token expired or not found");
         return Err(Refusal::access_denied(refusal));
     }
@@ -57,7 +57,7 @@ fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusa
             Some(time.seconds)
         }
     };
-    Ok(Proof {
+    Ok(JoinParams {
         id_token: text(fields, "id_token")?.to_owned(),
         tls: tls_from_pem(&bytes(fields, "public_tls_key")?)?,
         ssh: ssh_from_line(&bytes(fields, "public_ssh_key")?)?,
@@ -65,7 +65,7 @@ fn proof(cluster: &Cluster, fields: &Map<String, Value>) -> Result<Proof, Refusa
     })
 }
 
-/// A string; null and absent are empty.
+/// A string. A value that is null or absent is empty.
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refusal> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(""),
@@ -74,13 +74,13 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refus
     }
 }
 
-/// Go's JSON has bytes as padded base64.
+/// Go encodes bytes in JSON as padded base64.
 fn bytes(fields: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Refusal> {
     Base64::decode_vec(text(fields, name)?)
         .map_err(|_| Refusal::bad_parameter(format!("request: {name} is not base64")))
 }
 
-/// Base64 of PEM and of authorized_keys lines; the SSH "certificates" of the authorities are plain keys (2.2).
+/// Base64 of PEM and of authorized_keys lines. The authorities' SSH "certificates" are public keys (2.2).
 fn encode(certificates: &BotCertificates) -> Result<Value, Refusal> {
     let base64 = |text: String| Base64::encode_string(text.as_bytes());
     let ssh = certificates.ssh.to_openssh().map_err(|error| Refusal::other(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! A load balancer in front: what it agrees on, what it lets through, and the way through it.
+//! Load balancers: ALPN, what they forward, and connection upgrades through them.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use testcluster::{BalancerAlpn, EventKind, LoadBalancer, Route, Testcluster};
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
-use crate::client::{Bot, Dial, Key, auth_names, client_init, http, http_with, join_over, join_with, oidc_init};
+use crate::client::{Bot, Dial, Key, auth_names, client_init, http, join_over, join_with, oidc_init};
 use crate::websocket;
 
-fn behind(balancer: LoadBalancer) -> Testcluster {
-    Testcluster::builder().in_front(balancer).start()
+fn cluster_behind(balancer: LoadBalancer) -> Testcluster {
+    Testcluster::builder().load_balancer(balancer).start()
 }
 
-/// A bot whose join went through an upgrade. It cannot know the host CA yet: here it trusts what the proxy shows.
+/// A bot that joined through an upgrade. It does not have the host CA yet, so it does not verify the proxy.
 async fn join_upgraded(cluster: &Testcluster) -> Bot {
     let key = Key::new();
     let stream = websocket::upgraded(cluster, "alpn").await;
-    let channel = Dial::anybody(&["teleport-proxy-grpc", "h2"]).grpc_over(stream).await.unwrap();
+    let channel = Dial::unverified(&["teleport-proxy-grpc", "h2"]).grpc_over(stream).await.unwrap();
     let certificates = join_over(channel, client_init(cluster), oidc_init(&key, &cluster.step_token())).await.unwrap();
     Bot { key, certificates }
 }
 
-/// Asks Auth for the bot's role, inside an upgrade.
+/// Requests the bot's role from Auth inside an upgrade.
 async fn auth_upgraded(cluster: &Testcluster, bot: &Bot) {
     let (sni, alpn) = auth_names(cluster.name());
     let stream = websocket::upgraded(cluster, "alpn-ping").await;
@@ -36,7 +36,7 @@ async fn auth_upgraded(cluster: &Testcluster, bot: &Bot) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn each_makes_of_alpn_what_it_does() {
+async fn alpn_of_each_kind() {
     const PROBE: &[&str] = &["teleport-reversetunnel"];
     const JOIN: &[&str] = &["teleport-proxy-grpc", "h2"];
     const WEB: &[&str] = &["http/1.1"];
@@ -46,7 +46,7 @@ async fn each_makes_of_alpn_what_it_does() {
         (BalancerAlpn::H2As464, Ok(None), Ok(Some("h2")), Ok(Some("http/1.1"))),
         (BalancerAlpn::H2As502, Err(()), Ok(Some("h2")), Ok(Some("http/1.1"))),
     ] {
-        let cluster = behind(LoadBalancer::new().alpn(alpn));
+        let cluster = cluster_behind(LoadBalancer::new().alpn(alpn));
         for (offered, expected) in [(PROBE, probe), (JOIN, join), (WEB, web), (&[], Ok(None))] {
             let found = Dial::web(&cluster, offered).connect(&cluster).await;
             if let Err(error) = &found {
@@ -68,15 +68,15 @@ async fn each_makes_of_alpn_what_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn requests_pass_and_grpc_does_not() {
+async fn http_requests_are_forwarded_and_grpc_is_not() {
     for (alpn, code) in [(BalancerAlpn::H2As464, "464"), (BalancerAlpn::H2As502, "502")] {
-        let cluster = behind(LoadBalancer::new().alpn(alpn));
+        let cluster = cluster_behind(LoadBalancer::new().alpn(alpn));
         let (status, body) = http(&cluster, "GET /webapi/find", "").await;
         let found: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, found["proxy"]["ssh"]["public_addr"].as_str()), (200, Some(&*cluster.proxy_addr())));
         assert_ne!(found["proxy"]["ssh"]["web_listen_addr"], found["proxy"]["ssh"]["public_addr"]);
         let refused = join_with(&cluster, client_init(&cluster), oidc_init(&Key::new(), "")).await.err().unwrap();
-        // What tonic makes of an answer without gRPC's own headers.
+        // The code that tonic derives from the HTTP status.
         assert_ne!(refused.code(), Code::Ok);
         let call = cluster.calls().pop().unwrap();
         assert_eq!((call.name.as_str(), call.code.as_deref()), ("POST /teleport.join.v1.JoinService/Join", Some(code)));
@@ -84,11 +84,11 @@ async fn requests_pass_and_grpc_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
-    let cluster = behind(LoadBalancer::new());
+async fn an_upgrade_leads_to_all_routes_and_has_the_host_certificate() {
+    let cluster = cluster_behind(LoadBalancer::new());
     let bot = join_upgraded(&cluster).await;
     auth_upgraded(&cluster, &bot).await;
-    // Verified: by the cluster's authorities, and with the name that each host certificate has.
+    // The certificate is verified by the cluster's authorities, with a name that all host certificates have.
     for alpn in [&["teleport-proxy-grpc", "h2"][..], &["http/1.1"], &["teleport-reversetunnel"]] {
         let mut dial = bot.dial("teleport.cluster.local", alpn);
         dial.identity = None;
@@ -97,7 +97,7 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
     }
     let web = Dial::web(&cluster, &["teleport-proxy-grpc", "h2"]);
     let stream = websocket::upgraded(&cluster, "alpn").await;
-    assert!(web.connect_over(stream).await.is_err(), "the web's certificate is not shown inside");
+    assert!(web.connect_over(stream).await.is_err(), "the web certificate is not used inside an upgrade");
 
     let record = cluster.record();
     let (outside, inside) = record
@@ -120,15 +120,9 @@ async fn an_upgrade_leads_to_everything_and_shows_the_host_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn crumbs_make_a_whole() {
-    let cluster = Testcluster::builder().in_front(LoadBalancer::new()).upgrade_in_crumbs(true).start();
-    let bot = join_upgraded(&cluster).await;
-    auth_upgraded(&cluster, &bot).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn pings_come_with_their_sub_protocol_and_pongs_are_recorded() {
-    let cluster = Testcluster::builder().in_front(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
+async fn only_alpn_ping_has_pings_and_frames_of_the_client_are_recorded() {
+    let cluster =
+        Testcluster::builder().load_balancer(LoadBalancer::new()).upgrade_ping(Duration::from_millis(10)).start();
     let _stream = websocket::upgraded(&cluster, "alpn-ping").await;
     assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: true }));
     let mut quiet = websocket::raw(&cluster, "alpn").await;
@@ -138,57 +132,19 @@ async fn pings_come_with_their_sub_protocol_and_pongs_are_recorded() {
     assert_eq!(websocket::frame(&mut wrong).await.unwrap(), (9, b"teleport".to_vec()));
     wrong.write_all(&websocket::masked(0x8a, b"else")).await.unwrap();
     assert!(cluster.wait_for(|kind| *kind == EventKind::Pong { same: false }));
+    wrong.write_all(&websocket::masked(0x89, b"ping")).await.unwrap();
+    assert!(cluster.wait_for(|kind| *kind == EventKind::WebSocketMistake("ping of the client")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn mistakes_of_a_client_are_recorded() {
-    let cluster = Testcluster::start();
-    let mut stream = websocket::raw(&cluster, "alpn").await;
-    for (frame, mistake) in [
-        (websocket::masked(0x02, b"part"), "fragmented frame"),
-        (websocket::masked(0x80, b"rest"), "continuation frame"),
-        (websocket::masked(0x81, b"text"), "text frame"),
-        (websocket::masked(0x82, b""), "empty frame"),
-        (websocket::masked(0x89, b"ping"), "ping of the client"),
-        (vec![0x82, 1, b'x'], "unmasked frame"),
-    ] {
-        stream.write_all(&frame).await.unwrap();
-        assert!(cluster.wait_for(|kind| *kind == EventKind::WebSocketMistake(mistake)), "{mistake}");
-    }
-    // What came unmasked is taken nevertheless, and is no TLS: an alert, and the end.
-    while websocket::frame(&mut stream).await.unwrap().0 != 8 {}
-    // The client's close is the end, and is not answered.
-    let mut stream = websocket::raw(&cluster, "alpn").await;
-    stream.write_all(&websocket::masked(0x88, b"")).await.unwrap();
-    assert!(websocket::frame(&mut stream).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn without_an_upgrade_there_is_an_answer() {
-    let cluster = Testcluster::start();
-    let good = websocket::headers("alpn");
-    for (headers, status) in [
-        ("".to_owned(), "404"),
-        (good.replace("Upgrade: websocket", "Upgrade: else"), "404"),
-        (good.replace("Connection: Upgrade", "Connection: keep-alive"), "404"),
-        (good.replace("Version: 13", "Version: 8"), "400"),
-        (good.replace("Sec-WebSocket-Key", "Sec-WebSocket-Keys"), "400"),
-    ] {
-        let (head, _) = websocket::ask(&cluster, &headers).await;
-        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{headers}{head}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn some_balancers_let_no_upgrade_through() {
+async fn some_load_balancers_do_not_forward_upgrades() {
     for balancer in [LoadBalancer::new().strips_upgrades(), LoadBalancer::new().plain_http_proxy()] {
-        let cluster = behind(balancer);
-        let (head, _) = websocket::ask(&cluster, &websocket::headers("alpn")).await;
+        let cluster = cluster_behind(balancer);
+        let (head, _) = websocket::request(&cluster, "alpn").await;
         assert!(head.starts_with("http/1.1 404 "), "{balancer:?}: {head}");
         assert_eq!(http(&cluster, "GET /webapi/find", "").await.0, 200);
         let body = r#"{"hostID": "", "token": "none", "role": "Bot"}"#;
-        let (status, _) =
-            http_with(&cluster, "POST /webapi/host/credentials", "Content-Type: application/json\r\n", body).await;
+        let (status, _) = http(&cluster, "POST /webapi/host/credentials", body).await;
         assert!(status != 404 && status >= 400, "{status}");
     }
 }

@@ -1,4 +1,4 @@
-//! A bot of the tests' own: as small as one can be, sharing nothing with the cluster but the messages.
+//! A small bot that shares only the protobuf messages with the cluster.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,17 +9,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use p256::pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use prost_types::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use ssh_key::PrivateKey;
+use ssh_key::{Algorithm, EcdsaCurve, PrivateKey};
 use teleport_api::proto::UserCertsRequest;
 use teleport_api::proto::auth_service_client::AuthServiceClient;
 use teleport_api::teleport::join::v1 as join;
-use teleport_api::teleport::join::v1::join_request::Payload as Ask;
+use teleport_api::teleport::join::v1::join_request::Payload as RequestPayload;
 use teleport_api::teleport::join::v1::join_service_client::JoinServiceClient;
 use testcluster::Testcluster;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,51 +30,37 @@ use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-/// What went wrong, gRPC or below.
+/// An error of gRPC or of a layer below.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A connection to speak TLS over.
-pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
+/// A connection below TLS.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 
 /// The key pair of a bot.
 pub(crate) struct Key {
     pub(crate) ssh: PrivateKey,
-    pub(crate) pkcs8: Vec<u8>,
-    secret: p256::SecretKey,
+    tls: p256::SecretKey,
 }
 
 impl Key {
     pub(crate) fn new() -> Self {
-        let secret = p256::SecretKey::random(&mut rand_core::OsRng);
-        let public = ssh_key::public::EcdsaPublicKey::NistP256(secret.public_key().into());
-        let pair = ssh_key::private::EcdsaKeypair::NistP256 {
-            public: match public {
-                ssh_key::public::EcdsaPublicKey::NistP256(point) => point,
-                _ => unreachable!(),
-            },
-            private: secret.clone().into(),
-        };
-        Self { ssh: pair.into(), pkcs8: secret.to_pkcs8_der().unwrap().as_bytes().to_vec(), secret }
+        let algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        let ssh = PrivateKey::random(&mut rand_core::OsRng, algorithm).unwrap();
+        let tls = p256::SecretKey::from_slice(ssh.key_data().ecdsa().unwrap().private_key_bytes()).unwrap();
+        Self { ssh, tls }
     }
 
-    pub(crate) fn der(&self) -> Vec<u8> {
-        self.secret.public_key().to_public_key_der().unwrap().as_bytes().to_vec()
+    fn der(&self) -> Vec<u8> {
+        self.tls.public_key().to_public_key_der().unwrap().into_vec()
     }
 
-    pub(crate) fn pem(&self) -> String {
-        self.secret.public_key().to_public_key_pem(LineEnding::LF).unwrap()
-    }
-
-    /// Whether an X.509 certificate is for this key.
-    pub(crate) fn fits(&self, certificate: &x509_cert::Certificate) -> bool {
-        use x509_cert::der::Encode;
-        let spki = certificate.tbs_certificate.subject_public_key_info.to_der().unwrap();
-        p256::PublicKey::from_public_key_der(&spki).is_ok_and(|key| key == self.secret.public_key())
+    fn pem(&self) -> String {
+        self.tls.public_key().to_public_key_pem(LineEnding::LF).unwrap()
     }
 }
 
-/// A TLS client: whom it trusts, what it offers, who it is.
+/// The settings of a TLS client.
 pub(crate) struct Dial<'a> {
     pub(crate) roots: Vec<CertificateDer<'static>>,
     pub(crate) name: String,
@@ -83,14 +69,14 @@ pub(crate) struct Dial<'a> {
 }
 
 impl Dial<'_> {
-    /// A dial that trusts the web's CA.
+    /// Trusts the authority of the web certificate.
     pub(crate) fn web<'a>(cluster: &Testcluster, alpn: &'a [&'a str]) -> Dial<'a> {
         let roots = vec![CertificateDer::from_pem_file(cluster.web_ca_file()).unwrap()];
         Dial { roots, name: "localhost".into(), alpn, identity: None }
     }
 
-    /// A dial that trusts nobody in particular, and whoever comes.
-    pub(crate) fn anybody<'a>(alpn: &'a [&'a str]) -> Dial<'a> {
+    /// Does not verify the server.
+    pub(crate) fn unverified<'a>(alpn: &'a [&'a str]) -> Dial<'a> {
         Dial { roots: Vec::new(), name: "localhost".into(), alpn, identity: None }
     }
 
@@ -98,8 +84,8 @@ impl Dial<'_> {
         self.connect_over(TcpStream::connect(("127.0.0.1", cluster.port())).await?).await
     }
 
-    pub(crate) async fn connect_over<S: Bytes>(self, stream: S) -> Result<TlsStream<S>, Failure> {
-        let trusting = self.roots.is_empty();
+    pub(crate) async fn connect_over<S: ByteStream>(self, stream: S) -> Result<TlsStream<S>, Failure> {
+        let unverified = self.roots.is_empty();
         let mut roots = RootCertStore::empty();
         for root in self.roots {
             roots.add(root)?;
@@ -114,8 +100,8 @@ impl Dial<'_> {
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)))?
             }
         };
-        if trusting {
-            config.dangerous().set_certificate_verifier(Arc::new(Anybody));
+        if unverified {
+            config.dangerous().set_certificate_verifier(Arc::new(AcceptAll));
         }
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(self.name)?, stream).await?)
@@ -125,7 +111,7 @@ impl Dial<'_> {
         self.grpc_over(TcpStream::connect(("127.0.0.1", cluster.port())).await?).await
     }
 
-    pub(crate) async fn grpc_over<S: Bytes>(self, stream: S) -> Result<Http2, Failure> {
+    pub(crate) async fn grpc_over<S: ByteStream>(self, stream: S) -> Result<Http2, Failure> {
         let stream = self.connect_over(stream).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -133,11 +119,11 @@ impl Dial<'_> {
     }
 }
 
-/// Looks at no certificate: who joins for the first time through an upgrade has no authority to verify it by.
+/// Accepts every certificate: a bot that joins through an upgrade does not have the host CA yet.
 #[derive(Debug)]
-struct Anybody;
+struct AcceptAll;
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -172,7 +158,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// An HTTP/2 connection as the service that generated clients want.
+/// An HTTP/2 connection as the service that generated clients need.
 #[derive(Clone)]
 pub(crate) struct Http2(SendRequest<tonic::body::Body>);
 
@@ -190,34 +176,28 @@ impl tower_service::Service<Request<tonic::body::Body>> for Http2 {
     }
 }
 
-/// One HTTP/1.1 exchange: status and body.
+/// Sends an HTTP/1.1 request, and returns status and body of the response.
 pub(crate) async fn http(cluster: &Testcluster, request: &str, body: &str) -> (u16, String) {
-    http_with(cluster, request, "", body).await
-}
-
-/// The same with more headers, each with its end of line.
-pub(crate) async fn http_with(cluster: &Testcluster, request: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = Dial::web(cluster, &["http/1.1"]).connect(cluster).await.unwrap();
     let length = body.len();
-    let head = format!(
-        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    // A connection that breaks off still has something to show.
-    let _broken = stream.read_to_end(&mut answer).await;
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let mut response = Vec::new();
+    // The connection may break after the beginning of a response.
+    let _broken = stream.read_to_end(&mut response).await;
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     (status, body.to_owned())
 }
 
-pub(crate) fn in_seconds(seconds: i64) -> Timestamp {
+fn in_seconds(seconds: i64) -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     Timestamp { seconds: now as i64 + seconds, nanos: 0 }
 }
 
-/// What a good bot says after `ServerInit`.
+/// The message of a bot after `ServerInit`.
 pub(crate) fn oidc_init(key: &Key, token: &str) -> join::OidcInit {
     let public_keys =
         join::PublicKeys { public_tls_key: key.der(), public_ssh_key: key.ssh.public_key().to_bytes().unwrap() };
@@ -228,18 +208,18 @@ pub(crate) fn oidc_init(key: &Key, token: &str) -> join::OidcInit {
     }
 }
 
-/// A join by the join service, message by message; `init` and `oidc` are what it says.
+/// Joins with the join service by these messages.
 pub(crate) async fn join_with(
     cluster: &Testcluster,
     init: join::ClientInit,
     oidc: join::OidcInit,
 ) -> Result<join::Certificates, Status> {
-    let lost = |error: Failure| Status::new(Code::Aborted, error.to_string());
-    let channel = Dial::web(cluster, &["teleport-proxy-grpc", "h2"]).grpc(cluster).await.map_err(lost)?;
+    let aborted = |error: Failure| Status::new(Code::Aborted, error.to_string());
+    let channel = Dial::web(cluster, &["teleport-proxy-grpc", "h2"]).grpc(cluster).await.map_err(aborted)?;
     join_over(channel, init, oidc).await
 }
 
-/// The same, over a connection that is there.
+/// [`join_with`] over an open connection.
 pub(crate) async fn join_over(
     channel: Http2,
     init: join::ClientInit,
@@ -247,24 +227,24 @@ pub(crate) async fn join_over(
 ) -> Result<join::Certificates, Status> {
     let mut client = JoinServiceClient::with_origin(channel, "https://localhost".parse().unwrap());
     let (requests, stream) = mpsc::channel(4);
-    let ask = |payload| join::JoinRequest { payload: Some(payload) };
-    requests.send(ask(Ask::ClientInit(init))).await.unwrap();
-    let mut answers = client.join(ReceiverStream::new(stream)).await?.into_inner();
-    let first = answers.message().await?.and_then(|answer| answer.payload);
+    let request = |payload| join::JoinRequest { payload: Some(payload) };
+    requests.send(request(RequestPayload::ClientInit(init))).await.unwrap();
+    let mut responses = client.join(ReceiverStream::new(stream)).await?.into_inner();
+    let first = responses.message().await?.and_then(|response| response.payload);
     let Some(join::join_response::Payload::Init(_)) = first else {
-        panic!("the first answer is ServerInit");
+        panic!("the first response is ServerInit");
     };
-    // The server may have ended the stream: reading says how.
-    let _ended = requests.send(ask(Ask::OidcInit(oidc))).await;
-    let second = answers.message().await?.and_then(|answer| answer.payload);
+    // The server may have ended the stream, and the next response has the error.
+    let _ended = requests.send(request(RequestPayload::OidcInit(oidc))).await;
+    let second = responses.message().await?.and_then(|response| response.payload);
     let Some(join::join_response::Payload::Result(result)) = second else {
-        panic!("the second answer is Result");
+        panic!("the second response is Result");
     };
     drop(requests);
-    assert!(answers.message().await?.is_none(), "the stream ends once the client has half-closed");
+    assert!(responses.message().await?.is_none(), "the stream ends once the client has half-closed");
     match result.payload {
         Some(join::result::Payload::BotResult(bot)) => Ok(bot.certificates.unwrap()),
-        None => panic!("a bot gets a bot's result"),
+        None => panic!("a bot gets a BotResult"),
     }
 }
 
@@ -287,19 +267,16 @@ impl Bot {
     }
 
     pub(crate) fn dial<'a>(&self, name: &str, alpn: &'a [&'a str]) -> Dial<'a> {
-        self.dial_as(name, alpn, self.certificates.tls_cert.clone(), &self.key)
-    }
-
-    pub(crate) fn dial_as<'a>(&self, name: &str, alpn: &'a [&'a str], certificate: Vec<u8>, key: &Key) -> Dial<'a> {
+        let certificate = CertificateDer::from(self.certificates.tls_cert.clone());
         Dial {
             roots: self.certificates.tls_ca_certs.iter().cloned().map(CertificateDer::from).collect(),
             name: name.into(),
             alpn,
-            identity: Some((vec![CertificateDer::from(certificate)], key.pkcs8.clone())),
+            identity: Some((vec![certificate], self.key.tls.to_pkcs8_der().unwrap().as_bytes().to_vec())),
         }
     }
 
-    /// Auth, by the short way.
+    /// Auth, by its ALPN name.
     pub(crate) async fn auth(&self, cluster: &Testcluster) -> Result<AuthServiceClient<Http2>, Failure> {
         let channel = self.auth_channel(cluster).await?;
         Ok(AuthServiceClient::with_origin(channel, "https://localhost".parse().unwrap()))
@@ -311,14 +288,14 @@ impl Bot {
     }
 }
 
-/// Server name and ALPN name of a cluster's Auth.
+/// The server name and the ALPN name of a cluster's Auth.
 pub(crate) fn auth_names(cluster: &str) -> (String, String) {
     let hex: String = cluster.bytes().map(|byte| format!("{byte:02x}")).collect();
     let sni = format!("{hex}.teleport.cluster.local");
     (sni.clone(), format!("teleport-auth@{sni}"))
 }
 
-/// A good request for user certificates.
+/// A valid request for user certificates.
 pub(crate) fn user_certs(cluster: &Testcluster, key: &Key) -> UserCertsRequest {
     UserCertsRequest {
         username: cluster.bot_user().into(),

@@ -1,4 +1,4 @@
-//! Faults strike, and the one-time ones once.
+//! Defects of the cluster happen, and the one-time ones once.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -61,7 +61,7 @@ async fn faults_of_discovery() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_does_not_end() {
+async fn an_endless_response_does_not_end() {
     let cluster = Testcluster::builder().fault(Fault::FindEndless).start();
     let mut stream = Dial::web(&cluster, &["http/1.1"]).connect(&cluster).await.unwrap();
     stream.write_all(b"GET /webapi/find HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -119,7 +119,7 @@ async fn host_authorities(cluster: &Testcluster, bot: &Bot) -> Vec<CertAuthority
 }
 
 #[tokio::test]
-async fn hanging_is_not_answering() {
+async fn a_cluster_that_hangs_does_not_respond() {
     let cluster = Testcluster::builder().fault(Fault::Hang).start();
     let dial = Dial::web(&cluster, &["http/1.1"]).connect(&cluster);
     assert!(tokio::time::timeout(Duration::from_millis(200), dial).await.is_err());
@@ -130,7 +130,7 @@ async fn latency_counts_round_trips() {
     let cluster = Testcluster::builder().latency(Duration::from_millis(20)).start();
     let began = Instant::now();
     assert_eq!(http(&cluster, "GET /webapi/find", "").await.0, 200);
-    // TCP, TLS 1.3, the request: three round trips of 40 ms.
+    // TCP, TLS 1.3 and the request take a round trip of 40 ms each.
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(120) && took < Duration::from_millis(230), "{took:?}");
 }

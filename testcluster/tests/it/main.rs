@@ -1,13 +1,11 @@
-//! The cluster, driven by a bot of the tests' own.
+//! Tests of the testcluster: its faults, routing, load balancers and join methods, with a small client.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
-mod auth;
 mod balancer;
 mod client;
 mod faults;
-mod join;
+mod join_methods;
 mod layout;
-mod node;
 mod routing;
 mod websocket;

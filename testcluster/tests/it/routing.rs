@@ -1,4 +1,4 @@
-//! The port: where an ALPN list leads, what comes back, and who is let in.
+//! Routing by ALPN, negotiated names, and client certificates.
 
 use testcluster::{EventKind, Route, Testcluster};
 use tokio::io::AsyncReadExt;
@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 use crate::client::{Bot, Dial, auth_names};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_first_name_decides_on_the_route_and_the_server_on_the_protocol() {
+async fn the_client_determines_the_route_and_the_server_the_negotiated_name() {
     let cluster = Testcluster::start();
     for (offered, route, negotiated) in [
         (&["http/1.1"][..], Route::Web, Some("http/1.1")),
@@ -32,11 +32,11 @@ async fn the_first_name_decides_on_the_route_and_the_server_on_the_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn auth_and_transport_want_a_certificate_and_auth_wants_h2() {
+async fn auth_and_transport_require_a_client_certificate_and_auth_requires_h2() {
     let cluster = Testcluster::start();
     let bot = Bot::join(&cluster).await;
     let (sni, auth) = auth_names(cluster.name());
-    // The bot's roots are the cluster's authorities: a web certificate would not pass.
+    // The bot trusts the cluster's authorities only, so it would refuse the web certificate.
     for (name, alpn, good) in [
         (sni.as_str(), &[auth.as_str(), "h2"][..], true),
         ("teleport.cluster.local", &[&auth, "h2"], true),
@@ -46,16 +46,16 @@ async fn auth_and_transport_want_a_certificate_and_auth_wants_h2() {
     ] {
         assert_eq!(bot.dial(name, alpn).connect(&cluster).await.is_ok(), good, "{name} {alpn:?}");
     }
-    let mut nobody = bot.dial("localhost", &["teleport-proxy-ssh-grpc", "h2"]);
-    nobody.identity = None;
-    // With TLS 1.3 the server's refusal shows at the first read.
-    let mut stream = nobody.connect(&cluster).await.unwrap();
+    let mut anonymous = bot.dial("localhost", &["teleport-proxy-ssh-grpc", "h2"]);
+    anonymous.identity = None;
+    // In TLS 1.3 the client sees the server's alert at its first read.
+    let mut stream = anonymous.connect(&cluster).await.unwrap();
     let refused = stream.read_u8().await.unwrap_err();
     assert!(refused.to_string().contains("CertificateRequired"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn auth_takes_a_leaf_and_no_chain() {
+async fn auth_accepts_one_client_certificate_and_no_chain() {
     let cluster = Testcluster::start();
     let bot = Bot::join(&cluster).await;
     let (sni, auth) = auth_names(cluster.name());
@@ -70,10 +70,10 @@ async fn auth_takes_a_leaf_and_no_chain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn http_1_spoils_the_way_to_the_join_service() {
+async fn a_client_that_offers_http_1_cannot_reach_the_join_service() {
     let cluster = Testcluster::start();
-    let spoilt = Dial::web(&cluster, &["teleport-proxy-grpc", "h2", "http/1.1"]);
-    let mut stream = spoilt.connect(&cluster).await.unwrap();
-    assert!(stream.read_u8().await.is_err(), "nobody speaks on such a connection");
+    let dial = Dial::web(&cluster, &["teleport-proxy-grpc", "h2", "http/1.1"]);
+    let mut stream = dial.connect(&cluster).await.unwrap();
+    assert!(stream.read_u8().await.is_err(), "the server closes the connection");
     assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Refused(text) if text.contains("http/1.1"))));
 }

@@ -1,4 +1,4 @@
-//! The client's end of a connection upgrade: what goes over it is written as one masked frame per write.
+//! The client side of a connection upgrade, with one masked frame per write.
 
 use testcluster::Testcluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
@@ -8,16 +8,19 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::Dial;
 
-/// RFC 6455's own.
+/// The example of RFC 6455, 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 type Outer = TlsStream<TcpStream>;
 
-/// Asks for an upgrade; the head of the answer, and the connection behind it.
-pub(crate) async fn ask(cluster: &Testcluster, headers: &str) -> (String, Outer) {
+/// Requests an upgrade. Returns the head of the response in lower case, and the connection.
+pub(crate) async fn request(cluster: &Testcluster, protocol: &str) -> (String, Outer) {
     let mut stream = Dial::web(cluster, &[]).connect(cluster).await.unwrap();
-    let request = format!("GET /webapi/connectionupgrade HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    let request = format!(
+        "GET /webapi/connectionupgrade HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -26,17 +29,9 @@ pub(crate) async fn ask(cluster: &Testcluster, headers: &str) -> (String, Outer)
     (String::from_utf8(head).unwrap().to_ascii_lowercase(), stream)
 }
 
-/// The headers of a good request.
-pub(crate) fn headers(protocol: &str) -> String {
-    format!(
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Protocol: {protocol}\r\n"
-    )
-}
-
-/// An upgraded connection, before anything goes over it.
+/// An upgraded connection.
 pub(crate) async fn raw(cluster: &Testcluster, protocol: &str) -> Outer {
-    let (head, stream) = ask(cluster, &headers(protocol)).await;
+    let (head, stream) = request(cluster, protocol).await;
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert!(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nsec-websocket-protocol: {protocol}\r\n")), "{head}");
@@ -44,7 +39,7 @@ pub(crate) async fn raw(cluster: &Testcluster, protocol: &str) -> Outer {
     stream
 }
 
-/// The bytes inside an upgraded connection. Pings are answered.
+/// The connection inside an upgraded one; pings are answered.
 pub(crate) async fn upgraded(cluster: &Testcluster, protocol: &str) -> DuplexStream {
     let (read, write) = tokio::io::split(raw(cluster, protocol).await);
     let (near, far) = tokio::io::duplex(64 * 1024);
@@ -68,10 +63,10 @@ async fn receive(
             _ => break,
         }
     }
-    let _gone = inner.shutdown().await;
+    let _closed = inner.shutdown().await;
 }
 
-/// A frame of the server: final, not masked.
+/// Reads a frame of the server, which is final and not masked.
 pub(crate) async fn frame(outer: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<(u8, Vec<u8>)> {
     let first = outer.read_u8().await?;
     assert_eq!(first & 0xf0, 0x80, "a fragment, or reserved bits");
@@ -103,7 +98,7 @@ async fn send(
     }
 }
 
-/// A frame of the client, with a mask that is not zero.
+/// A frame of the client with a mask that is not zero.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first];

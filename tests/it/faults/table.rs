@@ -1,6 +1,6 @@
 //! Which fault makes sense at which point, and how both are called.
 
-use testcluster::{Code, Exchange, Point, Route, Trouble, Weather};
+use testcluster::{Code, Exchange, FaultInjection, NetworkFault, Point, Route};
 
 use super::Cell;
 
@@ -27,14 +27,14 @@ silent in every attempt, else 60 s.
 
 /// All cells, in the order of a run.
 pub(super) fn cells() -> Vec<Cell> {
-    use Exchange::{Find, GetRole, Greeting, HostAuthorities, Proof, RestJoin, UserAuthorities, UserCerts};
-    use Point::{Accept, After, Before, Handshake};
-    use Trouble::{
+    use Exchange::{ClientInit, Find, GetRole, HostAuthorities, OidcInit, RestJoin, UserAuthorities, UserCerts};
+    use NetworkFault::{
         CertExpired, CertForOtherKey, CertForOtherName, CertOfOtherCa, Close, EmptyList, Garbage, GoAway, Http,
         ManyRoles, Oversized, Page, Refuse, Reset, ResetStream, Slow, Stall, Status, Truncated,
     };
-    const BUSY: Trouble = Status(Code::ResourceExhausted, None);
-    const DOWN: Trouble = Status(Code::Unavailable, None);
+    use Point::{Accept, After, Before, Handshake};
+    const BUSY: NetworkFault = Status(Code::ResourceExhausted, None);
+    const DOWN: NetworkFault = Status(Code::Unavailable, None);
     let handshake =
         [Close, Reset, Stall, Slow, Truncated, Garbage, CertForOtherKey, CertExpired, CertForOtherName, CertOfOtherCa];
     let answers = [
@@ -68,9 +68,9 @@ pub(super) fn cells() -> Vec<Cell> {
     let few = [Close, Stall, ResetStream, GoAway, DOWN, Page(502)];
 
     let mut cells = Vec::new();
-    let mut add = |point, troubles: &[&[Trouble]]| {
-        for trouble in troubles.iter().copied().flatten().copied() {
-            let often: &[bool] = match (trouble, point) {
+    let mut add = |point, troubles: &[&[NetworkFault]]| {
+        for fault in troubles.iter().copied().flatten().copied() {
+            let often: &[bool] = match (fault, point) {
                 // It takes seconds, and is about what the bot asks for then.
                 (ManyRoles, _) => &[false],
                 // Whether the calls at the same time are through by then, and the next one on its way, is chance.
@@ -78,7 +78,7 @@ pub(super) fn cells() -> Vec<Cell> {
                 _ => &[true, false],
             };
             for once in often.iter().copied() {
-                cells.push(Cell { weather: Weather { point, trouble, once } });
+                cells.push(Cell { weather: FaultInjection { point, fault, once } });
             }
         }
     };
@@ -88,10 +88,10 @@ pub(super) fn cells() -> Vec<Cell> {
     }
     add(Before(Find), &[&broken, &answers, &[Page(404)]]);
     add(After(Find), &[&spoilt]);
-    add(Before(Greeting), &[&broken, &calls]);
-    add(After(Greeting), &[&spoilt, &[ResetStream, GoAway, DOWN, BUSY]]);
-    add(Before(Proof), &[&broken, &[ResetStream, GoAway, DOWN, BUSY, Status(Code::ResourceExhausted, Some(2))]]);
-    add(After(Proof), &[&spoilt, &[ResetStream, GoAway, DOWN]]);
+    add(Before(ClientInit), &[&broken, &calls]);
+    add(After(ClientInit), &[&spoilt, &[ResetStream, GoAway, DOWN, BUSY]]);
+    add(Before(OidcInit), &[&broken, &[ResetStream, GoAway, DOWN, BUSY, Status(Code::ResourceExhausted, Some(2))]]);
+    add(After(OidcInit), &[&spoilt, &[ResetStream, GoAway, DOWN]]);
     add(Before(RestJoin), &[&broken, &answers]);
     add(After(RestJoin), &[&spoilt]);
     add(Before(GetRole), &[&broken, &calls]);
@@ -120,8 +120,8 @@ fn name(exchange: Exchange) -> &'static str {
     match exchange {
         Exchange::Find => "discovery",
         Exchange::RestJoin => "the join by REST",
-        Exchange::Greeting => "the greeting of the join service",
-        Exchange::Proof => "the join by the join service",
+        Exchange::ClientInit => "the greeting of the join service",
+        Exchange::OidcInit => "the join by the join service",
         Exchange::GetRole => "GetRole",
         Exchange::HostAuthorities => "GetCertAuthorities (host)",
         Exchange::UserAuthorities => "GetCertAuthorities (user)",
@@ -130,28 +130,28 @@ fn name(exchange: Exchange) -> &'static str {
     }
 }
 
-pub(super) fn trouble(trouble: Trouble) -> String {
+pub(super) fn fault(fault: NetworkFault) -> String {
     let wait = |wait: Option<u32>| wait.map(|wait| format!(", Retry-After: {wait}")).unwrap_or_default();
-    match trouble {
-        Trouble::Refuse => "connection refused".to_owned(),
-        Trouble::Close => "connection closed".to_owned(),
-        Trouble::Reset => "connection reset".to_owned(),
-        Trouble::Cut => "bytes vanish".to_owned(),
-        Trouble::Stall => "silence".to_owned(),
-        Trouble::Slow => "10 s late".to_owned(),
-        Trouble::Garbage => "garbage".to_owned(),
-        Trouble::Truncated => "half an answer".to_owned(),
-        Trouble::Oversized => "an answer of many megabytes".to_owned(),
-        Trouble::Page(status) => format!("HTTP {status} with a page"),
-        Trouble::Http(status, seconds) => format!("HTTP {status}{}", wait(seconds)),
-        Trouble::Status(code, seconds) => format!("{code:?}{}", wait(seconds)),
-        Trouble::ResetStream => "RST_STREAM".to_owned(),
-        Trouble::GoAway => "GOAWAY".to_owned(),
-        Trouble::CertForOtherKey => "certificate for another key".to_owned(),
-        Trouble::CertExpired => "certificate expired".to_owned(),
-        Trouble::CertForOtherName => "certificate for another name".to_owned(),
-        Trouble::CertOfOtherCa => "certificate of another authority".to_owned(),
-        Trouble::EmptyList => "an empty list".to_owned(),
-        Trouble::ManyRoles => "100 000 roles".to_owned(),
+    match fault {
+        NetworkFault::Refuse => "connection refused".to_owned(),
+        NetworkFault::Close => "connection closed".to_owned(),
+        NetworkFault::Reset => "connection reset".to_owned(),
+        NetworkFault::Blackhole => "bytes vanish".to_owned(),
+        NetworkFault::Stall => "silence".to_owned(),
+        NetworkFault::Slow => "10 s late".to_owned(),
+        NetworkFault::Garbage => "garbage".to_owned(),
+        NetworkFault::Truncated => "half an answer".to_owned(),
+        NetworkFault::Oversized => "an answer of many megabytes".to_owned(),
+        NetworkFault::Page(status) => format!("HTTP {status} with a page"),
+        NetworkFault::Http(status, seconds) => format!("HTTP {status}{}", wait(seconds)),
+        NetworkFault::Status(code, seconds) => format!("{code:?}{}", wait(seconds)),
+        NetworkFault::ResetStream => "RST_STREAM".to_owned(),
+        NetworkFault::GoAway => "GOAWAY".to_owned(),
+        NetworkFault::CertForOtherKey => "certificate for another key".to_owned(),
+        NetworkFault::CertExpired => "certificate expired".to_owned(),
+        NetworkFault::CertForOtherName => "certificate for another name".to_owned(),
+        NetworkFault::CertOfOtherCa => "certificate of another authority".to_owned(),
+        NetworkFault::EmptyList => "an empty list".to_owned(),
+        NetworkFault::ManyRoles => "100 000 roles".to_owned(),
     }
 }

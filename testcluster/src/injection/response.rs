@@ -1,40 +1,40 @@
-//! Weather around an exchange of HTTP/1.1.
+//! Faults of an HTTP/1.1 exchange.
 
 use hyper::Response;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde_json::json;
 
-use super::{Point, SLOW, Trouble};
+use super::{NetworkFault, Point, SLOW};
 use crate::cluster::Cluster;
 use crate::peer::Peer;
 use crate::web::{WebBody, html, reply, typed};
 
-/// What is answered in place of the truth; nothing where all is well, or was only late.
-pub(crate) async fn replies(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
+/// The response that replaces the real one. `None` if there is no fault, or only a delay.
+pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
     let ok = hyper::StatusCode::OK;
     let status = |status| hyper::StatusCode::from_u16(status).unwrap_or(ok);
-    match cluster.weather.strikes(point)? {
-        Trouble::Close => peer.close(),
-        Trouble::Reset => peer.reset(),
-        Trouble::Slow => {
+    match cluster.injector.trigger(point)? {
+        NetworkFault::Close => peer.close(),
+        NetworkFault::Reset => peer.reset(),
+        NetworkFault::Slow => {
             tokio::time::sleep(SLOW).await;
             return None;
         }
-        Trouble::Garbage => return Some(typed(ok, "application/json", "\u{1}\u{2}}{".repeat(100))),
-        Trouble::Truncated => {
+        NetworkFault::Garbage => return Some(typed(ok, "application/json", "\u{1}\u{2}}{".repeat(100))),
+        NetworkFault::Truncated => {
             let mut response = typed(ok, "application/json", String::new());
-            *response.body_mut() = WebBody::cut_short(&" ".repeat(1000));
+            *response.body_mut() = WebBody::truncated(&" ".repeat(1000));
             return Some(response);
         }
-        Trouble::Oversized => {
+        NetworkFault::Oversized => {
             let mut response = typed(ok, "application/json", String::new());
             *response.body_mut() = WebBody::Endless;
             return Some(response);
         }
-        Trouble::Page(code) => {
+        NetworkFault::Page(code) => {
             return Some(html(status(code), "<!DOCTYPE html><html><body>Something is wrong</body></html>"));
         }
-        Trouble::Http(code, wait) => {
+        NetworkFault::Http(code, wait) => {
             let text = if code == 429 { "rate limit exceeded" } else { "something is wrong" };
             let mut response = reply(status(code), &json!({"error": {"message": text}, "message": text}));
             if let Some(wait) = wait {
@@ -42,7 +42,7 @@ pub(crate) async fn replies(cluster: &Cluster, peer: &Peer, point: Point) -> Opt
             }
             return Some(response);
         }
-        // The others do not happen to HTTP/1.1.
+        // `Stall`; the others concern other protocols.
         _ => {}
     }
     std::future::pending().await

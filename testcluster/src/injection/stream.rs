@@ -1,4 +1,4 @@
-//! A TCP connection that can be told to break, in the ways in which networks do that.
+//! A TCP connection that can be made to fail as networks fail.
 
 use std::io;
 use std::pin::Pin;
@@ -9,77 +9,76 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What the connection was told.
+/// The faults of a connection.
 #[derive(Debug)]
-pub(crate) struct Orders {
+pub(crate) struct StreamFaults {
     reset: AtomicBool,
-    cut: AtomicBool,
-    spoilt: AtomicBool,
+    blackhole: AtomicBool,
+    garbage: AtomicBool,
     /// Bytes that may still be written.
     budget: AtomicUsize,
 }
 
-impl Default for Orders {
+impl Default for StreamFaults {
     fn default() -> Self {
-        let not = || AtomicBool::new(false);
-        Self { reset: not(), cut: not(), spoilt: not(), budget: AtomicUsize::new(usize::MAX) }
+        let off = || AtomicBool::new(false);
+        Self { reset: off(), blackhole: off(), garbage: off(), budget: AtomicUsize::new(usize::MAX) }
     }
 }
 
-impl Orders {
-    /// Its end will be a reset.
+impl StreamFaults {
+    /// The connection will end with a reset.
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 
-    /// From now on all bytes vanish, in both directions.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+    /// All further bytes vanish, in both directions.
+    pub(crate) fn blackhole(&self) {
+        self.blackhole.store(true, Ordering::Relaxed);
     }
 
-    /// What is written next is something else, of another protocol.
-    pub(crate) fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
+    /// The next bytes that are written are replaced by those of another protocol.
+    pub(crate) fn send_garbage(&self) {
+        self.garbage.store(true, Ordering::Relaxed);
     }
 
-    /// It breaks after this many bytes more.
+    /// The connection fails after this many further bytes.
     pub(crate) fn truncate(&self, bytes: usize) {
         self.budget.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// The connection.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct FaultyStream {
     tcp: TcpStream,
-    orders: Arc<Orders>,
+    faults: Arc<StreamFaults>,
 }
 
-impl Line {
-    pub(crate) fn new(tcp: TcpStream, orders: Arc<Orders>) -> Self {
-        Self { tcp, orders }
+impl FaultyStream {
+    pub(crate) fn new(tcp: TcpStream, faults: Arc<StreamFaults>) -> Self {
+        Self { tcp, faults }
     }
 }
 
-impl Drop for Line {
+impl Drop for FaultyStream {
     fn drop(&mut self) {
-        if self.orders.reset.load(Ordering::Relaxed) {
-            // Without lingering, closing is a reset.
+        if self.faults.reset.load(Ordering::Relaxed) {
+            // With a linger time of zero, close() sends RST.
             let _gone = self.tcp.set_zero_linger();
         }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for FaultyStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         loop {
             ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
-            if !self.orders.cut.load(Ordering::Relaxed) {
+            if !self.faults.blackhole.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));
             }
             if buffer.filled().len() == before {
-                // The end is not seen, either. Nobody wakes us again, and nobody has to.
+                // The end of the stream vanishes as well, so this task is not woken again.
                 return Poll::Pending;
             }
             buffer.set_filled(before);
@@ -87,25 +86,25 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for FaultyStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.orders.cut.load(Ordering::Relaxed) {
+        if self.faults.blackhole.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        if self.orders.spoilt.load(Ordering::Relaxed) {
-            // A few bytes fit into the buffer of any connection.
+        if self.faults.garbage.load(Ordering::Relaxed) {
+            // The socket's buffer has room for a few bytes.
             ready!(Pin::new(&mut self.tcp).poll_write(cx, b"SSH-2.0-OpenSSH_10.0\r\n"))?;
-            self.orders.cut();
+            self.faults.blackhole();
             return Poll::Ready(Ok(bytes.len()));
         }
-        let budget = self.orders.budget.load(Ordering::Relaxed);
+        let budget = self.faults.budget.load(Ordering::Relaxed);
         if budget == 0 {
-            return Poll::Ready(Err(io::Error::other("cut short on purpose")));
+            return Poll::Ready(Err(io::Error::other("truncated on purpose")));
         }
         let some = bytes.get(..budget).unwrap_or(bytes);
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, some))?;
         if budget != usize::MAX {
-            self.orders.truncate(budget - written);
+            self.faults.truncate(budget - written);
         }
         Poll::Ready(Ok(written))
     }

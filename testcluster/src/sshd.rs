@@ -1,7 +1,8 @@
-//! A node: the system's own OpenSSH server, unprivileged where we are.
+//! The SSH server of a node: the system's OpenSSH, which runs as the current user.
 //!
-//! Each connection gets an `sshd -i` of its own, which ends with its connection: nothing listens, nothing outlives the
-//! cluster, however that ends. It trusts the root cluster's user CA and shows a certificate of its cluster's host CA.
+//! Each connection gets its own `sshd -i`, which ends with the connection. So nothing listens, and no process outlives
+//! the cluster, however the cluster ends. The server trusts the root cluster's user CA and has a certificate of the
+//! host CA.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,32 +13,31 @@ use tokio::process::{Child, Command};
 
 use crate::accounts::Accounts;
 
-/// The node, ready to be dialled.
+/// The program, its configuration and its environment.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Sshd {
     sshd: Option<PathBuf>,
     configuration: PathBuf,
     environment: Vec<(String, PathBuf)>,
 }
 
-/// What sshd shows, and whom it believes.
+/// The certificate and the trusted authorities of sshd.
 #[derive(Debug)]
-pub(crate) struct NodeKeys<'a> {
-    /// Certificate line.
+pub(crate) struct SshdKeys<'a> {
+    /// One line, as in `key-cert.pub`.
     pub host_certificate: &'a str,
-    /// authorized_keys lines.
+    /// Lines in the format of authorized_keys.
     pub user_cas: &'a str,
 }
 
-impl Node {
-    /// Writes sshd's files below `directory`, with an OpenSSH private key.
+impl Sshd {
+    /// Writes sshd's files into `directory`. The host key is an OpenSSH private key.
     pub(crate) fn prepare(directory: &Path, host_key: &str, accounts: &Accounts) -> io::Result<Self> {
         let private = |name: &str, text: &str| write_private(&directory.join(name), text);
         private("host_key", host_key)?;
         private("sshd_config", &configuration(directory))?;
         if accounts.is_root() {
-            // sshd as root wants its directory for the separation of privileges; where it cannot be made, sshd's own
-            // message in its log says so.
+            // As root, sshd needs this directory for privilege separation. If it cannot be created, sshd's log says so.
             let _exists = std::fs::create_dir_all("/run/sshd");
         }
         Ok(Self {
@@ -47,14 +47,14 @@ impl Node {
         })
     }
 
-    /// Writes the files that change with the authorities; the next connection's sshd reads them.
-    pub(crate) fn certify(&self, keys: &NodeKeys<'_>) -> io::Result<()> {
+    /// Writes the files that change with the authorities. The next connection uses them.
+    pub(crate) fn certify(&self, keys: &SshdKeys<'_>) -> io::Result<()> {
         let certificate = format!("{}\n", keys.host_certificate.trim_end());
         write_private(&self.configuration.with_file_name("host_key-cert.pub"), &certificate)?;
         write_private(&self.configuration.with_file_name("user_ca.pub"), keys.user_cas)
     }
 
-    /// Starts an sshd for one connection; it is killed when the child is dropped.
+    /// Starts sshd for one connection. It is killed when the child is dropped.
     pub(crate) async fn dial(&self) -> io::Result<(TcpStream, Child)> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "no sshd: apt-get install openssh-server");
         let sshd = self.sshd.as_ref().ok_or_else(missing)?;
@@ -76,20 +76,20 @@ impl Node {
     }
 }
 
-/// A TCP connection of its own, so that sessions see an address and not a socket without a name.
+/// A TCP connection, because sshd logs the client's address and a socket pair has none.
 async fn loopback_pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (ours, accepted) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
     let (ours, (theirs, address)) = (ours?, accepted?);
     if address != ours.local_addr()? {
-        return Err(io::Error::other("somebody else connected"));
+        return Err(io::Error::other("another process connected"));
     }
     ours.set_nodelay(true)?;
     theirs.set_nodelay(true)?;
     Ok((ours, theirs))
 }
 
-/// The first sshd of the places where systems keep it; it has to be called by its absolute path.
+/// sshd refuses to start if it is not called by its absolute path.
 fn find_sshd() -> Option<PathBuf> {
     ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
         .map(PathBuf::from)
@@ -97,13 +97,13 @@ fn find_sshd() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// What to do about a machine without OpenSSH; `None` where both of its halves are installed.
+/// The command that installs OpenSSH. `None` if client and server are already installed.
 pub fn missing_openssh() -> Option<&'static str> {
     let has_ssh = std::process::Command::new("ssh").arg("-V").stderr(Stdio::null()).status().is_ok();
     (find_sshd().is_none() || !has_ssh).then_some("apt-get install openssh-server openssh-client")
 }
 
-/// Certificates of the user CA are the only way in.
+/// Only certificates of the user CA can log in.
 fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     format!(
@@ -125,7 +125,7 @@ fn configuration(directory: &Path) -> String {
     )
 }
 
-/// sshd refuses keys that others may read.
+/// Writes a file with mode 0600; sshd refuses keys that other users may read.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

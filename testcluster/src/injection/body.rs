@@ -1,4 +1,4 @@
-//! Bodies of gRPC answers as nobody should send them.
+//! Invalid bodies of gRPC responses.
 
 use std::collections::VecDeque;
 
@@ -6,60 +6,59 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use hyper::header::{HeaderMap, HeaderValue};
 
-use super::Trouble;
+use super::NetworkFault;
 
-/// What is left to be sent, and how it ends.
+/// The frames that are not yet sent, and how the body ends.
 #[derive(Debug)]
-pub(crate) struct WeatherBody {
+pub(crate) struct FaultyBody {
     frames: VecDeque<Bytes>,
     end: End,
 }
 
 #[derive(Debug)]
 enum End {
-    /// With a status that says that all is well.
-    Well,
+    /// With the status OK.
+    Ok,
     /// Without a status.
-    Mute,
-    /// The stream is reset.
+    NoStatus,
+    /// With `RST_STREAM`.
     Reset,
-    Over,
+    Ended,
 }
 
-impl WeatherBody {
-    pub(crate) fn of(trouble: Trouble) -> Self {
+impl FaultyBody {
+    pub(crate) fn new(fault: NetworkFault) -> Self {
         let message = |length: u32, bytes: usize| {
             let mut message = vec![0];
             message.extend(length.to_be_bytes());
-            // A field of a kind that does not exist.
+            // A field of a wire type that does not exist.
             message.resize(5 + bytes, 0xff);
             Bytes::from(message)
         };
-        let (frames, end) = match trouble {
-            Trouble::Garbage => (vec![message(64, 64)], End::Well),
-            Trouble::Truncated => (vec![message(4096, 1000)], End::Mute),
-            Trouble::Oversized => {
+        let (frames, end) = match fault {
+            NetworkFault::Garbage => (vec![message(64, 64)], End::Ok),
+            NetworkFault::Truncated => (vec![message(4096, 1000)], End::NoStatus),
+            NetworkFault::Oversized => {
                 let more = vec![Bytes::from_static(&[0; 64 * 1024]); 256];
-                ([vec![message(16 << 20, 0)], more].concat(), End::Well)
+                ([vec![message(16 << 20, 0)], more].concat(), End::Ok)
             }
             _ => (Vec::new(), End::Reset),
         };
         Self { frames: frames.into(), end }
     }
 
-    /// The next frame.
     pub(crate) fn next(&mut self) -> Option<Result<Frame<Bytes>, h2::Error>> {
         if let Some(bytes) = self.frames.pop_front() {
             return Some(Ok(Frame::data(bytes)));
         }
-        match std::mem::replace(&mut self.end, End::Over) {
-            End::Well => {
+        match std::mem::replace(&mut self.end, End::Ended) {
+            End::Ok => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
                 Some(Ok(Frame::trailers(trailers)))
             }
             End::Reset => Some(Err(h2::Reason::INTERNAL_ERROR.into())),
-            End::Mute | End::Over => None,
+            End::NoStatus | End::Ended => None,
         }
     }
 }
