@@ -56,7 +56,7 @@ pub(crate) fn stops() -> Vec<Failure> {
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
         Failure::new("destination-out-of-sight", 2)
-            .with(|step, _| step.env("DESTINATION", "/nowhere/keys").env("LEAK_CHECK", "off")),
+            .with(|step, _| step.env("DESTINATION", "/tmp/nowhere/keys").env("LEAK_CHECK", "off")),
         Failure::new("destination-carried-on", 2).with(|step, _| {
             let storage = format!("{}/keys", step.variable("BITBUCKET_PIPE_STORAGE_DIR"));
             step.env("DESTINATION", &storage).env("LEAK_CHECK", "off")
