@@ -7,7 +7,25 @@ use expect_test::expect_file;
 use testcluster::{Builder, Gateway, GatewayKind, LoadBalancer, Manner, Testcluster};
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::Step;
+
+stories! {
+    the_pipe_and_then_ssh_get_through_each_kind,
+    a_load_balancer_behind_the_gateway,
+    ssh_gets_through_by_its_environment,
+    as_tbot_the_environment_counts,
+    a_question_that_is_forgotten_holds_nobody_up needs TIME,
+    inspect_gets_through,
+    what_is_reached_without,
+    what_an_earlier_run_was_told_is_forgotten,
+    a_proxy_that_is_overloaded_for_a_moment_is_survived,
+    ssh_says_in_a_line_why_it_does_not_get_through,
+    what_no_second_try_mends,
+    what_is_tried_again_in_vain,
+    silence_ends_with_the_time_that_was_given,
+}
 
 /// User and password, as they are and as a URL has them.
 const USER: &str = "CORP\\deploy";
@@ -39,7 +57,6 @@ fn hello(step: &Step, cluster: &Testcluster) {
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
 }
 
-#[test]
 fn the_pipe_and_then_ssh_get_through_each_kind() {
     let cluster = hidden().start();
     let step = Step::of(&cluster).env("TIMEOUT", "1s");
@@ -63,7 +80,6 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
 }
 
 /// Two kinds of TLS, and WebSocket, inside of what the gateway opens; ssh needs the authority as well.
-#[test]
 fn a_load_balancer_behind_the_gateway() {
     let cluster = hidden().in_front(LoadBalancer::default()).start();
     let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
@@ -73,7 +89,6 @@ fn a_load_balancer_behind_the_gateway() {
 }
 
 /// What was not kept, the environment says.
-#[test]
 fn ssh_gets_through_by_its_environment() {
     let cluster = hidden().start();
     let gateway = Gateway::with_credentials(GatewayKind::Https, USER, PASSWORD);
@@ -88,7 +103,6 @@ fn ssh_gets_through_by_its_environment() {
     assert!(said.stderr.contains("name teleport.example.test does not resolve"), "{}", said.stderr);
 }
 
-#[test]
 fn as_tbot_the_environment_counts() {
     let cluster = hidden().start();
     let gateway = Gateway::start(GatewayKind::Http, Manner::ByteByByte);
@@ -101,7 +115,6 @@ fn as_tbot_the_environment_counts() {
 }
 
 /// The connection that is opened ahead is to save time: one that never opens costs none.
-#[test]
 fn a_question_that_is_forgotten_holds_nobody_up() {
     let cluster = hidden().start();
     // The first two are of discovery and of the join, and are asked again after 15 s.
@@ -109,7 +122,6 @@ fn a_question_that_is_forgotten_holds_nobody_up() {
     behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
 }
 
-#[test]
 fn inspect_gets_through() {
     let cluster = hidden().start();
     let gateway = Gateway::start(GatewayKind::Socks5, Manner::ByteByByte);
@@ -120,7 +132,6 @@ fn inspect_gets_through() {
 }
 
 /// This machine never is, nor what NO_PROXY says.
-#[test]
 fn what_is_reached_without() {
     let gateway = Gateway::start(GatewayKind::Http, Manner::Answers(403, "", ""));
     let cluster = Testcluster::start();
@@ -137,7 +148,6 @@ fn what_is_reached_without() {
 }
 
 /// A later run into the same destination says anew what is to be kept.
-#[test]
 fn what_an_earlier_run_was_told_is_forgotten() {
     let gateway = Gateway::start(GatewayKind::Http, Manner::Good);
     let cluster = Testcluster::start();
@@ -151,7 +161,6 @@ fn what_an_earlier_run_was_told_is_forgotten() {
     assert!(!kept(&step).contains("proxy") && kept(&step).contains("BEGIN CERTIFICATE"), "{}", kept(&step));
 }
 
-#[test]
 fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
     for (kind, no) in [(GatewayKind::Http, 503), (GatewayKind::Socks5, 1)] {
         let cluster = hidden().start();
@@ -160,7 +169,6 @@ fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
     }
 }
 
-#[test]
 fn ssh_says_in_a_line_why_it_does_not_get_through() {
     let cluster = hidden().start();
     let gateway = Gateway::with_credentials(GatewayKind::Http, USER, PASSWORD);
@@ -280,17 +288,14 @@ pub(crate) fn silent_ones() -> Vec<Failure> {
     vec![hangs("way-out-hangs", GatewayKind::Http), hangs("way-out-hangs-socks5", GatewayKind::Socks5)]
 }
 
-#[test]
 fn what_no_second_try_mends() {
     check(final_ones());
 }
 
-#[test]
 fn what_is_tried_again_in_vain() {
     check_at_once(stubborn_ones);
 }
 
-#[test]
 fn silence_ends_with_the_time_that_was_given() {
     check_silence(silent_ones());
 }
