@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
-use rustix::fs::{CWD, FileType, FlockOperation, Gid, Uid, flock, mknodat};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::fs::{CWD, FileType, FlockOperation, flock, mknodat};
 
 use super::record::RECORD;
 use super::*;
@@ -72,47 +69,6 @@ impl Work {
     }
 }
 
-/// A tmpfs, until it is dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn new(at: PathBuf, options: &str) -> Option<Self> {
-        let options = std::ffi::CString::new(options).unwrap();
-        match mount("tmpfs", &at, "tmpfs", MountFlags::empty(), Some(&*options)) {
-            Ok(()) => Some(Self(at)),
-            Err(error) => not_run(&format!("cannot mount a tmpfs: {error}")),
-        }
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
-
-fn not_run<T>(reason: &str) -> Option<T> {
-    // Past the test runner, which shows what passing tests print to nobody.
-    let _ = writeln!(std::io::stderr(), "not run: {reason}");
-    None
-}
-
-fn root() -> Option<()> {
-    if us() == 0 { Some(()) } else { not_run("needs root") }
-}
-
-/// Runs this as another user: on Linux, users belong to threads.
-fn as_user<T: Send>(uid: u32, run: impl FnOnce() -> T + Send) -> T {
-    let thread = move || {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
-        set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(gid, gid, gid).unwrap();
-        set_thread_res_uid(uid, uid, uid).unwrap();
-        run()
-    };
-    thread::scope(|scope| scope.spawn(thread).join().unwrap())
-}
-
 /// Files as a run writes them, each with this tag in it.
 fn set(tag: &str) -> Vec<File> {
     let with_tag = |name: &str| File::private(name, format!("{name} {tag}\n"));
@@ -138,11 +94,6 @@ fn set_mode(path: &Path, mode: u32) {
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
-}
-
-fn owner(path: &Path) -> (u32, u32) {
-    let meta = fs::symlink_metadata(path).unwrap();
-    (meta.uid(), meta.gid())
 }
 
 // Where there is nothing yet, or only what is ours.
@@ -493,147 +444,6 @@ fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
     work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
     assert_eq!(mode(&path), 0o700);
     assert_eq!(work.read(".gitignore"), "key\n");
-}
-
-// Owners. Most of it needs root.
-
-#[test]
-fn our_own_directory_without_rights_gets_them() {
-    let work = Work::new();
-    if root().is_some() {
-        chown(work.0.path(), Some(1000), Some(1000)).unwrap();
-    }
-    let run = || {
-        work.mkdir("tbot-user", 0o500);
-        work.run("1").unwrap();
-    };
-    if us() == 0 {
-        as_user(1000, run)
-    } else {
-        run()
-    }
-    assert_eq!(mode(&work.path("tbot-user")), 0o700);
-}
-
-#[test]
-fn the_owner_of_the_working_directory_owns_what_is_made() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    chown(work.0.path(), Some(1000), Some(1001)).unwrap();
-    let path = Path::new("a/tbot-user");
-    Destination::check(work.0.path(), path, UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
-    for made in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
-        assert_eq!(owner(&work.path(made)), (1000, 1001), "{made}");
-    }
-}
-
-#[test]
-fn the_owner_of_an_existing_destination_owns_what_is_in_it() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    let path = work.mkdir("tbot-user", 0o777);
-    chown(&path, Some(1000), Some(1001)).unwrap();
-    work.run("1").unwrap();
-    assert_eq!(owner(&path), (1000, 1001));
-    assert_eq!(owner(&path.join("key")), (1000, 1001));
-    as_user(1000, || assert_eq!(work.read("key"), "key 1\n"));
-}
-
-#[test]
-fn a_given_owner_owns_everything_even_what_was_there() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    work.run("1").unwrap();
-    work.check_as(UnknownFiles::Refuse, Some("1234")).unwrap().write(set("1"), soon()).unwrap();
-    assert_eq!(owner(&work.path("tbot-user/key")), (1234, 0));
-    work.check_as(UnknownFiles::Refuse, Some("1234:1235")).unwrap().write(set("1"), soon()).unwrap();
-    for name in [".", ".gitignore", "key", "teleport-pipe"] {
-        assert_eq!(owner(&work.path("tbot-user").join(name)), (1234, 1235), "{name}");
-    }
-}
-
-#[test]
-fn a_given_owner_that_cannot_be_had_is_an_error() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    set_mode(work.0.path(), 0o777);
-    let refused = |result: Result<(), Error>| matches!(result, Err(Error::CannotChown { uid: 1000, .. }));
-    let destination = work.check_as(UnknownFiles::Refuse, Some("1001")).unwrap();
-    as_user(1000, || {
-        assert!(refused(work.check_as(UnknownFiles::Refuse, Some("1001")).map(drop)));
-        assert!(refused(destination.write(set("1"), soon()).map(drop)));
-        work.check_as(UnknownFiles::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
-    });
-    assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
-}
-
-#[test]
-fn another_user_can_write_into_the_clone_directory_of_root() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    set_mode(work.0.path(), 0o777);
-    as_user(1000, || work.run("1").unwrap());
-    assert_eq!(owner(&work.path("tbot-user")), (1000, 1000));
-    assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
-    let key = work.meta("key").ino();
-    as_user(1000, || work.run("1").unwrap());
-    assert_eq!(work.meta("key").ino(), key, "the same was written again");
-}
-
-#[test]
-fn what_another_user_may_not_write_is_said_before_the_network_is_touched() {
-    let Some(()) = root() else { return };
-    let work = Work::new();
-    let error = as_user(1000, || work.check()).unwrap_err();
-    assert!(matches!(error, Error::NotPermitted { uid: 1000, .. }), "{error}");
-    work.mkdir("tbot-user", 0o755);
-    let error = as_user(1000, || work.check()).unwrap_err();
-    assert!(matches!(error, Error::NotPermitted { uid: 1000, .. }), "{error}");
-    set_mode(&work.path("tbot-user"), 0o777);
-    let error = as_user(1000, || work.check()).unwrap_err();
-    assert!(matches!(error, Error::SomeoneElses { owner: 0, uid: 1000, .. }), "{error}");
-}
-
-// File systems. All of it needs root.
-
-#[test]
-fn a_full_disk_leaves_the_old_files_and_nothing_else() {
-    let work = Work::new();
-    work.mkdir("tbot-user", 0o755);
-    let Some(_tmpfs) = Tmpfs::new(work.path("tbot-user"), "size=128k") else { return };
-    work.run("1").unwrap();
-    let files = vec![File::private("key", "new"), File::executable("teleport-pipe", vec![b'x'; 1 << 20])];
-    let error = work.check().unwrap().write(files, soon()).unwrap_err();
-    assert!(matches!(&error, Error::DiskFull { path } if path.ends_with("teleport-pipe")), "{error}");
-    assert_eq!(work.read("key"), "key 1\n");
-    assert_eq!(work.read("teleport-pipe"), "binary");
-    assert_eq!(work.listing(), complete());
-}
-
-#[test]
-fn a_mount_point_can_be_the_destination_and_stays_one() {
-    let work = Work::new();
-    let path = work.mkdir("tbot-user", 0o755);
-    let Some(_tmpfs) = Tmpfs::new(path.clone(), "mode=0755") else { return };
-    let device = fs::metadata(&path).unwrap().dev();
-    work.run("1").unwrap();
-    work.run("2").unwrap();
-    assert_eq!(work.listing(), complete());
-    assert_eq!(mode(&path), 0o700);
-    assert_eq!(fs::metadata(&path).unwrap().dev(), device);
-    assert_ne!(device, fs::metadata(work.0.path()).unwrap().dev());
-}
-
-#[test]
-fn a_read_only_file_system_is_said_before_the_network_is_touched() {
-    let work = Work::new();
-    let Some(_tmpfs) = Tmpfs::new(work.mkdir("mounted", 0o755), "") else { return };
-    fs::create_dir(work.path("mounted/there")).unwrap();
-    mount_remount(work.path("mounted"), MountFlags::RDONLY, c"").unwrap();
-    for path in ["mounted/there", "mounted/new"] {
-        let error = Destination::check(work.0.path(), Path::new(path), UnknownFiles::Refuse, None).unwrap_err();
-        assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
-    }
 }
 
 // Secrets.

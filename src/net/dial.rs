@@ -83,13 +83,19 @@ async fn connect_any(addr: &HostPort) -> Result<TcpStream, Error> {
         let pause = if waiting.len() > 0 { HEAD_START } else { Duration::MAX };
         match tokio::time::timeout(pause, racing.join_next()).await {
             Ok(Some(Ok(Ok(stream)))) => return Ok(tuned(stream)),
-            Ok(Some(Ok(Err(error)))) => last = Some(error),
-            Ok(Some(Err(_)) | None) | Err(_) => {}
+            Ok(Some(Ok(Err(error)))) if last.is_none() || !is_of_this_machine(&error) => last = Some(error),
+            Ok(Some(_) | None) | Err(_) => {}
         }
     }
     // Without an error each attempt has panicked.
     let source = last.unwrap_or_else(|| io::ErrorKind::Other.into());
     Err(Error::Connect { addr: addr.to_string(), source })
+}
+
+/// Whether this machine has no route to the address at all, as a container without IPv6. What another address answered
+/// says more about the proxy.
+fn is_of_this_machine(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable)
 }
 
 /// The addresses with the families taking turns, the resolver's first one first: a whole family may be dead.

@@ -1,11 +1,15 @@
 //! The other platform, by an emulator: it is mounted, and called by its name, so that the kernel need not know of it.
 
 use crate::docker::{docker, program};
+use crate::harness::stories;
 use crate::images;
+use crate::images::IMAGE;
 use crate::step::{self, Step};
 
-#[test]
-#[ignore = "make image-test"]
+stories! {
+    the_pipe_and_then_ssh needs IMAGE,
+}
+
 fn the_pipe_and_then_ssh() {
     let emulator = format!("--volume={}:/qemu:ro", program("qemu-aarch64-static"));
     let image = *images::PIPE_ARM64;

@@ -5,11 +5,19 @@ use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 
+use crate::harness::stories;
+use crate::images::IMAGE;
 use crate::pipe_line::BUILD;
 use crate::step::{self, Step};
 
-#[test]
-#[ignore = "make image-test"]
+stories! {
+    the_script_has_changed_its_directory needs IMAGE,
+    there_is_no_clone needs IMAGE,
+    the_destination_is_of_an_earlier_run needs IMAGE,
+    it_is_read_only needs IMAGE,
+    nothing_in_it_may_be_executed needs IMAGE,
+}
+
 fn the_script_has_changed_its_directory() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).cd("sub");
@@ -19,8 +27,6 @@ fn the_script_has_changed_its_directory() {
     assert_eq!(step.git(&["status", "--porcelain"]).ok().stdout, "");
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn there_is_no_clone() {
     let cluster = step::cluster();
     let step = Step::without_clone(&cluster);
@@ -28,8 +34,6 @@ fn there_is_no_clone() {
     step.hello(&cluster);
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn the_destination_is_of_an_earlier_run() {
     let cluster = step::cluster();
     let step = Step::of(&cluster);
@@ -44,8 +48,6 @@ fn the_destination_is_of_an_earlier_run() {
     cleanup.pipe().ok();
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn it_is_read_only() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).mounted(":ro");
@@ -57,8 +59,6 @@ fn it_is_read_only() {
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn nothing_in_it_may_be_executed() {
     let cluster = step::cluster();
     let step = Step::of(&cluster);

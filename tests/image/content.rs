@@ -8,7 +8,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::docker::{Said, docker};
+use crate::harness::stories;
+use crate::images::IMAGE;
 use crate::images::{self, layout};
+
+stories! {
+    there_is_one_index_of_two_platforms needs IMAGE,
+    there_are_four_files needs IMAGE,
+    it_needs_nothing needs IMAGE,
+}
 
 /// A JSON document of the layout.
 fn blob(descriptor: &Value) -> Value {
@@ -25,8 +33,6 @@ fn manifests() -> BTreeMap<String, Value> {
     manifests.map(|entry| (entry["platform"]["architecture"].as_str().unwrap().to_owned(), blob(entry))).collect()
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn there_is_one_index_of_two_platforms() {
     let manifests = manifests();
     assert_eq!(manifests.keys().collect::<Vec<_>>(), ["amd64", "arm64"]);
@@ -50,8 +56,6 @@ fn there_is_one_index_of_two_platforms() {
     }
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn there_are_four_files() {
     for image in [*images::PIPE, *images::PIPE_ARM64] {
         let directory = TempDir::with_prefix("image-").unwrap();
@@ -82,8 +86,6 @@ fn there_are_four_files() {
     }
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn it_needs_nothing() {
     let run = ["run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none", *images::PIPE, "version"];
     assert!(docker(&run).ok().stdout.starts_with("teleport-pipe v"));

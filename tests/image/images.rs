@@ -5,7 +5,14 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::docker::Said;
+use crate::harness::Need;
 use crate::step_image;
+
+/// The image, and an engine to run it.
+pub(crate) static IMAGE: Need =
+    LazyLock::new(|| std::env::var_os(LAYOUT).map(drop).ok_or_else(|| "`make image-test` runs it".to_owned()));
+/// The variable by which `tests/image/run` says where `make image` has put the layout.
+const LAYOUT: &str = "TELEPORT_PIPE_OCI";
 
 /// The pipe for this machine.
 pub(crate) static PIPE: LazyLock<&str> = LazyLock::new(|| load("amd64", "teleport-pipe:test-amd64"));
@@ -16,7 +23,7 @@ pub(crate) static STEP: LazyLock<&str> = LazyLock::new(|| step_image::import("te
 
 /// What `make image` has made.
 pub(crate) fn layout() -> PathBuf {
-    std::env::var_os("TELEPORT_PIPE_OCI").expect("TELEPORT_PIPE_OCI: run `make image-test`").into()
+    std::env::var_os(LAYOUT).unwrap().into()
 }
 
 fn load(architecture: &str, tag: &'static str) -> &'static str {

@@ -5,12 +5,15 @@
 //! ignored otherwise.
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+#![deny(dead_code, reason = "a story that is not registered would never run")]
 
 mod arm64;
 mod clone_directory;
 mod content;
 mod docker;
 mod emulator;
+#[path = "../it/harness.rs"]
+mod harness;
 mod images;
 mod name_server;
 mod names;
@@ -20,3 +23,15 @@ mod said;
 mod step;
 mod step_image;
 mod users;
+
+fn main() -> std::process::ExitCode {
+    let files = [
+        arm64::stories(),
+        clone_directory::stories(),
+        content::stories(),
+        emulator::stories(),
+        names::stories(),
+        users::stories(),
+    ];
+    harness::run(files.into_iter().flatten().collect())
+}

@@ -1,11 +1,15 @@
 //! How the proxy's name is found.
 
 use crate::docker::gateway;
+use crate::harness::stories;
+use crate::images::IMAGE;
 use crate::name_server::NameServer;
 use crate::step::{self, Step};
 
-#[test]
-#[ignore = "make image-test"]
+stories! {
+    answers_are_too_long_for_udp needs IMAGE,
+}
+
 fn answers_are_too_long_for_udp() {
     let cluster = step::cluster();
     let server = NameServer::at(gateway());

@@ -1,9 +1,18 @@
 //! Who runs the pipe is root; who runs the rest of the step need not be.
 
+use crate::harness::stories;
+use crate::images::IMAGE;
 use crate::step::{self, Step};
 
-#[test]
-#[ignore = "make image-test"]
+stories! {
+    root_runs_the_step needs IMAGE,
+    who_made_the_destination_can_use_the_keys needs IMAGE,
+    who_did_not_is_told_how needs IMAGE,
+    file_owner_can_use_the_keys needs IMAGE,
+    what_root_left_does_not_stop_file_owner needs IMAGE,
+    a_user_without_a_name_has_the_keys_but_openssh_will_not_run needs IMAGE,
+}
+
 fn root_runs_the_step() {
     let cluster = step::cluster();
     let step = Step::of(&cluster);
@@ -15,8 +24,6 @@ fn root_runs_the_step() {
     assert_eq!(step.beside_the_destination(), before);
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn who_made_the_destination_can_use_the_keys() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).user("1000:1000");
@@ -26,8 +33,6 @@ fn who_made_the_destination_can_use_the_keys() {
     step.hello(&cluster);
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn who_did_not_is_told_how() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).user("1000:1000");
@@ -40,8 +45,6 @@ fn who_did_not_is_told_how() {
     }
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn file_owner_can_use_the_keys() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).user("1000:1000").with("FILE_OWNER", "1000");
@@ -49,8 +52,6 @@ fn file_owner_can_use_the_keys() {
     step.hello(&cluster);
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn what_root_left_does_not_stop_file_owner() {
     let cluster = step::cluster();
     let step = Step::of(&cluster);
@@ -65,8 +66,6 @@ fn what_root_left_does_not_stop_file_owner() {
     step.hello(&cluster);
 }
 
-#[test]
-#[ignore = "make image-test"]
 fn a_user_without_a_name_has_the_keys_but_openssh_will_not_run() {
     let cluster = step::cluster();
     let step = Step::of(&cluster).user("4242:4242").with("FILE_OWNER", "4242:4242");

@@ -11,14 +11,27 @@ use testcluster::{
 };
 
 use crate::failure::Failure;
+use crate::harness::stories;
 use crate::layouts::{has, routes, works, works_at};
 use crate::step::Step;
+
+stories! {
+    load_balancers_that_pass_upgrades,
+    a_load_balancer_that_says_nothing_is_looked_for_meanwhile,
+    a_stranger_is_not_asked_for_an_upgrade,
+    not_everybody_is_believed_inside_of_an_upgrade,
+    an_upgrade_in_crumbs_with_pings,
+    a_load_balancer_in_front_of_a_cluster_with_a_long_name,
+    a_load_balancer_in_front_of_the_web_port_of_several,
+    a_load_balancer_that_speaks_tls_1_2_only,
+    an_inspector_of_tls_that_is_known_here,
+    what_lets_nothing_through_is_named,
+}
 
 fn behind(balancer: LoadBalancer) -> Builder {
     Testcluster::builder().load_balancer(balancer)
 }
 
-#[test]
 fn load_balancers_that_pass_upgrades() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
         let cluster = works_at(behind(LoadBalancer::new().alpn(alpn)));
@@ -40,7 +53,6 @@ fn load_balancers_that_pass_upgrades() {
 }
 
 /// nginx with request buffering: the join's stream never gets through, and nobody says so.
-#[test]
 fn a_load_balancer_that_says_nothing_is_looked_for_meanwhile() {
     let began = Instant::now();
     let cluster = works_at(behind(LoadBalancer::new().alpn(BalancerAlpn::H2Silent)).rest_join(false));
@@ -50,7 +62,6 @@ fn a_load_balancer_that_says_nothing_is_looked_for_meanwhile() {
 }
 
 /// Who ends TLS around an upgrade has to be known, too, though what is inside looks after itself.
-#[test]
 fn a_stranger_is_not_asked_for_an_upgrade() {
     let cluster = behind(LoadBalancer::new()).start();
     let step = Step::of(&cluster);
@@ -66,7 +77,6 @@ fn a_stranger_is_not_asked_for_an_upgrade() {
 }
 
 /// A join believes any server of Teleport's inside of an upgrade, but no other, and none that lacks its key.
-#[test]
 fn not_everybody_is_believed_inside_of_an_upgrade() {
     for fault in [NetworkFault::CertForOtherName, NetworkFault::CertForOtherKey, NetworkFault::CertExpired] {
         let weather = FaultInjection { point: Point::Handshake(Route::Join), fault, once: false };
@@ -86,7 +96,6 @@ fn not_everybody_is_believed_inside_of_an_upgrade() {
 
 /// Frames of a few bytes, in pieces that end anywhere, and a ping every now and then: nothing is lost, and each ping is
 /// answered with its own payload.
-#[test]
 fn an_upgrade_in_crumbs_with_pings() {
     let builder = behind(LoadBalancer::new()).small_websocket_frames(true).upgrade_ping(Duration::from_millis(5));
     let cluster = builder.start();
@@ -98,13 +107,11 @@ fn an_upgrade_in_crumbs_with_pings() {
     assert!(!has(&cluster, |kind| matches!(kind, EventKind::Pong { same: false } | EventKind::WebSocketMistake(_))));
 }
 
-#[test]
 fn a_load_balancer_in_front_of_a_cluster_with_a_long_name() {
     let cluster = works_at(behind(LoadBalancer::new()).name("n".repeat(110)));
     assert!(has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })));
 }
 
-#[test]
 fn a_load_balancer_in_front_of_the_web_port_of_several() {
     let cluster = behind(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }).start();
     let step = Step::of(&cluster);
@@ -118,13 +125,11 @@ fn a_load_balancer_in_front_of_the_web_port_of_several() {
     assert_eq!(said.stdout, "hello\n");
 }
 
-#[test]
 fn a_load_balancer_that_speaks_tls_1_2_only() {
     works_at(behind(LoadBalancer::new()).tls_12_only(true));
 }
 
 /// A company that looks into TLS takes Teleport's protocols away just as a load balancer does.
-#[test]
 fn an_inspector_of_tls_that_is_known_here() {
     works_at(behind(LoadBalancer::new()).fault(Fault::WebCertOfInspector));
 }
@@ -139,7 +144,6 @@ pub(crate) fn final_ones() -> Vec<Failure> {
     ]
 }
 
-#[test]
 fn what_lets_nothing_through_is_named() {
     crate::failure::check(final_ones());
 }

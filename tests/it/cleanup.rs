@@ -5,8 +5,22 @@ use std::fs;
 use expect_test::expect_file;
 use testcluster::Testcluster;
 
-use crate::machine::{Unprivileged, root};
+use crate::harness::stories;
+use crate::machine::{ROOT, Unprivileged};
 use crate::step::{Said, Step};
+
+stories! {
+    everything_goes_and_a_second_time_there_is_nothing_to_do,
+    as_an_action_of_the_pipe_with_its_destination,
+    by_the_binary_that_lies_there,
+    a_directory_that_the_step_made_stays,
+    what_is_not_ours_or_was_changed_stays_and_is_named,
+    a_checkout_as_destination_keeps_what_has_our_names,
+    a_planted_record_removes_nothing_elsewhere,
+    directories_with_our_names_stay,
+    what_tbot_wrote_is_left_to_tbot,
+    what_another_user_wrote_is_said_to_be_his needs ROOT,
+}
 
 fn cleanup(step: &Step) -> Said {
     step.product(&["cleanup"]).ok()
@@ -19,7 +33,6 @@ fn names(step: &Step) -> Vec<String> {
     names
 }
 
-#[test]
 fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -30,7 +43,6 @@ fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
     expect_file!["golden/log/cleanup.log"].assert_eq(&step.scrubbed(&(first + &second)));
 }
 
-#[test]
 fn as_an_action_of_the_pipe_with_its_destination() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "deep/er/creds");
@@ -44,7 +56,6 @@ fn as_an_action_of_the_pipe_with_its_destination() {
     assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
 }
 
-#[test]
 fn by_the_binary_that_lies_there() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -57,7 +68,6 @@ fn by_the_binary_that_lies_there() {
     assert!(!step.dir().join("creds").exists());
 }
 
-#[test]
 fn a_directory_that_the_step_made_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -68,7 +78,6 @@ fn a_directory_that_the_step_made_stays() {
     assert!(names(&step).is_empty());
 }
 
-#[test]
 fn what_is_not_ours_or_was_changed_stays_and_is_named() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -90,7 +99,6 @@ fn what_is_not_ours_or_was_changed_stays_and_is_named() {
     assert!(names(&step).is_empty(), "{:?}", names(&step));
 }
 
-#[test]
 fn a_checkout_as_destination_keeps_what_has_our_names() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -107,7 +115,6 @@ fn a_checkout_as_destination_keeps_what_has_our_names() {
     assert_eq!(left, [".gitignore", "src.c", "teleport-database-ca.crt"]);
 }
 
-#[test]
 fn a_planted_record_removes_nothing_elsewhere() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -124,7 +131,6 @@ fn a_planted_record_removes_nothing_elsewhere() {
     assert!(step.dir().join("deploy.sh").exists());
 }
 
-#[test]
 fn directories_with_our_names_stay() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -137,7 +143,6 @@ fn directories_with_our_names_stay() {
     assert!(names(&step) == [".teleport-pipe.sha256"] && log.contains("left: .teleport-pipe.sha256"), "{log}");
 }
 
-#[test]
 fn what_tbot_wrote_is_left_to_tbot() {
     let step = Step::empty();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -147,13 +152,9 @@ fn what_tbot_wrote_is_left_to_tbot() {
     assert!(log.contains("nothing in ") && log.contains("left: key"), "{log}");
 }
 
-#[test]
 fn what_another_user_wrote_is_said_to_be_his() {
-    if root().is_none() {
-        return;
-    }
     let cluster = Testcluster::start();
-    let Some(user) = Unprivileged::step_of(&cluster) else { return };
+    let user = Unprivileged::step_of(&cluster);
     user.step.pipe().ok();
     fs::set_permissions(user.step.dir().join("tbot-user"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .unwrap();

@@ -5,7 +5,15 @@ use std::process::Command;
 use testcluster::Testcluster;
 
 use crate::failure::{Failure, check};
+use crate::harness::stories;
 use crate::step::Step;
+
+stories! {
+    a_clock_that_is_ahead_does_no_harm,
+    a_clock_that_is_a_little_behind_is_said,
+    a_clock_that_is_behind_is_named,
+    a_token_that_has_expired_by_both_clocks_is_not_tried,
+}
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -31,7 +39,6 @@ fn remaining(step: &Step) -> i64 {
 }
 
 /// The expiry that is asked for is that of the cluster's clock, and nothing here takes the certificates for expired.
-#[test]
 fn a_clock_that_is_ahead_does_no_harm() {
     for behind in [7 * MINUTE, 2 * HOUR, DAY] {
         let (cluster, step) = apart(-behind);
@@ -56,7 +63,6 @@ fn a_clock_that_is_ahead_does_no_harm() {
 }
 
 /// A minute is what certificates are valid back from when they are made.
-#[test]
 fn a_clock_that_is_a_little_behind_is_said() {
     let (_cluster, step) = apart(45);
     let said = step.pipe().ok();
@@ -64,7 +70,6 @@ fn a_clock_that_is_a_little_behind_is_said() {
 }
 
 /// Whoever reads a certificate by a clock that is behind must not believe it, and we do not write what is not valid.
-#[test]
 fn a_clock_that_is_behind_is_named() {
     check(
         [("clock-seven-minutes-behind", 7 * MINUTE), ("clock-a-day-behind", DAY)]
@@ -73,7 +78,6 @@ fn a_clock_that_is_behind_is_named() {
     );
 }
 
-#[test]
 fn a_token_that_has_expired_by_both_clocks_is_not_tried() {
     for (offset, ago) in [(0, "expired 1"), (-2 * HOUR, "expired 1")] {
         let (cluster, step) = apart(offset);

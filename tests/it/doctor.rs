@@ -8,9 +8,28 @@ use testcluster::{
     Layout, LoadBalancer, NetworkFault, Point, Route, Testcluster,
 };
 
+use crate::harness::stories;
 use crate::network::stranger;
 use crate::refusals::TOKEN;
 use crate::step::{Said, Step};
+
+stories! {
+    all_is_well,
+    outside_of_ci,
+    older_clusters,
+    load_balancers,
+    separate_ports,
+    by_an_outgoing_proxy,
+    clocks,
+    certificates_that_are_not_believed,
+    a_step_with_mistakes,
+    who_is_no_server_of_teleports,
+    somebody_else_answers,
+    nobody_answers,
+    in_public,
+    colours_where_they_are_shown,
+    a_proxy_is_needed,
+}
 
 /// A step that wants to know, at an address instead of a name: what names lead to differs from machine to machine.
 fn patient(cluster: &Testcluster) -> Step {
@@ -67,7 +86,6 @@ fn faulty(fault: Fault) -> (Testcluster, Step) {
     at(Testcluster::builder().fault(fault))
 }
 
-#[test]
 fn all_is_well() {
     let (cluster, step) = at(Testcluster::builder());
     check(&step, 0, &expect_file!["golden/doctor/good.txt"]);
@@ -80,7 +98,6 @@ fn all_is_well() {
 }
 
 /// The same by a command line, where there is no step.
-#[test]
 fn outside_of_ci() {
     let cluster = Testcluster::start();
     let step = patient(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
@@ -94,7 +111,6 @@ fn outside_of_ci() {
     assert!(said.stdout.ends_with("only a join can tell.\n"), "{}", said.stdout);
 }
 
-#[test]
 fn older_clusters() {
     let (_cluster, step) = at(Testcluster::builder().version("17.2.0").join_service(JoinService::Absent));
     check(&step, 0, &expect_file!["golden/doctor/rest-only.txt"]);
@@ -102,7 +118,6 @@ fn older_clusters() {
     check(&step, 4, &expect_file!["golden/doctor/too-old.txt"]);
 }
 
-#[test]
 fn load_balancers() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
         let (_cluster, step) = at(Testcluster::builder().load_balancer(LoadBalancer::new().alpn(alpn)));
@@ -112,7 +127,6 @@ fn load_balancers() {
     check(&step, 5, &expect_file!["golden/doctor/load-balancer-strips-upgrades.txt"]);
 }
 
-#[test]
 fn separate_ports() {
     let (_cluster, step) = at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web: false }));
     let said = step.pipe().ok();
@@ -123,7 +137,6 @@ fn separate_ports() {
 }
 
 /// The name leads somewhere only beyond the gateway.
-#[test]
 fn by_an_outgoing_proxy() {
     let cluster = Testcluster::builder().public_name("teleport.example.test").start();
     for (gateway, status, golden) in [
@@ -143,7 +156,6 @@ fn by_an_outgoing_proxy() {
     }
 }
 
-#[test]
 fn clocks() {
     let (_cluster, step) = at(Testcluster::builder().clock_offset(7 * 60));
     check(&step, 5, &expect_file!["golden/doctor/clock-behind.txt"]);
@@ -156,7 +168,6 @@ fn clocks() {
     );
 }
 
-#[test]
 fn certificates_that_are_not_believed() {
     let (_cluster, step) = at(Testcluster::builder());
     check(&step.without("SSL_CERT_FILE"), 5, &expect_file!["golden/doctor/private-authority.txt"]);
@@ -167,7 +178,6 @@ fn certificates_that_are_not_believed() {
 }
 
 /// A variable that is wrong ends nothing: what needs it not is tried all the same.
-#[test]
 fn a_step_with_mistakes() {
     let (cluster, step) = at(Testcluster::builder());
     let expired = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
@@ -186,7 +196,6 @@ fn a_step_with_mistakes() {
 
 /// Before a join any server of Teleport's is believed to be Auth, but nobody else: not who lacks the key of the
 /// certificate that is shown, nor one whose time is over.
-#[test]
 fn who_is_no_server_of_teleports() {
     for fault in [NetworkFault::CertForOtherKey, NetworkFault::CertExpired, NetworkFault::CertForOtherName] {
         let weather = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };
@@ -198,7 +207,6 @@ fn who_is_no_server_of_teleports() {
     }
 }
 
-#[test]
 fn somebody_else_answers() {
     let (_cluster, step) = faulty(Fault::FindHtml);
     check(&step, 5, &expect_file!["golden/doctor/not-teleport.txt"]);
@@ -208,7 +216,6 @@ fn somebody_else_answers() {
     check(&step.env("PROXY_SERVER", &address), 5, &expect_file!["golden/doctor/ssh.txt"]);
 }
 
-#[test]
 fn nobody_answers() {
     let (_cluster, step) = faulty(Fault::RefuseAll);
     check(&step, 5, &expect_file!["golden/doctor/refused.txt"]);
@@ -221,21 +228,18 @@ fn nobody_answers() {
 }
 
 /// Where everybody can read it, not even what kind of token there is.
-#[test]
 fn in_public() {
     let cluster = Testcluster::start();
     let said = patient(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
     assert!(said.stdout.contains("ID token           found, valid for 1h\n"), "{}", said.stdout);
 }
 
-#[test]
 fn colours_where_they_are_shown() {
     let cluster = Testcluster::start();
     let said = patient(&cluster).without("NO_COLOR").env("CI", "true").pipe().ok();
     assert!(said.stdout.contains("\u{1b}[32m  ok\u{1b}[0m  TLS "), "{}", said.stdout);
 }
 
-#[test]
 fn a_proxy_is_needed() {
     let said = Step::empty().env("ACTION", "doctor").pipe();
     assert_eq!(said.status, Some(2), "{said:?}");

@@ -17,8 +17,14 @@ use testcluster::{
 
 use self::table::cells;
 use crate::failure::report;
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::secrets::Secrets;
 use crate::step::{Said, Step};
+
+stories! {
+    a_fault_at_every_point needs TIME,
+}
 
 /// Runs at the same time. They wait much more than they work.
 const AT_ONCE: usize = 48;
@@ -223,7 +229,6 @@ fn small_binary(directory: &Path) -> PathBuf {
     if stripped.is_ok_and(|status| status.success()) { small } else { Step::binary().into() }
 }
 
-#[test]
 fn a_fault_at_every_point() {
     let cells = cells();
     assert!(cells.len() >= 200, "{}", cells.len());

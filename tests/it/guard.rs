@@ -8,7 +8,24 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testcluster::Testcluster;
 
 use crate::failure::{Failure, check};
+use crate::harness::stories;
 use crate::step::{Said, Step};
+
+stories! {
+    keys_that_would_leak_end_the_run,
+    it_stops_before_the_cluster_hears_of_it,
+    it_can_be_told_to_warn_or_not_to_look,
+    nothing_is_said_where_there_is_nothing_to_say,
+    what_the_after_script_removes_is_a_warning,
+    of_several_steps_all_must_leak,
+    the_step_that_runs_is_found_by_its_branch,
+    a_dockerfile_wants_a_dockerignore,
+    a_long_step_wants_long_lived_keys,
+    test_reports_are_collected_by_themselves,
+    what_cannot_be_seen_is_said,
+    only_a_regular_file_is_read,
+    a_hostile_file_does_not_stop_the_run,
+}
 
 const FILE: &str = "bitbucket-pipelines.yml";
 
@@ -56,7 +73,7 @@ pub(crate) fn stops() -> Vec<Failure> {
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
         Failure::new("destination-out-of-sight", 2)
-            .with(|step, _| step.env("DESTINATION", "/nowhere/keys").env("LEAK_CHECK", "off")),
+            .with(|step, _| step.env("DESTINATION", "/tmp/nowhere/keys").env("LEAK_CHECK", "off")),
         Failure::new("destination-carried-on", 2).with(|step, _| {
             let storage = format!("{}/keys", step.variable("BITBUCKET_PIPE_STORAGE_DIR"));
             step.env("DESTINATION", &storage).env("LEAK_CHECK", "off")
@@ -68,7 +85,6 @@ pub(crate) fn stops() -> Vec<Failure> {
     ]
 }
 
-#[test]
 fn keys_that_would_leak_end_the_run() {
     check(stops());
 }
@@ -84,7 +100,6 @@ fn warnings(step: &Step, said: &Said) -> String {
     stderr.lines().filter(|line| line.starts_with("guard ")).map(|line| format!("{line}\n")).collect()
 }
 
-#[test]
 fn it_stops_before_the_cluster_hears_of_it() {
     let cluster = Testcluster::start();
     let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
@@ -93,7 +108,6 @@ fn it_stops_before_the_cluster_hears_of_it() {
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-#[test]
 fn it_can_be_told_to_warn_or_not_to_look() {
     let cluster = Testcluster::start();
     let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
@@ -111,7 +125,6 @@ fn it_can_be_told_to_warn_or_not_to_look() {
     assert_eq!(warnings(&step, &step.product(&args).ok()), warned);
 }
 
-#[test]
 fn nothing_is_said_where_there_is_nothing_to_say() {
     let cluster = Testcluster::start();
     assert_eq!(goes_on(&Step::of(&cluster)), "");
@@ -124,7 +137,6 @@ fn nothing_is_said_where_there_is_nothing_to_say() {
     assert_eq!(goes_on(&elsewhere), "");
 }
 
-#[test]
 fn what_the_after_script_removes_is_a_warning() {
     let cluster = Testcluster::start();
     for line in ["rm -rf ./tbot-user", "./tbot-user/teleport-pipe cleanup"] {
@@ -140,7 +152,6 @@ fn what_the_after_script_removes_is_a_warning() {
     assert_eq!(holding(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
 }
 
-#[test]
 fn of_several_steps_all_must_leak() {
     let cluster = Testcluster::start();
     let one = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe]}\n";
@@ -151,7 +162,6 @@ fn of_several_steps_all_must_leak() {
     assert_eq!(holding(step, FILE, &pipelines(both)).pipe().status, Some(2));
 }
 
-#[test]
 fn the_step_that_runs_is_found_by_its_branch() {
     let cluster = Testcluster::start();
     let branch = Step::of(&cluster).variable("BITBUCKET_BRANCH").to_owned();
@@ -166,7 +176,6 @@ fn the_step_that_runs_is_found_by_its_branch() {
     assert_eq!(goes_on(&step("other/*", "**")), "");
 }
 
-#[test]
 fn a_dockerfile_wants_a_dockerignore() {
     let cluster = Testcluster::start();
     let step = holding(Step::of(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
@@ -175,7 +184,6 @@ fn a_dockerfile_wants_a_dockerignore() {
     assert_eq!(goes_on(&holding(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
 }
 
-#[test]
 fn a_long_step_wants_long_lived_keys() {
     let cluster = Testcluster::start();
     let step = holding(Step::of(&cluster), FILE, &pipelines("        max-time: 90\n"));
@@ -187,7 +195,6 @@ fn a_long_step_wants_long_lived_keys() {
     assert_eq!(goes_on(&step.env("TTL", "90m")), "");
 }
 
-#[test]
 fn test_reports_are_collected_by_themselves() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "build/test-results");
@@ -196,7 +203,6 @@ fn test_reports_are_collected_by_themselves() {
     assert!(warned.contains("the destination `build/test-results` is in test-results"), "{warned}");
 }
 
-#[test]
 fn what_cannot_be_seen_is_said() {
     let cluster = Testcluster::start();
     let step = holding(Step::of(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
@@ -204,7 +210,6 @@ fn what_cannot_be_seen_is_said() {
     assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports others"), "{warned}");
 }
 
-#[test]
 fn only_a_regular_file_is_read() {
     let cluster = Testcluster::start();
     let unchecked = "guard         warning: bitbucket-pipelines.yml: it is no regular file; artifacts and caches of this step \
@@ -221,7 +226,6 @@ fn only_a_regular_file_is_read() {
 }
 
 /// What is slow or large by itself is tested beside the code; this is about the run as a whole.
-#[test]
 fn a_hostile_file_does_not_stop_the_run() {
     let cluster = Testcluster::start();
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

@@ -5,8 +5,25 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use testcluster::{AllowRule, Builder, ENVIRONMENT_UUID, Fault, Testcluster};
 
+use crate::harness::stories;
 use crate::refusals::TOKEN;
 use crate::step::{Said, Step};
+
+stories! {
+    a_step_on_a_branch,
+    a_deployment,
+    wider_only_with_a_warning,
+    without_a_cluster,
+    a_cluster_that_is_not_reached,
+    a_cluster_that_is_too_old,
+    a_public_log_shows_no_claims,
+    a_token_that_has_expired_says_as_much,
+    flags_say_the_same,
+    the_step_to_write_is_yaml,
+    hostile_names_are_read_as_they_are,
+    what_it_says_admits_this_step_and_no_other,
+    one_of_several_audiences,
+}
 
 /// What is printed on both streams.
 #[track_caller]
@@ -56,7 +73,6 @@ fn deploying(cluster: &Testcluster) -> Step {
     Step::of(cluster).env(TOKEN, &token).env("BITBUCKET_DEPLOYMENT_ENVIRONMENT", "production")
 }
 
-#[test]
 fn a_step_on_a_branch() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("LOGINS", "deploy, backup");
@@ -66,13 +82,11 @@ fn a_step_on_a_branch() {
     assert_eq!(calls, ["GET /webapi/find"]);
 }
 
-#[test]
 fn a_deployment() {
     let cluster = Testcluster::start();
     check(deploying(&cluster).without("TOKEN"), &expect_file!["golden/inspect/deployment.txt"]);
 }
 
-#[test]
 fn wider_only_with_a_warning() {
     let cluster = Testcluster::start();
     let scope = |scope: &str| deploying(&cluster).env("SCOPE", scope).without("PROXY_SERVER").without("TOKEN");
@@ -86,7 +100,6 @@ fn wider_only_with_a_warning() {
     assert!(log(Step::of(&cluster).env(TOKEN, &tag)).contains("warning: bot-token.yaml admits every branch"));
 }
 
-#[test]
 fn without_a_cluster() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
@@ -94,7 +107,6 @@ fn without_a_cluster() {
     assert!(cluster.record().is_empty());
 }
 
-#[test]
 fn a_cluster_that_is_not_reached() {
     let cluster = Testcluster::builder().fault(Fault::RefuseAll).start();
     let step = Step::of(&cluster).env("TIMEOUT", "1s").env("ACTION", "inspect");
@@ -109,7 +121,6 @@ fn a_cluster_that_is_not_reached() {
     documents(&said);
 }
 
-#[test]
 fn a_cluster_that_is_too_old() {
     let cluster = Testcluster::builder().version("17.0.1").start();
     let said = Step::of(&cluster).env("ACTION", "inspect").pipe().ok();
@@ -117,7 +128,6 @@ fn a_cluster_that_is_too_old() {
     assert!(said.stderr.contains("warning: the cluster is Teleport 17.0.1;"), "{}", said.stderr);
 }
 
-#[test]
 fn a_public_log_shows_no_claims() {
     let cluster = Testcluster::start();
     let public = || deploying(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").env("LOGINS", "backup");
@@ -131,14 +141,12 @@ fn a_public_log_shows_no_claims() {
     assert!(debug.stdout.contains(ENVIRONMENT_UUID) && debug.stdout.contains("logins: ['backup']"), "{}", debug.stdout);
 }
 
-#[test]
 fn a_token_that_has_expired_says_as_much() {
     let cluster = Testcluster::start();
     let token = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
     check(Step::of(&cluster).env(TOKEN, &token), &expect_file!["golden/inspect/expired.txt"]);
 }
 
-#[test]
 fn flags_say_the_same() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -149,7 +157,6 @@ fn flags_say_the_same() {
     assert_eq!(aged(&by_flags.stdout), aged(&by_variables.stdout));
 }
 
-#[test]
 fn the_step_to_write_is_yaml() {
     let cluster = Testcluster::start();
     let said = deploying(&cluster).env("ACTION", "inspect").env("LOGINS", "backup,deploy").pipe().ok();
@@ -174,7 +181,6 @@ const HOSTILE: [&str; 9] = [
     " spaces around ",
 ];
 
-#[test]
 fn hostile_names_are_read_as_they_are() {
     let cluster = Testcluster::start();
     for hostile in HOSTILE.iter().copied().chain([&*"long/".repeat(200)]) {
@@ -230,7 +236,6 @@ fn cluster_with(said: &Said) -> Builder {
         .allow(rules.collect::<Vec<_>>())
 }
 
-#[test]
 fn what_it_says_admits_this_step_and_no_other() {
     for (scope, claim) in [
         ("deployment", "deploymentEnvironmentUuid"),
@@ -256,7 +261,6 @@ fn what_it_says_admits_this_step_and_no_other() {
     }
 }
 
-#[test]
 fn one_of_several_audiences() {
     let asked = Testcluster::start();
     let token = |cluster: &Testcluster, party: Option<&str>| {

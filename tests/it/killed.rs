@@ -9,8 +9,25 @@ use expect_test::expect_file;
 use rustix::fs::{FlockOperation, flock};
 use testcluster::Testcluster;
 
-use crate::machine::{pipe_with, strace};
+use crate::harness::stories;
+use crate::machine::{STRACE, TIME, pipe_with};
 use crate::step::Step;
+
+stories! {
+    at_every_opening_over_old_files needs STRACE TIME,
+    at_every_write_over_old_files needs STRACE TIME,
+    at_every_fsync_over_old_files needs STRACE TIME,
+    at_every_rename_over_old_files needs STRACE,
+    at_every_removal_of_what_another_left needs STRACE TIME,
+    at_every_rename_of_new_files needs STRACE TIME,
+    at_every_change_of_a_mode_of_new_files needs STRACE TIME,
+    at_the_making_of_the_directory needs STRACE,
+    a_cleanup_after_every_rename_of_new_files needs STRACE TIME,
+    a_cleanup_after_every_rename_over_old_files needs STRACE TIME,
+    a_cleanup_that_is_killed_is_done_by_the_next needs STRACE,
+    two_runs_at_once,
+    a_run_that_waits_for_another_gives_up_at_its_deadline needs TIME,
+}
 
 /// All files, in the order in which they take their places.
 const ORDER: [&str; 15] = [
@@ -123,9 +140,6 @@ fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
 
 /// Kills runs at the first, second, ... call, until there are no more, with something else to do after each.
 fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
-    if strace().is_none() {
-        return;
-    }
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     prepare(&step);
@@ -170,27 +184,22 @@ fn from_nothing(call: &str) {
     });
 }
 
-#[test]
 fn at_every_opening_over_old_files() {
     over_old_files("openat");
 }
 
-#[test]
 fn at_every_write_over_old_files() {
     over_old_files("write");
 }
 
-#[test]
 fn at_every_fsync_over_old_files() {
     over_old_files("fsync");
 }
 
-#[test]
 fn at_every_rename_over_old_files() {
     over_old_files("/^rename");
 }
 
-#[test]
 fn at_every_removal_of_what_another_left() {
     killed_at_every("unlinkat", |step| {
         step.pipe().ok();
@@ -200,17 +209,14 @@ fn at_every_removal_of_what_another_left() {
     });
 }
 
-#[test]
 fn at_every_rename_of_new_files() {
     from_nothing("/^rename");
 }
 
-#[test]
 fn at_every_change_of_a_mode_of_new_files() {
     from_nothing("fchmod");
 }
 
-#[test]
 fn at_the_making_of_the_directory() {
     from_nothing("mkdirat");
 }
@@ -222,22 +228,16 @@ fn nothing_is_left_by_a_cleanup(step: &Step) {
     assert!(!step.dir().join("tbot-user").exists(), "{:?}", files(step).keys());
 }
 
-#[test]
 fn a_cleanup_after_every_rename_of_new_files() {
     killed_and("/^rename", |_| {}, nothing_is_left_by_a_cleanup);
 }
 
-#[test]
 fn a_cleanup_after_every_rename_over_old_files() {
     let old = |step: &Step| drop(step.pipe().ok());
     killed_and("/^rename", old, nothing_is_left_by_a_cleanup);
 }
 
-#[test]
 fn a_cleanup_that_is_killed_is_done_by_the_next() {
-    if strace().is_none() {
-        return;
-    }
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     for kills in 1.. {
@@ -258,7 +258,6 @@ fn a_cleanup_that_is_killed_is_done_by_the_next() {
     }
 }
 
-#[test]
 fn two_runs_at_once() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -273,7 +272,6 @@ fn two_runs_at_once() {
     }
 }
 
-#[test]
 fn a_run_that_waits_for_another_gives_up_at_its_deadline() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);

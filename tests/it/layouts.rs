@@ -7,15 +7,38 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use testcluster::{Builder, EventKind, Fault, Layout, Route, Testcluster};
 
-use crate::machine;
+use crate::harness::stories;
+use crate::machine::{IPV6, NAMES, TIME, with_names};
 use crate::step::Step;
+
+stories! {
+    one_port_for_everything,
+    separate_ports,
+    names_of_clusters_of_any_length needs TIME,
+    an_ipv6_literal needs IPV6,
+    a_public_address_other_than_the_dialled_one needs NAMES,
+    a_name_whose_first_address_is_dead needs NAMES,
+    a_web_port_that_speaks_tls_1_2_only,
+    a_certificate_that_signed_itself_and_is_known_here,
+}
 
 /// The pipe runs, and ssh says hello over what it left.
 #[track_caller]
 pub(crate) fn works(cluster: &Testcluster, step: &Step) {
-    // nss_wrapper, where names are made up by it, sometimes dies of several look-ups at the same time.
+    step.pipe().ok();
+    and_ssh_works(cluster, step);
+}
+
+/// The same with names of the test's own: nss_wrapper sometimes dies of several look-ups at the same time.
+#[track_caller]
+fn works_with_names(cluster: &Testcluster, step: &Step) {
     let run = || Some(step.pipe()).filter(|said| said.status.is_some());
     run().or_else(run).or_else(run).unwrap().ok();
+    and_ssh_works(cluster, step);
+}
+
+#[track_caller]
+fn and_ssh_works(cluster: &Testcluster, step: &Step) {
     let said = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
     assert!(!has(cluster, |kind| matches!(kind, EventKind::EmptyFrame | EventKind::WebSocketMistake(_))));
@@ -38,14 +61,12 @@ pub(crate) fn routes(cluster: &Testcluster) -> Vec<Route> {
     cluster.record().into_iter().filter_map(|event| route(event.kind)).collect()
 }
 
-#[test]
 fn one_port_for_everything() {
     let cluster = works_at(Testcluster::builder());
     assert!(!has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. } | EventKind::Upgrade { .. })));
     assert!(routes(&cluster).contains(&Route::Auth));
 }
 
-#[test]
 fn separate_ports() {
     for auth_on_web in [false, true] {
         let cluster = works_at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }));
@@ -57,7 +78,6 @@ fn separate_ports() {
 }
 
 /// As far as ALPN has room, and beyond.
-#[test]
 fn names_of_clusters_of_any_length() {
     for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false), (253, false)] {
         let cluster = works_at(Testcluster::builder().name("n".repeat(length)));
@@ -66,30 +86,27 @@ fn names_of_clusters_of_any_length() {
     }
 }
 
-#[test]
 fn an_ipv6_literal() {
     works_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
 }
 
 /// The web's name is what was given, and found; the one that the cluster tells of itself goes into `ssh_config`.
-#[test]
 fn a_public_address_other_than_the_dialled_one() {
     let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
-    let Some(step) = machine::with_names(Step::of(&cluster), &[("proxy.example.com", "127.0.0.1")]) else { return };
-    works(&cluster, &step);
+    let step = with_names(Step::of(&cluster), &[("proxy.example.com", "127.0.0.1")]);
+    works_with_names(&cluster, &step);
     let sni = |kind: &EventKind| matches!(kind, EventKind::Connection { sni: Some(name), .. } if name == "localhost");
     assert!(has(&cluster, sni));
 }
 
 /// Nobody listens at the first address, or somebody who never answers: the second one serves.
-#[test]
 fn a_name_whose_first_address_is_dead() {
     let cluster = Testcluster::builder().public_name("two.example.com").start();
     let names = [("two.example.com", "127.0.0.9"), ("two.example.com", "127.0.0.1")];
-    let Some(step) = machine::with_names(Step::of(&cluster), &names) else { return };
-    works(&cluster, &step);
+    let step = with_names(Step::of(&cluster), &names);
+    works_with_names(&cluster, &step);
     let _silent = silent(cluster.port());
-    works(&cluster, &step);
+    works_with_names(&cluster, &step);
 }
 
 /// At 127.0.0.9, somebody whose queue of connections is full, so that no further one is answered.
@@ -104,12 +121,10 @@ fn silent(port: u16) -> (OwnedFd, TcpStream) {
     (socket, first)
 }
 
-#[test]
 fn a_web_port_that_speaks_tls_1_2_only() {
     works_at(Testcluster::builder().tls_12_only(true));
 }
 
-#[test]
 fn a_certificate_that_signed_itself_and_is_known_here() {
     works_at(Testcluster::builder().fault(Fault::WebCertSelfSigned));
 }

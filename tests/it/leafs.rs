@@ -5,7 +5,19 @@ use std::fs;
 use expect_test::expect_file;
 use testcluster::Testcluster;
 
+use crate::harness::stories;
 use crate::step::{Said, Step};
+
+stories! {
+    nodes_of_leafs_and_of_the_root,
+    files_of_a_leaf_that_is_gone,
+    in_a_public_log_leafs_have_no_names,
+    certificates_that_are_routed_to_a_leaf,
+    a_leaf_that_no_role_reaches,
+    names_that_end_with_other_names,
+    a_name_that_is_too_long_for_a_file,
+    files_of_a_leaf_go_with_it,
+}
 
 const LEAF: &str = "leaf.example.com";
 
@@ -26,7 +38,6 @@ fn both(step: &Step, cluster: &Testcluster, leaf: &str) {
     hello(step.ssh(&[&leafnode(cluster, leaf), "echo", "hello"]));
 }
 
-#[test]
 fn nodes_of_leafs_and_of_the_root() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::of(&cluster);
@@ -52,7 +63,6 @@ fn nodes_of_leafs_and_of_the_root() {
 }
 
 /// What was written for a leaf that is trusted no more goes, unless somebody has made it their own.
-#[test]
 fn files_of_a_leaf_that_is_gone() {
     let before = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::of(&before);
@@ -70,7 +80,6 @@ fn files_of_a_leaf_that_is_gone() {
     assert!(!stays("leaf.example.com.known_hosts") && !stays("a.example.com.ssh_config"));
 }
 
-#[test]
 fn in_a_public_log_leafs_have_no_names() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
     let step = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
@@ -79,7 +88,6 @@ fn in_a_public_log_leafs_have_no_names() {
     both(&step, &cluster, LEAF);
 }
 
-#[test]
 fn certificates_that_are_routed_to_a_leaf() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
     let route = |step: &Step| {
@@ -117,7 +125,6 @@ fn certificates_that_are_routed_to_a_leaf() {
     assert_eq!(route(&to_the_root), "root");
 }
 
-#[test]
 fn a_leaf_that_no_role_reaches() {
     let cluster = Testcluster::builder().denied_leaf_cluster(LEAF).start();
     let step = Step::of(&cluster);
@@ -129,7 +136,6 @@ fn a_leaf_that_no_role_reaches() {
     expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&ours.join("\n")));
 }
 
-#[test]
 fn names_that_end_with_other_names() {
     let nested = "leaf.example.teleport.sh";
     let cluster = Testcluster::builder().leaf_cluster(nested).leaf_cluster("sh").start();
@@ -156,7 +162,6 @@ fn names_that_end_with_other_names() {
     }
 }
 
-#[test]
 fn a_name_that_is_too_long_for_a_file() {
     // Beyond that even ssh gives up: it keeps names of hosts in 255 bytes or so.
     let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
@@ -172,7 +177,6 @@ fn a_name_that_is_too_long_for_a_file() {
     }
 }
 
-#[test]
 fn files_of_a_leaf_go_with_it() {
     let before = Testcluster::builder().leaf_cluster(LEAF).start();
     let after = Testcluster::start();

@@ -1,41 +1,95 @@
-//! What the machine lets a test do: be root, be somebody else, mount, trace.
+//! What stories need of the machine: to be root, to become another user, to mount, to trace, a program.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::UdpSocket;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testcluster::Testcluster;
 
+use crate::harness::Need;
 use crate::step::{Said, Step};
 
 /// `nobody` of Debian: the one other user that is always there, and ssh wants its user to exist.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// Says why a test is not run, once per test; `make test` counts these lines.
-pub(crate) fn not_run<T>(reason: &str) -> Option<T> {
-    // Past the test runner, which shows what passing tests print to nobody.
-    let _ = writeln!(std::io::stderr(), "not run: {reason}");
-    None
-}
-
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Root, who can become somebody else.
-pub(crate) fn root() -> Option<()> {
+/// Root that can give files away and become another user.
+pub(crate) static ROOT: Need = LazyLock::new(|| {
     if !is_root() {
-        return not_run("needs root");
+        return Err("needs root".to_owned());
     }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    chown(file.path(), Some(NOBODY), None).map_err(|error| format!("root cannot give files away: {error}"))?;
     works("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", "true"])
-}
+});
+
+/// A user who is not root: the one who runs the tests, or one whom root can become.
+pub(crate) static UNPRIVILEGED: Need = LazyLock::new(|| if is_root() { ROOT.clone() } else { Ok(()) });
+
+/// Mounts, seen by every process.
+pub(crate) static MOUNT: Need = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    Tmpfs::mount(directory.path().join("tmpfs"), "").map(drop).map_err(|error| format!("cannot mount a tmpfs: {error}"))
+});
+
+/// A name server of the test's own, and configuration files of the resolver that only the product sees.
+pub(crate) static RESOLVER: Need = LazyLock::new(|| {
+    UdpSocket::bind("127.53.0.254:53").map_err(|error| format!("cannot listen at port 53: {error}"))?;
+    let mounts = ["resolv.conf", "nsswitch.conf"].map(|name| format!("mount --bind /etc/{name} /etc/{name}"));
+    works("unshare", &["--mount", "sh", "-c", &mounts.join(" && ")])
+});
+
+/// Names with addresses of the test's own: the path of Debian's libnss-wrapper.
+static NSS_WRAPPER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    libraries.map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists())
+});
+pub(crate) static NAMES: Need =
+    LazyLock::new(|| NSS_WRAPPER.is_some().then_some(()).ok_or_else(|| "needs Debian's libnss-wrapper".to_owned()));
 
 /// A strace that may trace.
-pub(crate) fn strace() -> Option<()> {
-    works("strace", &["-fqqq", "-o/dev/null", "--trace=fsync", "true"])
+pub(crate) static STRACE: Need = LazyLock::new(|| works("strace", &["-fqqq", "-o/dev/null", "--trace=fsync", "true"]));
+
+/// The loopback address of IPv6.
+pub(crate) static IPV6: Need = LazyLock::new(|| match UdpSocket::bind("[::1]:0") {
+    Ok(_) => Ok(()),
+    Err(error) => Err(format!("no IPv6: {error}")),
+});
+
+pub(crate) static RSYNC: Need = LazyLock::new(|| works("rsync", &["--version"]));
+
+pub(crate) static GIT: Need = LazyLock::new(|| works("git", &["--version"]));
+
+/// More than some seconds of time: `make check` leaves these stories out.
+pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
+    Some("fast") => Err("not among the fast stories".to_owned()),
+    _ => Ok(()),
+});
+
+/// A time that `make test` does not have either.
+pub(crate) static PATIENCE: Need = LazyLock::new(|| match selection().as_deref() {
+    Some("all") => Ok(()),
+    _ => Err("benches/gigabyte runs it".to_owned()),
+});
+
+/// The stories that are wanted: `fast`, `all`, or those of `make test`.
+fn selection() -> Option<String> {
+    std::env::var("STORIES").ok()
+}
+
+/// Does a program do this here?
+fn works(program: &str, args: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{program} does not work here: {}", said.trim_end())) }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// The pipe, but something happens at its system calls: `pipe_with(&step, "fsync", "error=ENOSPC:when=2")`.
@@ -44,28 +98,16 @@ pub(crate) fn pipe_with(step: &Step, call: &str, what: &str) -> Said {
     step.run("strace", &["-fqqq", "-o/dev/null", "--signal=none", &trace, &inject, "--", Step::binary()])
 }
 
-/// A step in which these names have these addresses, in this order; a name may have several.
-pub(crate) fn with_names(step: Step, names: &[(&str, &str)]) -> Option<Step> {
-    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let Some(wrapper) = libraries.map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists()) else {
-        return not_run("names need Debian's libnss-wrapper");
-    };
+/// A step in which these names have these addresses, in this order; a name may have several. Needs [`NAMES`].
+pub(crate) fn with_names(step: Step, names: &[(&str, &str)]) -> Step {
+    let wrapper = NSS_WRAPPER.as_ref().unwrap();
     let hosts = step.dir().join("hosts");
     fs::write(&hosts, names.iter().map(|(name, address)| format!("{address} {name}\n")).collect::<String>()).unwrap();
-    Some(step.env("LD_PRELOAD", wrapper.to_str().unwrap()).env("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap()))
-}
-
-fn works(program: &str, args: &[&str]) -> Option<()> {
-    let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => Some(()),
-        Ok(_) => not_run(&format!("{program} may not do its work here")),
-        Err(error) => not_run(&format!("{program}: {error}")),
-    }
+    step.env("LD_PRELOAD", wrapper.to_str().unwrap()).env("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap())
 }
 
 /// A step without privileges: where the tests are run by root, `nobody` runs its commands, in a clone directory like
-/// Bitbucket's, which is root's and open to all.
+/// Bitbucket's, which is root's and open to all. Needs [`UNPRIVILEGED`].
 pub(crate) struct Unprivileged {
     pub(crate) step: Step,
     user: Vec<&'static str>,
@@ -74,13 +116,12 @@ pub(crate) struct Unprivileged {
 
 impl Unprivileged {
     /// A step with the pipe's variables.
-    pub(crate) fn step_of(cluster: &Testcluster) -> Option<Self> {
+    pub(crate) fn step_of(cluster: &Testcluster) -> Self {
         let step = Step::of(cluster);
         if !is_root() {
             let step = step.scrub(format!("user {} ", rustix::process::geteuid()), "user UID ");
-            return Some(Self { step, user: vec!["env"], binary: Step::binary().into() });
+            return Self { step, user: vec!["env"], binary: Step::binary().into() };
         }
-        root()?;
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         open(step.dir());
         // Where the build and the cluster keep theirs may be closed to others.
@@ -91,7 +132,7 @@ impl Unprivileged {
         open(&ca);
         let step = step.env("SSL_CERT_FILE", ca.to_str().unwrap()).scrub(format!("user {NOBODY} "), "user UID ");
         let user = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        Some(Self { step, user, binary })
+        Self { step, user, binary }
     }
 
     /// Any program.
@@ -114,18 +155,20 @@ impl Unprivileged {
     }
 }
 
-/// A tmpfs, until it is dropped.
+/// A tmpfs, until it is dropped. Needs [`MOUNT`].
 pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
     /// Makes the directory, too.
-    pub(crate) fn at(path: PathBuf, options: &str) -> Option<Self> {
+    pub(crate) fn at(path: PathBuf, options: &str) -> Self {
+        Self::mount(path, options).unwrap()
+    }
+
+    fn mount(path: PathBuf, options: &str) -> rustix::io::Result<Self> {
         fs::create_dir(&path).unwrap();
         let options = std::ffi::CString::new(options).unwrap();
-        match mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(&*options)) {
-            Ok(()) => Some(Self(path)),
-            Err(error) => not_run(&format!("cannot mount a tmpfs: {error}")),
-        }
+        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(&*options))?;
+        Ok(Self(path))
     }
 }
 

@@ -3,7 +3,26 @@
 use expect_test::expect_file;
 use testcluster::{EventKind, Fault, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
 
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::Step;
+
+stories! {
+    the_pipe_and_then_ssh,
+    the_log_of_a_step,
+    variables_that_do_nothing_are_named,
+    the_log_has_times_and_in_a_ci_colours,
+    the_log_says_what_a_long_wait_is_for needs TIME,
+    the_guides_command_word_for_word,
+    ssh_needs_nothing_but_the_directory,
+    every_signature_suite,
+    a_suite_given_as_a_number,
+    the_join_service_or_rest_where_it_is_not_there,
+    cluster_names_at_the_edges_of_a_dns_label_and_of_alpn,
+    no_more_connections_and_calls_than_needed,
+    the_next_command_finds_what_was_written,
+    a_second_run_over_the_first,
+}
 
 #[track_caller]
 fn hello(step: &Step, cluster: &Testcluster) {
@@ -11,7 +30,6 @@ fn hello(step: &Step, cluster: &Testcluster) {
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
 }
 
-#[test]
 fn the_pipe_and_then_ssh() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -19,7 +37,6 @@ fn the_pipe_and_then_ssh() {
     hello(&step, &cluster);
 }
 
-#[test]
 fn the_log_of_a_step() {
     let role = Role::new("example-role", ["deploy", "backup"]);
     let cluster = Testcluster::builder().role(role).start();
@@ -29,7 +46,6 @@ fn the_log_of_a_step() {
     expect_file!["golden/log/pipe.log"].assert_eq(&step.scrubbed(&said.stderr));
 }
 
-#[test]
 fn variables_that_do_nothing_are_named() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("PROXY", "x").env("SCOPE", "branch");
@@ -41,7 +57,6 @@ fn variables_that_do_nothing_are_named() {
     assert_eq!(warnings.next(), None);
 }
 
-#[test]
 fn the_log_has_times_and_in_a_ci_colours() {
     let cluster = Testcluster::start();
     let log = |step: Step| step.pipe().ok().stderr;
@@ -61,7 +76,6 @@ fn the_log_has_times_and_in_a_ci_colours() {
     assert!(error.contains("\u{1b}[31merror: TTL is `soon`, which is not a duration\u{1b}[0m\n"), "{error}");
 }
 
-#[test]
 fn the_log_says_what_a_long_wait_is_for() {
     let waits = |fault: Fault, stage: &str, what: &str| {
         let cluster = Testcluster::builder().fault(fault).start();
@@ -73,7 +87,6 @@ fn the_log_says_what_a_long_wait_is_for() {
     waits(Fault::JoinStalls, "join", "(the join service)");
 }
 
-#[test]
 fn the_guides_command_word_for_word() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
@@ -93,7 +106,6 @@ fn the_guides_command_word_for_word() {
     hello(&step, &cluster);
 }
 
-#[test]
 fn ssh_needs_nothing_but_the_directory() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -108,7 +120,6 @@ fn ssh_needs_nothing_but_the_directory() {
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
-#[test]
 fn every_signature_suite() {
     for suite in [Suite::Unspecified, Suite::Legacy, Suite::BalancedV1, Suite::FipsV1, Suite::HsmV1] {
         let cluster = Testcluster::builder().suite(suite).start();
@@ -124,7 +135,6 @@ fn every_signature_suite() {
     }
 }
 
-#[test]
 fn a_suite_given_as_a_number() {
     let cluster = Testcluster::builder().suite(Suite::FipsV1).suite_in_find(SuiteInFind::Number).start();
     let step = Step::of(&cluster);
@@ -132,7 +142,6 @@ fn a_suite_given_as_a_number() {
     hello(&step, &cluster);
 }
 
-#[test]
 fn the_join_service_or_rest_where_it_is_not_there() {
     for (service, rest, calls) in
         [(JoinService::Present, false, 1), (JoinService::Absent, true, 2), (JoinService::WithoutMethod, true, 2)]
@@ -149,7 +158,6 @@ fn the_join_service_or_rest_where_it_is_not_there() {
     }
 }
 
-#[test]
 fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
     for length in [31, 32, 109] {
         let cluster = Testcluster::builder().name("c".repeat(length)).start();
@@ -159,7 +167,6 @@ fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
     }
 }
 
-#[test]
 fn no_more_connections_and_calls_than_needed() {
     let cluster = Testcluster::start();
     Step::of(&cluster).pipe().ok();
@@ -183,7 +190,6 @@ fn no_more_connections_and_calls_than_needed() {
     assert!(!cluster.record().iter().any(says_version));
 }
 
-#[test]
 fn the_next_command_finds_what_was_written() {
     let cluster = Testcluster::start();
     for destination in ["creds", "deep/er", "not-there/../creds", "it's mine"] {
@@ -195,7 +201,6 @@ fn the_next_command_finds_what_was_written() {
     }
 }
 
-#[test]
 fn a_second_run_over_the_first() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);

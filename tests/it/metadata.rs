@@ -4,7 +4,15 @@ use std::path::Path;
 
 use teleport_pipe::VARIABLES;
 
+use crate::harness::stories;
 use crate::step::Step;
+
+stories! {
+    variables_are_the_same_everywhere,
+    versions_are_the_same_everywhere,
+    the_catalogue_finds_what_it_wants,
+    the_log_is_as_the_readme_shows_it,
+}
 
 /// A variable as a document tells it: name, whether it is required, default.
 type Told = (String, bool, Option<String>);
@@ -82,7 +90,6 @@ fn of_the_help() -> Vec<Told> {
     lines.collect()
 }
 
-#[test]
 fn variables_are_the_same_everywhere() {
     let code = of_the_code();
     assert!(code.len() > 8, "{code:?}");
@@ -99,7 +106,6 @@ fn versions<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     text.split(before).skip(1).map(|rest| end(rest).trim_end_matches('.')).collect()
 }
 
-#[test]
 fn versions_are_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
     let numbers = version.split('.').map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>();
@@ -118,7 +124,6 @@ fn versions_are_the_same_everywhere() {
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
 }
 
-#[test]
 fn the_catalogue_finds_what_it_wants() {
     for key in ["name", "image", "description", "category", "repository"] {
         assert!(!metadata(key).is_empty(), "{key}");
@@ -138,7 +143,6 @@ fn the_catalogue_finds_what_it_wants() {
     assert!(section("Variables").contains("_(*) = required variable._"));
 }
 
-#[test]
 fn the_log_is_as_the_readme_shows_it() {
     let readme = read("README.md");
     let (_, log) = readme.split_once("a line for each stage").unwrap();

@@ -9,14 +9,26 @@ use testcluster::{
 };
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::Step;
+
+stories! {
+    without_rest_what_passes_is_survived,
+    what_no_second_try_mends needs TIME,
+    what_is_tried_again_in_vain needs TIME,
+    silence_ends_with_the_time_that_was_given,
+    retries_end_with_the_time_that_was_given,
+    what_passes_is_survived needs TIME,
+    a_broken_connection_is_told_in_our_words,
+    a_join_service_that_stalls_is_given_up_for_rest needs TIME,
+}
 
 fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
     Failure::new(name, exit).at(Testcluster::builder().fault(fault))
 }
 
 /// Where REST is gone, nobody else can be asked: what passes is tried again, where it fails before the greeting, too.
-#[test]
 fn without_rest_what_passes_is_survived() {
     for (point, fault) in [
         (Point::Handshake(Route::Join), NetworkFault::Reset),
@@ -104,22 +116,18 @@ pub(crate) fn silent_ones() -> Vec<Failure> {
     ]
 }
 
-#[test]
 fn what_no_second_try_mends() {
     check(final_ones());
 }
 
-#[test]
 fn what_is_tried_again_in_vain() {
     check_at_once(stubborn_ones);
 }
 
-#[test]
 fn silence_ends_with_the_time_that_was_given() {
     check_silence(silent_ones());
 }
 
-#[test]
 fn retries_end_with_the_time_that_was_given() {
     let cluster = Testcluster::builder().fault(Fault::Find500).start();
     let step = Step::of(&cluster).env("TIMEOUT", "2s");
@@ -132,7 +140,6 @@ fn retries_end_with_the_time_that_was_given() {
 }
 
 /// The faults that pass, and whether a person hears of them.
-#[test]
 fn what_passes_is_survived() {
     for (fault, service, calls) in [
         (Fault::ResetOnce, JoinService::Present, ""),
@@ -156,7 +163,6 @@ fn what_passes_is_survived() {
     }
 }
 
-#[test]
 fn a_broken_connection_is_told_in_our_words() {
     let cluster = Testcluster::builder().fault(Fault::FindTruncated).start();
     let said = Step::of(&cluster).env("TIMEOUT", "1s").pipe();
@@ -166,7 +172,6 @@ fn a_broken_connection_is_told_in_our_words() {
 }
 
 /// A join service that says nothing costs the time of one attempt; then the older way is taken.
-#[test]
 fn a_join_service_that_stalls_is_given_up_for_rest() {
     let cluster = Testcluster::builder().fault(Fault::JoinStalls).start();
     let step = Step::of(&cluster);

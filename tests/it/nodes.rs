@@ -2,7 +2,14 @@
 
 use testcluster::Testcluster;
 
+use crate::harness::stories;
 use crate::step::{Said, Step};
+
+stories! {
+    by_all_their_names,
+    a_node_of_openssh_at_the_other_port,
+    an_address_is_no_name_in_the_cluster,
+}
 
 struct Nodes {
     cluster: Testcluster,
@@ -27,7 +34,6 @@ impl Nodes {
 const MAIN: &str = "tbot-user/ssh_config";
 const ANY: &str = "tbot-user/example.teleport.sh.ssh_config";
 
-#[test]
 fn by_all_their_names() {
     let nodes = Nodes::start();
     let uuid = nodes.cluster.node_uuid();
@@ -48,7 +54,6 @@ fn by_all_their_names() {
     }
 }
 
-#[test]
 fn a_node_of_openssh_at_the_other_port() {
     let nodes = Nodes::start();
     let said = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
@@ -58,7 +63,6 @@ fn a_node_of_openssh_at_the_other_port() {
     assert!(ours.ends_with("and -p 22 for a node of OpenSSH."), "{ours}");
 }
 
-#[test]
 fn an_address_is_no_name_in_the_cluster() {
     let nodes = Nodes::start();
     // The main file has no block for it, and nothing of it is used.

@@ -3,14 +3,40 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
 use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
-use crate::machine::{NOBODY, Tmpfs, Unprivileged, pipe_with, root, strace};
+use crate::harness::stories;
+use crate::machine::{MOUNT, NOBODY, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
 use crate::step::{Said, Step};
+
+stories! {
+    a_symbolic_link_is_refused,
+    a_symbolic_link_above_the_destination_is_refused,
+    a_file_is_refused,
+    a_link_with_one_of_our_names_is_refused,
+    what_the_pipe_did_not_write_is_refused,
+    what_tbot_did_not_write_stays,
+    a_network_json_that_is_not_ours_stays,
+    what_tbot_left_is_replaced,
+    what_we_may_not_write_is_refused needs UNPRIVILEGED,
+    an_owner_whom_only_root_can_give_is_refused needs UNPRIVILEGED,
+    a_clone_directory_of_root_does_for_somebody_else needs ROOT,
+    who_made_the_destination_owns_what_root_writes_there needs ROOT,
+    file_owner_owns_what_root_writes needs ROOT,
+    a_mount_point_can_be_the_destination needs MOUNT,
+    where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_warned needs MOUNT,
+    who_can_read_the_files_is_said_unless_it_was_declared needs ROOT,
+    what_another_user_may_not_write_is_refused needs ROOT,
+    a_directory_without_rights_gets_them needs UNPRIVILEGED,
+    the_owner_of_the_clone_directory_owns_what_is_made needs ROOT,
+    a_read_only_file_system_is_refused needs MOUNT,
+    a_full_disk_leaves_the_old_files needs MOUNT TIME,
+    a_disk_that_is_full_only_at_the_end_leaves_the_old_files needs STRACE,
+}
 
 /// Everything below a directory: mode, owner, and a fingerprint of what it holds or leads to.
 fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
@@ -57,7 +83,6 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-#[test]
 fn a_symbolic_link_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -66,7 +91,6 @@ fn a_symbolic_link_is_refused() {
     refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
 }
 
-#[test]
 fn a_symbolic_link_above_the_destination_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "link/tbot-user");
@@ -75,7 +99,6 @@ fn a_symbolic_link_above_the_destination_is_refused() {
     refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
 }
 
-#[test]
 fn a_file_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -83,7 +106,6 @@ fn a_file_is_refused() {
     refused_at_once(&step, &cluster, &expect_file!["golden/place/file.log"]);
 }
 
-#[test]
 fn a_link_with_one_of_our_names_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -94,7 +116,6 @@ fn a_link_with_one_of_our_names_is_refused() {
     refused_at_once(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
 }
 
-#[test]
 fn what_the_pipe_did_not_write_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -105,7 +126,6 @@ fn what_the_pipe_did_not_write_is_refused() {
     refused_at_once(&step, &cluster, &expect_file!["golden/place/foreign.log"]);
 }
 
-#[test]
 fn what_tbot_did_not_write_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -121,7 +141,6 @@ fn what_tbot_did_not_write_stays() {
 }
 
 /// tbot writes no file of that name, so a directory that tbot may write to can hold somebody's own.
-#[test]
 fn a_network_json_that_is_not_ours_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -135,7 +154,6 @@ fn a_network_json_that_is_not_ours_stays() {
     refused(&step, &expect_file!["golden/place/somebody-elses-network-json.log"], || step.product(&flags));
 }
 
-#[test]
 fn what_tbot_left_is_replaced() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -156,29 +174,25 @@ fn what_tbot_left_is_replaced() {
     assert_eq!(fs::read_to_string(step.output("teleport-database-ca.crt")).unwrap(), "old");
 }
 
-#[test]
 fn what_we_may_not_write_is_refused() {
     let cluster = Testcluster::start();
-    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    let us = Unprivileged::step_of(&cluster);
     fs::set_permissions(us.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
     refused(&us.step, &expect_file!["golden/place/not-permitted.log"], || us.pipe());
     assert!(cluster.record().is_empty());
 }
 
-#[test]
 fn an_owner_whom_only_root_can_give_is_refused() {
     let cluster = Testcluster::start();
-    let Some(mut us) = Unprivileged::step_of(&cluster) else { return };
+    let mut us = Unprivileged::step_of(&cluster);
     us.step = us.step.env("FILE_OWNER", "0:0");
     refused(&us.step, &expect_file!["golden/place/owner.log"], || us.pipe());
     assert!(cluster.record().is_empty());
 }
 
-#[test]
 fn a_clone_directory_of_root_does_for_somebody_else() {
-    let Some(()) = root() else { return };
     let cluster = Testcluster::start();
-    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    let us = Unprivileged::step_of(&cluster);
     us.pipe().ok();
     all_belongs_to(NOBODY, &us.step);
     us.hello(&cluster);
@@ -186,22 +200,18 @@ fn a_clone_directory_of_root_does_for_somebody_else() {
     us.hello(&cluster);
 }
 
-#[test]
 fn who_made_the_destination_owns_what_root_writes_there() {
-    let Some(()) = root() else { return };
     let cluster = Testcluster::start();
-    let Some(us) = Unprivileged::step_of(&cluster) else { return };
+    let us = Unprivileged::step_of(&cluster);
     us.run("mkdir", &["-p", "tbot-user"]).ok();
     us.step.pipe().ok();
     all_belongs_to(NOBODY, &us.step);
     us.hello(&cluster);
 }
 
-#[test]
 fn file_owner_owns_what_root_writes() {
-    let Some(()) = root() else { return };
     let cluster = Testcluster::start();
-    let Some(mut us) = Unprivileged::step_of(&cluster) else { return };
+    let mut us = Unprivileged::step_of(&cluster);
     us.step.pipe().ok();
     all_belongs_to(0, &us.step);
     us.step = us.step.env("FILE_OWNER", "65534:65534");
@@ -217,11 +227,10 @@ fn all_belongs_to(uid: u32, step: &Step) {
     assert!(all.values().all(|(_, owner, _)| *owner == uid), "{all:?}");
 }
 
-#[test]
 fn a_mount_point_can_be_the_destination() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
-    let Some(_tmpfs) = Tmpfs::at(step.dir().join("tbot-user"), "mode=0755") else { return };
+    let _tmpfs = Tmpfs::at(step.dir().join("tbot-user"), "mode=0755");
     let device = fs::metadata(step.dir().join("tbot-user")).unwrap().dev();
     assert_ne!(device, fs::metadata(step.dir()).unwrap().dev());
     for _ in 0..2 {
@@ -232,11 +241,10 @@ fn a_mount_point_can_be_the_destination() {
     assert_eq!(mode(&step.dir().join("tbot-user")), 0o700);
 }
 
-#[test]
 fn where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_warned() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
-    let Some(_tmpfs) = Tmpfs::at(step.dir().join("disk"), "mode=0755") else { return };
+    let _tmpfs = Tmpfs::at(step.dir().join("disk"), "mode=0755");
     rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::NOEXEC, "").unwrap();
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
@@ -251,11 +259,7 @@ fn where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_wa
     assert!(step.dir().join("disk/creds/identity").exists());
 }
 
-#[test]
 fn who_can_read_the_files_is_said_unless_it_was_declared() {
-    if root().is_none() {
-        return;
-    }
     let cluster = Testcluster::start();
     let both = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
     // Everything is root's, which says nothing about the step.
@@ -267,7 +271,7 @@ fn who_can_read_the_files_is_said_unless_it_was_declared() {
     // Somebody else has been at work here.
     let step = Step::of(&cluster);
     fs::write(step.dir().join("notes"), "").unwrap();
-    std::os::unix::fs::chown(step.dir().join("notes"), Some(1234), None).unwrap();
+    chown(step.dir().join("notes"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
     // The step says who it is.
@@ -282,17 +286,74 @@ fn who_can_read_the_files_is_said_unless_it_was_declared() {
     assert!(!both(&log), "{log}");
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
-    std::os::unix::fs::chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
+    chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(!both(&log), "{log}");
     all_belongs_to(1234, &step);
 }
 
-#[test]
+/// Nor what everybody may write, if its mode cannot be changed.
+fn what_another_user_may_not_write_is_refused() {
+    let cluster = Testcluster::start();
+    let us = Unprivileged::step_of(&cluster);
+    let destination = us.step.dir().join("tbot-user");
+    fs::create_dir(&destination).unwrap();
+    for (mode, words) in [(0o755, "is not permitted to write to "), (0o777, "belongs to user 0 and is open to others")]
+    {
+        fs::set_permissions(&destination, fs::Permissions::from_mode(mode)).unwrap();
+        let said = us.pipe();
+        assert_eq!(said.status, Some(6), "{}", said.stderr);
+        assert!(said.stderr.contains(words), "{}", said.stderr);
+    }
+    assert!(cluster.record().is_empty());
+}
+
+fn a_directory_without_rights_gets_them() {
+    let cluster = Testcluster::start();
+    let us = Unprivileged::step_of(&cluster);
+    us.run("mkdir", &["-m", "0500", "tbot-user"]).ok();
+    us.pipe().ok();
+    assert_eq!(mode(&us.step.dir().join("tbot-user")), 0o700);
+    us.hello(&cluster);
+}
+
+fn the_owner_of_the_clone_directory_owns_what_is_made() {
+    let cluster = Testcluster::start();
+    let mut step = Step::of(&cluster).env("DESTINATION", "a/tbot-user");
+    chown(step.dir(), Some(1000), Some(1001)).unwrap();
+    let owners = |step: &Step| {
+        ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"].map(|made| {
+            let meta = fs::metadata(step.dir().join(made)).unwrap();
+            (meta.uid(), meta.gid())
+        })
+    };
+    step.pipe().ok();
+    assert_eq!(owners(&step), [(1000, 1001); 4]);
+    // A given owner has what was there before, too.
+    step = step.env("FILE_OWNER", "1234:1235");
+    step.pipe().ok();
+    assert_eq!(owners(&step)[1..], [(1234, 1235); 3]);
+}
+
+fn a_read_only_file_system_is_refused() {
+    let cluster = Testcluster::start();
+    let mut step = Step::of(&cluster);
+    let _tmpfs = Tmpfs::at(step.dir().join("disk"), "");
+    fs::create_dir(step.dir().join("disk/there")).unwrap();
+    rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::RDONLY, "").unwrap();
+    for destination in ["disk/there", "disk/new"] {
+        step = step.env("DESTINATION", destination);
+        let said = step.pipe();
+        assert_eq!(said.status, Some(6), "{}", said.stderr);
+        assert!(said.stderr.contains("is on a read-only file system"), "{}", said.stderr);
+    }
+    assert!(cluster.record().is_empty());
+}
+
 fn a_full_disk_leaves_the_old_files() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
-    let Some(_tmpfs) = Tmpfs::at(step.dir().join("disk"), "size=256m") else { return };
+    let _tmpfs = Tmpfs::at(step.dir().join("disk"), "size=256m");
     step.pipe().ok();
     // Fill it up to the last page.
     let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
@@ -303,9 +364,7 @@ fn a_full_disk_leaves_the_old_files() {
     step.run("ssh", &["-F", "disk/tbot-user/ssh_config", &node, "true"]).ok();
 }
 
-#[test]
 fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
-    let Some(()) = strace() else { return };
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();

@@ -8,7 +8,33 @@ use std::time::{Duration, Instant};
 use expect_test::{ExpectFile, expect_file};
 use testcluster::{EventKind, Fault, Role, Testcluster};
 
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::{Said, Step};
+
+stories! {
+    an_unknown_node,
+    an_unknown_uuid,
+    no_identity,
+    a_broken_identity,
+    expired_credentials needs TIME,
+    no_proxy,
+    a_proxy_of_another_cluster,
+    a_node_that_another_authority_signed,
+    stdout_carries_ssh_and_nothing_else,
+    what_is_no_ssh_is_refused_by_the_proxy,
+    it_ends_when_ssh_is_killed,
+    it_ends_when_ssh_is_killed_before_the_node_has_answered,
+    it_ends_when_the_node_ends,
+    it_ends_when_the_cluster_ends,
+    the_node_by_its_uuid,
+    the_status_of_the_remote_command,
+    the_end_of_input_reaches_the_remote_command,
+    many_bytes_in_both_directions needs TIME,
+    many_small_writes,
+    scp_and_sftp needs TIME,
+    sessions_that_share_a_connection,
+}
 
 /// More than anything here takes on a machine that works.
 const GENEROUS: Duration = Duration::from_secs(30);
@@ -96,7 +122,6 @@ fn standing(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
 
 // What it says where there is no way.
 
-#[test]
 fn an_unknown_node() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-node.txt"];
@@ -108,14 +133,12 @@ fn an_unknown_node() {
     golden.assert_eq(&step.scrubbed(&ours.join("\n")));
 }
 
-#[test]
 fn an_unknown_uuid() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-uuid.txt"];
     fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
 }
 
-#[test]
 fn no_identity() {
     let (cluster, step) = ready();
     fs::remove_file(step.output("identity")).unwrap();
@@ -123,7 +146,6 @@ fn no_identity() {
     fails(&step, &cluster, &cluster.node_host(), 2, &golden);
 }
 
-#[test]
 fn a_broken_identity() {
     let (cluster, step) = ready();
     let identity = fs::read_to_string(step.output("identity")).unwrap();
@@ -139,7 +161,6 @@ fn a_broken_identity() {
     }
 }
 
-#[test]
 fn expired_credentials() {
     let login = Testcluster::start().node_login().to_owned();
     let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(20));
@@ -150,7 +171,6 @@ fn expired_credentials() {
     assert!(cluster.record().is_empty());
 }
 
-#[test]
 fn no_proxy() {
     let (cluster, step) = ready();
     // The port that this cluster gives away could be the next one's.
@@ -158,7 +178,6 @@ fn no_proxy() {
     fails_as(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
 }
 
-#[test]
 fn a_proxy_of_another_cluster() {
     let (_, step) = ready();
     let other = Testcluster::start();
@@ -166,7 +185,6 @@ fn a_proxy_of_another_cluster() {
     fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
 }
 
-#[test]
 fn a_node_that_another_authority_signed() {
     let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::NodeCertOfOtherCa).start());
     let said = step.ssh(&[&Step::node(&cluster), "true"]);
@@ -177,7 +195,6 @@ fn a_node_that_another_authority_signed() {
 
 // How it ends.
 
-#[test]
 fn stdout_carries_ssh_and_nothing_else() {
     let (cluster, step) = ready();
     let mut command = proxy(&step, &cluster, &cluster.node_host());
@@ -195,7 +212,6 @@ fn stdout_carries_ssh_and_nothing_else() {
     over(&step, &cluster);
 }
 
-#[test]
 fn what_is_no_ssh_is_refused_by_the_proxy() {
     let (cluster, step) = ready();
     let mut command = proxy(&step, &cluster, &cluster.node_host());
@@ -209,7 +225,6 @@ fn what_is_no_ssh_is_refused_by_the_proxy() {
     expect_file!["golden/proxy_command/no-ssh.txt"].assert_eq(&step.scrubbed(&said));
 }
 
-#[test]
 fn it_ends_when_ssh_is_killed() {
     let (cluster, step) = ready();
     let mut ssh = standing(&step, &cluster, &[]);
@@ -220,7 +235,6 @@ fn it_ends_when_ssh_is_killed() {
     assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Tunnel { .. })));
 }
 
-#[test]
 fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
     let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::DialStalls).start());
     let mut ssh = step.command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"]);
@@ -237,7 +251,6 @@ fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
     }
 }
 
-#[test]
 fn it_ends_when_the_node_ends() {
     let (cluster, step) = ready();
     // The parent of the remote shell is the sshd of this connection.
@@ -246,7 +259,6 @@ fn it_ends_when_the_node_ends() {
     over(&step, &cluster);
 }
 
-#[test]
 fn it_ends_when_the_cluster_ends() {
     let (cluster, step) = ready();
     let mut ssh = standing(&step, &cluster, &[]);
@@ -257,7 +269,6 @@ fn it_ends_when_the_cluster_ends() {
 
 // What goes through it.
 
-#[test]
 fn the_node_by_its_uuid() {
     let (cluster, step) = ready();
     let node = format!("{}@{}.{}", cluster.node_login(), cluster.node_uuid(), cluster.name());
@@ -265,7 +276,6 @@ fn the_node_by_its_uuid() {
     over(&step, &cluster);
 }
 
-#[test]
 fn the_status_of_the_remote_command() {
     let (cluster, step) = ready();
     for status in [0, 1, 42, 254] {
@@ -288,7 +298,6 @@ fn echoed(step: &Step, cluster: &Testcluster, send: impl FnOnce(&mut dyn std::io
     })
 }
 
-#[test]
 fn the_end_of_input_reaches_the_remote_command() {
     let (cluster, step) = ready();
     assert_eq!(echoed(&step, &cluster, |to| to.write_all(b"x\n").unwrap()), b"x\n");
@@ -296,7 +305,6 @@ fn the_end_of_input_reaches_the_remote_command() {
     over(&step, &cluster);
 }
 
-#[test]
 fn many_bytes_in_both_directions() {
     const LENGTH: usize = 64 << 20;
     let (cluster, step) = ready();
@@ -315,7 +323,6 @@ fn many_bytes_in_both_directions() {
     assert!(cluster.wait_for(tunnel), "{:?}", cluster.record());
 }
 
-#[test]
 fn many_small_writes() {
     let (cluster, step) = ready();
     let mut ssh = standing(&step, &cluster, &[]);
@@ -338,7 +345,6 @@ fn many_small_writes() {
     over(&step, &cluster);
 }
 
-#[test]
 fn scp_and_sftp() {
     let (cluster, step) = ready();
     let there = tempfile::tempdir().unwrap();
@@ -360,7 +366,6 @@ fn scp_and_sftp() {
     over(&step, &cluster);
 }
 
-#[test]
 fn sessions_that_share_a_connection() {
     let (cluster, step) = ready();
     let mut master = standing(&step, &cluster, &["-M", "-S", "./control"]);

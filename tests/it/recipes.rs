@@ -4,7 +4,15 @@ use std::path::Path;
 
 use testcluster::Testcluster;
 
+use crate::harness::stories;
 use crate::step::{Said, Step};
+
+stories! {
+    the_first_lines_of_the_readme,
+    the_readme_names_every_file,
+    the_line_by_which_ssh_run_calls_ssh,
+    a_proxy_command_in_another_place,
+}
 
 fn document(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -23,7 +31,6 @@ fn sh(step: &Step, line: &str) -> Said {
     step.run("bash", &["-e", "-c", line])
 }
 
-#[test]
 fn the_first_lines_of_the_readme() {
     let cluster = Testcluster::start();
     let snippet = block("README.md", "# Bitbucket Pipelines Pipe", "yaml");
@@ -43,7 +50,6 @@ fn the_first_lines_of_the_readme() {
     assert_eq!(sh(&step, script[0]).ok().stdout, "hello world\n");
 }
 
-#[test]
 fn the_readme_names_every_file() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -58,7 +64,6 @@ fn the_readme_names_every_file() {
     }
 }
 
-#[test]
 fn the_line_by_which_ssh_run_calls_ssh() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -71,7 +76,6 @@ fn the_line_by_which_ssh_run_calls_ssh() {
     assert_eq!(sh(&step, &line).ok().stdout.trim_end(), "hello");
 }
 
-#[test]
 fn a_proxy_command_in_another_place() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);

@@ -2,9 +2,14 @@
 
 use testcluster::{EventKind, Suite, Testcluster};
 
+use crate::harness::stories;
 use crate::step::Step;
 
-#[test]
+stories! {
+    the_agent_signs_with_the_keys_of_each_suite,
+    without_an_ssh_certificate_the_agent_has_nothing_to_offer,
+}
+
 fn the_agent_signs_with_the_keys_of_each_suite() {
     for (suite, algorithm) in [(Suite::Legacy, "rsa-sha2-512"), (Suite::BalancedV1, "ecdsa-sha2-nistp256")] {
         let cluster = Testcluster::builder().suite(suite).proxy_recording().start();
@@ -17,7 +22,6 @@ fn the_agent_signs_with_the_keys_of_each_suite() {
     }
 }
 
-#[test]
 fn without_an_ssh_certificate_the_agent_has_nothing_to_offer() {
     let cluster = Testcluster::builder().proxy_recording().start();
     let step = Step::of(&cluster);

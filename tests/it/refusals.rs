@@ -5,13 +5,26 @@ use testcluster::{
 };
 
 use crate::failure::{Failure, check};
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::Step;
+
+stories! {
+    a_public_log_says_nothing_of_a_refusal_that_passes,
+    what_is_wrong_with_the_variables,
+    what_is_wrong_with_the_scope,
+    what_is_wrong_with_the_flags,
+    what_is_wrong_with_the_id_token,
+    what_the_cluster_refuses_to_join needs TIME,
+    what_the_cluster_must_not_issue,
+    no_terminal_escapes_of_the_cluster_reach_the_log,
+    a_role_without_logins_is_said,
+}
 
 /// The variable that holds the step's ID token.
 pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
 /// What the Auth Service says may name roles, also where it is tried again.
-#[test]
 fn a_public_log_says_nothing_of_a_refusal_that_passes() {
     let (point, fault) = (Point::Before(Exchange::GetRole), NetworkFault::Status(Code::Internal, None));
     let cluster = Testcluster::builder().inject(FaultInjection { point, fault, once: true }).start();
@@ -217,37 +230,30 @@ pub(crate) fn certificates() -> Vec<Failure> {
     ]
 }
 
-#[test]
 fn what_is_wrong_with_the_variables() {
     check(variables());
 }
 
-#[test]
 fn what_is_wrong_with_the_scope() {
     check(scopes());
 }
 
-#[test]
 fn what_is_wrong_with_the_flags() {
     check(flags());
 }
 
-#[test]
 fn what_is_wrong_with_the_id_token() {
     check(id_tokens());
 }
 
-#[test]
 fn what_the_cluster_refuses_to_join() {
     check(joins());
 }
 
-#[test]
 fn what_the_cluster_must_not_issue() {
     check(certificates());
 }
 
-#[test]
 fn no_terminal_escapes_of_the_cluster_reach_the_log() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).fault(Fault::ErrorTextWithEscapes).start();
@@ -262,7 +268,6 @@ fn no_terminal_escapes_of_the_cluster_reach_the_log() {
     }
 }
 
-#[test]
 fn a_role_without_logins_is_said() {
     let cluster = Testcluster::builder().role(Role::new("example-role", Vec::<String>::new())).start();
     let step = Step::of(&cluster);

@@ -7,7 +7,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use expect_test::expect_file;
 use testcluster::{Role, Testcluster};
 
+use crate::harness::stories;
 use crate::step::Step;
+
+stories! {
+    every_file,
+    ssh_keygen_reads_keys_and_certificates,
+    known_hosts_knows_the_cluster_and_nobody_else,
+    ssh_understands_paths_with_strange_characters,
+    the_proxy_itself_is_reached_without_our_command,
+    the_clusters_files_are_for_whoever_includes_them,
+    a_destination_that_ssh_config_cannot_name_is_refused,
+}
 
 /// Text without what differs from run to run: what stands between the lines of a PEM block, too.
 fn scrubbed(step: &Step, text: &str) -> String {
@@ -27,7 +38,6 @@ fn scrubbed(step: &Step, text: &str) -> String {
     step.scrubbed(&shown)
 }
 
-#[test]
 fn every_file() {
     let cluster = Testcluster::builder().role(Role::new("example-role", ["deploy", "backup"])).start();
     let step = Step::of(&cluster);
@@ -68,7 +78,6 @@ fn every_file() {
     assert_eq!(names.len(), 15, "{names:?}");
 }
 
-#[test]
 fn ssh_keygen_reads_keys_and_certificates() {
     for suite in [testcluster::Suite::BalancedV1, testcluster::Suite::Legacy] {
         let role = Role::new("example-role", ["deploy", "backup"]);
@@ -90,7 +99,6 @@ fn ssh_keygen_reads_keys_and_certificates() {
     }
 }
 
-#[test]
 fn known_hosts_knows_the_cluster_and_nobody_else() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -119,7 +127,6 @@ fn known_hosts_knows_the_cluster_and_nobody_else() {
 /// A destination with everything that a shell, ssh_config or ssh's tokens could take for something else.
 const STRANGE: &str = "it's 100% $HOME; #1 %h ~ *?/tbot & user`id`";
 
-#[test]
 fn ssh_understands_paths_with_strange_characters() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", STRANGE);
@@ -149,7 +156,6 @@ fn ssh_understands_paths_with_strange_characters() {
     assert!(command.ends_with(" --user='%r' --host='%h' --port='%p'"), "{command}");
 }
 
-#[test]
 fn the_proxy_itself_is_reached_without_our_command() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -162,7 +168,6 @@ fn the_proxy_itself_is_reached_without_our_command() {
     assert!(!effective("github.com").contains("tbot-user"));
 }
 
-#[test]
 fn the_clusters_files_are_for_whoever_includes_them() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
@@ -176,7 +181,6 @@ fn the_clusters_files_are_for_whoever_includes_them() {
     }
 }
 
-#[test]
 fn a_destination_that_ssh_config_cannot_name_is_refused() {
     let cluster = Testcluster::start();
     for (destination, golden) in [

@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 
 use testcluster::Testcluster;
 
-use crate::machine;
+use crate::harness::stories;
+use crate::machine::{RESOLVER, TIME};
 use crate::step::Step;
+
+stories! {
+    a_name_server_in_trouble needs RESOLVER TIME,
+}
 
 /// What a name server does instead of answering.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +40,8 @@ enum Lasts {
 const NAME: &str = "proxy.teleport.test";
 
 /// A name server on port 53 of this address, until the tests end.
-fn serve(at: Ipv4Addr, trouble: Trouble, lasts: Lasts) -> std::io::Result<()> {
-    let socket = UdpSocket::bind((at, 53))?;
+fn serve(at: Ipv4Addr, trouble: Trouble, lasts: Lasts) {
+    let socket = UdpSocket::bind((at, 53)).unwrap();
     std::thread::spawn(move || {
         let mut query = [0; 512];
         let mut began = None;
@@ -59,7 +64,6 @@ fn serve(at: Ipv4Addr, trouble: Trouble, lasts: Lasts) -> std::io::Result<()> {
             socket.send_to(&answer, from).unwrap();
         }
     });
-    Ok(())
 }
 
 /// The answer (RFC 1035 4.1) with this code, and 127.0.0.1 where the query is for an IPv4 address and has one.
@@ -76,16 +80,14 @@ fn answer(query: &[u8], code: u8, has_address: bool) -> Vec<u8> {
 }
 
 /// The pipe with this name server, and how it ended.
-fn run(number: u8, trouble: Trouble, lasts: Lasts) -> Option<(i32, String)> {
+fn run(number: u8, trouble: Trouble, lasts: Lasts) -> (i32, String) {
     // Bind-mounts in a namespace of its own: nobody else's resolver changes.
     const MOUNT: &str = "mount --bind resolv.conf /etc/resolv.conf && mount --bind nsswitch.conf /etc/nsswitch.conf \
                          && exec \"$@\"";
     let cluster = Testcluster::builder().public_name(NAME).start();
     let step = Step::of(&cluster).env("TIMEOUT", "15s");
     let address = Ipv4Addr::new(127, 53, 0, number);
-    if let Err(error) = serve(address, trouble, lasts) {
-        return machine::not_run(&format!("no name server at {address}: {error}"));
-    }
+    serve(address, trouble, lasts);
     let resolver = format!("nameserver {address}\noptions timeout:1 attempts:1\n");
     fs::write(step.dir().join("resolv.conf"), resolver).unwrap();
     fs::write(step.dir().join("nsswitch.conf"), "hosts: files dns\n").unwrap();
@@ -94,18 +96,14 @@ fn run(number: u8, trouble: Trouble, lasts: Lasts) -> Option<(i32, String)> {
     assert!(began.elapsed() < Duration::from_secs(60), "{trouble:?} {lasts:?} took {:?}", began.elapsed());
     let error = said.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default().to_owned();
     assert_eq!(step.dir().join("tbot-user").exists(), said.status == Some(0), "{trouble:?} {lasts:?}");
-    Some((said.status.unwrap_or(-1), error))
+    (said.status.unwrap_or(-1), error)
 }
 
-#[test]
 fn a_name_server_in_trouble() {
     use Lasts::{Always, AtFirst};
     use Trouble::{Failure, Garbage, Late, NoAddress, NoSuchName, Silence};
     const UNRESOLVED: &str = "the proxy's name proxy.teleport.test does not resolve (";
     const LATE: &str = "no answer from proxy.teleport.test:";
-    if machine::root().is_none() {
-        return;
-    }
     let slow = Duration::from_millis(700);
     // Whether the resolver gives up first or we do depends on how the machine is loaded.
     let cells: [(Trouble, Lasts, i32, &[&str]); 10] = [
@@ -123,7 +121,7 @@ fn a_name_server_in_trouble() {
     std::thread::scope(|scope| {
         for (number, (trouble, lasts, exit, errors)) in (1..).zip(cells) {
             scope.spawn(move || {
-                let Some((status, error)) = run(number, trouble, lasts) else { return };
+                let (status, error) = run(number, trouble, lasts);
                 let expected = status == exit && errors.iter().any(|begins| error.starts_with(begins));
                 assert!(expected, "{trouble:?} {lasts:?}: exit {status}, {error}");
             });

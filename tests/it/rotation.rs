@@ -4,14 +4,18 @@ use std::fs;
 
 use testcluster::{Phase, Testcluster};
 
+use crate::harness::stories;
 use crate::step::Step;
+
+stories! {
+    in_each_phase_and_into_the_next_one,
+}
 
 /// How often a text is in a file of the destination.
 fn count(step: &Step, file: &str, text: &str) -> usize {
     fs::read_to_string(step.output(file)).unwrap().matches(text).count()
 }
 
-#[test]
 fn in_each_phase_and_into_the_next_one() {
     let cluster = Testcluster::start();
     let mut before: Option<Step> = None;

@@ -6,8 +6,21 @@ use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use testcluster::{JoinService, Testcluster};
 
 use crate::failure::Failure;
+use crate::harness::stories;
+use crate::machine::{STRACE, TIME, pipe_with};
 use crate::step::{Said, Step};
-use crate::{balancers, guard, machine, network, refusals, way_out};
+use crate::{balancers, guard, network, refusals, way_out};
+
+stories! {
+    not_in_success,
+    not_in_what_inspect_shows,
+    not_in_what_doctor_shows,
+    not_in_any_failure needs TIME,
+    not_when_the_certificates_are_there needs TIME,
+    not_when_the_disk_is_full needs STRACE,
+    not_where_the_token_is_given_in_the_wrong_place,
+    a_canary_is_seen,
+}
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
 const WINDOW: usize = 12;
@@ -85,7 +98,6 @@ fn loud(step: Step) -> Step {
     step.env("DEBUG", "true").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
 }
 
-#[test]
 fn not_in_success() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).start();
@@ -100,7 +112,6 @@ fn not_in_success() {
     }
 }
 
-#[test]
 fn not_in_what_inspect_shows() {
     let cluster = Testcluster::start();
     // Its claims are shown; a token among them is not.
@@ -119,7 +130,6 @@ fn not_in_what_inspect_shows() {
     }
 }
 
-#[test]
 fn not_in_what_doctor_shows() {
     let cluster = Testcluster::start();
     let step = loud(Step::of(&cluster)).env("ACTION", "doctor");
@@ -156,7 +166,6 @@ fn every_failure() -> Vec<Failure> {
     all
 }
 
-#[test]
 fn not_in_any_failure() {
     for failure in every_failure() {
         let (_cluster, step) = failure.prepare();
@@ -173,7 +182,6 @@ fn not_in_any_failure() {
 }
 
 /// Everything was issued, and then it cannot be written.
-#[test]
 fn not_when_the_certificates_are_there() {
     let cluster = Testcluster::start();
     let step = loud(Step::of(&cluster)).env("TIMEOUT", "12s");
@@ -184,16 +192,17 @@ fn not_when_the_certificates_are_there() {
     assert_eq!(said.status, Some(6), "{}", said.stderr);
     assert!(cluster.calls().iter().any(|call| call.name.ends_with("/GenerateUserCerts")));
     Secrets::of(&step).check(&said, "another run has the lock");
-    drop(directory);
-
-    if machine::strace().is_some() {
-        let said = machine::pipe_with(&step, "fsync", "error=ENOSPC:when=3");
-        assert_eq!(said.status, Some(6), "{}", said.stderr);
-        Secrets::of(&step).check(&said, "the disk is full");
-    }
 }
 
-#[test]
+/// The same, on a disk that is full.
+fn not_when_the_disk_is_full() {
+    let cluster = Testcluster::start();
+    let step = loud(Step::of(&cluster));
+    let said = pipe_with(&step, "fsync", "error=ENOSPC:when=3");
+    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    Secrets::of(&step).check(&said, "the disk is full");
+}
+
 fn not_where_the_token_is_given_in_the_wrong_place() {
     let cluster = Testcluster::start();
     let step = loud(Step::of(&cluster));
@@ -219,7 +228,6 @@ fn not_where_the_token_is_given_in_the_wrong_place() {
 }
 
 /// What these tests rest on: a leak would be found.
-#[test]
 fn a_canary_is_seen() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);

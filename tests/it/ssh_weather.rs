@@ -3,13 +3,26 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use testcluster::{Builder, Code, Exchange, FaultInjection, NetworkFault, Point, Testcluster};
 
-use crate::machine::not_run;
+use crate::harness::stories;
+use crate::machine::{GIT, PATIENCE, RSYNC, TIME};
 use crate::step::{Said, Step};
+
+stories! {
+    a_session_outlives_the_announcement_that_its_proxy_will_restart,
+    a_session_outlives_a_while_of_silence needs TIME,
+    a_session_whose_proxy_dies_ends_with_one_line needs TIME,
+    nothing_hangs_after_ssh_is_gone_though_the_network_is_cut,
+    nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said,
+    no_way_to_the_node_is_said_in_one_line needs TIME,
+    rsync_goes_both_ways needs RSYNC,
+    git_pushes_and_clones needs GIT,
+    a_gigabyte_in_both_directions needs PATIENCE,
+}
 
 /// More than anything here takes on a machine that works.
 const GENEROUS: Duration = Duration::from_secs(60);
@@ -73,7 +86,6 @@ fn ours(said: &str) -> Vec<String> {
     said.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
 }
 
-#[test]
 fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
@@ -85,7 +97,6 @@ fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {
     session.end();
 }
 
-#[test]
 fn a_session_outlives_a_while_of_silence() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
@@ -97,7 +108,6 @@ fn a_session_outlives_a_while_of_silence() {
 }
 
 /// The proxy dies: ssh ends with its own status, and there is one line that says why.
-#[test]
 fn a_session_whose_proxy_dies_ends_with_one_line() {
     for fault in [NetworkFault::Close, NetworkFault::Reset] {
         let (cluster, step) = ready(Testcluster::builder());
@@ -111,7 +121,6 @@ fn a_session_whose_proxy_dies_ends_with_one_line() {
 }
 
 /// The network is cut: nothing comes any more, not even an end. ssh's own user gives up, and nothing stays behind.
-#[test]
 fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
@@ -123,7 +132,6 @@ fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
 }
 
 /// Nor where so much is on its way that no more of it is taken.
-#[test]
 fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
     let (cluster, step) = ready(Testcluster::builder());
     let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--host=node", "--port=3022"];
@@ -162,7 +170,6 @@ fn nothing_is_left(step: &Step) {
 }
 
 /// There is no way to the node, for each reason of the network and of the proxy.
-#[test]
 fn no_way_to_the_node_is_said_in_one_line() {
     for (fault, words) in [
         (NetworkFault::Close, "broke ("),
@@ -186,12 +193,6 @@ fn no_way_to_the_node_is_said_in_one_line() {
     }
 }
 
-/// Whether a program is there; without it a test says what is missing and is counted as skipped.
-fn has(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    there || not_run::<()>(&format!("no {program} (apt-get install {program})")).is_some()
-}
-
 /// Some megabytes in a few hundred files.
 fn tree(at: &Path) {
     for number in 0..300_usize {
@@ -206,11 +207,7 @@ fn same(step: &Step, one: &Path, other: &Path) {
     step.run("diff", &["-r", one.to_str().unwrap(), other.to_str().unwrap()]).ok();
 }
 
-#[test]
 fn rsync_goes_both_ways() {
-    if !has("rsync") {
-        return;
-    }
     let (cluster, step) = ready(Testcluster::builder());
     let there = tempfile::tempdir().unwrap();
     let (here, back) = (step.dir().join("tree"), step.dir().join("back"));
@@ -228,11 +225,7 @@ fn rsync_goes_both_ways() {
     same(&step, &here, &back);
 }
 
-#[test]
 fn git_pushes_and_clones() {
-    if !has("git") {
-        return;
-    }
     let (cluster, step) = ready(Testcluster::builder());
     let config = step.output("ssh_config");
     let step = step
@@ -255,8 +248,6 @@ fn git_pushes_and_clones() {
     same(&step, &step.dir().join("app"), &step.dir().join("again"));
 }
 
-#[test]
-#[ignore = "a gigabyte takes long: benches/gigabyte"]
 fn a_gigabyte_in_both_directions() {
     const PIECE: usize = 1 << 20;
     let (cluster, step) = ready(Testcluster::builder());

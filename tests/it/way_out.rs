@@ -7,7 +7,25 @@ use expect_test::expect_file;
 use testcluster::{Builder, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, LoadBalancer, Testcluster};
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
+use crate::harness::stories;
+use crate::machine::TIME;
 use crate::step::Step;
+
+stories! {
+    the_pipe_and_then_ssh_get_through_each_kind,
+    a_load_balancer_behind_the_gateway,
+    ssh_gets_through_by_its_environment,
+    as_tbot_the_environment_counts,
+    a_question_that_is_forgotten_holds_nobody_up needs TIME,
+    inspect_gets_through,
+    what_is_reached_without,
+    what_an_earlier_run_was_told_is_forgotten,
+    a_proxy_that_is_overloaded_for_a_moment_is_survived,
+    ssh_says_in_a_line_why_it_does_not_get_through,
+    what_no_second_try_mends,
+    what_is_tried_again_in_vain,
+    silence_ends_with_the_time_that_was_given,
+}
 
 /// User and password, as they are and as a URL has them.
 const USER: &str = "CORP\\deploy";
@@ -39,7 +57,6 @@ fn hello(step: &Step, cluster: &Testcluster) {
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
 }
 
-#[test]
 fn the_pipe_and_then_ssh_get_through_each_kind() {
     let cluster = hidden().start();
     let step = Step::of(&cluster).env("TIMEOUT", "1s");
@@ -66,7 +83,6 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
 }
 
 /// Two kinds of TLS, and WebSocket, inside of what the gateway opens; ssh needs the authority as well.
-#[test]
 fn a_load_balancer_behind_the_gateway() {
     let cluster = hidden().load_balancer(LoadBalancer::default()).start();
     let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
@@ -76,7 +92,6 @@ fn a_load_balancer_behind_the_gateway() {
 }
 
 /// What was not kept, the environment says.
-#[test]
 fn ssh_gets_through_by_its_environment() {
     let cluster = hidden().start();
     let gateway = ForwardProxy::with_credentials(ForwardProxyKind::Https, USER, PASSWORD);
@@ -91,7 +106,6 @@ fn ssh_gets_through_by_its_environment() {
     assert!(said.stderr.contains("name teleport.example.test does not resolve"), "{}", said.stderr);
 }
 
-#[test]
 fn as_tbot_the_environment_counts() {
     let cluster = hidden().start();
     let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::ByteByByte);
@@ -104,7 +118,6 @@ fn as_tbot_the_environment_counts() {
 }
 
 /// The connection that is opened ahead is to save time: one that never opens costs none.
-#[test]
 fn a_question_that_is_forgotten_holds_nobody_up() {
     let cluster = hidden().start();
     // The first two are of discovery and of the join, and are asked again after 15 s.
@@ -112,7 +125,6 @@ fn a_question_that_is_forgotten_holds_nobody_up() {
     behind(Step::of(&cluster), &gateway, &gateway.url()).pipe().ok();
 }
 
-#[test]
 fn inspect_gets_through() {
     let cluster = hidden().start();
     let gateway = ForwardProxy::start(ForwardProxyKind::Socks5, ForwardProxyBehavior::ByteByByte);
@@ -123,7 +135,6 @@ fn inspect_gets_through() {
 }
 
 /// This machine never is, nor what NO_PROXY says.
-#[test]
 fn what_is_reached_without() {
     let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Responds(403, "", ""));
     let cluster = Testcluster::start();
@@ -140,7 +151,6 @@ fn what_is_reached_without() {
 }
 
 /// A later run into the same destination says anew what is to be kept.
-#[test]
 fn what_an_earlier_run_was_told_is_forgotten() {
     let gateway = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
     let cluster = Testcluster::start();
@@ -154,7 +164,6 @@ fn what_an_earlier_run_was_told_is_forgotten() {
     assert!(!kept(&step).contains("proxy") && kept(&step).contains("BEGIN CERTIFICATE"), "{}", kept(&step));
 }
 
-#[test]
 fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
     for (kind, no) in [(ForwardProxyKind::Http, 503), (ForwardProxyKind::Socks5, 1)] {
         let cluster = hidden().start();
@@ -163,7 +172,6 @@ fn a_proxy_that_is_overloaded_for_a_moment_is_survived() {
     }
 }
 
-#[test]
 fn ssh_says_in_a_line_why_it_does_not_get_through() {
     let cluster = hidden().start();
     let gateway = ForwardProxy::with_credentials(ForwardProxyKind::Http, USER, PASSWORD);
@@ -293,17 +301,14 @@ pub(crate) fn silent_ones() -> Vec<Failure> {
     vec![hangs("way-out-hangs", ForwardProxyKind::Http), hangs("way-out-hangs-socks5", ForwardProxyKind::Socks5)]
 }
 
-#[test]
 fn what_no_second_try_mends() {
     check(final_ones());
 }
 
-#[test]
 fn what_is_tried_again_in_vain() {
     check_at_once(stubborn_ones);
 }
 
-#[test]
 fn silence_ends_with_the_time_that_was_given() {
     check_silence(silent_ones());
 }
