@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::environment::Environment;
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 
 pub(crate) const PLACE: &str = "the working directory";
 pub(crate) const BINARY: &str = "this program's own file";
@@ -66,20 +66,12 @@ impl HostError {
 }
 
 impl Explain for HostError {
-    fn what_to_do(&self) -> String {
-        match self.what {
+    fn advice(&self) -> Advice {
+        let remedy = match self.what {
             PLACE => "Start it in a directory that exists.",
             BINARY => "Let the user that runs it read the program's file, and mount /proc, as container engines do.",
             _ => "Run it again; if it keeps failing, look at the limits of the machine (open files, processes).",
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-machine-lacks-something"
+        };
+        Advice::new(Exit::BadInput, "the-machine-lacks-something", remedy)
     }
 }

@@ -10,6 +10,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::error::{Advice, Exit, Explain};
+
 /// A cluster's signature suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
@@ -73,17 +75,11 @@ pub(crate) enum KeyPair {
 #[error("a key pair could not be {0}")]
 pub(crate) struct Error(pub(crate) &'static str);
 
-impl crate::error::Explain for Error {
-    fn what_to_do(&self) -> String {
-        "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.".to_owned()
-    }
-
-    fn exit(&self) -> crate::error::Exit {
-        crate::error::Exit::Bug
-    }
-
-    fn anchor(&self) -> &'static str {
-        "a-bug"
+impl Explain for Error {
+    fn advice(&self) -> Advice {
+        const REMEDY: &str =
+            "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.";
+        Advice::new(Exit::Bug, "a-bug", REMEDY)
     }
 }
 

@@ -23,7 +23,7 @@ use super::block_on;
 use crate::address::HostPort;
 use crate::cli::SshProxy;
 use crate::environment::Environment;
-use crate::error::{Exit, Explain, Failure};
+use crate::error::{Advice, Exit, Explain, Failure};
 use crate::invalid::Invalid;
 use crate::net;
 use crate::net::authorities::Authorities;
@@ -368,40 +368,50 @@ impl Error {
 }
 
 impl Explain for Error {
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
         match self {
-            Self::Net(error) => return error.what_to_do(),
-            Self::Identity { .. } => "Run teleport-pipe first, in this step, and keep its directory where it is.",
-            Self::Network { .. } => "Run teleport-pipe again, in this step; nothing else writes that file.",
-            Self::Expired { .. } => "Run teleport-pipe again, or ask for a longer TTL.",
-            Self::Node { reason, .. } if reason.contains("remote cluster") => {
-                "Compare with `tsh clusters`, and `cluster_labels` of the bot's roles with those of the leaf cluster."
-            }
-            Self::Node { .. } => "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
-            Self::Refused { code: Code::ResourceExhausted, .. } => "Run fewer connections at once, or try again later.",
-            Self::Refused { .. } => "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
-            Self::Ended { .. } => "Run the command again; if it keeps failing, look at the proxy's log at that time.",
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Net(error) => error.exit(),
-            Self::Identity { .. } | Self::Network { .. } => Exit::BadInput,
-            Self::Ended { .. } | Self::Refused { code: Code::ResourceExhausted, .. } => Exit::Network,
-            Self::Expired { .. } | Self::Node { .. } | Self::Refused { .. } => Exit::Refused,
-        }
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Net(error) => error.anchor(),
-            Self::Identity { .. } => "the-identity-cannot-be-used",
-            Self::Network { .. } => "what-was-kept-of-the-network-cannot-be-used",
-            Self::Expired { .. } => "the-credentials-have-expired",
-            Self::Node { .. } | Self::Refused { .. } => "no-connection-to-the-node",
-            Self::Ended { .. } => "the-connection-broke",
+            // ssh's output has room for one line, which has no likely cause.
+            Self::Net(error) => error.advice().cause(""),
+            Self::Identity { .. } => Advice::new(
+                Exit::BadInput,
+                "the-identity-cannot-be-used",
+                "Run teleport-pipe first, in this step, and keep its directory where it is.",
+            ),
+            Self::Network { .. } => Advice::new(
+                Exit::BadInput,
+                "what-was-kept-of-the-network-cannot-be-used",
+                "Run teleport-pipe again, in this step; nothing else writes that file.",
+            ),
+            Self::Expired { .. } => Advice::new(
+                Exit::Refused,
+                "the-credentials-have-expired",
+                "Run teleport-pipe again, or ask for a longer TTL.",
+            ),
+            Self::Node { reason, .. } if reason.contains("remote cluster") => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Compare with `tsh clusters`, and `cluster_labels` of the bot's roles with those of the leaf cluster.",
+            ),
+            Self::Node { .. } => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
+            ),
+            Self::Refused { code: Code::ResourceExhausted, .. } => Advice::new(
+                Exit::Network,
+                "no-connection-to-the-node",
+                "Run fewer connections at once, or try again later.",
+            ),
+            Self::Refused { .. } => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
+            ),
+            Self::Ended { .. } => Advice::new(
+                Exit::Network,
+                "the-connection-broke",
+                "Run the command again; if it keeps failing, look at the proxy's log at that time.",
+            ),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why the run must not go on.
 
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 use crate::shell;
 use crate::text::sanitize;
 use crate::yaml::scalar::quoted;
@@ -35,53 +35,36 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        let cause = match self {
-            Self::Artifacts { .. } => {
-                "Artifacts go to later steps, and for 14 days to everybody who may see the pipeline."
-            }
-            Self::Cache { .. } => {
-                "A cache goes to every pipeline of the repository, on any branch, for a week or longer."
-            }
+    fn advice(&self) -> Advice {
+        let after_script = |first: &str, destination: &str| {
+            format!(
+                "{first}\nOr remove the keys at the end of the step; this is a warning then:\n\
+                 after-script:\n  - rm -rf {}\n\
+                 LEAK_CHECK: 'warn' goes on in spite of it.",
+                shell::path(destination),
+            )
         };
-        Some(cause.to_owned())
-    }
-
-    fn what_to_do(&self) -> String {
-        let (first, destination) = match self {
-            Self::Artifacts { destination, pattern, .. } if pattern.starts_with(destination.as_str()) => {
-                (format!("Take {} out of the artifacts.", quoted(pattern)), destination)
-            }
-            Self::Artifacts { destination, pattern, .. } => (
-                format!(
-                    "Name what later steps need instead of that pattern, or leave the directory out of it:\n\
-                     artifacts:\n  upload:\n    - name: files\n      paths: [{}]\n      ignore-paths: [{}]",
-                    quoted(pattern),
-                    quoted(&format!("{destination}/**")),
-                ),
-                destination,
-            ),
-            Self::Cache { name, destination, .. } => (
-                format!("Give the cache `{name}` a path that does not hold `{destination}`, or change DESTINATION."),
-                destination,
-            ),
-        };
-        format!(
-            "{first}\nOr remove the keys at the end of the step; this is a warning then:\n\
-             after-script:\n  - rm -rf {}\n\
-             LEAK_CHECK: 'warn' goes on in spite of it.",
-            shell::path(destination),
-        )
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
         match self {
-            Self::Artifacts { .. } => "artifacts-take-the-keys",
-            Self::Cache { .. } => "a-cache-takes-the-keys",
+            Self::Artifacts { destination, pattern, .. } => {
+                let first = match pattern.starts_with(destination.as_str()) {
+                    true => format!("Take {} out of the artifacts.", quoted(pattern)),
+                    false => format!(
+                        "Name what later steps need instead of that pattern, or leave the directory out of it:\n\
+                         artifacts:\n  upload:\n    - name: files\n      paths: [{}]\n      ignore-paths: [{}]",
+                        quoted(pattern),
+                        quoted(&format!("{destination}/**")),
+                    ),
+                };
+                Advice::new(Exit::BadInput, "artifacts-take-the-keys", after_script(&first, destination))
+                    .cause("Artifacts go to later steps, and for 14 days to everybody who may see the pipeline.")
+            }
+            Self::Cache { name, destination, .. } => {
+                let first = format!(
+                    "Give the cache `{name}` a path that does not hold `{destination}`, or change DESTINATION."
+                );
+                Advice::new(Exit::BadInput, "a-cache-takes-the-keys", after_script(&first, destination))
+                    .cause("A cache goes to every pipeline of the repository, on any branch, for a week or longer.")
+            }
         }
     }
 }

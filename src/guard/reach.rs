@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::clone_dir::CloneDir;
 use crate::environment::Environment;
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 use crate::text::sanitize;
 
 /// The storage directories of pipes. Only a pipe has them.
@@ -49,27 +49,20 @@ pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<()
 }
 
 impl Explain for OutsideOfStep {
-    fn likely_cause(&self) -> Option<String> {
-        let cause = match self {
-            Self::OutOfSight(_) => "A pipe runs in a container of its own, which has no other directory of the step.",
-            Self::CarriedOn => "Those directories are for what pipes of several steps share; keys are for one step.",
+    fn advice(&self) -> Advice {
+        let (anchor, cause) = match self {
+            Self::OutOfSight(_) => (
+                "the-destination-is-outside-of-the-clone-directory",
+                "A pipe runs in a container of its own, which has no other directory of the step.",
+            ),
+            Self::CarriedOn => (
+                "the-destination-goes-on-to-later-steps",
+                "Those directories are for what pipes of several steps share; keys are for one step.",
+            ),
         };
-        Some(cause.to_owned())
-    }
-
-    fn what_to_do(&self) -> String {
-        "Leave DESTINATION out, or name a directory of its own in the clone directory, such as ./tbot-user.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::OutOfSight(_) => "the-destination-is-outside-of-the-clone-directory",
-            Self::CarriedOn => "the-destination-goes-on-to-later-steps",
-        }
+        const REMEDY: &str =
+            "Leave DESTINATION out, or name a directory of its own in the clone directory, such as ./tbot-user.";
+        Advice::new(Exit::BadInput, anchor, REMEDY).cause(cause)
     }
 }
 
