@@ -161,7 +161,7 @@ async fn connect(network: &Network, proxy: &HostPort, identity: Identity, target
     let answering = send_answers(to_be_sent, frames.downgrade());
     let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate));
     let ask_agent = |question: &[u8]| {
-        let answers = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.take(question)).unwrap_or_default();
+        let answers = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.receive(question)).unwrap_or_default();
         answers.chunks(FRAME).for_each(|payload| drop(signed.try_send(payload.to_vec())));
     };
     let up = async {
