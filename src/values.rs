@@ -43,6 +43,9 @@ impl FromStr for TokenName {
     }
 }
 
+/// Where the pipe writes.
+pub(crate) const DEFAULT_DESTINATION: &str = "./tbot-user";
+
 /// A directory for the credentials. Nothing here expands what a shell would: it would become a directory of that name.
 ///
 /// # Errors

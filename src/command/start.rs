@@ -47,7 +47,9 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let destination = Destination::check(&host.working_dir, destination, *unknown_files, *owner)?;
     let place = ssh_config::ssh_config_path(destination.absolute())?;
     guard::expect_in_step(&host.env, destination.absolute())?;
-    let step = guard::check(&host.env, destination.absolute(), settings.ttl, settings.leak_check)?;
+    // Without a token there is no run.
+    let has_token = true;
+    let step = guard::check(&host.env, has_token, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
         log::warn!(
             target: "write",

@@ -6,7 +6,7 @@ use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Cache, Command, Step, Upload};
 use super::steps::OUR_NAME;
-use crate::settings::default;
+use crate::values::DEFAULT_DESTINATION;
 
 /// Files of a destination that nobody else may have. Those that everybody may know (`ssh_config`, CAs) leak nothing.
 const KEYS: [&str; 2] = ["identity", "key"];
@@ -127,7 +127,7 @@ impl Command<'_> {
         match self {
             Self::Pipe { variables, .. } => {
                 let destination = variables.iter().find(|(name, _)| *name == "DESTINATION");
-                let destination = destination.map_or(default::DESTINATION, |(_, path)| path);
+                let destination = destination.map_or(DEFAULT_DESTINATION, |(_, path)| path);
                 match self.is_ours() && self.is_cleanup() && resolved(destination, place) == place.destination {
                     true => Removal::Sure,
                     false => Removal::No,
@@ -155,8 +155,7 @@ fn shell_removal(command: &str, place: &CloneDir) -> Removal {
         Some("rm") if paths.iter().any(|path| could_be(path, &place.destination)) => Removal::Possible,
         Some("rm") => Removal::No,
         Some(_) if words.contains(&"cleanup") => {
-            let default =
-                words.last() == Some(&"cleanup") && resolved(default::DESTINATION, place) == place.destination;
+            let default = words.last() == Some(&"cleanup") && resolved(DEFAULT_DESTINATION, place) == place.destination;
             if default || paths.contains(&place.destination) { Removal::Sure } else { Removal::No }
         }
         _ if CLEANERS.iter().any(|cleaner| command.contains(cleaner)) => Removal::Possible,

@@ -1,9 +1,11 @@
 //! Whether a pattern matches a path, by rules that are not all written down.
 //!
 //! What Bitbucket's artifacts match is documented by examples only, and emulators differ (bitbucket-pipes.md 5.1), so
-//! there are several [`Rules`]. No crate at hand has the one where `*` crosses `/` beside the one where it does not,
-//! and a matcher must not be slow for any pattern: this one walks all ways through the pattern at once, which takes at
-//! most the length of the pattern times that of the path, and counts them.
+//! there are several [`Rules`]. A matcher must not be slow for any pattern: this one walks all ways through the pattern at
+//! once, which takes at most the length of the pattern times that of the path, and counts them.
+//!
+//! `globset` has such rules as options (`literal_separator`) and is linear, too. It is not used because of its size: with
+//! its seven crates it adds 668 kB to the binary, 282 kB when compressed.
 
 use std::cell::Cell;
 

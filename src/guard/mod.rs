@@ -59,6 +59,7 @@ pub(crate) struct RunningStep {
 /// They would, and `leak_check` says that the run is to stop then.
 pub(crate) fn check(
     env: &Environment,
+    has_token: bool,
     destination: &Path,
     ttl: Ttl,
     leak_check: LeakCheck,
@@ -67,7 +68,8 @@ pub(crate) fn check(
         log::debug!(target: "guard", "not looking: LEAK_CHECK is off, or there is no BITBUCKET_CLONE_DIR");
         return Ok(RunningStep::default());
     };
-    let mut guard = Guard { env, place, ttl: ttl.0, leak_check, matcher: Matcher::new(), warnings: Vec::new() };
+    let mut guard =
+        Guard { env, has_token, place, ttl: ttl.0, leak_check, matcher: Matcher::new(), warnings: Vec::new() };
     let result = guard.look();
     for warning in &guard.warnings {
         log::warn!(target: "guard", "{warning}");
@@ -77,6 +79,7 @@ pub(crate) fn check(
 
 struct Guard<'a> {
     env: &'a Environment,
+    has_token: bool,
     place: CloneDir,
     ttl: Duration,
     leak_check: LeakCheck,
@@ -100,7 +103,7 @@ impl Guard<'_> {
             Err(error) => return Ok(self.unchecked(&error)),
         };
         let pipelines = Pipelines::of(&tree);
-        let steps = steps::candidates(&pipelines.steps, self.env, &self.matcher);
+        let steps = steps::candidates(&pipelines.steps, self.env, self.has_token, &self.matcher);
         log::debug!(
             target: "guard",
             "{} steps in {FILE}, {} of them could be this one", pipelines.steps.len(), steps.len()

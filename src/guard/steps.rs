@@ -6,15 +6,18 @@
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Command, RunsFor, Step};
 use crate::environment::Environment;
-use crate::platform::bitbucket;
 
 /// What our pipe, its image and its binary have in their name.
 pub(super) const OUR_NAME: &str = "teleport-pipe";
 
 /// The steps that could be the running one.
-pub(super) fn candidates<'p, 't>(steps: &'p [Step<'t>], env: &Environment, matcher: &Matcher) -> Vec<&'p Step<'t>> {
+pub(super) fn candidates<'p, 't>(
+    steps: &'p [Step<'t>],
+    env: &Environment,
+    has_token: bool,
+    matcher: &Matcher,
+) -> Vec<&'p Step<'t>> {
     let mut left: Vec<_> = steps.iter().filter(|step| step.runs_us()).collect();
-    let has_token = env.get(bitbucket::VARIABLE).is_some();
     // A script in the repository may call us, and a step without a token of its own may only speak of us, as one that
     // builds our image.
     let hidden = left.is_empty() || (has_token && !left.iter().any(|step| step.oidc));
@@ -129,11 +132,15 @@ mod tests {
 
     /// The first artifact of each candidate.
     fn found(pipelines: &str, env: &[(&str, &str)]) -> String {
+        found_with(pipelines, env, false)
+    }
+
+    fn found_with(pipelines: &str, env: &[(&str, &str)], has_token: bool) -> String {
         let yaml = format!("pipelines:\n{pipelines}");
         let tree = Tree::parse(&yaml).unwrap();
         let pipelines = Pipelines::of(&tree);
         let env = env.iter().copied().collect();
-        let steps = candidates(&pipelines.steps, &env, &Matcher::new());
+        let steps = candidates(&pipelines.steps, &env, has_token, &Matcher::new());
         let mut names: Vec<_> = steps.iter().map(|step| step.artifacts[0].paths[0].0).collect();
         names.sort_unstable();
         names.join(" ")
@@ -177,9 +184,9 @@ mod tests {
         assert_eq!(found(&ours, &[]), "ours");
         // A step without `oidc` has no token.
         let both = format!("{ours}\n    - step: {{artifacts: [both], oidc: true, script: [teleport-pipe]}}");
-        assert_eq!(found(&both, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "both");
+        assert_eq!(found_with(&both, &[], true), "both");
         // Who speaks of us and has none may be given one, or another step runs us by a script.
-        assert_eq!(found(&ours, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "oidc ours");
+        assert_eq!(found_with(&ours, &[], true), "oidc ours");
     }
 
     #[test]

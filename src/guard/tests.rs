@@ -20,7 +20,8 @@ fn look(text: &str, leak_check: LeakCheck) -> (Vec<String>, Result<RunningStep, 
     let env = Environment::from_iter([("BITBUCKET_CLONE_DIR", path.to_str().unwrap())]);
     let place = CloneDir::of(&env, &path.join("tbot-user")).unwrap();
     let ttl = Duration::from_secs(3600);
-    let mut guard = Guard { env: &env, place, ttl, leak_check, matcher: Matcher::new(), warnings: Vec::new() };
+    let mut guard =
+        Guard { env: &env, has_token: false, place, ttl, leak_check, matcher: Matcher::new(), warnings: Vec::new() };
     let result = guard.look();
     (guard.warnings, result)
 }
