@@ -12,11 +12,6 @@ use crate::environment::Environment;
 use crate::error::Failure;
 use crate::text::hide_tokens;
 
-/// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
-/// out of the log, which print what they send (security-checklist.md D2.1).
-const STAGES: [&str; 10] =
-    ["variables", "token", "guard", "discover", "inspect", "join", "certificates", "write", "cleanup", "done"];
-
 /// What this process logs with.
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -32,11 +27,14 @@ pub(crate) fn start(debug: bool, env: &Environment) {
     // A second start, as in tests, changes nothing.
     let _ = LOG.set(Log { began: Instant::now(), colour: colour(env, std::io::stderr().is_terminal()) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
-    let mut builder = env_logger::Builder::new();
-    for stage in STAGES {
-        builder.filter_module(stage, level);
-    }
-    let _ = builder.format(line).target(env_logger::Target::Stderr).try_init();
+    let _ = env_logger::Builder::new().filter_level(level).format(line).target(env_logger::Target::Stderr).try_init();
+}
+
+/// Whether this crate made the record, with the stage of the run as its target. HTTP and TLS libraries stay out of the log,
+/// whatever the level is, because they print what they send (security-checklist.md D2.1).
+fn is_ours(record: &Record<'_>) -> bool {
+    let root = record.module_path().and_then(|path| path.split("::").next());
+    root == Some(env!("CARGO_CRATE_NAME"))
 }
 
 /// Whether what was asked for may have colour.
@@ -51,11 +49,10 @@ fn colour(env: &Environment, is_terminal: bool) -> bool {
 }
 
 fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
-    let stage = record.target();
-    // The filter lets prefixes in.
-    if !STAGES.contains(&stage) {
+    if !is_ours(record) {
         return Ok(());
     }
+    let stage = record.target();
     let time = LOG.get().map(|log| log.began.elapsed().as_secs_f32()).unwrap_or_default();
     let (mark, style) = match record.level() {
         Level::Warn | Level::Error => ("warning: ", AnsiColor::Yellow.on_default()),
@@ -107,4 +104,18 @@ pub(crate) fn on_panic() {
         #[expect(clippy::exit, reason = "after a panic nothing else may run, and the status must be 1, not SIGABRT")]
         std::process::exit(i32::from(crate::error::Exit::Bug as u8));
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_libraries_are_dropped() {
+        let is_ours = |module| is_ours(&Record::builder().target("join").module_path(module).build());
+        assert!(is_ours(Some("teleport_pipe::join::service")) && is_ours(Some("teleport_pipe")));
+        for module in [Some("rustls::conn"), Some("join"), Some("teleport_pipe_extras"), Some(""), None] {
+            assert!(!is_ours(module), "{module:?}");
+        }
+    }
 }
