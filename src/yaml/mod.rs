@@ -9,6 +9,8 @@
 //! larger: in a binary that does nothing else 144 kB, `saphyr-parser` 93 kB.
 
 pub(crate) mod scalar;
+#[cfg_attr(not(test), expect(dead_code, reason = "tbot.yaml will be read through it"))]
+pub(crate) mod section;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -186,6 +188,14 @@ impl<'t> Node<'t> {
         }
     }
 
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.stored().value, Value::Null)
+    }
+
+    pub(crate) fn is_map(self) -> bool {
+        matches!(self.stored().value, Value::Map(_))
+    }
+
     /// A boolean that is true.
     pub(crate) fn is_true(self) -> bool {
         self.text().is_some_and(|text| text.eq_ignore_ascii_case("true"))
@@ -220,7 +230,7 @@ impl<'t> Node<'t> {
             for (key, value) in node.pairs() {
                 match key.text() {
                     Some("<<") => others.extend(value.one_or_more()),
-                    Some(name) => map.add(name, value),
+                    Some(name) => map.add(name, key, value),
                     None => {}
                 }
             }
@@ -250,15 +260,16 @@ impl<'t> Node<'t> {
 /// The entries of a mapping whose keys are texts.
 #[derive(Debug, Default)]
 pub(crate) struct Map<'t> {
-    entries: Vec<(&'t str, Node<'t>)>,
+    /// Keys and values. Every key is a text.
+    entries: Vec<(Node<'t>, Node<'t>)>,
     places: HashMap<&'t str, usize>,
 }
 
 impl<'t> Map<'t> {
-    fn add(&mut self, name: &'t str, value: Node<'t>) {
+    fn add(&mut self, name: &'t str, key: Node<'t>, value: Node<'t>) {
         let entries = &mut self.entries;
         self.places.entry(name).or_insert_with(|| {
-            entries.push((name, value));
+            entries.push((key, value));
             entries.len() - 1
         });
     }
@@ -275,7 +286,7 @@ impl<'t> Map<'t> {
 
     /// All keys and values, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'t str, Node<'t>)> {
-        self.entries.iter().copied()
+        self.entries.iter().filter_map(|(key, value)| Some((key.text()?, *value)))
     }
 }
 
