@@ -2,8 +2,8 @@
 //! connection and logs in to the node with this agent (teleport-ssh-proxy.md 2.4, 4).
 //!
 //! The protocol is draft-ietf-sshm-ssh-agent. The agent answers two requests: it lists its certificate, and it signs a
-//! login. All other requests fail, and no request changes anything. The key also belongs to a TLS certificate, so a peer
-//! that could have arbitrary bytes signed could pretend to be us to the cluster's Auth Service.
+//! login. All other requests fail, and no request changes anything. The key also belongs to a TLS certificate, so a
+//! peer that could have arbitrary bytes signed could pretend to be us to the cluster's Auth Service.
 
 use std::sync::Arc;
 
@@ -41,15 +41,15 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// An agent for a key and its SSH certificate in wire format. Without a certificate the agent lists nothing and signs
-    /// nothing. Returns `None` if the type of the key is not supported.
+    /// An agent for a key and its SSH certificate in wire format. Without a certificate the agent lists nothing and
+    /// signs nothing. Returns `None` if the type of the key is not supported.
     pub(crate) fn new(key: &PrivateKeyDer<'_>, certificate: Option<Vec<u8>>) -> Option<Self> {
         let key = ring::sign::any_supported_type(key).ok()?;
         Some(Self { key, certificate, pending: Vec::new(), ended: false })
     }
 
-    /// Takes the next bytes of the stream, which may hold parts of messages, and returns the responses. After a message of
-    /// invalid length there are no more responses, because it is unknown where the next message begins.
+    /// Takes the next bytes of the stream, which may hold parts of messages, and returns the responses. After a message
+    /// of invalid length there are no more responses, because it is unknown where the next message begins.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut responses = Vec::new();
         if self.ended {

@@ -47,7 +47,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let destination = Destination::check(&host.working_dir, destination, *unknown_files, *owner)?;
     let place = ssh_config::ssh_config_path(destination.absolute())?;
     guard::expect_in_step(&host.env, destination.absolute())?;
-    // Without a token there is no run.
+    // Without an ID token the run has ended above.
     let has_token = true;
     let step = guard::check(&host.env, has_token, destination.absolute(), settings.ttl, settings.leak_check)?;
     if destination.is_noexec() {
@@ -167,7 +167,7 @@ impl Run<'_> {
         };
         // The key that was made meanwhile fits, but for a suite that was changed in between.
         let key = async {
-            if joined.suite == cluster.suite { key.await } else { KeyPair::generate_aside(joined.suite).await }
+            if joined.suite == cluster.suite { key.await } else { KeyPair::generate_in_background(joined.suite).await }
         };
         let key = log_if_slow("certificates", "making the key pair", key).await;
         let credentials = self.certificates(joined, &cluster, key?, dialled).await?;
@@ -205,7 +205,7 @@ impl Run<'_> {
         clock.send_replace(Some(cluster.clock));
         let (ssh, routing) = (&cluster.ssh_proxy, if cluster.tls_routing { "with" } else { "without" });
         log::debug!(target: "discover", "connections to nodes will go to {ssh}, {routing} TLS routing");
-        let key = KeyPair::generate_aside(cluster.suite);
+        let key = KeyPair::generate_in_background(cluster.suite);
         Ok((cluster, http, key))
     }
 

@@ -116,7 +116,7 @@ async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -
         let (mut stream, greeting) = Conversation::open(request, deadline).await?;
         greeted.set(true);
         let suite = Suite::from_name(&greeting.signature_algorithm_suite);
-        let key = KeyPair::generate_aside(suite).await?;
+        let key = KeyPair::generate_in_background(suite).await?;
         // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
         let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
         let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;

@@ -1,4 +1,4 @@
-//! A mapping of settings, as a file that is read strictly has them: wrong values and unknown keys are errors with a line.
+//! Reads a mapping of settings strictly: wrong values and unknown keys are errors with their line.
 
 use std::str::FromStr;
 
@@ -6,18 +6,21 @@ use super::{Map, Node};
 use crate::invalid::{self, Invalid};
 use crate::text::sanitize;
 
-/// What is wrong with a section.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("line {line}: {source}")]
     Invalid { line: usize, source: invalid::Error },
     #[error("line {line}: {key} is not {expected}")]
     Form { line: usize, key: String, expected: &'static str },
-    #[error("line {line}: unknown key {key}{}", nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    #[error("line {line}: unknown key {key}{}", did_you_mean(*nearest))]
     Unknown { line: usize, key: String, nearest: Option<&'static str> },
-    /// The limits of the tree end before the section does.
+    /// Reading it would exceed the limits of the tree.
     #[error("line {line}: {key} has too many entries")]
     TooMany { line: usize, key: String },
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
 /// A mapping that knows its line and which keys it was asked for. A key without a value counts as absent.
@@ -113,7 +116,7 @@ impl<'t> Section<'t> {
 }
 
 fn check_limits(key: &str, node: Node<'_>) -> Result<(), Error> {
-    match node.tree.all_was_shown() {
+    match node.tree.is_within_limits() {
         true => Ok(()),
         false => Err(Error::TooMany { line: node.line(), key: sanitize(key) }),
     }

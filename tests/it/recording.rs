@@ -1,4 +1,4 @@
-//! A proxy that records sessions, and asks for signatures of the client's agent.
+//! A proxy that records sessions and lets the client's agent sign the login.
 
 use testcluster::{EventKind, Suite, Testcluster};
 
@@ -18,7 +18,7 @@ fn the_agent_signs_with_the_keys_of_each_suite() {
 }
 
 #[test]
-fn without_an_ssh_certificate_the_agent_has_nothing_to_offer() {
+fn without_an_ssh_certificate_the_agent_lists_nothing() {
     let cluster = Testcluster::builder().proxy_recording().start();
     let step = Step::of(&cluster);
     step.pipe().ok();

@@ -70,27 +70,28 @@ impl Explain for Error {
             Self::Identity { .. } => Advice::new(
                 Exit::BadInput,
                 "the-identity-cannot-be-used",
-                "Run teleport-pipe first, in this step, and keep its directory where it is.",
+                "Run teleport-pipe first in this step, and do not move its directory.",
             ),
             Self::Network { .. } => Advice::new(
                 Exit::BadInput,
                 "what-was-kept-of-the-network-cannot-be-used",
-                "Run teleport-pipe again, in this step; nothing else writes that file.",
+                "Run teleport-pipe again in this step. Only teleport-pipe writes that file.",
             ),
             Self::Expired { .. } => Advice::new(
                 Exit::Refused,
                 "the-credentials-have-expired",
-                "Run teleport-pipe again, or ask for a longer TTL.",
+                "Run teleport-pipe again, or set a longer TTL.",
             ),
             Self::Node { reason, .. } if reason.contains("remote cluster") => Advice::new(
                 Exit::Refused,
                 "no-connection-to-the-node",
-                "Compare with `tsh clusters`, and `cluster_labels` of the bot's roles with those of the leaf cluster.",
+                "Compare the name with `tsh clusters`, and `cluster_labels` of the bot's roles with the labels of the leaf \
+                 cluster.",
             ),
             Self::Node { .. } => Advice::new(
                 Exit::Refused,
                 "no-connection-to-the-node",
-                "Compare with `tsh ls`: <node>.<cluster>, and -p 22 for a node of OpenSSH.",
+                "Compare the name with `tsh ls`: <node>.<cluster>. A node that runs OpenSSH needs -p 22.",
             ),
             Self::Refused { code: Code::ResourceExhausted, .. } => Advice::new(
                 Exit::Network,
@@ -100,12 +101,12 @@ impl Explain for Error {
             Self::Refused { .. } => Advice::new(
                 Exit::Refused,
                 "no-connection-to-the-node",
-                "Ask whoever runs the cluster which nodes and logins the bot's roles allow.",
+                "Ask the cluster's administrators which nodes and logins the bot's roles allow.",
             ),
             Self::Ended { .. } => Advice::new(
                 Exit::Network,
                 "the-connection-broke",
-                "Run the command again; if it keeps failing, look at the proxy's log at that time.",
+                "Run the command again. If it keeps failing, look at the proxy's log at that time.",
             ),
         }
     }

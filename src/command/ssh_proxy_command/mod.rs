@@ -78,9 +78,9 @@ fn network(file: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
     Ok(Network::new(egress, Trust::web(&authorities), upgrade))
 }
 
-/// The node's name without the suffixes that the patterns of ssh_config demand: the proxy's host first, then the cluster,
-/// each once (teleport-ssh-proxy.md 1.3). If the cluster's name ends with the proxy's, as that of a leaf cluster may, it
-/// is removed as a whole.
+/// The node's name without the suffixes that the patterns of ssh_config demand: the proxy's host first, then the
+/// cluster, each once (teleport-ssh-proxy.md 1.3). If the cluster's name ends with the proxy's, as that of a leaf
+/// cluster may, it is removed as a whole.
 fn node_name<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
     let without = |name: &'a str, suffix: &str| name.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
     let is_subdomain = cluster.strip_suffix(proxy_host).is_some_and(|rest| rest.ends_with('.'));

@@ -1,4 +1,5 @@
-//! One session: opens the stream to the node and copies bytes until either side ends. stdout carries SSH and nothing else.
+//! One session: opens the stream to the node and copies bytes until either side ends. stdout carries SSH and nothing
+//! else.
 
 use std::cell::LazyCell;
 use std::convert::Infallible;
@@ -90,8 +91,8 @@ pub(super) async fn run(
     tokio::pin!(sending, receiving);
     tokio::select! {
         ended = &mut receiving => ended.map_err(|status| Error::from_status_of_session(&status, &node, proxy)),
-        // ssh has exited. The stream cannot be closed in one direction only (teleport-ssh-proxy.md 2.4), and nothing reads
-        // an error any more.
+        // ssh has exited. The stream cannot be closed in one direction only (teleport-ssh-proxy.md 2.4), and nothing
+        // reads an error any more.
         () = &mut sending => {
             let _ = timeout(DRAINING, receiving).await;
             Ok(())
@@ -117,8 +118,8 @@ async fn open(
     Ok((first.ok_or_else(closed)?, responses))
 }
 
-/// Completes when the other end of a pipe is closed, which means that ssh has exited. Needed because the end of stdin is
-/// not seen while the proxy accepts no bytes. Never completes for a file. The pipe itself stays blocking.
+/// Completes when the other end of a pipe is closed, which means that ssh has exited. Needed because the end of stdin
+/// is not seen while the proxy accepts no bytes. Never completes for a file. The pipe itself stays blocking.
 async fn reader_closed(stream: impl AsFd) {
     if let Ok(fd) = stream.as_fd().try_clone_to_owned()
         && let Ok(pipe) = pipe::Sender::from_owned_fd_unchecked(fd)
@@ -145,8 +146,8 @@ async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>
     }
 }
 
-/// Sends to the node. Completes only when ssh has closed its end: if the proxy accepts no more frames, the node has ended,
-/// and its last bytes may still be on their way to ssh.
+/// Sends to the node. Completes only when ssh has closed its end: if the proxy accepts no more frames, the node has
+/// ended, and its last bytes may still be on their way to ssh.
 async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshRequest>) {
     while let Some(payload) = from.recv().await {
         let frame = Some(Out::Ssh(Frame { payload }));
@@ -196,8 +197,8 @@ async fn receive(
     Ok(())
 }
 
-/// Whether a status is that of a stream which one side has left. A reset without an error looks like a stream that ended
-/// without a status.
+/// Whether a status is that of a stream which one side has left. A reset without an error looks like a stream that
+/// ended without a status.
 fn is_end(status: &Status) -> bool {
     status.code() == Code::Cancelled || status.message().contains("missing grpc-status trailer")
 }
