@@ -1,29 +1,29 @@
-//! The environment as a value: read once in `main`, handed down, never asked for again.
+//! The environment as a value. It is read once in `main` and passed on from there.
 
 use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-/// Environment variables. Values are trimmed; an empty one counts as unset, because Bitbucket hands optional pipe
-/// variables over as empty strings (bitbucket-pipes.md 2.3).
+/// Environment variables. Values are trimmed. An empty one counts as unset, because Bitbucket passes optional pipe
+/// variables as empty strings (bitbucket-pipes.md 2.3).
 #[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The environment of this process. What is not UTF-8 is left out: nothing that we read may be.
+    /// The environment of this process, without variables that are not UTF-8. None of ours may be.
     pub(crate) fn from_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
 
-    /// The value of a variable, trimmed; `None` if it is unset or empty.
+    /// The trimmed value of a variable. Returns `None` if it is unset or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is what Bitbucket makes of a
-    /// YAML list (bitbucket-pipes.md 2.3). Empty ones are left out.
+    /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is how Bitbucket
+    /// passes a YAML list (bitbucket-pipes.md 2.3). Empty values are left out.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         if let Some(text) = self.get(name) {
             return text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
@@ -44,7 +44,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     }
 }
 
-/// Names only: values may be secret.
+/// Shows names only, because values may be secret.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -1,51 +1,43 @@
-//! What a run takes from the machine. Comes in as one value, so that a test can bring its own.
+//! The machine: environment, working directory, the program's file, clock. It is one value, so that tests can replace
+//! it.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::environment::Environment;
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 
-pub(crate) const PLACE: &str = "the working directory";
+pub(crate) const WORKING_DIRECTORY: &str = "the working directory";
 pub(crate) const BINARY: &str = "this program's own file";
 
-/// Environment, place and clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
-    /// The variables.
     pub(crate) env: Environment,
-    /// Absolute; relative paths start here.
+    /// Absolute. Relative paths start here.
     pub(crate) working_dir: PathBuf,
-    /// This program's file, which is copied into the destination.
+    /// The file of this program, which is copied into the destination.
     pub(crate) executable: PathBuf,
-    /// The clock.
     pub(crate) now: fn() -> SystemTime,
 }
 
 impl Host {
-    /// Those of this process.
-    ///
-    /// # Errors
-    /// The working directory is gone, or the program's own file is.
+    /// The machine as this process sees it. Fails if the working directory or the program's own file was removed.
     pub(crate) fn from_process() -> Result<Self, HostError> {
         Ok(Self {
             env: Environment::from_process(),
-            working_dir: std::env::current_dir().map_err(HostError::because(PLACE))?,
+            working_dir: std::env::current_dir().map_err(HostError::because(WORKING_DIRECTORY))?,
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
             now: SystemTime::now,
         })
     }
 
-    /// This program's own file.
-    ///
-    /// # Errors
-    /// It cannot be read.
+    /// Reads the program's own file.
     pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {
         std::fs::read(&self.executable).map_err(HostError::because(BINARY))
     }
 }
 
-/// The machine lacks something that every program has.
+/// Something that every program needs is missing or does not work.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be used ({source})")]
 pub(crate) struct HostError {
@@ -54,27 +46,22 @@ pub(crate) struct HostError {
 }
 
 impl HostError {
-    /// For `map_err`.
+    /// The function for `map_err`.
     pub(crate) fn because(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self { what, source }
     }
 }
 
 impl Explain for HostError {
-    fn what_to_do(&self) -> String {
-        match self.what {
-            PLACE => "Start it in a directory that exists.",
-            BINARY => "Let the user that runs it read the program's file, and mount /proc, as container engines do.",
-            _ => "Run it again; if it keeps failing, look at the limits of the machine (open files, processes).",
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-machine-lacks-something"
+    fn advice(&self) -> Advice {
+        let remedy = match self.what {
+            WORKING_DIRECTORY => "Start it in a directory that exists.",
+            BINARY => {
+                "Make sure that the user who runs it can read the program's file, and that /proc is mounted, as container \
+                 engines do."
+            }
+            _ => "Run it again. If it keeps failing, check the limits of the machine (open files, processes).",
+        };
+        Advice::new(Exit::BadInput, "the-machine-lacks-something", remedy)
     }
 }

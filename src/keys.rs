@@ -1,6 +1,6 @@
-//! Key pairs, by signature suite, in every encoding that somebody wants.
+//! Key pairs, by signature suite, in every encoding that Teleport and OpenSSH use.
 //!
-//! One key pair serves SSH and TLS; every join and every output has its own (teleport-join.md 5,
+//! One key pair serves SSH and TLS. Every join and every output has its own (teleport-join.md 5,
 //! teleport-issue-and-outputs.md 4.2 and 6).
 
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
@@ -10,21 +10,24 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::error::{Advice, Exit, Explain};
+
 /// A cluster's signature suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
-    /// RSA; also where a cluster names none, which is every one before suites came.
+    /// RSA. Also the suite of a cluster that names none, because it is older than suites.
     Legacy,
-    /// ECDSA P-256 for what we make.
+    /// ECDSA P-256 for the keys of this program.
     BalancedV1,
     /// ECDSA P-256.
     FipsV1,
-    /// ECDSA P-256 for what we make.
+    /// ECDSA P-256 for the keys of this program.
     HsmV1,
 }
 
 impl Suite {
-    /// The suite of `auth.signature_algorithm_suite` in discovery: text, the enum's long name, its number, or nothing.
+    /// Parses `auth.signature_algorithm_suite` of discovery: the name, the long name of the enum, its number, or
+    /// nothing.
     pub(crate) fn from_discovery(value: &Value) -> Self {
         match value {
             Value::String(text) => Self::from_name(text),
@@ -38,7 +41,8 @@ impl Suite {
         }
     }
 
-    /// The suite of the join service's text. An unknown one is newer than this code: P-256 suits all since `legacy`.
+    /// Parses the name as the join service sends it. An unknown suite is newer than this code. All suites after
+    /// `legacy` accept P-256.
     pub(crate) fn from_name(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         match lower.strip_prefix("signature_algorithm_suite_").unwrap_or(&lower).replace('_', "-").as_str() {
@@ -49,7 +53,7 @@ impl Suite {
         }
     }
 
-    /// As people write it.
+    /// The name that people use.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -60,62 +64,45 @@ impl Suite {
     }
 }
 
-/// A private key. Wiped when dropped; `Debug` shows nothing of it.
+/// A private key. Wiped when dropped, and never shown by `Debug`.
 pub(crate) enum KeyPair {
-    /// 2048 bits.
+    /// With 2048 bits.
     Rsa(Box<rsa::RsaPrivateKey>),
-    /// On the curve P-256.
     P256(p256::SecretKey),
 }
 
-/// A key could not be made or encoded: never seen, and nothing that a person could mend.
+/// A key could not be generated or encoded. Never seen, and nothing that a user could fix.
 #[derive(Debug, thiserror::Error)]
 #[error("a key pair could not be {0}")]
 pub(crate) struct Error(pub(crate) &'static str);
 
-impl crate::error::Explain for Error {
-    fn what_to_do(&self) -> String {
-        "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.".to_owned()
-    }
-
-    fn exit(&self) -> crate::error::Exit {
-        crate::error::Exit::Bug
-    }
-
-    fn anchor(&self) -> &'static str {
-        "a-bug"
+impl Explain for Error {
+    fn advice(&self) -> Advice {
+        const REMEDY: &str =
+            "This is a bug in teleport-pipe; please report it with the log of a run with DEBUG: 'true'.";
+        Advice::new(Exit::Bug, "a-bug", REMEDY)
     }
 }
 
 impl KeyPair {
-    /// A new key of the kind that the suite wants. RSA takes a good part of a second: make it while the network is
-    /// busy.
-    ///
-    /// # Errors
-    /// RSA: the random numbers fit no key.
+    /// Generates a key for the suite. RSA takes a good part of a second, so generate it while the network is busy.
     pub(crate) fn generate(suite: Suite, rng: &mut impl CryptoRngCore) -> Result<Self, Error> {
         match suite {
             Suite::Legacy => {
-                let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("made"))?;
+                let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("generated"))?;
                 Ok(Self::Rsa(Box::new(key)))
             }
             _ => Ok(Self::P256(p256::SecretKey::random(rng))),
         }
     }
 
-    /// The same on a thread of its own, which begins at once, with the operating system's random numbers.
-    ///
-    /// # Errors
-    /// As [`KeyPair::generate`].
-    pub(crate) fn generate_aside(suite: Suite) -> impl Future<Output = Result<Self, Error>> {
-        let made = tokio::task::spawn_blocking(move || Self::generate(suite, &mut rand_core::OsRng));
-        async { made.await.unwrap_or(Err(Error("made"))) }
+    /// Starts to generate a key on its own thread at once, with the operating system's random numbers.
+    pub(crate) fn generate_in_background(suite: Suite) -> impl Future<Output = Result<Self, Error>> {
+        let generated = tokio::task::spawn_blocking(move || Self::generate(suite, &mut rand_core::OsRng));
+        async { generated.await.unwrap_or(Err(Error("generated"))) }
     }
 
     /// The private key as Teleport writes it: RSA as PKCS#1 `RSA PRIVATE KEY`, ECDSA as PKCS#8 `PRIVATE KEY`.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn private_pem(&self) -> Result<Zeroizing<String>, Error> {
         match self {
             Self::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
@@ -124,9 +111,6 @@ impl KeyPair {
     }
 
     /// The private key for TLS.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn private_der(&self) -> Result<PrivateKeyDer<'static>, Error> {
         Ok(match self {
             Self::Rsa(key) => {
@@ -141,9 +125,6 @@ impl KeyPair {
     }
 
     /// The public key as PKIX DER (SubjectPublicKeyInfo): the new join service, and certificates.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn public_der(&self) -> Result<Vec<u8>, Error> {
         let der = match self {
             Self::Rsa(key) => key.to_public_key().to_public_key_der(),
@@ -153,9 +134,6 @@ impl KeyPair {
     }
 
     /// The public key as PEM as Teleport writes it: RSA as PKCS#1 `RSA PUBLIC KEY`, ECDSA as `PUBLIC KEY`.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn public_pem(&self) -> Result<String, Error> {
         match self {
             Self::Rsa(key) => key.to_public_key().to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
@@ -164,9 +142,6 @@ impl KeyPair {
     }
 
     /// The public key for SSH, without a comment.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn public_ssh(&self) -> Result<ssh_key::PublicKey, Error> {
         use ssh_key::public::{EcdsaPublicKey, KeyData, RsaPublicKey};
         let data = match self {
@@ -177,17 +152,11 @@ impl KeyPair {
     }
 
     /// An authorized_keys line, with its line break.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn authorized_key(&self) -> Result<String, Error> {
         Ok(self.public_ssh()?.to_openssh().map_err(|_| Error("encoded"))? + "\n")
     }
 
     /// SSH wire format.
-    ///
-    /// # Errors
-    /// The key cannot be encoded.
     pub(crate) fn public_ssh_wire(&self) -> Result<Vec<u8>, Error> {
         self.public_ssh()?.to_bytes().map_err(|_| Error("encoded"))
     }
@@ -209,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suites_in_all_their_forms() {
+    fn suites_in_all_forms() {
         for (json, suite) in [
             ("null", Suite::Legacy),
             ("0", Suite::Legacy),
@@ -231,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_teleports() {
+    fn labels_are_those_of_teleport() {
         let first = |text: &str| text.lines().next().unwrap().to_owned();
         let p256 = KeyPair::generate(Suite::BalancedV1, &mut OsRng).unwrap();
         assert_eq!(first(&p256.private_pem().unwrap()), "-----BEGIN PRIVATE KEY-----");

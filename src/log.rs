@@ -1,4 +1,4 @@
-//! What a person sees. One line per stage on stderr, and one place that prints.
+//! The log on stderr, with a line per stage. All printing is done here.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
@@ -12,50 +12,45 @@ use crate::environment::Environment;
 use crate::error::Failure;
 use crate::text::hide_tokens;
 
-/// The stages of a run; a record of any other target is dropped, whatever its level. That keeps HTTP and TLS libraries
-/// out of the log, which print what they send (security-checklist.md D2.1).
-const STAGES: [&str; 10] =
-    ["variables", "token", "guard", "discover", "inspect", "join", "certificates", "write", "cleanup", "done"];
-
-/// What this process logs with.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// When the log began, and whether it may use colour.
 #[derive(Debug)]
 struct Log {
     began: Instant,
     colour: bool,
 }
 
-/// Starts the log. `RUST_LOG` is not read: a variable that is set for another program must not make this one talkative.
+/// Starts the log. `RUST_LOG` is not read: a variable that is set for another program must not make this one verbose.
 pub(crate) fn start(debug: bool, env: &Environment) {
     // A second start, as in tests, changes nothing.
     let _ = LOG.set(Log { began: Instant::now(), colour: colour(env, std::io::stderr().is_terminal()) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
-    let mut builder = env_logger::Builder::new();
-    for stage in STAGES {
-        builder.filter_module(stage, level);
-    }
-    let _ = builder.format(line).target(env_logger::Target::Stderr).try_init();
+    let _ = env_logger::Builder::new().filter_level(level).format(line).target(env_logger::Target::Stderr).try_init();
 }
 
-/// Whether what was asked for may have colour.
+/// Whether this crate made the record, with the stage of the run as its target. HTTP and TLS libraries stay out of the
+/// log, whatever the level is, because they print what they send (security-checklist.md D2.1).
+fn is_ours(record: &Record<'_>) -> bool {
+    let root = record.module_path().and_then(|path| path.split("::").next());
+    root == Some(env!("CARGO_CRATE_NAME"))
+}
+
+/// Whether the output on stdout may have colours.
 pub(crate) fn colour_on_stdout(env: &Environment) -> bool {
     colour(env, std::io::stdout().is_terminal())
 }
 
-/// Bitbucket shows colours, though no terminal is attached (bitbucket-pipes.md 2.2); it says `CI`, to pipes as well.
-/// <https://no-color.org> has the last word.
+/// Bitbucket shows colours without a terminal (bitbucket-pipes.md 2.2), and it sets `CI`, for pipes as well. `NO_COLOR`
+/// (<https://no-color.org>) switches colours off.
 fn colour(env: &Environment, is_terminal: bool) -> bool {
     env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || is_terminal)
 }
 
 fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
-    let stage = record.target();
-    // The filter lets prefixes in.
-    if !STAGES.contains(&stage) {
+    if !is_ours(record) {
         return Ok(());
     }
+    let stage = record.target();
     let time = LOG.get().map(|log| log.began.elapsed().as_secs_f32()).unwrap_or_default();
     let (mark, style) = match record.level() {
         Level::Warn | Level::Error => ("warning: ", AnsiColor::Yellow.on_default()),
@@ -63,48 +58,62 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
         Level::Info if stage == "done" => ("", AnsiColor::Green.on_default()),
         Level::Info => ("", Style::new()),
     };
-    let name = painted(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
-    let text = painted(&format!("{mark}{}", hide_tokens(&record.args().to_string())), style);
+    let name = styled(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
+    let text = styled(&format!("{mark}{}", hide_tokens(&record.args().to_string())), style);
     writeln!(out, "{time:>5.2}s {name} {text}")
 }
 
-/// The text in that style, where there is colour.
-fn painted(text: &str, style: Style) -> String {
+/// The text in that style, if the log may have colours.
+fn styled(text: &str, style: Style) -> String {
     match LOG.get() {
         Some(Log { colour: true, .. }) => format!("{style}{text}{style:#}"),
         _ => text.to_owned(),
     }
 }
 
-/// Prints how a run failed; the first line of it in red.
+/// Prints the error that ended the run, with its first line in red.
 pub(crate) fn failure(failure: &Failure) {
     let text = failure.render();
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    print(&format!("{}\n{rest}", painted(first, AnsiColor::Red.on_default())));
+    print(&format!("{}\n{rest}", styled(first, AnsiColor::Red.on_default())));
 }
 
-/// Prints to stderr, past the log. Here, too, an ID token that was given in the wrong place is not shown: as an
-/// argument that clap quotes, or as a path.
+/// Prints to stderr without the log. An ID token is hidden here, too: it may have been given as a flag that clap
+/// quotes, or as a path.
 pub(crate) fn print(text: &str) {
     let _ = std::io::stderr().write_all(hide_tokens(text).as_bytes());
 }
 
-/// Prints what was asked for to stdout, in one piece. No ID token is shown there, either.
-///
-/// # Errors
-/// Nobody reads it.
+/// Prints the output of a command to stdout, in one piece and without ID tokens. Fails if stdout is closed.
 pub(crate) fn out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(hide_tokens(text).as_bytes())?;
     out.flush()
 }
 
-/// A panic is a bug: one line that says where, never the payload, which may quote what was being handled.
+/// A panic is a bug: prints one line with its position, never the payload, which may quote secrets.
 pub(crate) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-        print(&format!("error: a bug in teleport-pipe {} at {place}; please report it\n", env!("CARGO_PKG_VERSION")));
+        let position = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
+        print(&format!(
+            "error: a bug in teleport-pipe {} at {position}; please report it\n",
+            env!("CARGO_PKG_VERSION")
+        ));
         #[expect(clippy::exit, reason = "after a panic nothing else may run, and the status must be 1, not SIGABRT")]
         std::process::exit(i32::from(crate::error::Exit::Bug as u8));
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_libraries_are_dropped() {
+        let is_ours = |module| is_ours(&Record::builder().target("join").module_path(module).build());
+        assert!(is_ours(Some("teleport_pipe::join::service")) && is_ours(Some("teleport_pipe")));
+        for module in [Some("rustls::conn"), Some("join"), Some("teleport_pipe_extras"), Some(""), None] {
+            assert!(!is_ours(module), "{module:?}");
+        }
+    }
 }

@@ -206,7 +206,7 @@ struct KeyMaker {
 
 impl KeyMaker {
     fn begin(suite: Suite, count: usize) -> Self {
-        let making = (0..count).map(|_| Box::pin(KeyPair::generate_aside(suite)) as MakingKey);
+        let making = (0..count).map(|_| Box::pin(KeyPair::generate_in_background(suite)) as MakingKey);
         Self { suite, making: RefCell::new(making.collect()) }
     }
 
@@ -215,7 +215,7 @@ impl KeyMaker {
         let begun = self.making.borrow_mut().pop().filter(|_| suite == self.suite);
         match begun {
             Some(making) => making.await,
-            None => KeyPair::generate_aside(suite).await,
+            None => KeyPair::generate_in_background(suite).await,
         }
     }
 }

@@ -87,6 +87,5 @@ pub(crate) mod default {
     pub(crate) const TTL: &str = "1h";
     /// Deadline of a run.
     pub(crate) const TIMEOUT: &str = "60s";
-    /// Where the pipe writes.
-    pub(crate) const DESTINATION: &str = "./tbot-user";
+    pub(crate) use crate::values::DEFAULT_DESTINATION as DESTINATION;
 }

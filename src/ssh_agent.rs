@@ -1,19 +1,22 @@
-//! An ssh-agent with one key and its certificate, for proxies that record sessions: such a proxy ends ssh's connection,
-//! and logs in to the node by this agent (teleport-ssh-proxy.md 2.4, 4).
+//! An ssh-agent with one key and its certificate, for proxies that record sessions: such a proxy terminates ssh's
+//! connection and logs in to the node with this agent (teleport-ssh-proxy.md 2.4, 4).
 //!
-//! The protocol is draft-ietf-sshm-ssh-agent. Two requests are answered, the list and the signature of a login; to all
-//! others the answer is a failure, and nothing that is asked changes anything. The key is that of a TLS certificate as
-//! well, so whoever could have any bytes signed could be us to the cluster's Auth Service.
+//! The protocol is draft-ietf-sshm-ssh-agent. The agent answers two requests: it lists its certificate, and it signs a
+//! login. All other requests fail, and no request changes anything. The key also belongs to a TLS certificate, so a
+//! peer that could have arbitrary bytes signed could pretend to be us to the cluster's Auth Service.
 
 use std::sync::Arc;
 
+use p256::ecdsa;
 use rustls::SignatureScheme;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
+use ssh_encoding::{Decode as _, Encode as _};
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature};
 
-/// The longest message that OpenSSH's agent takes.
-const LONGEST: usize = 256 * 1024;
+/// The longest message that OpenSSH's agent accepts.
+const MAX_MESSAGE: u32 = 256 * 1024;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -24,7 +27,7 @@ const SIGN_RESPONSE: u8 = 14;
 /// The request to log in (RFC 4252, section 6).
 const USERAUTH_REQUEST: u8 = 50;
 
-/// Flags of a signature by an RSA key; without one it would be of SHA-1.
+/// Flags of a signature by an RSA key. Without them the signature would use SHA-1.
 const RSA_SHA2_256: u32 = 2;
 const RSA_SHA2_512: u32 = 4;
 
@@ -32,181 +35,156 @@ const RSA_SHA2_512: u32 = 4;
 pub(crate) struct Agent {
     key: Arc<dyn SigningKey>,
     certificate: Option<Vec<u8>>,
-    /// What came in and is no whole message yet.
+    /// The bytes of a message that is not complete yet.
     pending: Vec<u8>,
     ended: bool,
 }
 
 impl Agent {
-    /// An agent for a key and its SSH certificate in wire format, without which it has nothing to offer; `None` if the
-    /// key is of a kind that signs nothing here.
+    /// An agent for a key and its SSH certificate in wire format. Without a certificate the agent lists nothing and
+    /// signs nothing. Returns `None` if the type of the key is not supported.
     pub(crate) fn new(key: &PrivateKeyDer<'_>, certificate: Option<Vec<u8>>) -> Option<Self> {
         let key = ring::sign::any_supported_type(key).ok()?;
         Some(Self { key, certificate, pending: Vec::new(), ended: false })
     }
 
-    /// Takes the next bytes of the stream, which begin and end anywhere, and gives what is to be answered. After a
-    /// message of impossible length nothing is: where the next one would begin is unknown.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut answers = Vec::new();
+    /// Takes the next bytes of the stream, which may hold parts of messages, and returns the responses. After a message
+    /// of invalid length there are no more responses, because it is unknown where the next message begins.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut responses = Vec::new();
         if self.ended {
-            return answers;
+            return responses;
         }
         self.pending.extend_from_slice(bytes);
+        // Encoding fails only for 4 GiB or more.
+        let mut send = |response: Vec<u8>| drop(response.encode(&mut responses));
         let mut rest = self.pending.as_slice();
-        while let Some((length, after)) = number(rest) {
-            let length = length as usize;
-            if !(1..=LONGEST).contains(&length) {
+        loop {
+            let mut message = rest;
+            let Ok(length) = u32::decode(&mut message) else { break };
+            if !(1..=MAX_MESSAGE).contains(&length) {
                 self.ended = true;
-                put(&mut answers, &[FAILURE]);
+                send(vec![FAILURE]);
                 break;
             }
-            let Some((message, after)) = after.split_at_checked(length) else { break };
-            put(&mut answers, &self.answer(message).unwrap_or_else(|| vec![FAILURE]));
+            let Some((request, after)) = message.split_at_checked(length as usize) else { break };
+            send(self.respond(request).unwrap_or_else(|| vec![FAILURE]));
             rest = after;
         }
         self.pending = rest.to_vec();
-        answers
+        responses
     }
 
-    fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
-        match message.split_first()? {
-            (&REQUEST_IDENTITIES, []) => {
-                let mut answer = vec![IDENTITIES_ANSWER];
-                answer.extend(u32::from(self.certificate.is_some()).to_be_bytes());
-                if let Some(certificate) = &self.certificate {
-                    put(&mut answer, certificate);
-                    put(&mut answer, b"");
-                }
-                Some(answer)
-            }
-            (&SIGN_REQUEST, request) => {
-                let (key, rest) = string(request)?;
-                let (data, rest) = string(rest)?;
-                let (flags, rest) = number(rest)?;
-                let ours = self.certificate.as_deref() == Some(key) && rest.is_empty() && login(data) == Some(key);
-                let mut answer = vec![SIGN_RESPONSE];
-                put(&mut answer, &self.sign(data, flags).filter(|_| ours)?);
-                Some(answer)
-            }
+    /// Returns `None` if the request fails.
+    fn respond(&self, request: &[u8]) -> Option<Vec<u8>> {
+        match request.split_first()? {
+            (&REQUEST_IDENTITIES, []) => self.list().ok(),
+            (&SIGN_REQUEST, request) => self.sign_login(request),
             _ => None,
         }
     }
 
-    /// A signature as SSH has it: the name of the algorithm, and its bytes.
-    fn sign(&self, data: &[u8], flags: u32) -> Option<Vec<u8>> {
+    fn list(&self) -> ssh_encoding::Result<Vec<u8>> {
+        let mut response = vec![IDENTITIES_ANSWER];
+        u32::from(self.certificate.is_some()).encode(&mut response)?;
+        if let Some(certificate) = &self.certificate {
+            certificate.encode(&mut response)?;
+            let comment = "";
+            comment.encode(&mut response)?;
+        }
+        Ok(response)
+    }
+
+    fn sign_login(&self, mut request: &[u8]) -> Option<Vec<u8>> {
+        let key = Vec::<u8>::decode(&mut request).ok()?;
+        let data = Vec::<u8>::decode(&mut request).ok()?;
+        let flags = u32::decode(&mut request).ok()?;
+        let certificate = self.certificate.as_ref().filter(|certificate| **certificate == key)?;
+        if !request.is_empty() || login_key(&data).ok()?.as_ref() != Some(certificate) {
+            return None;
+        }
+        let signature = Vec::<u8>::try_from(self.sign(&data, flags)?).ok()?;
+        let mut response = vec![SIGN_RESPONSE];
+        signature.encode(&mut response).ok()?;
+        Some(response)
+    }
+
+    fn sign(&self, data: &[u8], flags: u32) -> Option<Signature> {
         let rsa = match flags {
-            _ if flags & RSA_SHA2_256 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA256, "rsa-sha2-256")),
-            _ if flags & RSA_SHA2_512 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA512, "rsa-sha2-512")),
+            _ if flags & RSA_SHA2_256 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA256, HashAlg::Sha256)),
+            _ if flags & RSA_SHA2_512 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA512, HashAlg::Sha512)),
             _ => None,
         };
-        let known = [
-            (SignatureScheme::ED25519, "ssh-ed25519"),
-            (SignatureScheme::ECDSA_NISTP256_SHA256, "ecdsa-sha2-nistp256"),
-        ];
-        let signed = known.into_iter().chain(rsa).find_map(|(scheme, name)| {
-            let signer = self.key.choose_scheme(&[scheme])?;
-            Some((scheme, name, signer.sign(data).ok()?))
-        });
-        let (scheme, name, bytes) = signed?;
-        let mut signature = Vec::new();
-        put(&mut signature, name.as_bytes());
-        match scheme {
-            SignatureScheme::ECDSA_NISTP256_SHA256 => put(&mut signature, &two_numbers(&bytes)?),
-            _ => put(&mut signature, &bytes),
-        }
-        Some(signature)
-    }
-}
-
-/// An ECDSA signature as SSH has it (RFC 5656 3.1.2): the two numbers of the DER one, each with its length. Both write
-/// numbers alike: with the sign, and no longer than needed (RFC 4251 5).
-fn two_numbers(der: &[u8]) -> Option<Vec<u8>> {
-    /// The tag of a SEQUENCE, and that of an INTEGER.
-    const SEQUENCE: u8 = 0x30;
-    const INTEGER: u8 = 0x02;
-    /// A value of less than 128 bytes; two numbers of 33 bytes make no more.
-    fn value(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
-        match der {
-            [tag, length @ 0..0x80, rest @ ..] if *tag == wanted => rest.split_at_checked(usize::from(*length)),
-            _ => None,
+        let rsa = rsa.map(|(scheme, hash)| (scheme, Algorithm::Rsa { hash: Some(hash) }));
+        let p256 = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        let others = [(SignatureScheme::ED25519, Algorithm::Ed25519), (SignatureScheme::ECDSA_NISTP256_SHA256, p256)];
+        let (signer, algorithm) = others
+            .into_iter()
+            .chain(rsa)
+            .find_map(|(scheme, algorithm)| Some((self.key.choose_scheme(&[scheme])?, algorithm)))?;
+        let signature = signer.sign(data).ok()?;
+        match algorithm {
+            // TLS has the two numbers in DER, SSH each with its length (RFC 5656, 3.1.2).
+            Algorithm::Ecdsa { .. } => ecdsa::Signature::from_der(&signature).ok()?.try_into().ok(),
+            algorithm => Signature::new(algorithm, signature).ok(),
         }
     }
-    let (numbers, []) = value(der, SEQUENCE)? else { return None };
-    let (r, rest) = value(numbers, INTEGER)?;
-    let (s, []) = value(rest, INTEGER)? else { return None };
-    let mut blob = Vec::new();
-    put(&mut blob, r);
-    put(&mut blob, s);
-    Some(blob)
 }
 
-/// The key that logs in, if these are the bytes that a client signs for that (RFC 4252, section 7; with the host's key
-/// bound to it, PROTOCOL of OpenSSH). What TLS has signed does not begin like them.
-fn login(data: &[u8]) -> Option<&[u8]> {
-    let (_session, rest) = string(data)?;
-    let (_user, rest) = string(rest.strip_prefix(&[USERAUTH_REQUEST])?)?;
-    let (service, rest) = string(rest)?;
-    let (method, rest) = string(rest)?;
-    // With a signature: this one.
-    let (_algorithm, rest) = string(rest.strip_prefix(&[1])?)?;
-    let (key, rest) = string(rest)?;
-    let rest = match method {
-        b"publickey" => rest,
-        b"publickey-hostbound-v00@openssh.com" => string(rest)?.1,
-        _ => return None,
-    };
-    (service == b"ssh-connection" && rest.is_empty()).then_some(key)
-}
-
-/// A string: its length, and its bytes (RFC 4251 5). A whole message has the same form.
-fn put(to: &mut Vec<u8>, bytes: &[u8]) {
-    // Nothing here comes near 4 GiB: what is read is bounded.
-    to.extend((bytes.len() as u32).to_be_bytes());
-    to.extend_from_slice(bytes);
-}
-
-fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = number(bytes)?;
-    rest.split_at_checked(length as usize)
-}
-
-fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    Some((u32::from_be_bytes(*number), rest))
+/// Returns the key that logs in if `data` is what a client signs to log in (RFC 4252, section 7; OpenSSH's PROTOCOL
+/// describes the variant that includes the host key). What TLS signs has another beginning.
+fn login_key(mut data: &[u8]) -> ssh_encoding::Result<Option<Vec<u8>>> {
+    const HOST_BOUND: &[u8] = b"publickey-hostbound-v00@openssh.com";
+    let reader = &mut data;
+    let _session = Vec::<u8>::decode(reader)?;
+    let message = u8::decode(reader)?;
+    let _user = Vec::<u8>::decode(reader)?;
+    let service = Vec::<u8>::decode(reader)?;
+    let method = Vec::<u8>::decode(reader)?;
+    let has_signature = u8::decode(reader)?;
+    let _algorithm = Vec::<u8>::decode(reader)?;
+    let key = Vec::<u8>::decode(reader)?;
+    if method == HOST_BOUND {
+        let _host_key = Vec::<u8>::decode(reader)?;
+    }
+    let is_login = (message, has_signature) == (USERAUTH_REQUEST, 1)
+        && service == b"ssh-connection"
+        && (method == b"publickey" || method == HOST_BOUND)
+        && reader.is_empty();
+    Ok(is_login.then_some(key))
 }
 
 #[cfg(test)]
 mod tests {
     use rand_core::OsRng;
     use rustls::pki_types::PrivatePkcs8KeyDer;
-    use ssh_key::Signature;
 
     use super::*;
     use crate::keys::{KeyPair, Suite};
 
-    /// Any bytes will do: the agent looks at none of them.
+    /// The agent does not parse it.
     const CERTIFICATE: &[u8] = b"certificate";
 
-    fn message(parts: &[&[u8]]) -> Vec<u8> {
-        let mut message = Vec::new();
-        put(&mut message, &parts.concat());
-        message
+    fn string(bytes: &[u8]) -> Vec<u8> {
+        let mut string = Vec::new();
+        bytes.encode(&mut string).unwrap();
+        string
     }
 
-    fn string_of(bytes: &[u8]) -> Vec<u8> {
-        message(&[bytes])
+    /// A message has the form of a string.
+    fn message(parts: &[&[u8]]) -> Vec<u8> {
+        string(&parts.concat())
     }
 
     fn sign_request(key: &[u8], data: &[u8], flags: u32) -> Vec<u8> {
-        message(&[&[SIGN_REQUEST], &string_of(key), &string_of(data), &flags.to_be_bytes()])
+        message(&[&[SIGN_REQUEST], &string(key), &string(data), &flags.to_be_bytes()])
     }
 
     /// What a client signs to log in.
     fn login_with(key: &[u8], method: &str, service: &str, more: &[u8]) -> Vec<u8> {
-        let strings = [service, method].map(|text| string_of(text.as_bytes())).concat();
-        let (session, user) = (string_of(&[7; 32]), string_of(b"root"));
-        let key = [string_of(b"any algorithm"), string_of(key)].concat();
+        let strings = [service, method].map(|text| string(text.as_bytes())).concat();
+        let (session, user) = (string(&[7; 32]), string(b"root"));
+        let key = [string(b"any algorithm"), string(key)].concat();
         [&session, &[USERAUTH_REQUEST][..], &user, &strings, &[1], &key, more].concat()
     }
 
@@ -222,30 +200,26 @@ mod tests {
         KeyPair::generate(Suite::BalancedV1, &mut OsRng).unwrap()
     }
 
-    /// The signature in an answer, with the name of its algorithm.
-    fn signature(answer: &[u8]) -> (String, Vec<u8>) {
-        let (message, rest) = string(answer).unwrap();
-        assert_eq!((message[0], rest), (SIGN_RESPONSE, &[][..]));
-        let (blob, rest) = string(&message[1..]).unwrap();
-        assert!(rest.is_empty());
-        (String::from_utf8(string(blob).unwrap().0.to_vec()).unwrap(), blob.to_vec())
+    fn signature(response: &[u8]) -> Signature {
+        let message = Vec::<u8>::decode(&mut &*response).unwrap();
+        assert_eq!((message[0], message.len()), (SIGN_RESPONSE, response.len() - 4));
+        let signature = Vec::<u8>::decode(&mut &message[1..]).unwrap();
+        assert_eq!(signature.len(), message.len() - 5);
+        Signature::try_from(signature.as_slice()).unwrap()
     }
 
     #[track_caller]
     fn signs(mut agent: Agent, public: &ssh_key::PublicKey, flags: u32, name: &str) {
-        use ssh_key::public::KeyData;
-        let (algorithm, blob) = signature(&agent.take(&sign_request(CERTIFICATE, &login_data(), flags)));
-        assert_eq!(algorithm, name);
-        let signature = Signature::try_from(blob.as_slice()).unwrap();
+        let signature = signature(&agent.receive(&sign_request(CERTIFICATE, &login_data(), flags)));
+        assert_eq!(signature.algorithm().as_str(), name);
         let verify = |data: &[u8]| rsa::signature::Verifier::<Signature>::verify(public.key_data(), data, &signature);
         assert!(verify(&login_data()).is_ok(), "{name}");
         assert!(verify(b"other data").is_err(), "{name}");
-        assert!(matches!(public.key_data(), KeyData::Rsa(_) | KeyData::Ecdsa(_) | KeyData::Ed25519(_)));
     }
 
     #[test]
-    fn three_kinds_of_keys_sign() {
-        // A number of an ECDSA signature is shorter once in 256 times, and has a zero in front every second time.
+    fn three_types_of_keys_sign() {
+        // One number in 256 of an ECDSA signature is shorter, and every second one has a zero in front.
         for _ in 0..50 {
             let key = p256();
             signs(agent(&key), &key.public_ssh().unwrap(), 0, "ecdsa-sha2-nistp256");
@@ -264,24 +238,24 @@ mod tests {
 
     #[test]
     fn the_certificate_is_listed() {
-        let answer = agent(&p256()).take(&message(&[&[REQUEST_IDENTITIES]]));
-        let expected = [&[IDENTITIES_ANSWER, 0, 0, 0, 1][..], &string_of(CERTIFICATE), &string_of(b"")];
+        let answer = agent(&p256()).receive(&message(&[&[REQUEST_IDENTITIES]]));
+        let expected = [&[IDENTITIES_ANSWER, 0, 0, 0, 1][..], &string(CERTIFICATE), &string(b"")];
         assert_eq!(answer, message(&expected));
     }
 
     #[test]
-    fn without_a_certificate_there_is_nothing() {
+    fn without_a_certificate_nothing_is_listed_or_signed() {
         let mut agent = Agent::new(&p256().private_der().unwrap(), None).unwrap();
-        assert_eq!(agent.take(&message(&[&[REQUEST_IDENTITIES]])), message(&[&[IDENTITIES_ANSWER, 0, 0, 0, 0]]));
-        assert_eq!(agent.take(&sign_request(b"", b"data", 0)), message(&[&[FAILURE]]));
+        assert_eq!(agent.receive(&message(&[&[REQUEST_IDENTITIES]])), message(&[&[IDENTITIES_ANSWER, 0, 0, 0, 0]]));
+        assert_eq!(agent.receive(&sign_request(b"", b"data", 0)), message(&[&[FAILURE]]));
     }
 
     #[test]
-    fn everything_else_fails() {
+    fn all_other_requests_fail() {
         let rsa = KeyPair::generate(Suite::Legacy, &mut OsRng).unwrap();
         let failure = message(&[&[FAILURE]]);
         // No SHA-1.
-        assert_eq!(agent(&rsa).take(&sign_request(CERTIFICATE, &login_data(), 0)), failure);
+        assert_eq!(agent(&rsa).receive(&sign_request(CERTIFICATE, &login_data(), 0)), failure);
         let longer = [&sign_request(CERTIFICATE, &login_data(), 0)[4..], b"x"].concat();
         for request in [
             sign_request(b"another key", &login_with(b"another key", "publickey", "ssh-connection", b""), 0),
@@ -289,25 +263,25 @@ mod tests {
             message(&[&[SIGN_REQUEST]]),
             message(&[&[SIGN_REQUEST], &u32::MAX.to_be_bytes(), b"x"]),
             message(&[&[REQUEST_IDENTITIES], b"x"]),
-            // Adding a key, removing all, locking, an extension, and what nobody has heard of.
+            // Adding a key, removing all keys, locking, an extension, an unknown request.
             message(&[&[17], b"key"]),
             message(&[&[19]]),
-            message(&[&[22], &string_of(b"password")]),
-            message(&[&[27], &string_of(b"session-bind@openssh.com")]),
+            message(&[&[22], &string(b"password")]),
+            message(&[&[27], &string(b"session-bind@openssh.com")]),
             message(&[&[255]]),
         ] {
             let mut agent = agent(&p256());
-            assert_eq!(agent.take(&request), failure, "{request:?}");
-            // It goes on.
-            assert!(agent.take(&message(&[&[REQUEST_IDENTITIES]])).len() > failure.len());
+            assert_eq!(agent.receive(&request), failure, "{request:?}");
+            // The next request is answered.
+            assert!(agent.receive(&message(&[&[REQUEST_IDENTITIES]])).len() > failure.len());
         }
     }
 
     #[test]
     fn only_logins_are_signed() {
         let bound = "publickey-hostbound-v00@openssh.com";
-        let host = string_of(b"the host's key");
-        let signed = |data: &[u8]| agent(&p256()).take(&sign_request(CERTIFICATE, data, 0))[4] == SIGN_RESPONSE;
+        let host = string(b"the host's key");
+        let signed = |data: &[u8]| agent(&p256()).receive(&sign_request(CERTIFICATE, data, 0))[4] == SIGN_RESPONSE;
         assert!(signed(&login_data()) && signed(&login_with(CERTIFICATE, bound, "ssh-connection", &host)));
         let of_tls =
             |side: &str| [&[b' '; 64], format!("TLS 1.3, {side} CertificateVerify\0").as_bytes(), &[7; 32]].concat();
@@ -332,47 +306,29 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_in_any_pieces() {
+    fn messages_arrive_in_any_pieces() {
         let requests =
             [message(&[&[REQUEST_IDENTITIES]]), message(&[&[19]]), message(&[&[REQUEST_IDENTITIES]])].concat();
         let key = p256();
-        let at_once = agent(&key).take(&requests);
+        let in_one_piece = agent(&key).receive(&requests);
         for size in [1, 3, 7] {
             let mut agent = agent(&key);
-            let answers: Vec<u8> = requests.chunks(size).flat_map(|piece| agent.take(piece)).collect();
-            assert_eq!(answers, at_once);
+            let responses: Vec<u8> = requests.chunks(size).flat_map(|piece| agent.receive(piece)).collect();
+            assert_eq!(responses, in_one_piece);
         }
     }
 
     #[test]
-    fn a_message_has_bounds() {
+    fn the_length_of_a_message_is_limited() {
         let list = message(&[&[REQUEST_IDENTITIES]]);
-        for length in [0, LONGEST as u32 + 1, u32::MAX] {
+        for length in [0, MAX_MESSAGE + 1, u32::MAX] {
             let mut agent = agent(&p256());
-            assert_eq!(agent.take(&length.to_be_bytes()), message(&[&[FAILURE]]));
-            assert_eq!(agent.take(&list), b"");
+            assert_eq!(agent.receive(&length.to_be_bytes()), message(&[&[FAILURE]]));
+            assert_eq!(agent.receive(&list), b"");
             assert!(agent.pending.len() <= 4);
         }
         let mut agent = agent(&p256());
-        let longest = message(&[&vec![255; LONGEST]]);
-        assert_eq!(agent.take(&[longest, list].concat())[..5], message(&[&[FAILURE]]));
-    }
-
-    #[test]
-    fn a_der_signature_that_is_none() {
-        assert_eq!(two_numbers(&[0x30, 6, 2, 1, 5, 2, 1, 7]), Some(vec![0, 0, 0, 1, 5, 0, 0, 0, 1, 7]));
-        for der in [
-            &[][..],
-            &[0x30],
-            &[0x30, 5, 2, 1, 5, 2, 1, 7],
-            &[0x30, 7, 2, 1, 5, 2, 1, 7],
-            &[0x30, 6, 2, 1, 5, 3, 1, 7],
-            &[0x31, 6, 2, 1, 5, 2, 1, 7],
-            &[0x30, 3, 2, 1, 5],
-            &[0x30, 0x81, 6, 2, 1, 5, 2, 1, 7],
-            &[0x30, 6, 2, 1, 5, 2, 1, 7, 0],
-        ] {
-            assert_eq!(two_numbers(der), None, "{der:?}");
-        }
+        let longest = message(&[&vec![255; MAX_MESSAGE as usize]]);
+        assert_eq!(agent.receive(&[longest, list].concat())[..5], message(&[&[FAILURE]]));
     }
 }

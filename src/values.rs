@@ -75,6 +75,9 @@ impl FromStr for TokenName {
     }
 }
 
+/// Where the pipe writes.
+pub(crate) const DEFAULT_DESTINATION: &str = "./tbot-user";
+
 /// The name of the join token that a run joins with. An invalid one is shown only if the join method says that names are
 /// public.
 pub(crate) fn join_token(text: &str, is_public: bool) -> Result<Secret, Invalid> {

@@ -119,7 +119,7 @@ sampled! {
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName HoldsForeign NotPermitted
         SomeoneElses CannotChown ReadOnly NoExec DiskFull Quota Busy Failed;
     guard::Error: Artifacts Cache;
-    guard::reach::OutsideOfStep: OutOfSight CarriedOn;
+    guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
     rule::ScopeError;
     invalid::Error: Missing Invalid Unsupported;
@@ -333,7 +333,7 @@ fn join_errors() -> Vec<Sample> {
         ("final", Attempt::Net(client_refused())),
         ("once", Attempt::Net(not_tls())),
         ("", Attempt::Nonsense("a certificate is missing")),
-        ("", Attempt::Key(keys::Error("made"))),
+        ("", Attempt::Key(keys::Error("generated"))),
         ("Unavailable", grpc(Code::Unavailable, "not now", nothing())),
         ("ResourceExhausted, asked", grpc(Code::ResourceExhausted, "rate limit exceeded", asked())),
         ("ResourceExhausted, too late", grpc(Code::ResourceExhausted, "rate limit exceeded", too_late())),
@@ -519,8 +519,8 @@ fn guard_errors() -> Vec<Sample> {
         ("not sure", cache(false)),
     ]);
     samples.extend(final_errors([
-        ("", OutsideOfStep::OutOfSight("/tmp/tbot-user".to_owned())),
-        ("", OutsideOfStep::CarriedOn),
+        ("", OutsideOfStep::NotShared("/tmp/tbot-user".to_owned())),
+        ("", OutsideOfStep::PassedOn),
     ]));
     samples
 }
@@ -548,7 +548,7 @@ fn input_errors() -> Vec<Sample> {
     ]));
     let unusable = |what| HostError::because(what)(io::ErrorKind::NotFound.into());
     samples.extend(final_errors([
-        ("working directory", unusable(host::PLACE)),
+        ("working directory", unusable(host::WORKING_DIRECTORY)),
         ("binary", unusable(host::BINARY)),
         ("other", unusable("the system's way to wait for network connections")),
     ]));

@@ -1,176 +1,179 @@
-//! Would a step's artifacts or caches take the credentials?
+//! Which artifacts and caches of a step take the credentials.
 
 use std::path::{Path, PathBuf};
 
 use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Cache, Command, Step, Upload};
-use super::steps::OUR_NAME;
-use crate::settings::default;
+use super::steps::PROGRAM;
+use crate::values::DEFAULT_DESTINATION;
 
-/// Files of a destination that nobody else may have. Those that everybody may know (`ssh_config`, CAs) leak nothing.
-const KEYS: [&str; 2] = ["identity", "key"];
+/// Files of a destination with private keys. Files such as `ssh_config` and those of CAs are public.
+const KEY_FILES: [&str; 2] = ["identity", "key"];
 
-/// Certificates without their keys: they tell who the bot is and what it may do.
-const CERTIFICATES: [&str; 3] = ["key-cert.pub", "tlscert", "key.pub"];
+/// Certificates without their keys: they show who the bot is and what it may do.
+const CERTIFICATE_FILES: [&str; 3] = ["key-cert.pub", "tlscert", "key.pub"];
 
-/// Something that takes credentials.
+/// A pattern of artifacts or a cache that takes credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capture<'t> {
-    pub(super) by: By<'t>,
-    /// Of `bitbucket-pipelines.yml`, from 1.
+    pub(super) source: Source<'t>,
+    /// The line in `bitbucket-pipelines.yml`, from 1.
     pub(super) line: usize,
-    /// It takes keys by any reading of the documentation.
+    /// The documentation leaves no doubt that it takes keys.
     pub(super) sure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By<'t> {
-    /// A pattern of artifacts.
+pub(super) enum Source<'t> {
+    /// The pattern.
     Artifacts(&'t str),
-    /// The name of a cache.
+    /// The name.
     Cache(&'t str),
 }
 
 impl<'t> Step<'t> {
-    /// What of the step takes credentials.
-    pub(super) fn captures(&self, place: &CloneDir, home: Option<&str>, matcher: &Matcher) -> Vec<Capture<'t>> {
+    pub(super) fn captures(&self, clone_dir: &CloneDir, home: Option<&str>, matcher: &Matcher) -> Vec<Capture<'t>> {
         let mut captures = Vec::new();
         for upload in &self.artifacts {
             for &(pattern, line) in &upload.paths {
-                if let Some(sure) = upload.takes(pattern, place, matcher) {
-                    captures.push(Capture { by: By::Artifacts(pattern), line, sure });
+                if let Some(sure) = upload.captures(pattern, clone_dir, matcher) {
+                    captures.push(Capture { source: Source::Artifacts(pattern), line, sure });
                 }
             }
         }
         for cache in &self.caches {
-            if let Some(sure) = cache.takes(place, home) {
-                captures.push(Capture { by: By::Cache(cache.name), line: cache.line, sure });
+            if let Some(sure) = cache.captures(clone_dir, home) {
+                captures.push(Capture { source: Source::Cache(cache.name), line: cache.line, sure });
             }
         }
         captures
     }
 
-    /// Whether the destination is removed before artifacts and caches are collected, which is after the after-script.
-    pub(super) fn removal(&self, place: &CloneDir) -> Removal {
-        let by_after_script = self.after_script.iter().map(|command| command.removal(place)).max();
-        // What follows the pipe may remove it, too, but not if the script fails before.
-        let last = self.script.iter().rposition(|command| command.is_ours() && !command.is_cleanup());
+    /// Whether the destination is removed before Bitbucket collects artifacts and caches, which is after the
+    /// after-script.
+    pub(super) fn removal(&self, clone_dir: &CloneDir) -> Removal {
+        let by_after_script = self.after_script.iter().map(|command| command.removal(clone_dir)).max();
+        // Commands after the pipe may remove it, too, but do not run if the script fails before.
+        let last = self.script.iter().rposition(|command| command.is_teleport_pipe() && !command.is_cleanup());
         let rest = last.map_or(&self.script[..], |last| &self.script[last + 1..]);
-        let by_script = rest.iter().map(|command| command.removal(place).min(Removal::Possible)).max();
+        let by_script = rest.iter().map(|command| command.removal(clone_dir).min(Removal::Possible)).max();
         by_after_script.max(by_script).unwrap_or_default()
     }
 }
 
-/// Whether something removes the destination.
+/// Whether the destination is removed. The order is that of certainty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Removal {
-    /// Nothing does.
     #[default]
     No,
-    /// There are commands that could.
+    /// A command could remove it.
     Possible,
-    /// The after-script does.
+    /// The after-script removes it.
     Sure,
 }
 
-/// In commands that may remove what they do not name: `git clean`, `./cleanup.sh`, `find -delete`.
+/// Parts of commands that may remove files without naming them: `git clean`, `./cleanup.sh`, `find -delete`.
 const CLEANERS: [&str; 3] = ["clean", "delete", "remove"];
 
 impl Upload<'_> {
-    /// Whether a pattern takes files of the destination, and if so, whether that is sure.
-    fn takes(&self, pattern: &str, place: &CloneDir, matcher: &Matcher) -> Option<bool> {
-        // Bitbucket replaces no variables here, as far as is known.
+    /// Returns `None` if a pattern takes no credentials, otherwise whether it surely takes keys.
+    fn captures(&self, pattern: &str, clone_dir: &CloneDir, matcher: &Matcher) -> Option<bool> {
+        // As far as is known, Bitbucket replaces no variables here.
         let whole = pattern.replace("${BITBUCKET_CLONE_DIR}", "$BITBUCKET_CLONE_DIR");
-        let clone_dir = place.path.to_str().unwrap_or("$");
+        let absolute = clone_dir.path.to_str().unwrap_or("$");
         let inside =
-            ["$BITBUCKET_CLONE_DIR", clone_dir].iter().find_map(|dir| whole.strip_prefix(dir)?.strip_prefix('/'));
+            ["$BITBUCKET_CLONE_DIR", absolute].iter().find_map(|dir| whole.strip_prefix(dir)?.strip_prefix('/'));
         let plain = inside.is_none() && !pattern.contains('{');
         let pattern = inside.unwrap_or(pattern);
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
 
         let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
         let could = |name: &&str| {
-            let file = place.file(name);
-            file.is_some_and(|file| matcher.matches(pattern, &file, Rules::ANY) && !ignores(&file, Rules::PLAIN))
+            let file = clone_dir.path_of(name);
+            file.is_some_and(|file| matcher.matches(pattern, &file, Rules::LENIENT) && !ignores(&file, Rules::STRICT))
         };
         let surely = |name: &&str| {
-            let file = place.file(name);
+            let file = clone_dir.path_of(name);
             file.is_some_and(|file| {
                 let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
-                deep_enough && matcher.matches(pattern, &file, Rules::PLAIN) && !ignores(&file, Rules::ANY)
+                deep_enough && matcher.matches(pattern, &file, Rules::STRICT) && !ignores(&file, Rules::LENIENT)
             })
         };
-        if !KEYS.iter().chain(&CERTIFICATES).any(could) {
+        if !KEY_FILES.iter().chain(&CERTIFICATE_FILES).any(could) {
             return None;
         }
-        Some(plain && !self.on_failure_only && KEYS.iter().any(surely))
+        Some(plain && !self.on_failure_only && KEY_FILES.iter().any(surely))
     }
 }
 
 impl Cache<'_> {
-    /// The same for a cache. What is below the destination may be a file of ours.
-    fn takes(&self, place: &CloneDir, home: Option<&str>) -> Option<bool> {
-        let at_home = self.path.starts_with(['~', '$']) && !self.path.contains("BITBUCKET_CLONE_DIR");
-        // Where the home directory of the step's image is, is not known here.
+    /// Returns `None` if the cache takes no credentials, otherwise whether it surely takes keys. A path below the
+    /// destination may be one of the files.
+    fn captures(&self, clone_dir: &CloneDir, home: Option<&str>) -> Option<bool> {
+        let is_in_home = self.path.starts_with(['~', '$']) && !self.path.contains("BITBUCKET_CLONE_DIR");
+        // The home directory of the step's image is not known here.
         let homes = [home.unwrap_or("/root"), "/root"].into_iter().filter(|home| *home != "/");
-        let paths: Vec<_> = homes.map(|home| place.resolve(self.path, Path::new(home))).collect();
-        match paths.iter().any(|path| place.destination.starts_with(path)) {
-            true => Some(!at_home),
-            false => paths.iter().any(|path| path.starts_with(&place.destination)).then_some(false),
+        let paths: Vec<_> = homes.map(|home| clone_dir.resolve(self.path, Path::new(home))).collect();
+        match paths.iter().any(|path| clone_dir.destination.starts_with(path)) {
+            true => Some(!is_in_home),
+            false => paths.iter().any(|path| path.starts_with(&clone_dir.destination)).then_some(false),
         }
     }
 }
 
 impl Command<'_> {
-    fn removal(&self, place: &CloneDir) -> Removal {
+    fn removal(&self, clone_dir: &CloneDir) -> Removal {
         match self {
             Self::Pipe { variables, .. } => {
                 let destination = variables.iter().find(|(name, _)| *name == "DESTINATION");
-                let destination = destination.map_or(default::DESTINATION, |(_, path)| path);
-                match self.is_ours() && self.is_cleanup() && resolved(destination, place) == place.destination {
+                let destination = destination.map_or(DEFAULT_DESTINATION, |(_, path)| path);
+                match self.is_teleport_pipe()
+                    && self.is_cleanup()
+                    && resolved(destination, clone_dir) == clone_dir.destination
+                {
                     true => Removal::Sure,
                     false => Removal::No,
                 }
             }
             Self::Shell(lines) => {
                 let commands = lines.split(['\n', ';', '&', '|']);
-                commands.map(|command| shell_removal(command, place)).max().unwrap_or_default()
+                commands.map(|command| shell_removal(command, clone_dir)).max().unwrap_or_default()
             }
         }
     }
 }
 
-/// The same of one command of a shell.
-fn shell_removal(command: &str, place: &CloneDir) -> Removal {
+/// Whether one command of a shell removes the destination.
+fn shell_removal(command: &str, clone_dir: &CloneDir) -> Removal {
     let mut words = command.split_whitespace().map(|word| word.strip_prefix("--destination=").unwrap_or(word));
-    let program = words.find(|word| *word == "rm" || word.contains(OUR_NAME));
+    let program = words.find(|word| *word == "rm" || word.contains(PROGRAM));
     let words: Vec<_> = words.collect();
     let options = |word: &&str| word.starts_with('-');
-    let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, place)).collect();
+    let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, clone_dir)).collect();
     match program {
         Some("rm") if !words.iter().any(|word| options(word) && word.contains(['r', 'R'])) => Removal::No,
-        Some("rm") if paths.iter().any(|path| place.destination.starts_with(path)) => Removal::Sure,
+        Some("rm") if paths.iter().any(|path| clone_dir.destination.starts_with(path)) => Removal::Sure,
         // A variable, a pattern, or a path from another directory.
-        Some("rm") if paths.iter().any(|path| could_be(path, &place.destination)) => Removal::Possible,
+        Some("rm") if paths.iter().any(|path| could_be(path, &clone_dir.destination)) => Removal::Possible,
         Some("rm") => Removal::No,
         Some(_) if words.contains(&"cleanup") => {
             let default =
-                words.last() == Some(&"cleanup") && resolved(default::DESTINATION, place) == place.destination;
-            if default || paths.contains(&place.destination) { Removal::Sure } else { Removal::No }
+                words.last() == Some(&"cleanup") && resolved(DEFAULT_DESTINATION, clone_dir) == clone_dir.destination;
+            if default || paths.contains(&clone_dir.destination) { Removal::Sure } else { Removal::No }
         }
         _ if CLEANERS.iter().any(|cleaner| command.contains(cleaner)) => Removal::Possible,
         _ => Removal::No,
     }
 }
 
-/// What a word of a shell's line stands for.
-fn resolved(word: &str, place: &CloneDir) -> PathBuf {
+/// The path that a word of a shell command stands for.
+fn resolved(word: &str, clone_dir: &CloneDir) -> PathBuf {
     let word = word.trim_matches(['"', '\'']).replace('"', "");
-    place.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
+    clone_dir.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
 }
 
-/// Whether a path that the shell makes something of could be the destination.
+/// Whether a path could be the destination once the shell has expanded it.
 fn could_be(path: &Path, destination: &Path) -> bool {
     path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == destination.file_name()
 }
@@ -182,9 +185,9 @@ mod tests {
     use super::*;
     use crate::environment::Environment;
 
-    fn place(destination: &str) -> CloneDir {
+    fn clone_dir(destination: &str) -> CloneDir {
         let env = Environment::from_iter([("BITBUCKET_CLONE_DIR", "/c")]);
-        CloneDir::of(&env, Path::new(destination)).unwrap()
+        CloneDir::new(&env, Path::new(destination)).unwrap()
     }
 
     fn upload(pattern: &'static str) -> Upload<'static> {
@@ -192,7 +195,7 @@ mod tests {
     }
 
     fn artifacts(upload: &Upload<'_>, destination: &str) -> Option<bool> {
-        upload.takes(upload.paths[0].0, &place(destination), &Matcher::new())
+        upload.captures(upload.paths[0].0, &clone_dir(destination), &Matcher::new())
     }
 
     #[test]
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_that_could() {
+    fn artifacts_that_may_take_keys() {
         for pattern in [
             "*",
             "tbot-user",
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_that_do_not() {
+    fn artifacts_that_take_no_credentials() {
         for pattern in
             ["./**", "../**", "dist/**", "**/*.xml", "tbot-user/ssh_config", "/other/**", "**/known_hosts", ""]
         {
@@ -241,7 +244,8 @@ mod tests {
 
     #[test]
     fn caches() {
-        let takes = |path, destination| Cache { name: "x", path, line: 1 }.takes(&place(destination), Some("/home/me"));
+        let takes =
+            |path, destination| Cache { name: "x", path, line: 1 }.captures(&clone_dir(destination), Some("/home/me"));
         for path in [".", "./", "$BITBUCKET_CLONE_DIR", "/c", "d", "./d/", "/", "/c/x/.."] {
             assert_eq!(takes(path, "/c/d"), Some(true), "{path}");
         }
@@ -260,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn what_removes_the_destination() {
-        let shell = |line| Command::Shell(line).removal(&place("/c/tbot-user"));
+    fn commands_that_remove_the_destination() {
+        let shell = |line| Command::Shell(line).removal(&clone_dir("/c/tbot-user"));
         for line in [
             "rm -rf ./tbot-user",
             "rm -rf tbot-user/",
@@ -304,7 +308,7 @@ mod tests {
             assert_eq!(shell(line), Removal::No, "{line}");
         }
         let pipe =
-            |variables| Command::Pipe { reference: "x/teleport-pipe:1", variables }.removal(&place("/c/tbot-user"));
+            |variables| Command::Pipe { reference: "x/teleport-pipe:1", variables }.removal(&clone_dir("/c/tbot-user"));
         assert_eq!(pipe(vec![("ACTION", "cleanup")]), Removal::Sure);
         assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "/c/tbot-user")]), Removal::Sure);
         assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "x")]), Removal::No);
@@ -312,24 +316,24 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_pipe_may_remove_the_destination() {
+    fn commands_after_the_pipe_may_remove_the_destination() {
         let pipe = || Command::Pipe { reference: "x/teleport-pipe:1", variables: vec![] };
         let remove = || Command::Shell("rm -rf tbot-user");
         let removal =
-            |script, after_script| Step { script, after_script, ..Step::default() }.removal(&place("/c/tbot-user"));
+            |script, after_script| Step { script, after_script, ..Step::default() }.removal(&clone_dir("/c/tbot-user"));
         assert_eq!(removal(vec![pipe()], vec![remove()]), Removal::Sure);
         assert_eq!(removal(vec![pipe(), remove()], vec![]), Removal::Possible);
         assert_eq!(removal(vec![remove(), pipe()], vec![]), Removal::No);
     }
 
     #[test]
-    fn a_step_has_all_of_them() {
+    fn a_step_has_artifacts_and_caches() {
         let step = Step {
             artifacts: vec![Rc::new(upload("x")), Rc::new(upload("**"))],
             caches: vec![Cache { name: "all", path: ".", line: 7 }],
             ..Step::default()
         };
-        let captures = step.captures(&place("/c/d"), None, &Matcher::new());
+        let captures = step.captures(&clone_dir("/c/d"), None, &Matcher::new());
         assert_eq!(captures.iter().map(|c| (c.line, c.sure)).collect::<Vec<_>>(), [(1, true), (7, true)]);
     }
 }

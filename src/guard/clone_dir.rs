@@ -1,4 +1,4 @@
-//! The clone directory, where anybody who can commit may have put anything.
+//! The clone directory. Everyone who can commit may have put any file there.
 
 use std::fs;
 use std::io::Read as _;
@@ -9,36 +9,35 @@ use rustix::io::Errno;
 
 use crate::environment::Environment;
 
-/// More of a file is not read.
-const MOST: u64 = 1 << 20;
+/// The largest file that is read.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// The clone directory, and the destination as seen from there.
+/// The clone directory and where the destination is in it.
 #[derive(Debug)]
 pub(super) struct CloneDir {
     pub(super) path: PathBuf,
-    /// The destination.
     pub(super) destination: PathBuf,
-    /// The destination within the clone directory, without `/` in front and behind; empty if they are the same.
+    /// The path of the destination in the clone directory, without `/` at either end. Empty if they are the same.
     pub(super) relative: Option<String>,
 }
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
+pub(super) enum ReadError {
     /// A symbolic link, a named pipe, a directory.
-    #[error("it is no regular file")]
+    #[error("it is not a regular file")]
     NotAFile,
-    #[error("it has more than 1 MiB")]
+    #[error("it is larger than 1 MiB")]
     TooLarge,
     #[error("it cannot be read: {0}")]
     Failed(std::io::Error),
 }
 
 impl CloneDir {
-    /// Bitbucket's clone directory, if this is Bitbucket.
-    pub(super) fn of(env: &Environment, destination: &Path) -> Option<Self> {
+    /// Returns `None` outside of Bitbucket.
+    pub(super) fn new(env: &Environment, destination: &Path) -> Option<Self> {
         let given = env.get("BITBUCKET_CLONE_DIR").map(PathBuf::from).filter(|path| path.is_absolute())?;
-        // The destination has no links in it, the variable may have.
+        // The destination has no symbolic links in it, but the variable may have some.
         let real = fs::canonicalize(&given).ok();
         let path = [Some(without_dots(&given)), real].into_iter().flatten().find(|path| destination.starts_with(path));
         let path = path.unwrap_or(given);
@@ -46,8 +45,8 @@ impl CloneDir {
         Some(Self { path, destination: destination.to_owned(), relative })
     }
 
-    /// The destination in a few characters: within the clone directory as it is written in patterns, else whole.
-    pub(super) fn shown(&self) -> String {
+    /// The destination for messages: relative to the clone directory, as patterns have it, or else absolute.
+    pub(super) fn displayed_destination(&self) -> String {
         match self.relative.as_deref() {
             Some("") => ".".to_owned(),
             Some(relative) => crate::text::sanitize(relative),
@@ -55,15 +54,15 @@ impl CloneDir {
         }
     }
 
-    /// The path of a file of the destination, as patterns see it.
-    pub(super) fn file(&self, name: &str) -> Option<String> {
+    /// The path of a file of the destination as patterns are compared with it.
+    pub(super) fn path_of(&self, name: &str) -> Option<String> {
         match self.relative.as_deref()? {
             "" => Some(name.to_owned()),
             relative => Some(format!("{relative}/{name}")),
         }
     }
 
-    /// A path as Bitbucket and shells write it: relative to the clone directory, or with variables in it.
+    /// Resolves a path as it is written for Bitbucket and shells: relative to the clone directory, or with variables.
     pub(super) fn resolve(&self, text: &str, home: &Path) -> PathBuf {
         let text = text.replace("${", "$").replace('}', "");
         for (name, value) in [("$BITBUCKET_CLONE_DIR", self.path.as_path()), ("$HOME", home), ("~", home)] {
@@ -76,34 +75,33 @@ impl CloneDir {
         without_dots(&self.path.join(text))
     }
 
-    /// Whether there is something of that name.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(super) fn exists(&self, name: &str) -> bool {
         statat(CWD, self.path.join(name), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// A file at the top of the clone directory. Nothing but a regular file is read, and nothing makes us wait.
-    pub(super) fn read(&self, name: &str) -> Result<Option<String>, Unread> {
+    /// Reads a file at the top of the clone directory. Only a regular file is read, so that reading never blocks.
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match open(self.path.join(name), flags, Mode::empty()) {
             Ok(file) => fs::File::from(file),
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            // A link; a socket.
-            Err(Errno::LOOP | Errno::NXIO) => return Err(Unread::NotAFile),
-            Err(errno) => return Err(Unread::Failed(errno.into())),
+            // A symbolic link or a socket.
+            Err(Errno::LOOP | Errno::NXIO) => return Err(ReadError::NotAFile),
+            Err(errno) => return Err(ReadError::Failed(errno.into())),
         };
-        if !file.metadata().map_err(Unread::Failed)?.is_file() {
-            return Err(Unread::NotAFile);
+        if !file.metadata().map_err(ReadError::Failed)?.is_file() {
+            return Err(ReadError::NotAFile);
         }
         let mut bytes = Vec::new();
-        file.take(MOST + 1).read_to_end(&mut bytes).map_err(Unread::Failed)?;
-        match bytes.len() as u64 > MOST {
-            true => Err(Unread::TooLarge),
+        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(ReadError::Failed)?;
+        match bytes.len() as u64 > MAX_SIZE {
+            true => Err(ReadError::TooLarge),
             false => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         }
     }
 }
 
-/// The path without `.` and `..`, whether it is there or not.
+/// The path without `.` and `..`. It need not exist.
 fn without_dots(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -124,16 +122,16 @@ mod tests {
 
     fn clone_dir(variable: &str, destination: &str) -> CloneDir {
         let env = Environment::from_iter([("BITBUCKET_CLONE_DIR", variable)]);
-        CloneDir::of(&env, Path::new(destination)).unwrap()
+        CloneDir::new(&env, Path::new(destination)).unwrap()
     }
 
     #[test]
-    fn where_the_destination_is() {
+    fn the_destination_in_the_clone_directory() {
         assert_eq!(clone_dir("/c/./d/", "/c/d/a/b").relative.as_deref(), Some("a/b"));
-        assert_eq!(clone_dir("/c", "/c").file("key").as_deref(), Some("key"));
+        assert_eq!(clone_dir("/c", "/c").path_of("key").as_deref(), Some("key"));
         assert_eq!(clone_dir("/c", "/cc/a").relative, None);
-        assert!(CloneDir::of(&Environment::default(), Path::new("/c")).is_none());
-        assert!(CloneDir::of(&Environment::from_iter([("BITBUCKET_CLONE_DIR", "c")]), Path::new("/c")).is_none());
+        assert!(CloneDir::new(&Environment::default(), Path::new("/c")).is_none());
+        assert!(CloneDir::new(&Environment::from_iter([("BITBUCKET_CLONE_DIR", "c")]), Path::new("/c")).is_none());
         let temp = tempfile::tempdir().unwrap();
         let real = temp.path().canonicalize().unwrap();
         symlink(&real, temp.path().join("link")).unwrap();
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_as_bitbucket_writes_them() {
+    fn paths_are_resolved_as_bitbucket_does() {
         let clone_dir = clone_dir("/c", "/c/d");
         for (text, path) in [
             ("x/../y", "/c/y"),
@@ -160,20 +158,20 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_of_some_size_are_read() {
+    fn only_regular_files_up_to_a_size_are_read() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
         fs::write(at("file"), "x").unwrap();
-        fs::write(at("large"), vec![b' '; MOST as usize + 1]).unwrap();
+        fs::write(at("large"), vec![b' '; MAX_SIZE as usize + 1]).unwrap();
         symlink("file", at("link")).unwrap();
         rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let clone_dir = clone_dir(temp.path().to_str().unwrap(), "/elsewhere");
         assert_eq!(clone_dir.read("file").unwrap().as_deref(), Some("x"));
         assert!(clone_dir.read("nothing").unwrap().is_none());
         for name in ["link", "fifo", "."] {
-            assert!(matches!(clone_dir.read(name), Err(Unread::NotAFile)), "{name}");
+            assert!(matches!(clone_dir.read(name), Err(ReadError::NotAFile)), "{name}");
         }
-        assert!(matches!(clone_dir.read("large"), Err(Unread::TooLarge)));
-        assert!(clone_dir.has("link") && !clone_dir.has("nothing"));
+        assert!(matches!(clone_dir.read("large"), Err(ReadError::TooLarge)));
+        assert!(clone_dir.exists("link") && !clone_dir.exists("nothing"));
     }
 }

@@ -1,29 +1,29 @@
-//! Would `docker build .` send the credentials along, and `COPY . .` put them into an image?
+//! Checks whether `docker build .` would send the credentials to the Docker daemon, so that `COPY . .` puts them into
+//! an image.
 //!
-//! Only the `.dockerignore` at the top of the context counts, for BuildKit `Dockerfile.dockerignore` before it.
-//! Contexts and Dockerfiles elsewhere are out of sight.
+//! Docker reads the `.dockerignore` at the top of the context. BuildKit reads `Dockerfile.dockerignore` instead if it
+//! exists. Contexts and Dockerfiles in other directories are not checked.
 
 use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 
-/// Files that exclude something from the context, and the Dockerfile that makes the clone directory one.
 const DOCKERFILE: &str = "Dockerfile";
 const IGNORE: &str = ".dockerignore";
 const IGNORE_OF_DOCKERFILE: &str = "Dockerfile.dockerignore";
 
-/// The file that lacks a line for the destination.
-pub(super) fn lets_in(place: &CloneDir, matcher: &Matcher) -> Option<&'static str> {
-    let key = place.file("key")?;
-    if !place.has(DOCKERFILE) {
+/// Returns the ignore file that lacks a line for the destination.
+pub(super) fn missing_ignore_rule(clone_dir: &CloneDir, matcher: &Matcher) -> Option<&'static str> {
+    let key = clone_dir.path_of("key")?;
+    if !clone_dir.exists(DOCKERFILE) {
         return None;
     }
-    // One that is there but cannot be read excludes nothing that we know of.
-    let name = if place.has(IGNORE_OF_DOCKERFILE) { IGNORE_OF_DOCKERFILE } else { IGNORE };
-    let rules = place.read(name).ok().flatten().unwrap_or_default();
+    // A file that cannot be read excludes nothing.
+    let name = if clone_dir.exists(IGNORE_OF_DOCKERFILE) { IGNORE_OF_DOCKERFILE } else { IGNORE };
+    let rules = clone_dir.read(name).ok().flatten().unwrap_or_default();
     (!excludes(&rules, &key, matcher)).then_some(name)
 }
 
-/// Whether the rules exclude a file: the last that matches it, or a directory that it is in, counts.
+/// Whether the rules exclude a file. The last rule that matches it or one of its directories decides.
 fn excludes(rules: &str, file: &str, matcher: &Matcher) -> bool {
     let mut excluded = false;
     for line in rules.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_rule_counts() {
+    fn the_last_rule_decides() {
         for (rules, excluded) in [
             ("", false),
             ("# tbot-user", false),

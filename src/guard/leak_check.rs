@@ -1,4 +1,4 @@
-//! What to do about a leak that is found.
+//! `LEAK_CHECK`: what to do about a leak.
 
 use std::str::FromStr;
 
@@ -7,14 +7,14 @@ use crate::invalid::Invalid;
 /// What to do if artifacts or caches of the step would take the credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LeakCheck {
-    /// Nothing was said: stop if they surely would, else warn.
+    /// The default: stop if they certainly would, otherwise warn.
     #[default]
     Sure,
     /// Stop if they could.
     Error,
     /// Warn.
     Warn,
-    /// Do not look.
+    /// Do not check.
     Off,
 }
 
@@ -26,9 +26,7 @@ impl FromStr for LeakCheck {
             "error" => Ok(Self::Error),
             "warn" => Ok(Self::Warn),
             "off" => Ok(Self::Off),
-            _ => {
-                Err(Invalid::new("is none of error, warn and off", "Write 'error', 'warn' or 'off', or leave it out."))
-            }
+            _ => Err(Invalid::new("is not error, warn or off", "Write 'error', 'warn' or 'off', or leave it out.")),
         }
     }
 }

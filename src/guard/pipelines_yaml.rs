@@ -1,31 +1,30 @@
-//! `bitbucket-pipelines.yml`: all of its steps, and of each what the guard needs to know.
+//! Reads all steps of `bitbucket-pipelines.yml`, and of each step what the guard needs.
 //!
-//! Forms: bitbucket-pipes.md 5.1 to 5.3, and the published schema. What is not understood is passed over, and hides
-//! nothing beside it: Bitbucket has its own opinion of the file, this is not a check of it.
+//! Forms: bitbucket-pipes.md 5.1 to 5.3, and the published schema. Unknown parts are skipped, and everything beside
+//! them is still read: Bitbucket validates the file, the guard does not.
 
 use std::rc::Rc;
 
 use crate::yaml::{Map, Node, Tree};
 
-/// A file's steps.
 #[derive(Debug, Default)]
 pub(super) struct Pipelines<'t> {
     pub(super) steps: Vec<Step<'t>>,
-    /// There are pipelines in other files or repositories.
+    /// Some pipelines are in other files or repositories.
     pub(super) imports: bool,
-    /// Everything in the file was looked at.
+    /// The whole file was read.
     pub(super) complete: bool,
 }
 
-/// A step, with what it inherits.
+/// A step, with what it inherits from the file.
 #[derive(Debug, Default)]
 pub(super) struct Step<'t> {
     pub(super) runs_for: RunsFor<'t>,
-    /// Its number in a parallel group, from 0, and how many there are.
+    /// The number in a parallel group, from 0, and the count of its steps.
     pub(super) parallel: Option<(usize, usize)>,
     pub(super) deployment: Option<&'t str>,
     pub(super) oidc: bool,
-    /// In minutes, with its line.
+    /// Minutes and line.
     pub(super) max_time: Option<(u64, usize)>,
     pub(super) run_as_user: Option<u32>,
     pub(super) artifacts: Vec<Rc<Upload<'t>>>,
@@ -34,16 +33,16 @@ pub(super) struct Step<'t> {
     pub(super) after_script: Vec<Command<'t>>,
 }
 
-/// What starts the pipeline that a step is in.
+/// The event that starts a pipeline.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum RunsFor<'t> {
-    /// A push to a branch that no other pattern matches.
+    /// A push to a branch that no pattern matches.
     Default,
-    /// A push to a branch that matches.
+    /// A push to a matching branch.
     Branch(&'t str),
-    /// A tag that matches.
+    /// A matching tag.
     Tag(&'t str),
-    /// A pull request from a branch that matches.
+    /// A pull request from a matching branch.
     PullRequest(&'t str),
     /// A person, a schedule, an event, another pipeline; on any branch.
     #[default]
@@ -56,29 +55,28 @@ pub(super) struct Upload<'t> {
     /// Patterns and their lines.
     pub(super) paths: Vec<(&'t str, usize)>,
     pub(super) ignored: Vec<&'t str>,
-    /// How many directories deep the search goes.
+    /// How deep Bitbucket searches.
     pub(super) depth: Option<u64>,
     /// Collected only if the step fails.
     pub(super) on_failure_only: bool,
 }
 
-/// A cache of a step.
 #[derive(Debug)]
 pub(super) struct Cache<'t> {
     pub(super) name: &'t str,
     pub(super) path: &'t str,
-    /// Where the path is written, or, of one that Bitbucket defines, where it is used.
+    /// The line of the path, or of the use if Bitbucket defines the cache.
     pub(super) line: usize,
 }
 
-/// One entry of a script.
+/// An entry of a script.
 #[derive(Debug)]
 pub(super) enum Command<'t> {
     Shell(&'t str),
     Pipe { reference: &'t str, variables: Vec<(&'t str, &'t str)> },
 }
 
-/// Caches that need no definition, and what they take. `docker` takes images, no files.
+/// Caches that Bitbucket defines, and their paths. `docker` is missing because it stores images and no files.
 const PREDEFINED: [(&str, &str); 8] = [
     ("composer", "~/.composer/cache"),
     ("dotnetcore", "~/.nuget/packages"),
@@ -91,13 +89,12 @@ const PREDEFINED: [(&str, &str); 8] = [
 ];
 
 impl<'t> Pipelines<'t> {
-    /// Walks through a file.
-    pub(super) fn of(tree: &'t Tree<'_>) -> Self {
+    pub(super) fn read(tree: &'t Tree<'_>) -> Self {
         let top = tree.root().map(Node::map).unwrap_or_default();
         let definitions = top.map("definitions");
         let options = top.map("options");
         let mut reader = Reader {
-            oidc: options.get("oidc").is_some_and(asks_for_oidc),
+            oidc: options.get("oidc").is_some_and(has_oidc),
             max_time: options.get("max-time").and_then(minutes),
             run_as_user: top.get("image").and_then(run_as_user),
             caches: definitions.map("caches"),
@@ -113,16 +110,16 @@ impl<'t> Pipelines<'t> {
                 "branches" => each(RunsFor::Branch),
                 "tags" => each(RunsFor::Tag),
                 "pull-requests" => each(RunsFor::PullRequest),
-                // `custom`, and what there may be some day.
+                // `custom`, and sections that may be added to Bitbucket.
                 _ => each(|_| RunsFor::Anything),
             }
         }
         let Reader { steps, imports, .. } = reader;
-        Self { steps, imports, complete: tree.all_was_shown() }
+        Self { steps, imports, complete: tree.is_within_limits() }
     }
 }
 
-/// What steps inherit, and the steps so far.
+/// What steps inherit, and the steps that were read.
 struct Reader<'t> {
     oidc: bool,
     max_time: Option<(u64, usize)>,
@@ -132,44 +129,45 @@ struct Reader<'t> {
     imports: bool,
 }
 
-/// Where in a pipeline a step stands.
+/// The position of a step in its pipeline.
 #[derive(Clone, Copy)]
-struct Within<'t> {
+struct Position<'t> {
     runs_for: RunsFor<'t>,
     deployment: Option<&'t str>,
     parallel: Option<(usize, usize)>,
 }
 
 impl<'t> Reader<'t> {
-    /// A list of items, or a mapping that has one (`steps:`) beside other things (`destinations:`), or an import.
+    /// Reads a list of items, or a mapping with such a list (`steps:`) and other keys (`destinations:`), or an import.
     fn pipeline(&mut self, node: Node<'t>, runs_for: RunsFor<'t>) {
-        let within = Within { runs_for, deployment: None, parallel: None };
+        let position = Position { runs_for, deployment: None, parallel: None };
         let map = node.map();
         self.imports |= map.get("import").is_some();
-        self.items(node, within, 0);
+        self.items(node, position, 0);
         if let Some(steps) = map.get("steps") {
-            self.items(steps, within, 0);
+            self.items(steps, position, 0);
         }
     }
 
-    /// Steps and groups of them. Groups in groups are not in Bitbucket's schema, but what is in them is a step anyway.
-    fn items(&mut self, list: Node<'t>, within: Within<'t>, depth: usize) {
-        const DEEPEST: usize = 4;
-        if depth > DEEPEST {
+    /// Reads steps and groups of steps. Groups in groups are not in Bitbucket's schema, but their steps are read
+    /// anyway.
+    fn items(&mut self, list: Node<'t>, position: Position<'t>, depth: usize) {
+        const MAX_DEPTH: usize = 4;
+        if depth > MAX_DEPTH {
             return;
         }
         for item in list.items() {
-            // An alias of a list, as an item.
-            self.items(item, within, depth + 1);
+            // An alias of a list may be an item.
+            self.items(item, position, depth + 1);
             for (kind, value) in item.map().iter() {
                 match kind {
-                    "step" | "final" => self.step(&value.map(), within),
+                    "step" | "final" => self.step(&value.map(), position),
                     "stage" => {
                         let stage = value.map();
-                        let deployment = deployment(&stage).or(within.deployment);
-                        self.group(value, Within { deployment, ..within }, depth);
+                        let deployment = deployment(&stage).or(position.deployment);
+                        self.group(value, Position { deployment, ..position }, depth);
                     }
-                    "parallel" => self.parallel(value, within, depth),
+                    "parallel" => self.parallel(value, position, depth),
                     "import" => self.imports = true,
                     _ => {}
                 }
@@ -177,32 +175,32 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// A list of steps, or a mapping with `steps:`.
-    fn group(&mut self, node: Node<'t>, within: Within<'t>, depth: usize) {
-        self.items(node.map().get("steps").unwrap_or(node), within, depth + 1);
+    /// Reads a list of steps, or a mapping with `steps:`.
+    fn group(&mut self, node: Node<'t>, position: Position<'t>, depth: usize) {
+        self.items(node.map().get("steps").unwrap_or(node), position, depth + 1);
     }
 
-    fn parallel(&mut self, node: Node<'t>, within: Within<'t>, depth: usize) {
+    fn parallel(&mut self, node: Node<'t>, position: Position<'t>, depth: usize) {
         let first = self.steps.len();
-        self.group(node, within, depth);
+        self.group(node, position, depth);
         let count = self.steps.len() - first;
         for (number, step) in self.steps[first..].iter_mut().enumerate() {
             step.parallel = Some((number, count));
         }
     }
 
-    fn step(&mut self, step: &Map<'t>, within: Within<'t>) {
+    fn step(&mut self, step: &Map<'t>, position: Position<'t>) {
         let image = step.get("image");
         let commands = |key| step.get(key).map(|list| commands(list, 0)).unwrap_or_default();
         let caches = step.get("caches").into_iter().flat_map(Node::one_or_more);
         let caches = caches.filter_map(|name| self.cache(name)).collect();
         self.steps.push(Step {
-            runs_for: within.runs_for,
-            parallel: within.parallel,
-            deployment: deployment(step).or(within.deployment),
-            oidc: step.get("oidc").map_or(self.oidc, asks_for_oidc),
+            runs_for: position.runs_for,
+            parallel: position.parallel,
+            deployment: deployment(step).or(position.deployment),
+            oidc: step.get("oidc").map_or(self.oidc, has_oidc),
             max_time: step.get("max-time").and_then(minutes).or(self.max_time),
-            // An image of the step's own has its own user.
+            // If the step has its own image, the user is that of this image.
             run_as_user: image.map_or(self.run_as_user, run_as_user),
             artifacts: step.get("artifacts").map(uploads).unwrap_or_default(),
             caches,
@@ -226,8 +224,8 @@ fn deployment<'t>(map: &Map<'t>) -> Option<&'t str> {
     map.get("deployment").or_else(|| map.get("environment"))?.text()
 }
 
-/// `true`, or a mapping with audiences.
-fn asks_for_oidc(node: Node<'_>) -> bool {
+/// The value is `true`, or a mapping with audiences.
+fn has_oidc(node: Node<'_>) -> bool {
     node.is_true() || node.map().iter().next().is_some()
 }
 
@@ -239,7 +237,7 @@ fn run_as_user(image: Node<'_>) -> Option<u32> {
     image.map().get("run-as-user")?.text()?.parse().ok()
 }
 
-/// A list of patterns, of objects or of both; or a mapping with `paths`, `upload` or both.
+/// Reads a list of patterns, of objects or of both, or a mapping with `paths`, `upload` or both.
 fn uploads(node: Node<'_>) -> Vec<Rc<Upload<'_>>> {
     let mut uploads = Vec::new();
     let mut own = Upload::default();
@@ -274,9 +272,9 @@ fn upload<'t>(map: &Map<'t>) -> Upload<'t> {
     }
 }
 
-/// Entries of a script; lists in it (an alias of a list as an entry) are part of it.
+/// Reads the entries of a script. A list in it, such as an alias of a list, belongs to the script.
 fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
-    const DEEPEST: usize = 4;
+    const MAX_DEPTH: usize = 4;
     let mut all = Vec::new();
     for entry in list.one_or_more() {
         if let Some(line) = entry.text() {
@@ -289,7 +287,7 @@ fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
             let variables = variables.iter().filter_map(|(name, value)| Some((name, value.text()?))).collect();
             all.push(Command::Pipe { reference, variables });
         }
-        if depth < DEEPEST && entry.items().next().is_some() {
+        if depth < MAX_DEPTH && entry.items().next().is_some() {
             all.extend(commands(entry, depth + 1));
         }
     }
@@ -303,7 +301,7 @@ mod tests {
     fn patterns(artifacts: &str) -> Vec<String> {
         let yaml = format!("pipelines: {{default: [{{step: {{artifacts: {artifacts}}}}}]}}");
         let tree = Tree::parse(&yaml).unwrap();
-        let pipelines = Pipelines::of(&tree);
+        let pipelines = Pipelines::read(&tree);
         assert_eq!(pipelines.steps.len(), 1, "{yaml}");
         let uploads = &pipelines.steps[0].artifacts;
         let mut patterns: Vec<_> = uploads.iter().flat_map(|u| &u.paths).map(|(p, _)| (*p).to_owned()).collect();
@@ -377,9 +375,9 @@ pipelines:
 ";
 
     #[test]
-    fn every_place_where_steps_are() {
+    fn steps_are_found_everywhere() {
         let tree = Tree::parse(EVERYTHING).unwrap();
-        let pipelines = Pipelines::of(&tree);
+        let pipelines = Pipelines::read(&tree);
         assert!(pipelines.imports && pipelines.complete);
         let first = |s: &Step<'_>| s.artifacts.first().map_or("-".to_owned(), |u| u.paths[0].0.to_owned());
         let mut all: Vec<_> = pipelines.steps.iter().map(first).collect();
@@ -409,7 +407,7 @@ pipelines:
 pipelines: {default: [{step: {script: [a, {pipe: p, variables: {X: '1', Y: [z]}}, *lines,
             {agent: x}, 3], after-script: e}}]}";
         let tree = Tree::parse(yaml).unwrap();
-        let pipelines = Pipelines::of(&tree);
+        let pipelines = Pipelines::read(&tree);
         let text = |commands: &[Command<'_>]| format!("{commands:?}");
         assert_eq!(
             text(&pipelines.steps[0].script),

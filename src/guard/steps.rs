@@ -1,71 +1,73 @@
-//! Which step of the file is the one that runs?
+//! Finds the running step in the file.
 //!
-//! Bitbucket tells a step neither its name nor its pipeline (bitbucket-pipes.md 5.4), so it is found by what it must
-//! look like. A trait that no step has was misread, by us or in the file; it tells nothing then, and all steps stay.
+//! A step knows neither its name nor its pipeline (bitbucket-pipes.md 5.4), so the steps are compared with the
+//! environment, property by property. A property that no step has is ignored, because it was misread by us or in the
+//! file.
 
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Command, RunsFor, Step};
 use crate::environment::Environment;
-use crate::platform::bitbucket;
 
-/// What our pipe, its image and its binary have in their name.
-pub(super) const OUR_NAME: &str = "teleport-pipe";
+/// Part of the names of our pipe, its image and its binary.
+pub(super) const PROGRAM: &str = "teleport-pipe";
 
-/// The steps that could be the running one.
-pub(super) fn candidates<'p, 't>(steps: &'p [Step<'t>], env: &Environment, matcher: &Matcher) -> Vec<&'p Step<'t>> {
-    let mut left: Vec<_> = steps.iter().filter(|step| step.runs_us()).collect();
-    let has_token = env.get(bitbucket::VARIABLE).is_some();
-    // A script in the repository may call us, and a step without a token of its own may only speak of us, as one that
-    // builds our image.
-    let hidden = left.is_empty() || (has_token && !left.iter().any(|step| step.oidc));
-    if hidden {
-        left.extend(steps.iter().filter(|step| step.oidc));
+/// The steps that could be the running one. `has_token` says whether the running step has an ID token.
+pub(super) fn candidates<'p, 't>(
+    steps: &'p [Step<'t>],
+    env: &Environment,
+    has_token: bool,
+    matcher: &Matcher,
+) -> Vec<&'p Step<'t>> {
+    let mut candidates: Vec<_> = steps.iter().filter(|step| step.runs_teleport_pipe()).collect();
+    // A script in the repository may run teleport-pipe. And a step without a token may contain the name for another
+    // reason, for example because it builds the image.
+    let is_indirect = candidates.is_empty() || (has_token && !candidates.iter().any(|step| step.oidc));
+    if is_indirect {
+        candidates.extend(steps.iter().filter(|step| step.oidc));
     }
-    let push = Push::of(env, steps, matcher);
-    narrow(&mut left, |step| push.starts(step.runs_for, matcher));
-    let deployment = env.get("BITBUCKET_DEPLOYMENT_ENVIRONMENT").map(plain);
-    narrow(&mut left, |step| step.deployment.map(plain) == deployment);
+    let trigger = Trigger::new(env, steps, matcher);
+    narrow(&mut candidates, |step| trigger.could_start(step.runs_for, matcher));
+    let deployment = env.get("BITBUCKET_DEPLOYMENT_ENVIRONMENT").map(normalized);
+    narrow(&mut candidates, |step| step.deployment.map(normalized) == deployment);
     let number = |name| env.get(name).and_then(|text| text.parse::<usize>().ok());
     let parallel = number("BITBUCKET_PARALLEL_STEP").zip(number("BITBUCKET_PARALLEL_STEP_COUNT"));
-    narrow(&mut left, |step| step.parallel == parallel);
-    if has_token && !hidden {
-        narrow(&mut left, |step| step.oidc);
+    narrow(&mut candidates, |step| step.parallel == parallel);
+    if has_token && !is_indirect {
+        narrow(&mut candidates, |step| step.oidc);
     }
-    if !hidden {
-        narrow(&mut left, |step| step.script.iter().any(|command| command.gives(env)));
+    if !is_indirect {
+        narrow(&mut candidates, |step| step.script.iter().any(|command| command.could_set(env)));
     }
-    left
+    candidates
 }
 
-/// Keeps the steps that have a trait, if there are some.
-fn narrow<T: Copy>(left: &mut Vec<T>, has: impl Fn(T) -> bool) {
-    let having: Vec<_> = left.iter().copied().filter(|step| has(*step)).collect();
+/// Keeps the steps with a property, if there are any.
+fn narrow<T: Copy>(candidates: &mut Vec<T>, has: impl Fn(T) -> bool) {
+    let having: Vec<_> = candidates.iter().copied().filter(|step| has(*step)).collect();
     if !having.is_empty() {
-        *left = having;
+        *candidates = having;
     }
 }
 
-/// Bitbucket has names of environments in several spellings.
-fn plain(name: &str) -> String {
+/// Bitbucket spells the names of environments in several ways.
+fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 impl Step<'_> {
-    fn runs_us(&self) -> bool {
-        self.script.iter().chain(&self.after_script).any(|command| command.is_ours() && !command.is_cleanup())
+    fn runs_teleport_pipe(&self) -> bool {
+        self.script.iter().chain(&self.after_script).any(|command| command.is_teleport_pipe() && !command.is_cleanup())
     }
 }
 
 impl Command<'_> {
-    /// Whether this runs teleport-pipe.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_teleport_pipe(&self) -> bool {
         match self {
-            Self::Shell(line) => line.contains(OUR_NAME),
-            Self::Pipe { reference, .. } => reference.contains(OUR_NAME),
+            Self::Shell(line) => line.contains(PROGRAM),
+            Self::Pipe { reference, .. } => reference.contains(PROGRAM),
         }
     }
 
-    /// Whether this makes teleport-pipe remove what it wrote.
     pub(super) fn is_cleanup(&self) -> bool {
         match self {
             Self::Shell(line) => line.split_whitespace().any(|word| word == "cleanup" || word == "ACTION=cleanup"),
@@ -73,46 +75,46 @@ impl Command<'_> {
         }
     }
 
-    /// Whether this could have given us the environment that we have: our pipe gets exactly the variables that its
-    /// entry lists. Values that something is replaced in, and shell lines, could have given any.
-    fn gives(&self, env: &Environment) -> bool {
-        let Self::Pipe { variables, .. } = self else { return self.is_ours() && !self.is_cleanup() };
+    /// Whether this command could have set our environment: our pipe gets exactly the variables that its entry lists. A
+    /// value in which something is substituted, and a shell line, could have set any.
+    fn could_set(&self, env: &Environment) -> bool {
+        let Self::Pipe { variables, .. } = self else { return self.is_teleport_pipe() && !self.is_cleanup() };
         let is_literal = |value: &str| !value.contains(['$', '\\', '`', '"', '\'']);
         let given = |(name, value): &(&str, &str)| !is_literal(value) || env.get(name).unwrap_or("") == value.trim();
-        self.is_ours() && variables.iter().all(given)
+        self.is_teleport_pipe() && variables.iter().all(given)
     }
 }
 
-/// What started the pipeline.
-struct Push<'e> {
+/// The event that started the pipeline.
+struct Trigger<'e> {
     branch: Option<&'e str>,
     tag: Option<&'e str>,
     pull_request: bool,
-    /// A pattern of `branches:` surely matches the branch.
-    has_pipeline: bool,
+    /// Whether a pattern of `branches:` surely matches the branch.
+    has_branch_pipeline: bool,
 }
 
-impl<'e> Push<'e> {
-    fn of(env: &'e Environment, steps: &[Step<'_>], matcher: &Matcher) -> Self {
+impl<'e> Trigger<'e> {
+    fn new(env: &'e Environment, steps: &[Step<'_>], matcher: &Matcher) -> Self {
         let branch = env.get("BITBUCKET_BRANCH");
         let is_for = |step: &Step<'_>| match (step.runs_for, branch) {
-            (RunsFor::Branch(pattern), Some(branch)) => matcher.matches(pattern, branch, Rules::PLAIN),
+            (RunsFor::Branch(pattern), Some(branch)) => matcher.matches(pattern, branch, Rules::STRICT),
             _ => false,
         };
         Self {
             branch,
             tag: env.get("BITBUCKET_TAG"),
             pull_request: env.get("BITBUCKET_PR_ID").is_some(),
-            has_pipeline: steps.iter().any(is_for),
+            has_branch_pipeline: steps.iter().any(is_for),
         }
     }
 
-    /// Whether a pipeline could be the one that runs.
-    fn starts(&self, runs_for: RunsFor<'_>, matcher: &Matcher) -> bool {
+    /// Whether the event could have started a pipeline.
+    fn could_start(&self, runs_for: RunsFor<'_>, matcher: &Matcher) -> bool {
         let fits =
-            |pattern: &str, name: Option<&str>| name.is_some_and(|name| matcher.matches(pattern, name, Rules::ANY));
+            |pattern: &str, name: Option<&str>| name.is_some_and(|name| matcher.matches(pattern, name, Rules::LENIENT));
         match runs_for {
-            RunsFor::Default => self.tag.is_none() && !self.pull_request && !self.has_pipeline,
+            RunsFor::Default => self.tag.is_none() && !self.pull_request && !self.has_branch_pipeline,
             RunsFor::Branch(pattern) => self.tag.is_none() && !self.pull_request && fits(pattern, self.branch),
             RunsFor::Tag(pattern) => fits(pattern, self.tag),
             RunsFor::PullRequest(pattern) => self.pull_request && fits(pattern, self.branch),
@@ -129,11 +131,15 @@ mod tests {
 
     /// The first artifact of each candidate.
     fn found(pipelines: &str, env: &[(&str, &str)]) -> String {
+        found_with(pipelines, env, false)
+    }
+
+    fn found_with(pipelines: &str, env: &[(&str, &str)], has_token: bool) -> String {
         let yaml = format!("pipelines:\n{pipelines}");
         let tree = Tree::parse(&yaml).unwrap();
-        let pipelines = Pipelines::of(&tree);
+        let pipelines = Pipelines::read(&tree);
         let env = env.iter().copied().collect();
-        let steps = candidates(&pipelines.steps, &env, &Matcher::new());
+        let steps = candidates(&pipelines.steps, &env, has_token, &Matcher::new());
         let mut names: Vec<_> = steps.iter().map(|step| step.artifacts[0].paths[0].0).collect();
         names.sort_unstable();
         names.join(" ")
@@ -154,18 +160,18 @@ mod tests {
         assert_eq!(found(ALL, &[branch("main")]), "main");
         assert_eq!(found(ALL, &[branch("feature/x")]), "default");
         assert_eq!(found(ALL, &[branch("release/1")]), "release");
-        // `*` may cross or not.
+        // It is not known whether `*` matches `/`.
         assert_eq!(found(ALL, &[branch("release/1/2")]), "default release");
         assert_eq!(found(ALL, &[branch("main"), ("BITBUCKET_PR_ID", "7")]), "pr");
         assert_eq!(found(ALL, &[("BITBUCKET_TAG", "v1")]), "tag");
         let custom = format!("{ALL}  custom: {{c: [{{step: {{artifacts: [custom], script: [teleport-pipe]}}}}]}}");
         assert_eq!(found(&custom, &[branch("main")]), "custom main");
-        // Nothing is known: nothing is ruled out but what cannot be.
+        // Nothing is known about the event.
         assert_eq!(found(ALL, &[]), "default");
     }
 
     #[test]
-    fn steps_that_call_us_go_before_those_with_oidc() {
+    fn steps_that_run_teleport_pipe_go_before_those_with_oidc() {
         let steps = "
   default:
     - step: {artifacts: [plain], script: [make]}
@@ -175,15 +181,15 @@ mod tests {
         assert_eq!(found(steps, &[]), "oidc");
         let ours = format!("{steps}    - step: {{artifacts: [ours], script: ['docker run x/teleport-pipe:1']}}");
         assert_eq!(found(&ours, &[]), "ours");
-        // A step without `oidc` has no token.
+        // A step without `oidc` has no token of its own.
         let both = format!("{ours}\n    - step: {{artifacts: [both], oidc: true, script: [teleport-pipe]}}");
-        assert_eq!(found(&both, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "both");
-        // Who speaks of us and has none may be given one, or another step runs us by a script.
-        assert_eq!(found(&ours, &[("BITBUCKET_STEP_OIDC_TOKEN", "x")]), "oidc ours");
+        assert_eq!(found_with(&both, &[], true), "both");
+        // The step with the name may get a token in another way, or the other step may run a script.
+        assert_eq!(found_with(&ours, &[], true), "oidc ours");
     }
 
     #[test]
-    fn by_deployment_and_place_in_a_group() {
+    fn by_deployment_and_number_in_a_group() {
         let steps = "
   default:
     - step: {artifacts: [none], script: [teleport-pipe]}
@@ -200,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn by_the_variables_that_the_pipe_was_given() {
+    fn by_the_variables_of_the_pipe() {
         let step = |name: &str, variables: &str| {
             format!(
                 "    - step: {{artifacts: [{name}], script: [{{pipe: x/teleport-pipe:1, variables: {{{variables}}}}}]}}\n"

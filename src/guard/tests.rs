@@ -1,31 +1,39 @@
-//! The guard on a directory: what it says, and that no file is a burden to it.
+//! The guard on a directory: its warnings and errors, and that no file takes it long.
 
 use std::fs;
 use std::time::Instant;
 
 use super::*;
 
-/// A step that runs the pipe, with more in it.
+/// A pipeline with a step that runs the pipe. `more` is appended.
 fn pipelines(more: &str) -> String {
     format!(
         "pipelines:\n  default:\n    - step:\n        oidc: true\n        script: [pipe: x/teleport-pipe:1]\n{more}"
     )
 }
 
-/// What is said about a directory with this `bitbucket-pipelines.yml`, and how it ends.
-fn look(text: &str, leak_check: LeakCheck) -> (Vec<String>, Result<RunningStep, Error>) {
+/// The warnings about a directory with this `bitbucket-pipelines.yml`, and the result.
+fn check(text: &str, leak_check: LeakCheck) -> (Vec<String>, Result<RunningStep, Error>) {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().canonicalize().unwrap();
     fs::write(path.join(FILE), text).unwrap();
     let env = Environment::from_iter([("BITBUCKET_CLONE_DIR", path.to_str().unwrap())]);
-    let place = CloneDir::of(&env, &path.join("tbot-user")).unwrap();
+    let clone_dir = CloneDir::new(&env, &path.join("tbot-user")).unwrap();
     let ttl = Duration::from_secs(3600);
-    let mut guard = Guard { env: &env, place, ttl, leak_check, matcher: Matcher::new(), warnings: Vec::new() };
-    let result = guard.look();
+    let mut guard = Guard {
+        env: &env,
+        has_token: false,
+        clone_dir,
+        ttl,
+        leak_check,
+        matcher: Matcher::new(),
+        warnings: Vec::new(),
+    };
+    let result = guard.check();
     (guard.warnings, result)
 }
 
-/// Files that are made to be a burden, and what is said about them.
+/// Files that are made to be slow, and a part of the warning about them.
 fn hostile() -> Vec<(&'static str, String, &'static str)> {
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..40 {
@@ -50,41 +58,43 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
         (
             "aliases of steps",
             format!("{shared}{}", pipelines(&"    - step: *s\n".repeat(40_000))),
-            "has too much in it",
+            "has too many entries or patterns",
         ),
-        ("patterns", patterns("*a*a*a*a*a*b", 35_000), "has too much in it"),
-        ("a pattern", one_pattern(&"*a".repeat(400_000)), "has too much in it"),
-        ("braces", one_pattern(&"{a,b}".repeat(1000)), "has too much in it"),
+        ("patterns", patterns("*a*a*a*a*a*b", 35_000), "has too many entries or patterns"),
+        ("a pattern", one_pattern(&"*a".repeat(400_000)), "has too many entries or patterns"),
+        ("braces", one_pattern(&"{a,b}".repeat(1000)), "has too many entries or patterns"),
         ("open braces", one_pattern(&"{a,".repeat(200_000)), ""),
-        ("classes", one_pattern(&"[".repeat(500_000)), "has too much in it"),
-        ("warnings", patterns("*", 10_000), "there are more lines like these"),
+        ("classes", one_pattern(&"[".repeat(500_000)), "has too many entries or patterns"),
+        ("warnings", patterns("*", 10_000), "has more lines like these"),
         ("shell", pipelines(&long_line), ""),
         ("deep", "[".repeat(500_000), "not checked"),
         ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
         ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),
-        ("large", " ".repeat(10_000_000), "more than 1 MiB"),
-        ("no YAML", "a: [\u{1b}[31m\n\"".to_owned(), "it is no YAML"),
-        ("no text", "\u{0}\u{1}\u{fffd}".repeat(1000), "not checked"),
+        ("large", " ".repeat(10_000_000), "larger than 1 MiB"),
+        ("not YAML", "a: [\u{1b}[31m\n\"".to_owned(), "it is not valid YAML"),
+        ("not text", "\u{0}\u{1}\u{fffd}".repeat(1000), "not checked"),
         ("empty", String::new(), ""),
     ]
 }
 
 /// The limit is for slow machines and builds that are not optimised; `--nocapture` shows the times.
 #[test]
-fn no_file_is_a_burden() {
+fn no_file_is_slow() {
     for (name, text, expected) in hostile() {
         let start = Instant::now();
-        let (warnings, result) = look(&text, LeakCheck::Warn);
+        let (warnings, result) = check(&text, LeakCheck::Warn);
         let time = start.elapsed();
         println!("{name}: {} bytes, {time:?}, {} warnings", text.len(), warnings.len());
         assert!(result.is_ok() && time < Duration::from_secs(10), "{name}: {time:?}");
-        let said = warnings.join("\n");
-        assert!(said.contains(expected) && warnings.len() <= MOST_WARNINGS + 1, "{name}: {said}");
-        assert!(!said.contains('\u{1b}') && said.len() < 6_000, "{name}: {said}");
+        let text_of_warnings = warnings.join("\n");
+        assert!(
+            text_of_warnings.contains(expected) && warnings.len() <= MAX_WARNINGS + 1,
+            "{name}: {text_of_warnings}"
+        );
+        assert!(!text_of_warnings.contains('\u{1b}') && text_of_warnings.len() < 6_000, "{name}: {text_of_warnings}");
     }
 }
 
-/// The worst reading of a file: each step, each limit.
 #[test]
 fn broken_parts_hide_nothing() {
     let broken = "
@@ -97,19 +107,19 @@ pipelines:
   default:
     - nonsense: [*x]
 ";
-    let (warnings, _) = look(broken, LeakCheck::Sure);
-    assert!(warnings[0].contains("it is no YAML"), "an alias of nothing: {warnings:?}");
+    let (warnings, _) = check(broken, LeakCheck::Sure);
+    assert!(warnings[0].contains("it is not valid YAML"), "an unknown alias: {warnings:?}");
     let broken = broken.replace("[*x]", "{? [a]: b}")
         + "    - step: {oidc: maybe, max-time: soon, caches: {a: b}, script: {x: y}, artifacts: [[x], {paths: {y: z}}]}
     - step: {script: [7, [teleport-pipe]], artifacts: [{paths: ~}, '**'], after-script: ~, max-time: -1}\n";
-    let (warnings, result) = look(&broken, LeakCheck::Sure);
+    let (warnings, result) = check(&broken, LeakCheck::Sure);
     assert!(warnings.is_empty(), "{warnings:?}");
     assert!(matches!(result, Err(Error::Artifacts { sure: true, .. })), "{result:?}");
 }
 
 #[test]
 fn the_user_of_the_step() {
-    let user = |more: &str| look(&pipelines(more), LeakCheck::Warn).1.unwrap().run_as_user;
+    let user = |more: &str| check(&pipelines(more), LeakCheck::Warn).1.unwrap().run_as_user;
     let other = "    - step: {oidc: true, script: [teleport-pipe]";
     assert_eq!(user("        image: {name: x, run-as-user: 1000}\n"), Some(1000));
     assert_eq!(user("        image: x\nimage: {name: x, run-as-user: 1000}\n"), None);
@@ -120,8 +130,8 @@ fn the_user_of_the_step() {
 }
 
 #[test]
-fn what_ends_a_run() {
-    let ends = |more: &str, leak_check| look(&pipelines(more), leak_check).1.is_err();
+fn leaks_that_end_a_run() {
+    let ends = |more: &str, leak_check| check(&pipelines(more), leak_check).1.is_err();
     let [sure, possible] = ["        artifacts: ['**']\n", "        artifacts: ['*']\n"];
     let removed = format!("{sure}        after-script: [rm -rf tbot-user]\n");
     let opaque = format!("{sure}        after-script: [./cleanup.sh]\n");
@@ -140,16 +150,16 @@ fn what_ends_a_run() {
         assert_eq!(ends(more, LeakCheck::Sure), by_default, "{more}");
         assert_eq!(ends(more, LeakCheck::Error), strictly, "{more}");
         assert!(!ends(more, LeakCheck::Warn), "{more}");
-        assert_eq!(look(&pipelines(more), LeakCheck::Warn).0.len(), warnings, "{more}");
+        assert_eq!(check(&pipelines(more), LeakCheck::Warn).0.len(), warnings, "{more}");
     }
-    // Steps that were not seen could be the one.
+    // A step that was not read could be the running one.
     let many = |count| {
         let step = "    - step: &s {oidc: true, script: [teleport-pipe], artifacts: ['**']}\n".to_owned();
         format!("{sure}{step}{}", "    - step: *s\n".repeat(count))
     };
     assert!(ends(&many(1_000), LeakCheck::Sure));
     assert!(!ends(&many(40_000), LeakCheck::Sure));
-    // The sure one is told, wherever it stands.
-    let (_, result) = look(&pipelines("        artifacts: ['*', '**', 'k*']\n"), LeakCheck::Error);
+    // The error names the sure one.
+    let (_, result) = check(&pipelines("        artifacts: ['*', '**', 'k*']\n"), LeakCheck::Error);
     assert!(matches!(result, Err(Error::Artifacts { pattern, .. }) if pattern == "**"));
 }

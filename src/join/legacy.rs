@@ -53,7 +53,7 @@ struct Certs {
 
 /// Joins. The first attempt uses the connection of discovery, later ones their own.
 pub(super) async fn join(request: &Request<'_>, rest: &Rest<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
-    let key = KeyPair::generate_aside(suite).await?;
+    let key = KeyPair::generate_in_background(suite).await?;
     let body = body(request, rest, &key, request.expires().await)?;
     let open = Cell::new(Some(http));
     let certs = retry("join", request.deadline, |deadline| {

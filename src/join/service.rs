@@ -155,7 +155,7 @@ async fn converse(request: &Request<'_>, deadline: Deadline, progress: &Cell<Pro
     let (mut stream, greeting) = Conversation::open(request, deadline, progress).await?;
     progress.set(Progress { greeted: true, ..progress.get() });
     let suite = Suite::from_name(&greeting.signature_algorithm_suite);
-    let key = KeyPair::generate_aside(suite).await?;
+    let key = KeyPair::generate_in_background(suite).await?;
     // Discovery has attempts of its own. This attempt does not end because they take long: its time begins anew.
     let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
     let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(request.expires().await) }).await?;

@@ -12,7 +12,7 @@ use crate::guard::{self, LeakCheck, RunningStep};
 use crate::values::Ttl;
 use crate::yaml::scalar;
 
-pub(crate) const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+const VARIABLE: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 const WORKSPACE: &str = "BITBUCKET_WORKSPACE";
 const REPOSITORY: &str = "BITBUCKET_REPO_SLUG";
 const ENVIRONMENT: &str = "BITBUCKET_DEPLOYMENT_ENVIRONMENT";
@@ -122,7 +122,9 @@ const NOT_OF_BITBUCKET: &str = "The ID token is not one of Bitbucket Pipelines."
 
 fn preflight(env: &Environment, destination: &Path, ttl: Ttl, leak_check: LeakCheck) -> Result<RunningStep, Failure> {
     guard::expect_in_step(env, destination)?;
-    Ok(guard::check(env, destination, ttl, leak_check)?)
+    // Without an ID token the run has ended before.
+    let has_token = true;
+    Ok(guard::check(env, has_token, destination, ttl, leak_check)?)
 }
 
 fn recipe(env: &Environment, Recipe { scope, proxy, token, command }: &Recipe<'_>) -> String {

@@ -1,14 +1,16 @@
-//! YAML as a tree with line numbers, from a file that anybody may have written.
+//! YAML as a tree with line numbers. The file may be hostile.
 //!
 //! The events of `saphyr-parser` become nodes in one list; an alias is the number of the node it stands for, so that a
-//! bomb of aliases stays as small as it is on disk. Two limits make the work bounded whatever the file holds: the number
-//! of nodes that are kept, and the number of them that readers look at, where aliases count as often as they are followed.
+//! bomb of aliases stays as small as it is on disk. Two limits make the work bounded whatever the file holds: the
+//! number of nodes, and the number of visits to nodes, where an alias counts each time that it is followed.
 //!
-//! `serde_yaml` and its successor `yaml_serde` expand aliases into values and keep no lines; their limit is on how often
-//! something is repeated and not on how much, so that 5 kB of aliases become 1.3 GB (`yaml_serde` 0.10.7). They are also
-//! larger: in a binary that does nothing else 144 kB, `saphyr-parser` 93 kB.
+//! `serde_yaml` and its successor `yaml_serde` are not used. They expand aliases into values and keep no lines. They
+//! limit the number of repetitions and not their size, so that 5 kB of aliases become 1.3 GB (`yaml_serde` 0.10.7).
+//! They are also larger: 144 kB in a binary that does nothing else, `saphyr-parser` 93 kB.
 
 pub(crate) mod scalar;
+#[cfg_attr(not(test), expect(dead_code, reason = "tbot.yaml will be read through it"))]
+pub(crate) mod section;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -16,31 +18,26 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// Nodes of a file. A pipeline of 500 steps has some ten thousand.
-const MOST_NODES: usize = 100_000;
+/// The limit for nodes. A pipeline of 500 steps has about ten thousand.
+const MAX_NODES: usize = 100_000;
 
-/// How deep nodes may be in others.
-const DEEPEST: usize = 64;
+/// The limit for nesting.
+const MAX_DEPTH: usize = 64;
 
-/// How many nodes readers may look at.
-const MOST_LOOKS: usize = 300_000;
+/// The limit for visits to nodes.
+const MAX_VISITS: usize = 300_000;
 
-/// Why there is no tree.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is no YAML.
-    #[error("it is no YAML: {what} in line {line}")]
+    #[error("it is not valid YAML: {what} in line {line}")]
     Syntax {
-        /// In the parser's words.
+        /// The parser's message.
         what: String,
-        /// From 1.
         line: usize,
     },
-    /// It has more in it than anybody needs.
-    #[error("it has more than {MOST_NODES} entries")]
+    #[error("it has more than {MAX_NODES} entries")]
     TooMany,
-    /// It is nested deeper than anybody can read.
-    #[error("it is nested deeper than {DEEPEST} levels")]
+    #[error("it is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }
 
@@ -53,12 +50,12 @@ impl From<ScanError> for Error {
 /// The first document of a file.
 #[derive(Debug)]
 pub(crate) struct Tree<'i> {
-    nodes: Vec<Stored<'i>>,
-    looks: Cell<usize>,
+    nodes: Vec<NodeData<'i>>,
+    visits: Cell<usize>,
 }
 
 #[derive(Debug)]
-struct Stored<'i> {
+struct NodeData<'i> {
     value: Value<'i>,
     line: usize,
 }
@@ -72,85 +69,81 @@ enum Value<'i> {
     Map(Vec<usize>),
 }
 
-/// A collection that is not complete, and the anchor it will have.
+/// A collection that is not complete, and its anchor.
 struct Open<'i> {
-    stored: Stored<'i>,
+    data: NodeData<'i>,
     anchor: usize,
 }
 
 impl<'i> Tree<'i> {
-    /// Reads a text.
-    ///
-    /// # Errors
-    /// It is no YAML, or beyond the limits.
     pub(crate) fn parse(text: &'i str) -> Result<Self, Error> {
-        let mut tree = Self { nodes: Vec::new(), looks: Cell::new(0) };
+        let mut tree = Self { nodes: Vec::new(), visits: Cell::new(0) };
         let mut anchors = HashMap::new();
         let mut open: Vec<Open<'i>> = Vec::new();
         for event in Parser::new_from_str(text) {
             let (event, span) = event?;
             let line = span.start.line();
-            let begun = |value, anchor| Open { stored: Stored { value, line }, anchor };
+            let open_node = |value, anchor| Open { data: NodeData { value, line }, anchor };
             let complete = match event {
                 Event::SequenceStart(anchor, _) => {
-                    open.push(begun(Value::List(Vec::new()), anchor));
+                    open.push(open_node(Value::List(Vec::new()), anchor));
                     None
                 }
                 Event::MappingStart(anchor, _) => {
-                    open.push(begun(Value::Map(Vec::new()), anchor));
+                    open.push(open_node(Value::Map(Vec::new()), anchor));
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => open.pop(),
-                Event::Scalar(text, style, anchor, _) => Some(begun(scalar(text, style), anchor)),
-                // Inside of what it stands for, an alias is nothing: that node is not complete.
+                Event::Scalar(text, style, anchor, _) => Some(open_node(scalar(text, style), anchor)),
+                // An alias within its own node is null, because that node is not complete.
                 Event::Alias(anchor) => match (anchors.get(&anchor), open.last_mut()) {
                     (Some(&node), Some(parent)) => {
-                        parent.stored.add(node);
+                        parent.data.add(node);
                         None
                     }
-                    _ => Some(begun(Value::Null, 0)),
+                    _ => Some(open_node(Value::Null, 0)),
                 },
                 Event::DocumentEnd => break,
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => None,
             };
-            if open.len() > DEEPEST {
+            if open.len() > MAX_DEPTH {
                 return Err(Error::TooDeep);
             }
             let Some(complete) = complete else { continue };
             let node = tree.nodes.len();
-            if node == MOST_NODES {
+            if node == MAX_NODES {
                 return Err(Error::TooMany);
             }
-            tree.nodes.push(complete.stored);
+            tree.nodes.push(complete.data);
             if complete.anchor != 0 {
                 anchors.insert(complete.anchor, node);
             }
             if let Some(parent) = open.last_mut() {
-                parent.stored.add(node);
+                parent.data.add(node);
             }
         }
         Ok(tree)
     }
 
-    /// What all the rest is in. An empty file has none.
+    /// The node that holds all others. Returns `None` if the file is empty.
     pub(crate) fn root(&self) -> Option<Node<'_>> {
         self.nodes.len().checked_sub(1).map(|id| Node { tree: self, id })
     }
 
-    /// Whether readers were shown everything that they asked for.
-    pub(crate) fn all_was_shown(&self) -> bool {
-        self.looks.get() < MOST_LOOKS
+    /// Whether every visit was possible. If not, readers have missed something.
+    pub(crate) fn is_within_limits(&self) -> bool {
+        self.visits.get() < MAX_VISITS
     }
 
-    /// Counts a look; whether there may be one more.
-    fn may_look(&self) -> bool {
-        let looks = self.looks.get();
-        self.looks.set((looks + 1).min(MOST_LOOKS));
-        looks < MOST_LOOKS
+    /// Counts a visit. Returns whether it is within the limit.
+    fn count_visit(&self) -> bool {
+        let visits = self.visits.get();
+        self.visits.set((visits + 1).min(MAX_VISITS));
+        visits < MAX_VISITS
     }
 }
 
-impl Stored<'_> {
+impl NodeData<'_> {
     fn add(&mut self, node: usize) {
         if let Value::List(nodes) | Value::Map(nodes) = &mut self.value {
             nodes.push(node);
@@ -165,7 +158,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
     }
 }
 
-/// A node of a tree. What it is not it has none of: a text has no items, a list no keys.
+/// A node of a tree. The methods for other kinds of nodes return nothing: a text has no items, a list has no keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node<'t> {
     tree: &'t Tree<'t>,
@@ -173,41 +166,48 @@ pub(crate) struct Node<'t> {
 }
 
 impl<'t> Node<'t> {
-    /// The line where it is written, from 1. Of an alias it is the line of what it stands for.
+    /// The line, from 1. An alias has the line of the node that it stands for.
     pub(crate) fn line(self) -> usize {
-        self.stored().line
+        self.data().line
     }
 
-    /// Text, numbers and booleans, as they are written.
+    /// A text, number or boolean as it is written.
     pub(crate) fn text(self) -> Option<&'t str> {
-        match &self.stored().value {
+        match &self.data().value {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    /// A boolean that is true.
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.data().value, Value::Null)
+    }
+
+    pub(crate) fn is_map(self) -> bool {
+        matches!(self.data().value, Value::Map(_))
+    }
+
     pub(crate) fn is_true(self) -> bool {
         self.text().is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
-    /// What is in a list.
+    /// The items of a list.
     pub(crate) fn items(self) -> impl Iterator<Item = Node<'t>> {
-        let items = match &self.stored().value {
+        let items = match &self.data().value {
             Value::List(items) => items.as_slice(),
             _ => &[],
         };
-        items.iter().map_while(move |&id| self.look(id))
+        items.iter().map_while(move |&id| self.visit(id))
     }
 
-    /// The items of a list, or the one that stands where a list could be.
+    /// The items of a list, or the node itself if it is neither a list nor null.
     pub(crate) fn one_or_more(self) -> impl Iterator<Item = Node<'t>> {
-        let one = (!matches!(self.stored().value, Value::List(_) | Value::Null)).then_some(self);
+        let one = (!matches!(self.data().value, Value::List(_) | Value::Null)).then_some(self);
         one.into_iter().chain(self.items())
     }
 
-    /// What a mapping holds, with what it merges by `<<`. Of keys that are there twice the last counts; a mapping's own
-    /// keys go before merged ones, and those that are merged first before the others.
+    /// The entries of a mapping, with those that it merges by `<<`. The last one of equal keys wins. A mapping's own
+    /// keys win over merged ones, and keys that are merged first win over later ones.
     pub(crate) fn map(self) -> Map<'t> {
         let mut map = Map::default();
         let mut merged = HashSet::new();
@@ -220,7 +220,7 @@ impl<'t> Node<'t> {
             for (key, value) in node.pairs() {
                 match key.text() {
                     Some("<<") => others.extend(value.one_or_more()),
-                    Some(name) => map.add(name, value),
+                    Some(name) => map.add(name, key, value),
                     None => {}
                 }
             }
@@ -229,20 +229,20 @@ impl<'t> Node<'t> {
         map
     }
 
-    /// Keys and values as they are written, from the last to the first.
+    /// Keys and values, from the last to the first.
     fn pairs(self) -> impl Iterator<Item = (Node<'t>, Node<'t>)> {
-        let nodes = match &self.stored().value {
+        let nodes = match &self.data().value {
             Value::Map(nodes) => nodes.as_slice(),
             _ => &[],
         };
-        nodes.chunks_exact(2).rev().map_while(move |pair| Some((self.look(pair[0])?, self.look(pair[1])?)))
+        nodes.chunks_exact(2).rev().map_while(move |pair| Some((self.visit(pair[0])?, self.visit(pair[1])?)))
     }
 
-    fn look(self, id: usize) -> Option<Self> {
-        self.tree.may_look().then_some(Self { id, ..self })
+    fn visit(self, id: usize) -> Option<Self> {
+        self.tree.count_visit().then_some(Self { id, ..self })
     }
 
-    fn stored(self) -> &'t Stored<'t> {
+    fn data(self) -> &'t NodeData<'t> {
         &self.tree.nodes[self.id]
     }
 }
@@ -250,32 +250,32 @@ impl<'t> Node<'t> {
 /// The entries of a mapping whose keys are texts.
 #[derive(Debug, Default)]
 pub(crate) struct Map<'t> {
-    entries: Vec<(&'t str, Node<'t>)>,
-    places: HashMap<&'t str, usize>,
+    /// Keys and values. Every key is a text.
+    entries: Vec<(Node<'t>, Node<'t>)>,
+    positions: HashMap<&'t str, usize>,
 }
 
 impl<'t> Map<'t> {
-    fn add(&mut self, name: &'t str, value: Node<'t>) {
+    fn add(&mut self, name: &'t str, key: Node<'t>, value: Node<'t>) {
         let entries = &mut self.entries;
-        self.places.entry(name).or_insert_with(|| {
-            entries.push((name, value));
+        self.positions.entry(name).or_insert_with(|| {
+            entries.push((key, value));
             entries.len() - 1
         });
     }
 
-    /// The value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<Node<'t>> {
-        self.places.get(key).map(|&place| self.entries[place].1)
+        self.positions.get(key).map(|&position| self.entries[position].1)
     }
 
-    /// The mapping that is the value of a key; an empty one, if there is none.
+    /// The mapping that is the value of a key. Empty if there is none.
     pub(crate) fn map(&self, key: &str) -> Self {
         self.get(key).map(Node::map).unwrap_or_default()
     }
 
     /// All keys and values, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'t str, Node<'t>)> {
-        self.entries.iter().copied()
+        self.entries.iter().filter_map(|(key, value)| Some((key.text()?, *value)))
     }
 }
 
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn merges_and_who_wins() {
+    fn merged_keys() {
         let tree = Tree::parse(
             "one: &one {a: 1, b: 1, c: 1}\ntwo: &two\n  <<: *one\n  b: 2\nthree: &three {c: 3, d: 3}\n\
              all: {<<: [*two, *three], a: 0, a: 9}\n",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_inside_of_itself_is_nothing() {
+    fn an_alias_within_its_own_node_is_null() {
         let tree = Tree::parse("a: &a\n  b: *a\n  c: 1\n").unwrap();
         assert_eq!(text(&tree, &["a", "b"]), None);
         assert_eq!(text(&tree, &["a", "c"]), Some(("1", 3)));
@@ -330,7 +330,7 @@ mod tests {
         while let Some(node) = all.pop() {
             all.extend(node.items());
         }
-        assert!(!tree.all_was_shown());
+        assert!(!tree.is_within_limits());
     }
 
     #[test]
@@ -341,14 +341,14 @@ mod tests {
         }
         let tree = Tree::parse(&bomb).unwrap();
         assert_eq!(text(&tree, &["m199", "x"]), Some(("1", 1)));
-        assert!(tree.all_was_shown());
+        assert!(tree.is_within_limits());
     }
 
     #[test]
     fn limits() {
         let deep = "[".repeat(70);
         assert!(matches!(Tree::parse(&deep), Err(Error::TooDeep)));
-        let many = "- a\n".repeat(MOST_NODES);
+        let many = "- a\n".repeat(MAX_NODES);
         assert!(matches!(Tree::parse(&many), Err(Error::TooMany)));
         let error = Tree::parse("a: b\nc: \"").unwrap_err();
         assert!(matches!(error, Error::Syntax { line: 2.., .. }), "{error}");

@@ -1,9 +1,9 @@
-//! Text in YAML that we write, for people to read and `tctl` to apply. What others wrote is read by [`crate::yaml`].
+//! Scalars for the YAML that we write, which people read and `tctl` applies. [`crate::yaml`] reads the YAML of others.
 
 use crate::text::is_invisible;
 
-/// The text as a scalar that is read as exactly this text, whatever is in it: UUIDs in braces, `*`, `yes`, `: `. It is
-/// one line, and shows nothing that a terminal would obey.
+/// A scalar in one line that YAML reads as exactly this text, even if it is a UUID in braces, `*`, `yes` or has `: ` in
+/// it. Control characters are escaped, so that a terminal shows them.
 pub(crate) fn quoted(text: &str) -> String {
     match text.chars().any(is_invisible) {
         false => format!("'{}'", text.replace('\'', "''")),
@@ -11,7 +11,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// A list of such scalars, in one line.
+/// A list of quoted scalars in one line.
 pub(crate) fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| quoted(item.as_ref())).collect();
     format!("[{}]", items.join(", "))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn scalars_are_read_as_they_were_written() {
         for value in [
             "",
             "main",

@@ -13,23 +13,23 @@ use crate::step::{Said, Step};
 
 stories! {
     keys_that_would_leak_end_the_run,
-    it_stops_before_the_cluster_hears_of_it,
-    it_can_be_told_to_warn_or_not_to_look,
-    nothing_is_said_where_there_is_nothing_to_say,
-    what_the_after_script_removes_is_a_warning,
+    the_run_ends_before_the_cluster_is_asked,
+    leak_check_may_be_warn_or_off,
+    a_harmless_step_gets_no_warnings,
+    keys_that_the_after_script_removes_are_a_warning,
     of_several_steps_all_must_leak,
     the_step_that_runs_is_found_by_its_branch,
-    a_dockerfile_wants_a_dockerignore,
-    a_long_step_wants_long_lived_keys,
-    test_reports_are_collected_by_themselves,
-    what_cannot_be_seen_is_said,
+    a_dockerfile_needs_a_dockerignore,
+    a_long_step_needs_keys_with_a_long_lifetime,
+    bitbucket_collects_test_reports_by_itself,
+    imported_pipelines_are_a_warning,
     only_a_regular_file_is_read,
     a_hostile_file_does_not_stop_the_run,
 }
 
 const FILE: &str = "bitbucket-pipelines.yml";
 
-/// A pipeline of one step that runs the pipe, with more in it.
+/// A pipeline with one step that runs the pipe. `more` is appended.
 fn pipelines(more: &str) -> String {
     format!(
         "pipelines:
@@ -44,23 +44,23 @@ fn pipelines(more: &str) -> String {
     )
 }
 
-const EVERYTHING: &str = "        artifacts:\n          - dist/**\n          - \"**\"\n";
+const ALL_FILES: &str = "        artifacts:\n          - dist/**\n          - \"**\"\n";
 
-/// A file of the clone directory.
-fn holding(step: Step, name: &str, text: &str) -> Step {
+/// Writes a file into the clone directory.
+fn with_file(step: Step, name: &str, text: &str) -> Step {
     fs::write(step.dir().join(name), text).unwrap();
     step
 }
 
-/// Runs that the guard ends.
+/// Runs that end with an error of the guard.
 pub(crate) fn stops() -> Vec<Failure> {
     let stop =
-        |name, more: &'static str| Failure::new(name, 2).with(move |step, _| holding(step, FILE, &pipelines(more)));
+        |name, more: &'static str| Failure::new(name, 2).with(move |step, _| with_file(step, FILE, &pipelines(more)));
     let strictly = |name, more: &'static str| {
-        Failure::new(name, 2).with(move |step, _| holding(step.env("LEAK_CHECK", "error"), FILE, &pipelines(more)))
+        Failure::new(name, 2).with(move |step, _| with_file(step.env("LEAK_CHECK", "error"), FILE, &pipelines(more)))
     };
     vec![
-        stop("artifacts-take-everything", EVERYTHING),
+        stop("artifacts-take-everything", ALL_FILES),
         stop("artifacts-with-names", "        artifacts: [{name: a, type: scoped, paths: [x, 'tbot-user/**']}]\n"),
         stop(
             "artifacts-to-upload",
@@ -89,9 +89,9 @@ fn keys_that_would_leak_end_the_run() {
     check(stops());
 }
 
-/// The run goes on, with these warnings of the guard.
+/// The warnings of the guard in a run that succeeds.
 #[track_caller]
-fn goes_on(step: &Step) -> String {
+fn warnings_of(step: &Step) -> String {
     warnings(step, &step.pipe().ok())
 }
 
@@ -100,66 +100,66 @@ fn warnings(step: &Step, said: &Said) -> String {
     stderr.lines().filter(|line| line.starts_with("guard ")).map(|line| format!("{line}\n")).collect()
 }
 
-fn it_stops_before_the_cluster_hears_of_it() {
+fn the_run_ends_before_the_cluster_is_asked() {
     let cluster = Testcluster::start();
-    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
     assert_eq!(step.pipe().status, Some(2));
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-fn it_can_be_told_to_warn_or_not_to_look() {
+fn leak_check_may_be_warn_or_off() {
     let cluster = Testcluster::start();
-    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
     let step = step.env("LEAK_CHECK", "warn");
     let warned = "guard         warning: artifacts of the step take the keys in `tbot-user`: bitbucket-pipelines.yml:11: - \"**\"; \
-                  leave it out: ignore-paths: ['tbot-user/**']\n";
-    assert_eq!(goes_on(&step), warned);
-    assert_eq!(goes_on(&step.env("LEAK_CHECK", "off")), "");
+                  exclude it with ignore-paths: ['tbot-user/**']\n";
+    assert_eq!(warnings_of(&step), warned);
+    assert_eq!(warnings_of(&step.env("LEAK_CHECK", "off")), "");
 
-    // With tbot's command line, too.
-    let step = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING));
+    // The same with tbot's command line.
+    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
     let token = format!("--token={}", cluster.token_name());
     let args = ["start", "identity", "--oneshot", "--destination=./tbot-user", &proxy, &token];
     assert_eq!(warnings(&step, &step.product(&args).ok()), warned);
 }
 
-fn nothing_is_said_where_there_is_nothing_to_say() {
+fn a_harmless_step_gets_no_warnings() {
     let cluster = Testcluster::start();
-    assert_eq!(goes_on(&Step::of(&cluster)), "");
+    assert_eq!(warnings_of(&Step::of(&cluster)), "");
     let harmless = "        artifacts: [dist/**, '**/*.xml']\n        caches: [node, pip]\n        max-time: 60\n";
-    assert_eq!(goes_on(&holding(Step::of(&cluster), FILE, &pipelines(harmless))), "");
+    assert_eq!(warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(harmless))), "");
     let left_out = "        artifacts: {upload: [{name: a, paths: ['**'], ignore-paths: ['tbot-user/**']}]}\n";
-    assert_eq!(goes_on(&holding(Step::of(&cluster), FILE, &pipelines(left_out))), "");
-    // Elsewhere nobody collects artifacts.
-    let elsewhere = holding(Step::of(&cluster), FILE, &pipelines(EVERYTHING)).without("BITBUCKET_CLONE_DIR");
-    assert_eq!(goes_on(&elsewhere), "");
+    assert_eq!(warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(left_out))), "");
+    // Outside of Bitbucket no artifacts are collected.
+    let elsewhere = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES)).without("BITBUCKET_CLONE_DIR");
+    assert_eq!(warnings_of(&elsewhere), "");
 }
 
-fn what_the_after_script_removes_is_a_warning() {
+fn keys_that_the_after_script_removes_are_a_warning() {
     let cluster = Testcluster::start();
     for line in ["rm -rf ./tbot-user", "./tbot-user/teleport-pipe cleanup"] {
         let more = format!("        artifacts: ['**']\n        after-script:\n          - {line}\n");
-        let step = holding(Step::of(&cluster), FILE, &pipelines(&more)).env("LEAK_CHECK", "error");
-        let warned = goes_on(&step);
+        let step = with_file(Step::of(&cluster), FILE, &pipelines(&more)).env("LEAK_CHECK", "error");
+        let warned = warnings_of(&step);
         assert!(warned.contains("['**']; unless the after-script removes them\n"), "{warned}");
     }
     let more = "        artifacts: ['**']\n        after-script: [./cleanup.sh]\n";
-    let warned = goes_on(&holding(Step::of(&cluster), FILE, &pipelines(more)));
+    let warned = warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(more)));
     assert!(warned.contains("may take") && warned.ends_with("ignore-paths: ['tbot-user/**']\n"), "{warned}");
     let more = "        artifacts: ['**']\n        after-script: [rm -rf ./other]\n";
-    assert_eq!(holding(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
+    assert_eq!(with_file(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
 }
 
 fn of_several_steps_all_must_leak() {
     let cluster = Testcluster::start();
     let one = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe]}\n";
-    let step = holding(Step::of(&cluster), FILE, &pipelines(one));
-    let warned = goes_on(&step);
+    let step = with_file(Step::of(&cluster), FILE, &pipelines(one));
+    let warned = warnings_of(&step);
     assert!(warned.contains("artifacts of the step may take the keys") && warned.contains(":9: "), "{warned}");
     let both = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe], artifacts: ['**/*']}\n";
-    assert_eq!(holding(step, FILE, &pipelines(both)).pipe().status, Some(2));
+    assert_eq!(with_file(step, FILE, &pipelines(both)).pipe().status, Some(2));
 }
 
 fn the_step_that_runs_is_found_by_its_branch() {
@@ -170,62 +170,62 @@ fn the_step_that_runs_is_found_by_its_branch() {
         let branch = format!(
             "  branches:\n    '{pattern}': [{{step: {{script: [teleport-pipe], artifacts: ['{artifacts}']}}}}]\n"
         );
-        holding(Step::of(&cluster), FILE, &(default + &branch))
+        with_file(Step::of(&cluster), FILE, &(default + &branch))
     };
     assert_eq!(step(&branch, "**").pipe().status, Some(2));
-    assert_eq!(goes_on(&step("other/*", "**")), "");
+    assert_eq!(warnings_of(&step("other/*", "**")), "");
 }
 
-fn a_dockerfile_wants_a_dockerignore() {
+fn a_dockerfile_needs_a_dockerignore() {
     let cluster = Testcluster::start();
-    let step = holding(Step::of(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
-    let warned = goes_on(&step);
+    let step = with_file(Step::of(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
+    let warned = warnings_of(&step);
     assert!(warned.ends_with("add this line to .dockerignore: tbot-user\n"), "{warned}");
-    assert_eq!(goes_on(&holding(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
+    assert_eq!(warnings_of(&with_file(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
 }
 
-fn a_long_step_wants_long_lived_keys() {
+fn a_long_step_needs_keys_with_a_long_lifetime() {
     let cluster = Testcluster::start();
-    let step = holding(Step::of(&cluster), FILE, &pipelines("        max-time: 90\n"));
+    let step = with_file(Step::of(&cluster), FILE, &pipelines("        max-time: 90\n"));
     assert_eq!(
-        goes_on(&step),
-        "guard         warning: the step may take 90 minutes, the keys live 1h (TTL): bitbucket-pipelines.yml:9: \
-         max-time: 90; if it does, give TTL: '90m'\n"
+        warnings_of(&step),
+        "guard         warning: the step may run for 90 minutes, but the keys are valid for 1h (TTL): \
+         bitbucket-pipelines.yml:9: max-time: 90; if it does, set TTL: '90m'\n"
     );
-    assert_eq!(goes_on(&step.env("TTL", "90m")), "");
+    assert_eq!(warnings_of(&step.env("TTL", "90m")), "");
 }
 
-fn test_reports_are_collected_by_themselves() {
+fn bitbucket_collects_test_reports_by_itself() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "build/test-results");
     fs::create_dir(step.dir().join("build")).unwrap();
-    let warned = goes_on(&step);
+    let warned = warnings_of(&step);
     assert!(warned.contains("the destination `build/test-results` is in test-results"), "{warned}");
 }
 
-fn what_cannot_be_seen_is_said() {
+fn imported_pipelines_are_a_warning() {
     let cluster = Testcluster::start();
-    let step = holding(Step::of(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
-    let warned = goes_on(&step);
-    assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports others"), "{warned}");
+    let step = with_file(Step::of(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
+    let warned = warnings_of(&step);
+    assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports other files"), "{warned}");
 }
 
 fn only_a_regular_file_is_read() {
     let cluster = Testcluster::start();
-    let unchecked = "guard         warning: bitbucket-pipelines.yml: it is no regular file; artifacts and caches of this step \
+    let unchecked = "guard         warning: bitbucket-pipelines.yml: it is not a regular file; artifacts and caches of this step \
                      were not checked\n";
-    let step = holding(Step::of(&cluster), "other.yml", &pipelines(EVERYTHING));
+    let step = with_file(Step::of(&cluster), "other.yml", &pipelines(ALL_FILES));
     symlink("other.yml", step.dir().join(FILE)).unwrap();
-    assert_eq!(goes_on(&step), unchecked);
+    assert_eq!(warnings_of(&step), unchecked);
     let step = Step::of(&cluster);
     mknodat(CWD, step.dir().join(FILE), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    assert_eq!(goes_on(&step), unchecked);
+    assert_eq!(warnings_of(&step), unchecked);
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join(FILE)).unwrap();
-    assert_eq!(goes_on(&step), unchecked);
+    assert_eq!(warnings_of(&step), unchecked);
 }
 
-/// What is slow or large by itself is tested beside the code; this is about the run as a whole.
+/// The run as a whole. The unit tests of the guard have more such files.
 fn a_hostile_file_does_not_stop_the_run() {
     let cluster = Testcluster::start();
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -234,17 +234,17 @@ fn a_hostile_file_does_not_stop_the_run() {
     }
     bomb += &pipelines(&format!("        artifacts: ['{}']\n", "*a".repeat(300_000)));
     for (text, expected) in [
-        (bomb, "bitbucket-pipelines.yml has too much in it: artifacts and caches were not all checked\n"),
-        ("a: 1\n".repeat(2_000_000), "it has more than 1 MiB; artifacts and caches of this step were not checked\n"),
+        (bomb, "bitbucket-pipelines.yml has too many entries or patterns: not all artifacts and caches were checked\n"),
+        ("a: 1\n".repeat(2_000_000), "it is larger than 1 MiB; artifacts and caches of this step were not checked\n"),
         (
             "- ".repeat(400_000),
             "it is nested deeper than 64 levels; artifacts and caches of this step were not checked\n",
         ),
         ("a: [\u{1b}[31m".to_owned(), "; artifacts and caches of this step were not checked\n"),
     ] {
-        let step = holding(Step::of(&cluster), FILE, &text);
+        let step = with_file(Step::of(&cluster), FILE, &text);
         let start = Instant::now();
-        let warned = goes_on(&step);
+        let warned = warnings_of(&step);
         assert!(warned.ends_with(expected) && !warned.contains('\u{1b}'), "{warned}");
         assert!(start.elapsed() < Duration::from_secs(40), "{:?}: {warned}", start.elapsed());
     }

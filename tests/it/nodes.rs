@@ -1,4 +1,4 @@
-//! Which node a name means, and by which of its names ssh recognises it.
+//! The names of nodes: which node ssh reaches by a name, and which names match its host certificate.
 
 use testcluster::Testcluster;
 
@@ -6,9 +6,9 @@ use crate::harness::stories;
 use crate::step::{Said, Step};
 
 stories! {
-    by_all_their_names,
-    a_node_of_openssh_at_the_other_port,
-    an_address_is_no_name_in_the_cluster,
+    a_node_has_several_names,
+    the_wrong_port_of_an_openssh_node,
+    an_address_is_not_a_name_in_the_cluster,
 }
 
 struct Nodes {
@@ -30,11 +30,11 @@ impl Nodes {
     }
 }
 
-/// For names in the cluster, and for any.
+/// The file for names in the cluster, and the file for any names.
 const MAIN: &str = "tbot-user/ssh_config";
 const ANY: &str = "tbot-user/example.teleport.sh.ssh_config";
 
-fn by_all_their_names() {
+fn a_node_has_several_names() {
     let nodes = Nodes::start();
     let uuid = nodes.cluster.node_uuid();
     for (config, options, host) in [
@@ -42,9 +42,9 @@ fn by_all_their_names() {
         (MAIN, &[], &format!("{uuid}.example.teleport.sh")),
         (ANY, &[], "node"),
         (ANY, &[], uuid),
-        // Which an address of this machine is both of the client and of the node.
+        // An address of this machine, which is that of the client and of the node.
         (ANY, &[], "127.0.0.1"),
-        // Where OpenSSH listens, ssh is told; Port of the files is that of Teleport's nodes.
+        // A node that runs OpenSSH needs its port. The files have the port of Teleport's nodes.
         (MAIN, &["-p", "22"], "openssh.example.teleport.sh"),
         (ANY, &["-p", "22"], "openssh"),
         (ANY, &["-p", "22"], "127.0.0.1"),
@@ -54,18 +54,18 @@ fn by_all_their_names() {
     }
 }
 
-fn a_node_of_openssh_at_the_other_port() {
+fn the_wrong_port_of_an_openssh_node() {
     let nodes = Nodes::start();
     let said = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
     assert_eq!(said.status, Some(255));
     let hint = "no connection to node openssh:3022: ";
     let ours = said.stderr.lines().find(|line| line.contains(hint)).unwrap_or_else(|| panic!("{}", said.stderr));
-    assert!(ours.ends_with("and -p 22 for a node of OpenSSH."), "{ours}");
+    assert!(ours.ends_with("A node that runs OpenSSH needs -p 22."), "{ours}");
 }
 
-fn an_address_is_no_name_in_the_cluster() {
+fn an_address_is_not_a_name_in_the_cluster() {
     let nodes = Nodes::start();
-    // The main file has no block for it, and nothing of it is used.
+    // The main file has no block for it.
     let said = nodes.step.ssh(&["-G", "127.0.0.1"]).ok().stdout;
     assert!(!said.contains("tbot-user"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! The ProxyCommand: what ssh gets through it, and what it says where there is no way.
+//! The ProxyCommand: what ssh gets through it, and its errors.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -22,7 +22,7 @@ stories! {
     a_proxy_of_another_cluster,
     a_node_that_another_authority_signed,
     stdout_carries_ssh_and_nothing_else,
-    what_is_no_ssh_is_refused_by_the_proxy,
+    the_proxy_refuses_bytes_that_are_not_ssh,
     it_ends_when_ssh_is_killed,
     it_ends_when_ssh_is_killed_before_the_node_has_answered,
     it_ends_when_the_node_ends,
@@ -36,7 +36,7 @@ stories! {
     sessions_that_share_a_connection,
 }
 
-/// More than anything here takes on a machine that works.
+/// Longer than anything here should take.
 const GENEROUS: Duration = Duration::from_secs(30);
 
 /// A cluster, and a step in which the pipe has run.
@@ -63,14 +63,14 @@ fn proxy_at(step: &Step, cluster: &Testcluster, host: &str, addr: &str) -> Comma
     command
 }
 
-/// It fails with one line on stderr, and nothing on stdout.
+/// Asserts that it fails with one line on stderr and nothing on stdout.
 #[track_caller]
-fn fails(step: &Step, cluster: &Testcluster, host: &str, status: i32, golden: &ExpectFile) {
-    fails_as(step, proxy(step, cluster, host), status, golden);
+fn assert_fails(step: &Step, cluster: &Testcluster, host: &str, status: i32, golden: &ExpectFile) {
+    assert_command_fails(step, proxy(step, cluster, host), status, golden);
 }
 
 #[track_caller]
-fn fails_as(step: &Step, mut command: Command, status: i32, golden: &ExpectFile) {
+fn assert_command_fails(step: &Step, mut command: Command, status: i32, golden: &ExpectFile) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(status), &b""[..]), "{said}");
@@ -79,36 +79,36 @@ fn fails_as(step: &Step, mut command: Command, status: i32, golden: &ExpectFile)
     golden.assert_eq(&step.scrubbed(&said));
 }
 
-/// Processes of the binary in this step's destination.
+/// The number of processes of the binary in this step's destination.
 fn processes(step: &Step) -> usize {
     let binary = step.output("teleport-pipe").canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes.filter(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary)).count()
 }
 
-/// Waits for something that will be so in a moment.
+/// Waits for a condition.
 #[track_caller]
-fn soon(what: &str, so: impl Fn() -> bool) {
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < GENEROUS, "not so after {GENEROUS:?}: {what}");
+    while !condition() {
+        assert!(began.elapsed() < GENEROUS, "not after {GENEROUS:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// No process is left, and the cluster knows that it is over.
+/// Asserts that no process is left and that the session has ended for the cluster, too.
 #[track_caller]
-fn over(step: &Step, cluster: &Testcluster) {
-    soon("no process is left", || processes(step) == 0);
-    soon("the call has ended", || {
+fn assert_ended(step: &Step, cluster: &Testcluster) {
+    wait_until("no process is left", || processes(step) == 0);
+    wait_until("the call has ended", || {
         let mut calls = cluster.calls().into_iter().filter(|call| call.name.ends_with("/ProxySSH"));
         calls.all(|call| call.code.is_some())
     });
     assert!(!cluster.record().iter().any(|event| event.kind == EventKind::EmptyFrame));
 }
 
-/// ssh with a session that stands: `cat`, which has said a line back.
-fn standing(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
+/// ssh with an open session: `cat`, which has sent a line back.
+fn open_session(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
     let node = Step::node(cluster);
     let args = [&["-F", "tbot-user/ssh_config"], options, &[&node, "cat"]].concat();
     let mut ssh = step.command("ssh", &args);
@@ -120,15 +120,15 @@ fn standing(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
     ssh
 }
 
-// What it says where there is no way.
+// Errors.
 
 fn an_unknown_node() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-node.txt"];
-    fails(&step, &cluster, "nowhere.example.teleport.sh", 4, &golden);
+    assert_fails(&step, &cluster, "nowhere.example.teleport.sh", 4, &golden);
     let said = step.ssh(&["user@nowhere.example.teleport.sh", "true"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
-    // Among ssh's own lines, which differ from version to version.
+    // The lines of ssh itself differ between versions.
     let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
     golden.assert_eq(&step.scrubbed(&ours.join("\n")));
 }
@@ -136,14 +136,14 @@ fn an_unknown_node() {
 fn an_unknown_uuid() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-uuid.txt"];
-    fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
+    assert_fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
 }
 
 fn no_identity() {
     let (cluster, step) = ready();
     fs::remove_file(step.output("identity")).unwrap();
     let golden = expect_file!["golden/proxy_command/no-identity.txt"];
-    fails(&step, &cluster, &cluster.node_host(), 2, &golden);
+    assert_fails(&step, &cluster, &cluster.node_host(), 2, &golden);
 }
 
 fn a_broken_identity() {
@@ -157,7 +157,7 @@ fn a_broken_identity() {
         (&identity[..certificate + 200], expect_file!["golden/proxy_command/half-an-identity.txt"]),
     ] {
         fs::write(step.output("identity"), broken).unwrap();
-        fails(&step, &cluster, &cluster.node_host(), 2, &golden);
+        assert_fails(&step, &cluster, &cluster.node_host(), 2, &golden);
     }
 }
 
@@ -167,22 +167,22 @@ fn expired_credentials() {
     let (cluster, step) = ready_with(Testcluster::builder().role(role).start());
     std::thread::sleep(Duration::from_secs(21));
     cluster.clear_record();
-    fails(&step, &cluster, &cluster.node_host(), 4, &expect_file!["golden/proxy_command/expired.txt"]);
+    assert_fails(&step, &cluster, &cluster.node_host(), 4, &expect_file!["golden/proxy_command/expired.txt"]);
     assert!(cluster.record().is_empty());
 }
 
 fn no_proxy() {
     let (cluster, step) = ready();
-    // The port that this cluster gives away could be the next one's.
+    // The next cluster could get the port of one that has ended.
     let gone = proxy_at(&step, &cluster, &cluster.node_host(), "localhost:1");
-    fails_as(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
+    assert_command_fails(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
 }
 
 fn a_proxy_of_another_cluster() {
     let (_, step) = ready();
     let other = Testcluster::start();
     let step = step.scrub(format!(":{}", other.port()), ":PORT");
-    fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
+    assert_fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
 }
 
 fn a_node_that_another_authority_signed() {
@@ -190,10 +190,10 @@ fn a_node_that_another_authority_signed() {
     let said = step.ssh(&[&Step::node(&cluster), "true"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
     assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
-// How it ends.
+// The end of a session.
 
 fn stdout_carries_ssh_and_nothing_else() {
     let (cluster, step) = ready();
@@ -203,20 +203,20 @@ fn stdout_carries_ssh_and_nothing_else() {
     let mut banner = [0; 8];
     proxy.stdout.as_mut().unwrap().read_exact(&mut banner).unwrap();
     assert_eq!(&banner, b"SSH-2.0-");
-    // Without its stdin it ends, well and without a word.
+    // When stdin is closed it exits with 0 and prints nothing.
     let began = Instant::now();
     drop(proxy.stdin.take());
     let output = proxy.wait_with_output().unwrap();
     assert!(began.elapsed() < GENEROUS, "it waited for the node");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
-fn what_is_no_ssh_is_refused_by_the_proxy() {
+fn the_proxy_refuses_bytes_that_are_not_ssh() {
     let (cluster, step) = ready();
     let mut command = proxy(&step, &cluster, &cluster.node_host());
     let mut proxy = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Kept open: its end would be another reason to end, and a good one.
+    // Kept open, because the command also ends when stdin is closed.
     let mut stdin = proxy.stdin.take().unwrap();
     stdin.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(proxy.wait().unwrap().code(), Some(4));
@@ -227,11 +227,11 @@ fn what_is_no_ssh_is_refused_by_the_proxy() {
 
 fn it_ends_when_ssh_is_killed() {
     let (cluster, step) = ready();
-    let mut ssh = standing(&step, &cluster, &[]);
+    let mut ssh = open_session(&step, &cluster, &[]);
     assert_eq!(processes(&step), 1);
     ssh.kill().unwrap();
     ssh.wait().unwrap();
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
     assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Tunnel { .. })));
 }
 
@@ -243,7 +243,7 @@ fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
     assert!(cluster.wait_for(dialled));
     ssh.kill().unwrap();
     ssh.wait().unwrap();
-    // By itself it would wait for the node for half a minute.
+    // Otherwise it would wait for the node for half a minute.
     let began = Instant::now();
     while processes(&step) > 0 {
         assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
@@ -256,24 +256,24 @@ fn it_ends_when_the_node_ends() {
     // The parent of the remote shell is the sshd of this connection.
     let said = step.ssh(&[&Step::node(&cluster), "kill -9 $PPID; sleep 60"]);
     assert_eq!(said.status, Some(255), "{}", said.stderr);
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
 fn it_ends_when_the_cluster_ends() {
     let (cluster, step) = ready();
-    let mut ssh = standing(&step, &cluster, &[]);
+    let mut ssh = open_session(&step, &cluster, &[]);
     drop(cluster);
     assert_eq!(ssh.wait().unwrap().code(), Some(255));
-    soon("no process is left", || processes(&step) == 0);
+    wait_until("no process is left", || processes(&step) == 0);
 }
 
-// What goes through it.
+// Data.
 
 fn the_node_by_its_uuid() {
     let (cluster, step) = ready();
     let node = format!("{}@{}.{}", cluster.node_login(), cluster.node_uuid(), cluster.name());
     assert_eq!(step.ssh(&[&node, "echo", "hello"]).ok().stdout, "hello\n");
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
 fn the_status_of_the_remote_command() {
@@ -302,18 +302,18 @@ fn the_end_of_input_reaches_the_remote_command() {
     let (cluster, step) = ready();
     assert_eq!(echoed(&step, &cluster, |to| to.write_all(b"x\n").unwrap()), b"x\n");
     assert_eq!(echoed(&step, &cluster, |_| ()), b"");
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
 fn many_bytes_in_both_directions() {
     const LENGTH: usize = 64 << 20;
     let (cluster, step) = ready();
-    // Any bytes, none like its neighbours.
+    // Each word is different.
     let bytes: Vec<u8> =
         (0..LENGTH as u64 / 8).flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes()).collect();
     let back = echoed(&step, &cluster, |to| to.write_all(&bytes).unwrap());
-    assert!(back == bytes, "{} bytes came back, other ones or too few", back.len());
-    over(&step, &cluster);
+    assert!(back == bytes, "{} bytes came back, but not those that were sent", back.len());
+    assert_ended(&step, &cluster);
     let tunnel = |kind: &EventKind| match kind {
         EventKind::Tunnel { largest_frame, sent, received } => {
             *largest_frame <= 16 * 1024 && *sent > LENGTH as u64 && *received > LENGTH as u64
@@ -325,12 +325,12 @@ fn many_bytes_in_both_directions() {
 
 fn many_small_writes() {
     let (cluster, step) = ready();
-    let mut ssh = standing(&step, &cluster, &[]);
+    let mut ssh = open_session(&step, &cluster, &[]);
     let (to, from) = (ssh.stdin.as_mut().unwrap(), ssh.stdout.as_mut().unwrap());
     for n in 0..2000_u32 {
         let byte = [(n % 251) as u8];
         to.write_all(&byte).unwrap();
-        // Half of them wait for their echo, half of them do not.
+        // Every second write waits for its echo.
         if n % 2 == 0 {
             let mut back = [0; 2];
             let back = &mut back[..if n == 0 { 1 } else { 2 }];
@@ -342,7 +342,7 @@ fn many_small_writes() {
     let output = ssh.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, [(1999 % 251) as u8]);
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
 fn scp_and_sftp() {
@@ -363,12 +363,12 @@ fn scp_and_sftp() {
     step.run("sftp", &[&config[..], &["-b", "batch", &Step::node(&cluster)]].concat()).ok();
     assert!(fs::read(there.path().join("put")).unwrap() == bytes);
     assert!(fs::read(step.dir().join("got")).unwrap() == bytes);
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }
 
 fn sessions_that_share_a_connection() {
     let (cluster, step) = ready();
-    let mut master = standing(&step, &cluster, &["-M", "-S", "./control"]);
+    let mut master = open_session(&step, &cluster, &["-M", "-S", "./control"]);
     let sharing = |args: &[&str]| -> Said { step.ssh(&[&["-S", "./control"], args].concat()) };
     for n in 0..3 {
         let said = sharing(&[&Step::node(&cluster), &format!("exit {n}")]);
@@ -378,5 +378,5 @@ fn sessions_that_share_a_connection() {
     assert_eq!((connections, processes(&step)), (1, 1));
     sharing(&["-O", "exit", &Step::node(&cluster)]).ok();
     master.wait().unwrap();
-    over(&step, &cluster);
+    assert_ended(&step, &cluster);
 }

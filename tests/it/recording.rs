@@ -1,4 +1,4 @@
-//! A proxy that records sessions, and asks for signatures of the client's agent.
+//! A proxy that records sessions and lets the client's agent sign the login.
 
 use testcluster::{EventKind, Suite, Testcluster};
 
@@ -7,7 +7,7 @@ use crate::step::Step;
 
 stories! {
     the_agent_signs_with_the_keys_of_each_suite,
-    without_an_ssh_certificate_the_agent_has_nothing_to_offer,
+    without_an_ssh_certificate_the_agent_lists_nothing,
 }
 
 fn the_agent_signs_with_the_keys_of_each_suite() {
@@ -22,7 +22,7 @@ fn the_agent_signs_with_the_keys_of_each_suite() {
     }
 }
 
-fn without_an_ssh_certificate_the_agent_has_nothing_to_offer() {
+fn without_an_ssh_certificate_the_agent_lists_nothing() {
     let cluster = Testcluster::builder().proxy_recording().start();
     let step = Step::of(&cluster);
     step.pipe().ok();

@@ -1,4 +1,4 @@
-//! The weather over a session of ssh: the connection to the proxy ends, breaks, or goes silent in the middle of it.
+//! Faults of the network during a session of ssh: the connection to the proxy ends, breaks or goes silent.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,15 +16,15 @@ stories! {
     a_session_outlives_the_announcement_that_its_proxy_will_restart,
     a_session_outlives_a_while_of_silence needs TIME,
     a_session_whose_proxy_dies_ends_with_one_line needs TIME,
-    nothing_hangs_after_ssh_is_gone_though_the_network_is_cut,
-    nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said,
-    no_way_to_the_node_is_said_in_one_line needs TIME,
+    no_process_is_left_after_ssh_if_the_network_is_cut,
+    no_process_is_left_after_ssh_if_the_proxy_reads_no_more,
+    a_node_that_is_not_reached_is_one_line needs TIME,
     rsync_goes_both_ways needs RSYNC,
     git_pushes_and_clones needs GIT,
     a_gigabyte_in_both_directions needs PATIENCE,
 }
 
-/// More than anything here takes on a machine that works.
+/// Longer than anything here should take.
 const GENEROUS: Duration = Duration::from_secs(60);
 
 fn ready(cluster: Builder) -> (Testcluster, Step) {
@@ -58,7 +58,7 @@ impl Session {
         assert_eq!(back, bytes);
     }
 
-    /// It ends by itself, within a time that is generous; what our program said.
+    /// Waits until it ends by itself. Returns the status and what our program printed.
     fn ends(mut self) -> (Option<i32>, Vec<String>) {
         let began = Instant::now();
         let status = loop {
@@ -73,7 +73,7 @@ impl Session {
         (status.code(), ours(&said))
     }
 
-    /// Its input ends, and all is well.
+    /// Closes the input and expects success.
     fn end(self) {
         let Self { mut ssh, to, .. } = self;
         drop(to);
@@ -81,7 +81,7 @@ impl Session {
     }
 }
 
-/// The lines of our program among those of ssh.
+/// The lines that our program printed among those of ssh.
 fn ours(said: &str) -> Vec<String> {
     said.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
 }
@@ -107,7 +107,7 @@ fn a_session_outlives_a_while_of_silence() {
     session.end();
 }
 
-/// The proxy dies: ssh ends with its own status, and there is one line that says why.
+/// The proxy dies: ssh exits with its own status, and one line gives the reason.
 fn a_session_whose_proxy_dies_ends_with_one_line() {
     for fault in [NetworkFault::Close, NetworkFault::Reset] {
         let (cluster, step) = ready(Testcluster::builder());
@@ -120,19 +120,19 @@ fn a_session_whose_proxy_dies_ends_with_one_line() {
     }
 }
 
-/// The network is cut: nothing comes any more, not even an end. ssh's own user gives up, and nothing stays behind.
-fn nothing_hangs_after_ssh_is_gone_though_the_network_is_cut() {
+/// The network is cut: no more packets arrive, not even a reset. ssh is killed, and no process is left.
+fn no_process_is_left_after_ssh_if_the_network_is_cut() {
     let (cluster, step) = ready(Testcluster::builder());
     let mut session = Session::open(&step, &cluster);
     cluster.disturb_sessions(NetworkFault::Blackhole);
     session.to.write_all(b"lost").unwrap();
     session.ssh.kill().unwrap();
     session.ssh.wait().unwrap();
-    nothing_is_left(&step);
+    assert_no_process_left(&step);
 }
 
-/// Nor where so much is on its way that no more of it is taken.
-fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
+/// The same when the buffers are full.
+fn no_process_is_left_after_ssh_if_the_proxy_reads_no_more() {
     let (cluster, step) = ready(Testcluster::builder());
     let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--host=node", "--port=3022"];
     let mut command = step.command("./tbot-user/teleport-pipe", &args);
@@ -142,7 +142,7 @@ fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
     from.read_exact(&mut [0; 4]).unwrap();
     cluster.disturb_sessions(NetworkFault::Blackhole);
     let (full, is_full) = std::sync::mpsc::channel();
-    // Until the pipe breaks, which it does when nobody is left.
+    // Until the pipe breaks, because the process has exited.
     let filling = std::thread::spawn(move || {
         while to.write_all(&[0; 1 << 16]).is_ok() {
             full.send(()).unwrap()
@@ -150,13 +150,13 @@ fn nothing_hangs_after_ssh_is_gone_though_nobody_takes_what_it_said() {
     });
     while is_full.recv_timeout(Duration::from_secs(3)).is_ok() {}
     drop(from);
-    nothing_is_left(&step);
+    assert_no_process_left(&step);
     ours.wait().unwrap();
     filling.join().unwrap();
 }
 
 #[track_caller]
-fn nothing_is_left(step: &Step) {
+fn assert_no_process_left(step: &Step) {
     let binary = step.output("teleport-pipe").canonicalize().unwrap();
     let is_left = || {
         let mut processes = fs::read_dir("/proc").unwrap().flatten();
@@ -169,8 +169,8 @@ fn nothing_is_left(step: &Step) {
     }
 }
 
-/// There is no way to the node, for each reason of the network and of the proxy.
-fn no_way_to_the_node_is_said_in_one_line() {
+/// Every reason of the network and of the proxy why the node is not reached.
+fn a_node_that_is_not_reached_is_one_line() {
     for (fault, words) in [
         (NetworkFault::Close, "broke ("),
         (NetworkFault::Reset, "broke ("),
@@ -218,7 +218,7 @@ fn rsync_goes_both_ways() {
     };
     rsync("./tree/", &remote).ok();
     same(&step, &here, there.path());
-    // Only what has changed goes the second time.
+    // The second time only changes are sent.
     fs::write(here.join("d0/0"), "other\n").unwrap();
     rsync("./tree/", &remote).ok();
     rsync(&remote, "./back/").ok();
@@ -254,7 +254,7 @@ fn a_gigabyte_in_both_directions() {
     let mut command = step.command("ssh", &["-F", "tbot-user/ssh_config", &Step::node(&cluster), "cat"]);
     let mut ssh = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut to, mut from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
-    // Any bytes, no piece like another.
+    // Each piece is different.
     let piece = |number: u64| {
         let words = (0..PIECE as u64 / 8).map(move |at| (number << 32 | at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()

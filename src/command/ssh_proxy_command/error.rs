@@ -1,0 +1,113 @@
+//! Why ssh gets no connection to the node. ssh itself only says that the connection was closed.
+
+use tonic::{Code, Status};
+
+use crate::address::HostPort;
+use crate::error::{Advice, Exit, Explain};
+use crate::net;
+use crate::net::grpc::{broken, code_name};
+use crate::retry::Awaited;
+use crate::text::{sanitize, sanitize_nested};
+
+/// `name` is the node as the proxy was asked for it, `reason` is the proxy's message or, for a file, what is wrong with
+/// it. The reason never quotes the file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    #[error("{path} cannot be used ({reason})")]
+    Identity { path: String, reason: String },
+    /// The file with the settings of the network.
+    #[error("{path} cannot be used ({reason})")]
+    Network { path: String, reason: String },
+    #[error("the credentials expired at {at}")]
+    Expired { at: humantime::Rfc3339Timestamp },
+    /// The proxy cannot reach the node.
+    #[error("no connection to node {name}: {reason}")]
+    Node { name: String, reason: String },
+    /// The proxy does not allow this connection, or not now.
+    #[error("the proxy refused a connection to node {name}: {reason} ({})", code_name(*code))]
+    Refused { name: String, reason: String, code: Code },
+    /// The session was open.
+    #[error("the connection to node {name} ended: {reason}")]
+    Ended { name: String, reason: String },
+}
+
+impl From<Awaited> for Error {
+    fn from(awaited: Awaited) -> Self {
+        Self::Net(awaited.into())
+    }
+}
+
+impl Error {
+    /// The error of a call that opens a session.
+    pub(super) fn from_status(status: &Status, node: &str, proxy: &HostPort) -> Self {
+        if let Some(error) = broken(status, &proxy.to_string()) {
+            return Self::Net(error);
+        }
+        let (name, reason) = (sanitize(node), sanitize_nested(status.message()));
+        match status.code() {
+            // An unknown or absent node has any of these codes, depending on the version (teleport-ssh-proxy.md 2.5).
+            Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
+            code => Self::Refused { name, reason, code },
+        }
+    }
+
+    /// The error of a call whose session was open.
+    pub(super) fn from_status_of_session(status: &Status, node: &str, proxy: &HostPort) -> Self {
+        match Self::from_status(status, node, proxy) {
+            Self::Node { name, reason } => Self::Ended { name, reason },
+            other => other,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn advice(&self) -> Advice {
+        match self {
+            // ssh's output has room for one line, which has no likely cause.
+            Self::Net(error) => error.advice().cause(""),
+            Self::Identity { .. } => Advice::new(
+                Exit::BadInput,
+                "the-identity-cannot-be-used",
+                "Run teleport-pipe first in this step, and do not move its directory.",
+            ),
+            Self::Network { .. } => Advice::new(
+                Exit::BadInput,
+                "what-was-kept-of-the-network-cannot-be-used",
+                "Run teleport-pipe again in this step. Only teleport-pipe writes that file.",
+            ),
+            Self::Expired { .. } => Advice::new(
+                Exit::Refused,
+                "the-credentials-have-expired",
+                "Run teleport-pipe again, or set a longer TTL.",
+            ),
+            Self::Node { reason, .. } if reason.contains("remote cluster") => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Compare the name with `tsh clusters`, and `cluster_labels` of the bot's roles with the labels of the leaf \
+                 cluster.",
+            ),
+            Self::Node { .. } => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Compare the name with `tsh ls`: <node>.<cluster>. A node that runs OpenSSH needs -p 22.",
+            ),
+            Self::Refused { code: Code::ResourceExhausted, .. } => Advice::new(
+                Exit::Network,
+                "no-connection-to-the-node",
+                "Run fewer connections at once, or try again later.",
+            ),
+            Self::Refused { .. } => Advice::new(
+                Exit::Refused,
+                "no-connection-to-the-node",
+                "Ask the cluster's administrators which nodes and logins the bot's roles allow.",
+            ),
+            Self::Ended { .. } => Advice::new(
+                Exit::Network,
+                "the-connection-broke",
+                "Run the command again. If it keeps failing, look at the proxy's log at that time.",
+            ),
+        }
+    }
+}

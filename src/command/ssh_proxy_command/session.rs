@@ -1,0 +1,204 @@
+//! One session: opens the stream to the node and copies bytes until either side ends. stdout carries SSH and nothing
+//! else.
+
+use std::cell::LazyCell;
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
+use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
+use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
+use teleport_api::teleport::transport::v1::{Frame, ProxySshRequest, ProxySshResponse, TargetHost};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::Error;
+use crate::address::HostPort;
+use crate::net::grpc::Channel;
+use crate::net::network::{Endpoint, Network};
+use crate::net::tls::{ClientIdentity, Service, Trust};
+use crate::output::identity::identity_file::Identity;
+use crate::retry::{Awaited, Deadline};
+use crate::ssh_agent::Agent;
+use crate::text::sanitize;
+
+/// The time to open the stream, in which the proxy dials the node.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// The time that is left to open the stream once ssh has exited: enough to show the proxy's reason.
+const OPENING_WITHOUT_SSH: Duration = Duration::from_secs(5);
+
+/// The largest frame that Teleport itself sends (teleport-ssh-proxy.md 2.3).
+const MAX_FRAME: usize = 16 * 1024;
+
+/// Frames between reading stdin and sending: enough to fill the window of a long link.
+const FRAMES: usize = 16;
+
+/// The time to send what is left once ssh has exited.
+const DRAINING: Duration = Duration::from_millis(250);
+
+/// Opens the stream and copies until either side ends.
+pub(super) async fn run(
+    network: &Network,
+    proxy: &HostPort,
+    identity: Identity,
+    target: TargetHost,
+) -> Result<(), Error> {
+    let deadline = Deadline::after(OPENING);
+    let (key, ssh_certificate) = (identity.key.clone_key(), identity.ssh_certificate);
+    let client = ClientIdentity { certificate: identity.certificate, key: identity.key };
+    let trust = Trust::cluster(&identity.authorities, client);
+    let endpoint =
+        Endpoint { addr: proxy, service: Service::Transport, server_name: &proxy.host, trust: &trust, web_port: true };
+    let channel = network.grpc(&endpoint, None, deadline).await?;
+
+    let node = target.host_port.clone();
+    let (requests, stream) = mpsc::channel(FRAMES);
+    // The target alone: a frame in the same message would be lost (conformance FINDINGS 16).
+    let _ = requests.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
+    let opening = open(TransportServiceClient::with_origin(channel.clone(), channel.origin()), stream, &node, proxy);
+    let awaited = || Awaited { addr: node.clone(), what: "a connection to the node" };
+    let opening = deadline.bound(awaited(), opening);
+    tokio::pin!(opening);
+    // Reads from the beginning, to see whether ssh exits.
+    let (chunks, from_ssh) = mpsc::channel(FRAMES);
+    let reading = tokio::spawn(read_chunks(tokio::io::stdin(), chunks));
+    let (first, responses) = tokio::select! {
+        opened = &mut opening => opened?,
+        _ = reading => timeout(OPENING_WITHOUT_SSH, opening).await.map_err(|_| Error::from(awaited()))??,
+    };
+
+    // ssh must not wait for the agent, so responses of the agent that cannot be queued are dropped.
+    let (queue, agent_responses) = mpsc::channel(FRAMES);
+    let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate));
+    let ask_agent = |bytes: &[u8]| {
+        let responses = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.receive(bytes)).unwrap_or_default();
+        responses.chunks(MAX_FRAME).for_each(|payload| drop(queue.try_send(payload.to_vec())));
+    };
+    let sending_for_agent = send_for_agent(agent_responses, requests.downgrade());
+    let sending = send(from_ssh, requests);
+    let receiving = async {
+        tokio::select! {
+            ended = receive(first, responses, tokio::io::stdout(), ask_agent) => ended,
+            never = sending_for_agent => match never {},
+        }
+    };
+    tokio::pin!(sending, receiving);
+    tokio::select! {
+        ended = &mut receiving => ended.map_err(|status| Error::from_status_of_session(&status, &node, proxy)),
+        // ssh has exited. The stream cannot be closed in one direction only (teleport-ssh-proxy.md 2.4), and nothing
+        // reads an error any more.
+        () = &mut sending => {
+            let _ = timeout(DRAINING, receiving).await;
+            Ok(())
+        }
+        () = reader_closed(std::io::stdout()) => {
+            let _ = timeout(DRAINING, async { tokio::join!(sending, receiving) }).await;
+            Ok(())
+        }
+    }
+}
+
+async fn open(
+    mut client: TransportServiceClient<Channel>,
+    requests: mpsc::Receiver<ProxySshRequest>,
+    node: &str,
+    proxy: &HostPort,
+) -> Result<(ProxySshResponse, Streaming<ProxySshResponse>), Error> {
+    let error = |status: Status| Error::from_status(&status, node, proxy);
+    let mut responses = client.proxy_ssh(ReceiverStream::new(requests)).await.map_err(error)?.into_inner();
+    // Any first message means "connected", even an empty one.
+    let first = responses.message().await.map_err(error)?;
+    let closed = || Error::Node { name: sanitize(node), reason: "the proxy closed the stream".to_owned() };
+    Ok((first.ok_or_else(closed)?, responses))
+}
+
+/// Completes when the other end of a pipe is closed, which means that ssh has exited. Needed because the end of stdin
+/// is not seen while the proxy accepts no bytes. Never completes for a file. The pipe itself stays blocking.
+async fn reader_closed(stream: impl AsFd) {
+    if let Ok(fd) = stream.as_fd().try_clone_to_owned()
+        && let Ok(pipe) = pipe::Sender::from_owned_fd_unchecked(fd)
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Reads from ssh, in pieces that fit a frame. Completes when ssh has closed its end.
+async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
+    let mut buffer = vec![0; MAX_FRAME];
+    loop {
+        match from.read(&mut buffer).await {
+            // An empty frame would be an error for the proxy. The end of the stream says the same.
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if to.send(buffer[..length].to_vec()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Sends to the node. Completes only when ssh has closed its end: if the proxy accepts no more frames, the node has
+/// ended, and its last bytes may still be on their way to ssh.
+async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshRequest>) {
+    while let Some(payload) = from.recv().await {
+        let frame = Some(Out::Ssh(Frame { payload }));
+        if to.send(ProxySshRequest { dial_target: None, frame }).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Sends the agent's responses. Never completes.
+async fn send_for_agent(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::WeakSender<ProxySshRequest>) -> Infallible {
+    while let Some(payload) = from.recv().await {
+        let frame = Some(Out::Agent(Frame { payload }));
+        if let Some(to) = to.upgrade() {
+            // If this fails the session has ended.
+            let _ = to.send(ProxySshRequest { dial_target: None, frame }).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Copies from the node to ssh until the node ends the stream or ssh closes its end.
+async fn receive(
+    first: ProxySshResponse,
+    mut from: Streaming<ProxySshResponse>,
+    mut to: impl AsyncWrite + Unpin,
+    mut ask_agent: impl FnMut(&[u8]),
+) -> Result<(), Status> {
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message.frame {
+            Some(In::Ssh(Frame { payload })) => {
+                let is_closed = to.write_all(&payload).await.is_err() || to.flush().await.is_err();
+                if is_closed {
+                    return Ok(());
+                }
+            }
+            Some(In::Agent(Frame { payload })) => ask_agent(&payload),
+            None => {}
+        }
+        next = match from.message().await {
+            Ok(message) => message,
+            Err(status) if is_end(&status) => None,
+            Err(status) => return Err(status),
+        };
+    }
+    Ok(())
+}
+
+/// Whether a status is that of a stream which one side has left. A reset without an error looks like a stream that
+/// ended without a status.
+fn is_end(status: &Status) -> bool {
+    status.code() == Code::Cancelled || status.message().contains("missing grpc-status trailer")
+}
