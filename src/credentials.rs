@@ -13,7 +13,7 @@ use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
 use crate::address::ClusterName;
 use crate::clock::{Offset, approximate};
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 use crate::keys::KeyPair;
 use crate::net::crypto::provider;
 use crate::text::sanitize;
@@ -293,46 +293,36 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Expired { .. } => "The clock here is ahead of the cluster's.",
-                Self::NotYetValid { .. } => "The clock here is behind the cluster's.",
-                Self::NotSigned(_) => "The user CA was rotated in this very moment.",
-                _ => return None,
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
         match self {
-            Self::Expired { .. } | Self::NotYetValid { .. } => "Correct the clock of the runner.",
-            Self::NotSigned(_) => {
-                "Run the step again. If it keeps failing, nothing was written on purpose: tell whoever runs the cluster."
-            }
-            _ => {
-                "Nothing was written. Tell whoever runs the cluster, and quote this message: \
-                 Teleport itself does not answer like this."
-            },
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NotYetValid { .. } => Exit::Network,
-            _ => Exit::Refused,
-        }
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Expired { .. } | Self::NotYetValid { .. } => "the-clocks-differ",
-            _ => "the-certificates-are-not-right",
+            Self::Expired { .. } => Advice::new(Exit::Refused, CLOCKS_DIFFER, "Correct the clock of the runner.")
+                .cause("The clock here is ahead of the cluster's."),
+            Self::NotYetValid { .. } => Advice::new(Exit::Network, CLOCKS_DIFFER, "Correct the clock of the runner.")
+                .cause("The clock here is behind the cluster's."),
+            Self::NotSigned(_) => Advice::new(
+                Exit::Refused,
+                NOT_RIGHT,
+                "Run the step again. If it keeps failing, nothing was written on purpose: tell whoever runs the cluster.",
+            )
+            .cause("The user CA was rotated in this very moment."),
+            Self::Unreadable(_)
+            | Self::OtherKey(_)
+            | Self::NoPrincipals
+            | Self::CriticalOption(_)
+            | Self::TooLong { .. }
+            | Self::OtherHostAuthority
+            | Self::NoAuthority(_) => Advice::new(
+                Exit::Refused,
+                NOT_RIGHT,
+                "Nothing was written. Tell whoever runs the cluster, and quote this message: Teleport itself does not \
+                 answer like this.",
+            ),
         }
     }
 }
+
+const CLOCKS_DIFFER: &str = "the-clocks-differ";
+const NOT_RIGHT: &str = "the-certificates-are-not-right";
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use crate::address::ClusterName;
 use crate::address::HostPort;
 use crate::credentials::Authority;
 use crate::destination::FIRST_LINE;
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 
 /// What an `ssh_config` names.
 pub(crate) struct Paths {
@@ -36,16 +36,12 @@ pub(crate) struct UnnameableDestination {
 }
 
 impl Explain for UnnameableDestination {
-    fn what_to_do(&self) -> String {
-        "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-destination-has-a-strange-name"
+    fn advice(&self) -> Advice {
+        Advice::new(
+            Exit::BadInput,
+            "the-destination-has-a-strange-name",
+            "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.",
+        )
     }
 }
 
