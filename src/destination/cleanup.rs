@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
 use super::error::Error;
-use super::known_files::{GITIGNORE, Listing, TEMPORARY, gitignore};
+use super::known_files::{Listing, gitignore};
 use super::path::{DestinationPath, Found};
-use super::record::{RECORD, Record};
+use super::record::Record;
+use crate::output_files::{Class, GITIGNORE, RECORD, TEMPORARY, of_class};
 use crate::retry::Deadline;
-
-/// What is only good for signing in goes first, should the cleanup be killed.
-const SECRETS: [&str; 2] = ["key", "identity"];
 
 /// What came of a cleanup.
 #[derive(Debug)]
@@ -59,7 +57,9 @@ pub(crate) fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Re
 
 impl Cleaned {
     fn empty(&mut self, dir: &Directory, record: &Record) -> Result<(), Error> {
-        let (secrets, others): (Vec<_>, Vec<_>) = record.names().into_iter().partition(|name| SECRETS.contains(name));
+        // Private keys go first, because this may be killed at any point.
+        let is_key = |name: &&str| of_class(Class::PrivateKey).any(|key| key == *name);
+        let (secrets, others): (Vec<_>, Vec<_>) = record.names().into_iter().partition(is_key);
         for name in secrets.into_iter().chain(others).filter(|name| *name != GITIGNORE) {
             if record.knows(dir, name) {
                 self.remove(dir, name)?;

@@ -18,8 +18,9 @@ use zeroize::Zeroizing;
 
 use super::File;
 use super::error::{Error, us};
-use super::known_files::TEMPORARY;
 use super::owner::Ownership;
+use crate::output_files::TEMPORARY;
+use crate::regular_file;
 use crate::retry::{Deadline, PATIENCE};
 use crate::text::sanitize;
 
@@ -145,14 +146,9 @@ impl Directory {
         Err(Error::NotAFile { path: self.path.join(name), kind })
     }
 
-    /// Opens a regular file to read. A named pipe that takes its place in this moment does not make us wait.
-    pub(super) fn open_file(&self, name: &str) -> io::Result<fs::File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = fs::File::from(openat(&self.fd, name, flags, Bits::empty())?);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(io::ErrorKind::InvalidInput.into()),
-        }
+    /// Opens a regular file to read.
+    pub(super) fn open_file(&self, name: &str) -> Result<fs::File, Errno> {
+        regular_file::open(&self.fd, name)
     }
 
     /// Removes files.

@@ -6,47 +6,13 @@ use std::io::Read;
 use super::File;
 use super::directory::Directory;
 use super::error::Error;
-use super::record::RECORD;
+use crate::output_files::{self, GITIGNORE, TEMPORARY};
 use crate::text::sanitize;
-
-/// The first line of `<cluster>.ssh_config` and `<cluster>.known_hosts`, by which a later run knows them as ours.
-pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
-
-/// What all versions of [`FIRST_LINE`] begin with.
-const MARK: &str = "# Written by teleport-pipe";
-
-/// Keeps git from seeing anything in the destination.
-pub(super) const GITIGNORE: &str = ".gitignore";
 
 /// The file of that name: all that is in the destination is overlooked.
 pub(super) fn gitignore() -> File {
     File::private(GITIGNORE, "*\n")
 }
-
-/// Names of files that are not complete begin with this.
-pub(super) const TEMPORARY: &str = ".teleport-pipe.tmp.";
-
-/// Files of tbot (teleport-issue-and-outputs.md 4.1), of which we write most, and those that only we have.
-const NAMES: &[&str] = &[
-    ".write-test",
-    "teleport-host-ca.crt",
-    "teleport-user-ca.crt",
-    "teleport-database-ca.crt",
-    "identity",
-    "key-cert.pub",
-    "tlscert",
-    "key",
-    "key.pub",
-    "known_hosts",
-    "ssh_config",
-    "teleport-pipe",
-    "network.json",
-    GITIGNORE,
-    RECORD,
-];
-
-/// Those that only some runs write.
-pub(super) const OPTIONAL: [&str; 1] = ["network.json"];
 
 /// Some names of entries, and how many there are.
 #[derive(Debug, Default)]
@@ -122,16 +88,11 @@ impl Contents {
 }
 
 fn is_ours(dir: &Directory, name: &str) -> bool {
-    NAMES.contains(&name) || name.starts_with(TEMPORARY) || is_of_a_cluster(dir, name)
+    output_files::is_known(name) || is_of_a_cluster(dir, name)
 }
 
-/// Files named after a cluster are ours by their first line. tbot's begin with a comment that names the cluster, in
-/// words that are its own (teleport-issue-and-outputs.md 4.4), and what tbot left is fine.
 pub(super) fn is_of_a_cluster(dir: &Directory, name: &str) -> bool {
-    let stem = [".ssh_config", ".known_hosts"].iter().find_map(|suffix| name.strip_suffix(suffix));
-    let Some(cluster) = stem.filter(|stem| !stem.is_empty()) else { return false };
-    let line = first_line(dir, name).unwrap_or_default();
-    line.starts_with(MARK) || (line.starts_with('#') && line.contains(cluster))
+    output_files::is_of_cluster(name, || first_line(dir, name))
 }
 
 /// The first line of a file, or what of it is in the first half kilobyte (a cluster's name has 255 bytes at most).
@@ -147,6 +108,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::output_files::FIRST_LINE;
 
     fn contents(files: &[(&str, &str)]) -> Contents {
         let temp = tempfile::tempdir().unwrap();
@@ -161,24 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn tbots_files_are_ours() {
-        let all = NAMES.iter().map(|name| (*name, "")).collect::<Vec<_>>();
-        let contents = contents(&all);
-        assert!(contents.unknown_files.is_empty(), "{}", contents.unknown_files);
-        assert!(contents.temporaries.is_empty());
-    }
-
-    #[test]
-    fn a_clusters_files_are_ours_by_their_first_line() {
-        let ours = contents(&[
-            ("leaf.ssh_config", FIRST_LINE),
-            ("leaf.known_hosts", "# Written by teleport-pipe, in the words of a later version\n@cert-authority"),
-            ("root.example.ssh_config", "# Begin generated Teleport configuration for root.example\nPort 3022\n"),
-        ]);
-        assert!(ours.unknown_files.is_empty(), "{}", ours.unknown_files);
-    }
-
-    #[test]
     fn other_files_of_that_name_are_foreign() {
         let unknown = contents(&[
             ("a.ssh_config", "Host *\n# Written by teleport-pipe"),
@@ -186,6 +130,7 @@ mod tests {
             ("c.ssh_config", "# mine\n"),
             ("d.ssh_config", "Host d\n"),
             (".ssh_config", FIRST_LINE),
+            ("leaf.ssh_config", FIRST_LINE),
         ]);
         assert_eq!(
             unknown.unknown_files.to_string(),
@@ -204,10 +149,5 @@ mod tests {
         let listing = contents(&names.iter().map(|name| (&**name, "")).collect::<Vec<_>>()).unknown_files.to_string();
         assert!(listing.ends_with(", and 3 more"), "{listing}");
         assert!(!listing.contains('\u{1b}'), "{listing}");
-    }
-
-    #[test]
-    fn the_first_line_carries_the_mark() {
-        assert!(FIRST_LINE.starts_with(MARK));
     }
 }

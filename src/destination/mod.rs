@@ -24,15 +24,16 @@ use zeroize::Zeroize as _;
 
 pub(crate) use self::cleanup::{Cleaned, cleanup, was_written};
 pub(crate) use self::error::Error;
-pub(crate) use self::known_files::{FIRST_LINE, Listing};
+pub(crate) use self::known_files::Listing;
 pub(crate) use self::owner::{NotAnOwner, Owner};
 
 use self::directory::Directory;
 use self::error::us;
-use self::known_files::{Contents, GITIGNORE, OPTIONAL, gitignore};
+use self::known_files::{Contents, gitignore};
 use self::owner::Ownership;
 use self::path::{DestinationPath, Found};
 use self::record::Record;
+use crate::output_files::{GITIGNORE, OPTIONAL};
 use crate::retry::Deadline;
 
 /// A place for credentials that was looked at. Nothing of it is created yet.

@@ -12,9 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::File;
 use super::directory::Directory;
-
-/// Its name.
-pub(super) const RECORD: &str = ".teleport-pipe.sha256";
+use crate::output_files::RECORD;
 
 /// Precedes the number of directories that were made.
 const MADE: &str = "# Directories made: ";
@@ -34,8 +32,9 @@ impl Record {
         /// Far beyond any record of ours.
         const MOST: u64 = 1024 * 1024;
         let mut text = String::new();
-        let read = dir.open_file(RECORD).and_then(|file| file.take(MOST).read_to_string(&mut text));
-        if read.is_ok() { Self::parse(&text) } else { Self::default() }
+        let file = dir.open_file(RECORD).ok();
+        let read = file.and_then(|file| file.take(MOST).read_to_string(&mut text).ok());
+        if read.is_some() { Self::parse(&text) } else { Self::default() }
     }
 
     fn parse(text: &str) -> Self {

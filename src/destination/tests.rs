@@ -16,8 +16,8 @@ use rustix::fs::{CWD, FileType, FlockOperation, Gid, Uid, flock, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::record::RECORD;
 use super::*;
+use crate::output_files::RECORD;
 
 /// A working directory that other users may enter.
 struct Work(tempfile::TempDir);

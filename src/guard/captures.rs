@@ -6,13 +6,8 @@ use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Cache, Command, Step, Upload};
 use super::steps::OUR_NAME;
+use crate::output_files::{Class, of_class};
 use crate::settings::default;
-
-/// Files of a destination that nobody else may have. Those that everybody may know (`ssh_config`, CAs) leak nothing.
-const KEYS: [&str; 2] = ["identity", "key"];
-
-/// Certificates without their keys: they tell who the bot is and what it may do.
-const CERTIFICATES: [&str; 3] = ["key-cert.pub", "tlscert", "key.pub"];
 
 /// Something that takes credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,21 +85,21 @@ impl Upload<'_> {
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
 
         let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
-        let could = |name: &&str| {
+        let could = |name: &str| {
             let file = place.file(name);
             file.is_some_and(|file| matcher.matches(pattern, &file, Rules::ANY) && !ignores(&file, Rules::PLAIN))
         };
-        let surely = |name: &&str| {
+        let surely = |name: &str| {
             let file = place.file(name);
             file.is_some_and(|file| {
                 let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
                 deep_enough && matcher.matches(pattern, &file, Rules::PLAIN) && !ignores(&file, Rules::ANY)
             })
         };
-        if !KEYS.iter().chain(&CERTIFICATES).any(could) {
+        if !of_class(Class::PrivateKey).chain(of_class(Class::Certificate)).any(could) {
             return None;
         }
-        Some(plain && !self.on_failure_only && KEYS.iter().any(surely))
+        Some(plain && !self.on_failure_only && of_class(Class::PrivateKey).any(surely))
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
+use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::environment::Environment;
+use crate::regular_file;
 
 /// More of a file is not read.
 const MOST: u64 = 1 << 20;
@@ -83,17 +84,12 @@ impl CloneDir {
 
     /// A file at the top of the clone directory. Nothing but a regular file is read, and nothing makes us wait.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, Unread> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match open(self.path.join(name), flags, Mode::empty()) {
-            Ok(file) => fs::File::from(file),
+        let file = match regular_file::open(CWD, self.path.join(name)) {
+            Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            // A link; a socket.
             Err(Errno::LOOP | Errno::NXIO) => return Err(Unread::NotAFile),
             Err(errno) => return Err(Unread::Failed(errno.into())),
         };
-        if !file.metadata().map_err(Unread::Failed)?.is_file() {
-            return Err(Unread::NotAFile);
-        }
         let mut bytes = Vec::new();
         file.take(MOST + 1).read_to_end(&mut bytes).map_err(Unread::Failed)?;
         match bytes.len() as u64 > MOST {
@@ -166,7 +162,7 @@ mod tests {
         fs::write(at("file"), "x").unwrap();
         fs::write(at("large"), vec![b' '; MOST as usize + 1]).unwrap();
         symlink("file", at("link")).unwrap();
-        rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let clone_dir = clone_dir(temp.path().to_str().unwrap(), "/elsewhere");
         assert_eq!(clone_dir.read("file").unwrap().as_deref(), Some("x"));
         assert!(clone_dir.read("nothing").unwrap().is_none());

@@ -3,7 +3,7 @@
 use super::cert_authority;
 use super::clusters::{beneath, is_beneath};
 use crate::credentials::Authority;
-use crate::destination::FIRST_LINE;
+use crate::output_files::FIRST_LINE;
 
 /// For the nodes of all clusters, and for the proxy, which is the root cluster's: the first one.
 ///

@@ -8,8 +8,7 @@ use crate::clock::Offset;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
 
-/// Its name.
-pub(crate) const NAME: &str = "network.json";
+pub(crate) use crate::output_files::NETWORK as NAME;
 
 /// What is in it. What is not, the environment may say.
 #[derive(Debug, Default)]

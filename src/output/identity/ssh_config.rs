@@ -13,8 +13,9 @@ use super::clusters::beneath;
 use crate::address::ClusterName;
 use crate::address::HostPort;
 use crate::credentials::Authority;
-use crate::destination::FIRST_LINE;
 use crate::error::{Advice, Exit, Explain};
+use crate::output_files::{BINARY, FIRST_LINE, KEY, KNOWN_HOSTS, SSH_CERTIFICATE, of_cluster};
+use crate::shell;
 
 /// What an `ssh_config` names.
 pub(crate) struct Paths {
@@ -76,11 +77,11 @@ impl Paths {
     /// What ssh has its shell run. Quoted for the shell, then for ssh's tokens; what ssh fills in is quoted, too, since
     /// older versions let metacharacters through (CVE-2023-51385).
     fn proxy_command(&self, cluster: &ClusterName) -> String {
-        let shell = |text: &str| format!("'{}'", text.replace('\'', r#"'"'"'"#)).replace('%', "%%");
+        let shell = |text: &str| shell::quoted(text).replace('%', "%%");
         format!(
             "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {} \
              --resume --user='%r' --host='%h' --port='%p'",
-            shell(&format!("{}/{}", self.destination, super::BINARY)),
+            shell(&format!("{}/{}", self.destination, BINARY)),
             shell(&self.destination),
             shell(&self.proxy.to_string()),
             shell(cluster.as_str()),
@@ -95,8 +96,8 @@ impl Paths {
             "GlobalKnownHostsFile /dev/null".to_owned(),
             "StrictHostKeyChecking yes".to_owned(),
             "UpdateHostKeys no".to_owned(),
-            format!("IdentityFile {}", self.quoted("key")),
-            format!("CertificateFile {}", self.quoted("key-cert.pub")),
+            format!("IdentityFile {}", self.quoted(KEY)),
+            format!("CertificateFile {}", self.quoted(SSH_CERTIFICATE)),
             "IdentitiesOnly yes".to_owned(),
         ];
         lines.iter().map(|line| format!("{indent}{line}\n")).collect()
@@ -115,7 +116,7 @@ pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
     for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
         // The first value counts, so that what is another cluster's must not be matched here.
         let others: String = beneath(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
-        let (identity, way) = (paths.identity("known_hosts", "    "), paths.way(cluster, "    "));
+        let (identity, way) = (paths.identity(KNOWN_HOSTS, "    "), paths.way(cluster, "    "));
         let _ = match n {
             0 => write!(
                 text,
@@ -129,7 +130,7 @@ pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
 
 /// The per-cluster file, without `Host` lines: for `Include` under one of the reader's own.
 pub(crate) fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
-    let known_hosts = format!("{cluster}.known_hosts");
+    let known_hosts = of_cluster(cluster.as_str(), KNOWN_HOSTS);
     format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.way(cluster, ""))
 }
 
