@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::block_on;
 use crate::destination::{self, Cleaned};
 use crate::error::Failure;
 use crate::host::Host;
@@ -19,10 +20,10 @@ const LOCK: Duration = Duration::from_secs(30);
 /// # Errors
 /// It cannot be removed.
 pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
-    let own = host.executable.parent().filter(|place| destination::was_written(place));
+    let own = host.executable.parent().filter(|directory| destination::has_record(directory));
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
-    let Cleaned { path, found, removed, changed, left, directories } =
-        destination::cleanup(&host.working_dir, path, Deadline::after(LOCK))?;
+    let Cleaned { path, existed, removed, changed, unknown, directories } =
+        block_on(destination::cleanup(&host.working_dir, path, Deadline::after(LOCK)))??;
     let shown = path.display();
     let emptied = match directories {
         0 => "",
@@ -30,7 +31,7 @@ pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
         _ => ", the directory itself, and parents that were made for it",
     };
     match removed.len() {
-        0 if !found => log::info!(target: "cleanup", "nothing to do: {shown} is not there"),
+        0 if !existed => log::info!(target: "cleanup", "nothing to do: {shown} is not there"),
         0 => log::info!(target: "cleanup", "nothing to do: nothing in {shown} is recorded as written by teleport-pipe"),
         count => log::info!(target: "cleanup", "removed {count} files from {shown}{emptied}"),
     }
@@ -39,8 +40,8 @@ pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
         let changed = sanitize(&changed.join(", "));
         log::warn!(target: "cleanup", "changed since they were written, and left: {changed}; `rm -rf` removes them");
     }
-    if !left.is_empty() {
-        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {left}; `rm -rf` removes them");
+    if !unknown.is_empty() {
+        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {unknown}; `rm -rf` removes them");
     }
     Ok(())
 }

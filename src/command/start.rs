@@ -12,7 +12,7 @@ use crate::auth::{Auth, AuthRoute};
 use crate::bot_identity::BotIdentity;
 use crate::clock::{Offset, approximate};
 use crate::credentials::{self, Authority, Credentials, Expected};
-use crate::destination::{Destination, File, Written};
+use crate::destination::{self, Destination, File, Written};
 use crate::error::Failure;
 use crate::guard;
 use crate::host::Host;
@@ -74,7 +74,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     files.extend(identity::files(&credentials, &paths)?);
     let count = files.len();
     let names = files.iter().map(File::name).collect::<Vec<_>>().join(", ");
-    let written = destination.write(files, deadline)?;
+    let written = block_on(destination::write_all(vec![(&destination, files)], deadline))??.remove(0);
     log::debug!(target: "write", "{names}");
     log::info!(target: "write", "{count} files in {}", destination.absolute().display());
     warn_about_ownership(&written, step.run_as_user, &settings.destination);
@@ -87,7 +87,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
 
 /// ssh takes a private key only from the user who owns it, and the step need not run as the user that this runs as.
 fn warn_about_ownership(written: &Written, run_as_user: Option<u32>, destination: &Path) {
-    let Written { uid, guessed, someone_else } = written;
+    let Written { uid, is_default_owner, other_user: someone_else } = written;
     let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
     let place = shell::word(&sanitize(&destination.display().to_string()));
     let remedy = format!("`mkdir -p {place}` in the step before the pipe, or FILE_OWNER, lets another user read them");
@@ -101,7 +101,7 @@ fn warn_about_ownership(written: &Written, run_as_user: Option<u32>, destination
             "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
         ),
         // root runs the pipe and owns the clone directory; that says nothing about the step.
-        (None, None) if *guessed && *uid == 0 => {
+        (None, None) if *is_default_owner && *uid == 0 => {
             log::info!(target: "write", "only user 0 (root) can read them; {remedy}")
         }
         (None, None) => {}

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::Owner;
-use super::known_files::Listing;
+use super::listing::Listing;
+use super::owner::{Owner, effective_uid};
 use crate::error::{Advice, Exit, Explain};
 
 /// What stands between us and the destination. No variant ever holds contents of a file.
@@ -139,7 +139,7 @@ impl Error {
     pub(super) fn from_errno(doing: &'static str, path: &Path, errno: Errno) -> Self {
         let path = path.to_owned();
         match errno {
-            Errno::ACCESS | Errno::PERM => Self::NotPermitted { doing, path, uid: us() },
+            Errno::ACCESS | Errno::PERM => Self::NotPermitted { doing, path, uid: effective_uid() },
             Errno::ROFS => Self::ReadOnly { path },
             Errno::NOSPC => Self::DiskFull { path },
             Errno::DQUOT => Self::Quota { path },
@@ -245,11 +245,6 @@ const NO_SPACE: &str = "no-space-is-left";
 
 fn cannot_write(anchor: &'static str, remedy: impl Into<Cow<'static, str>>) -> Advice {
     Advice::new(Exit::CannotWrite, anchor, remedy)
-}
-
-/// Who this process is to the file system.
-pub(super) fn us() -> u32 {
-    rustix::process::geteuid().as_raw()
 }
 
 /// How to name a destination without the link in it: links of the system (`/var/run`) are nobody's mistake.

@@ -16,8 +16,10 @@ use rustix::fs::{CWD, FileType, FlockOperation, Gid, Uid, flock, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::owner::effective_uid;
 use super::*;
 use crate::output_files::RECORD;
+use crate::retry::Deadline;
 
 /// A working directory that other users may enter.
 struct Work(tempfile::TempDir);
@@ -50,7 +52,7 @@ impl Work {
 
     /// A whole run.
     fn run(&self, tag: &str) -> Result<(), Error> {
-        self.check()?.write(set(tag), soon()).map(drop)
+        write(&self.check()?, set(tag), soon()).map(drop)
     }
 
     fn read(&self, name: &str) -> String {
@@ -91,6 +93,19 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Writes to one destination.
+fn write(destination: &Destination, files: Vec<File>, deadline: Deadline) -> Result<Written, Error> {
+    Ok(write_both(vec![(destination, files)], deadline)?.remove(0))
+}
+
+fn write_both(sets: Vec<(&Destination, Vec<File>)>, deadline: Deadline) -> Result<Vec<Written>, Error> {
+    block_on(write_all(sets, deadline))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
 fn not_run<T>(reason: &str) -> Option<T> {
     // Past the test runner, which shows what passing tests print to nobody.
     let _ = writeln!(std::io::stderr(), "not run: {reason}");
@@ -98,7 +113,7 @@ fn not_run<T>(reason: &str) -> Option<T> {
 }
 
 fn root() -> Option<()> {
-    if us() == 0 { Some(()) } else { not_run("needs root") }
+    if effective_uid() == 0 { Some(()) } else { not_run("needs root") }
 }
 
 /// Runs this as another user: on Linux, users belong to threads.
@@ -153,7 +168,7 @@ fn an_absent_destination_is_made_with_its_parents() {
     let destination =
         Destination::check(work.0.path(), Path::new("a/b/tbot-user"), UnknownFiles::Refuse, None).unwrap();
     assert!(!work.path("a").exists(), "check made something");
-    destination.write(set("1"), soon()).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     for made in ["a", "a/b", "a/b/tbot-user"] {
         assert_eq!(mode(&work.path(made)), 0o700, "{made}");
     }
@@ -175,7 +190,7 @@ fn an_absolute_path_is_taken_as_it_is() {
     let destination = Destination::check(Path::new("/"), &path, UnknownFiles::Refuse, None).unwrap();
     assert_eq!(destination.absolute(), path);
     assert_eq!(work.check().unwrap().absolute(), path);
-    destination.write(set("1"), soon()).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     assert_eq!(work.listing(), complete());
 }
 
@@ -195,7 +210,8 @@ fn a_directory_that_was_open_to_all_is_closed() {
 fn the_working_directory_itself_can_be_the_destination() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
-    Destination::check(&path, Path::new("."), UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    let destination = Destination::check(&path, Path::new("."), UnknownFiles::Refuse, None).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     assert_eq!(work.listing(), complete());
 }
 
@@ -301,7 +317,7 @@ fn two_runs_at_once_do_not_mix() {
         let work = &work;
         move || {
             (0..20).for_each(|n| {
-                work.check().unwrap().write(set(&format!("{tag}{n}")), soon()).unwrap();
+                write(&work.check().unwrap(), set(&format!("{tag}{n}")), soon()).unwrap();
             })
         }
     };
@@ -333,7 +349,7 @@ fn a_run_waits_for_another_but_not_for_ever() {
     let other = fs::File::open(work.path("tbot-user")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
     let start = Instant::now();
-    let error = work.check().unwrap().write(set("2"), Deadline::after(Duration::from_millis(200))).unwrap_err();
+    let error = write(&work.check().unwrap(), set("2"), Deadline::after(Duration::from_millis(200))).unwrap_err();
     assert!(matches!(error, Error::Busy { .. }), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!(work.read("key"), "key 1\n");
@@ -384,7 +400,7 @@ fn a_link_that_appears_after_the_check_is_refused_too() {
     let target = work.mkdir("published", 0o755);
     let destination = work.check().unwrap();
     symlink("published", work.path("tbot-user")).unwrap();
-    assert!(matches!(destination.write(set("1"), soon()), Err(Error::Symlink { .. })));
+    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::Symlink { .. })));
     assert_eq!(fs::read_dir(target).unwrap().count(), 0);
 }
 
@@ -420,7 +436,7 @@ fn takers() -> [Taker; 3] {
     [
         ("a symbolic link", |at| symlink("../theirs", at).unwrap()),
         ("a directory", |at| fs::create_dir(at).unwrap()),
-        ("something special", |at| mknodat(CWD, at, FileType::Fifo, Bits::RUSR, 0).unwrap()),
+        ("something special", |at| mknodat(CWD, at, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap()),
     ]
 }
 
@@ -431,7 +447,7 @@ fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
     let path = work.mkdir("tbot-user", 0o700);
     symlink("../theirs", path.join("bundle.pem")).unwrap();
     let files = vec![File::private("key", "new"), File::private("bundle.pem", "new")];
-    let error = work.check_as(UnknownFiles::Keep, None).unwrap().write(files, soon()).unwrap_err();
+    let error = write(&work.check_as(UnknownFiles::Keep, None).unwrap(), files, soon()).unwrap_err();
     assert!(matches!(error, Error::NotAFile { kind: "a symbolic link", .. }), "{error}");
     assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
     assert_eq!(work.names(), ["bundle.pem"]);
@@ -441,14 +457,14 @@ fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
 fn a_name_cannot_leave_the_directory() {
     let work = Work::new();
     for name in ["../key", "/key", "", ".", "..", "a/b", "nul\0"] {
-        let error = work.check().unwrap().write(vec![File::private(name, "")], soon()).unwrap_err();
+        let error = write(&work.check().unwrap(), vec![File::private(name, "")], soon()).unwrap_err();
         assert!(matches!(error, Error::BadName { .. }), "{name:?}: {error}");
     }
     let long = vec![File::private("x".repeat(256), "")];
-    assert!(work.check().unwrap().write(long, soon()).is_err());
-    assert_eq!(fs::read_dir(work.path("tbot-user")).unwrap().count(), 0);
+    assert!(write(&work.check().unwrap(), long, soon()).is_err());
+    assert!(!work.path("tbot-user").exists());
     let fits = "x".repeat(255);
-    work.check().unwrap().write(vec![File::private(&fits, "")], soon()).unwrap();
+    write(&work.check().unwrap(), vec![File::private(&fits, "")], soon()).unwrap();
     assert_eq!(work.names(), [".gitignore", RECORD, &fits]);
 }
 
@@ -469,7 +485,7 @@ fn as_a_pipe_other_files_that_appear_after_the_check_are_refused_too() {
     let path = work.mkdir("tbot-user", 0o755);
     let destination = work.check().unwrap();
     fs::write(path.join("README.md"), "").unwrap();
-    assert!(matches!(destination.write(set("1"), soon()), Err(Error::HoldsForeign { .. })));
+    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::HoldsForeign { .. })));
     assert_eq!(work.names(), ["README.md"]);
 }
 
@@ -478,7 +494,7 @@ fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "mine").unwrap();
-    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Keep, None).unwrap(), set("1"), soon()).unwrap();
     assert_eq!(work.read("README.md"), "mine");
     assert_eq!(mode(&path), 0o755);
     assert_eq!(mode(&path.join("key")), 0o600);
@@ -490,9 +506,160 @@ fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join(".gitignore"), "key\n").unwrap();
-    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Keep, None).unwrap(), set("1"), soon()).unwrap();
     assert_eq!(mode(&path), 0o700);
     assert_eq!(work.read(".gitignore"), "key\n");
+}
+
+// Several destinations.
+
+/// Name, inode, mode and contents.
+type FileState = (String, u64, u32, Vec<u8>);
+
+impl Work {
+    fn check_at(&self, name: &str) -> Destination {
+        Destination::check(self.0.path(), Path::new(name), UnknownFiles::Refuse, None).unwrap()
+    }
+
+    /// The files in a directory, or `None` if there is no such directory.
+    fn files(&self, name: &str) -> Option<BTreeSet<FileState>> {
+        let entries = fs::read_dir(self.path(name)).ok()?.map(Result::unwrap);
+        let files = entries.map(|entry| {
+            let (meta, name) = (entry.metadata().unwrap(), entry.file_name().into_string().unwrap());
+            (name, meta.ino(), meta.mode(), fs::read(entry.path()).unwrap())
+        });
+        Some(files.collect())
+    }
+
+    /// Writes to another destination and to `second`, in both orders, which fails. The other one stays as it was: with
+    /// the files of an earlier run, empty, or not there.
+    #[track_caller]
+    fn second_fails(&self, second: &Destination, files: &[File], timeout: Duration, expected: fn(&Error) -> bool) {
+        write(&self.check_at("old"), set("old"), soon()).unwrap();
+        fs::create_dir_all(self.path("empty")).unwrap();
+        for name in ["old", "empty", "absent"] {
+            let (first, before) = (self.check_at(name), self.files(name));
+            let sets = [(&first, set("new")), (second, files.to_vec())];
+            for sets in [sets.to_vec(), sets.iter().rev().cloned().collect()] {
+                let error = write_both(sets, Deadline::after(timeout)).unwrap_err();
+                assert!(expected(&error), "{name}: {error}");
+                assert_eq!(self.files(name), before, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_destinations_are_written_and_reported_in_their_order() {
+    let work = Work::new();
+    let destinations = ["b", "a", "c"].map(|name| work.check_at(name));
+    let sets = destinations.iter().zip(["1", "2", "3"]).map(|(destination, tag)| (destination, set(tag))).collect();
+    assert_eq!(write_both(sets, soon()).unwrap().len(), 3);
+    for (name, tag) in [("b", "1"), ("a", "2"), ("c", "3")] {
+        assert_eq!(fs::read_to_string(work.path(name).join("key")).unwrap(), format!("key {tag}\n"));
+        assert_eq!(fs::read_dir(work.path(name)).unwrap().count(), complete().len());
+    }
+}
+
+#[test]
+fn unknown_files_in_the_second_destination_leave_the_first_as_it_was() {
+    let work = Work::new();
+    let second = work.check_at("second");
+    fs::write(work.mkdir("second", 0o755).join("README.md"), "").unwrap();
+    let before = work.files("second");
+    work.second_fails(&second, &set("new"), Duration::from_secs(20), |e| matches!(e, Error::HoldsForeign { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_lock_on_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let before = work.files("second");
+    let other = fs::File::open(work.path("second")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let second = work.check_at("second");
+    work.second_fails(&second, &set("new"), Duration::from_millis(60), |e| matches!(e, Error::Busy { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_full_disk_at_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    work.mkdir("second", 0o755);
+    let Some(_tmpfs) = Tmpfs::new(work.path("second"), "size=128k") else { return };
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let before = work.files("second");
+    let mut files = set("new");
+    files.push(File::executable("teleport-pipe", vec![b'x'; 1 << 20]));
+    let second = work.check_at("second");
+    work.second_fails(&second, &files, Duration::from_secs(20), |e| matches!(e, Error::DiskFull { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_read_only_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    work.mkdir("mounted", 0o755);
+    let Some(_tmpfs) = Tmpfs::new(work.path("mounted"), "") else { return };
+    fs::create_dir(work.path("mounted/there")).unwrap();
+    let destinations = ["mounted/there", "mounted/new"].map(|name| work.check_at(name));
+    mount_remount(work.path("mounted"), MountFlags::RDONLY, c"").unwrap();
+    for second in &destinations {
+        work.second_fails(second, &set("new"), Duration::from_secs(20), |e| matches!(e, Error::ReadOnly { .. }));
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_replaced_in_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    let second = work.check_at("second");
+    let files = [File::private("../key", "")];
+    work.second_fails(&second, &files, Duration::from_secs(20), |e| matches!(e, Error::BadName { .. }));
+    assert!(!work.path("second").exists());
+}
+
+#[test]
+fn one_directory_cannot_be_two_destinations() {
+    let work = Work::new();
+    work.mkdir("real", 0o755);
+    symlink("real", work.path("link")).unwrap();
+    let through_link = Destination::check(&work.path("link"), Path::new("a"), UnknownFiles::Refuse, None).unwrap();
+    let direct = work.check_at("real/a");
+    let error = write_both(vec![(&direct, set("1")), (&through_link, set("2"))], soon()).unwrap_err();
+    assert!(error.to_string().ends_with("real/a` is the directory of two outputs"), "{error}");
+    assert!(!work.path("real/a").exists());
+}
+
+#[test]
+fn locks_are_taken_in_one_order_so_that_runs_cannot_wait_for_each_other() {
+    let work = Work::new();
+    let locks = ["a", "b"].map(|name| fs::File::open(work.mkdir(name, 0o700)).unwrap());
+    flock(&locks[0], FlockOperation::LockExclusive).unwrap();
+    for names in [["a", "b"], ["b", "a"]] {
+        let destinations = names.map(|name| work.check_at(name));
+        let sets = destinations.iter().map(|destination| (destination, set("1"))).collect();
+        block_on(async {
+            let mut run = std::pin::pin!(write_all(sets, soon()));
+            assert!(tokio::time::timeout(Duration::from_millis(100), &mut run).await.is_err());
+            flock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
+        });
+        flock(&locks[1], FlockOperation::Unlock).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_given_up_while_it_waits_leaves_nothing() {
+    let work = Work::new();
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let other = fs::File::open(work.path("second")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let destinations = ["a/first", "second"].map(|name| work.check_at(name));
+    let sets = destinations.iter().map(|destination| (destination, set("new"))).collect();
+    let waiting = block_on(async { tokio::time::timeout(Duration::from_millis(100), write_all(sets, soon())).await });
+    assert!(waiting.is_err());
+    assert!(!work.path("a").exists());
+    assert_eq!(fs::read_to_string(work.path("second/key")).unwrap(), "key old\n");
 }
 
 // Owners. Most of it needs root.
@@ -507,7 +674,7 @@ fn our_own_directory_without_rights_gets_them() {
         work.mkdir("tbot-user", 0o500);
         work.run("1").unwrap();
     };
-    if us() == 0 {
+    if effective_uid() == 0 {
         as_user(1000, run)
     } else {
         run()
@@ -521,7 +688,8 @@ fn the_owner_of_the_working_directory_owns_what_is_made() {
     let work = Work::new();
     chown(work.0.path(), Some(1000), Some(1001)).unwrap();
     let path = Path::new("a/tbot-user");
-    Destination::check(work.0.path(), path, UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    let destination = Destination::check(work.0.path(), path, UnknownFiles::Refuse, None).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     for made in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
         assert_eq!(owner(&work.path(made)), (1000, 1001), "{made}");
     }
@@ -544,9 +712,9 @@ fn a_given_owner_owns_everything_even_what_was_there() {
     let Some(()) = root() else { return };
     let work = Work::new();
     work.run("1").unwrap();
-    work.check_as(UnknownFiles::Refuse, Some("1234")).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Refuse, Some("1234")).unwrap(), set("1"), soon()).unwrap();
     assert_eq!(owner(&work.path("tbot-user/key")), (1234, 0));
-    work.check_as(UnknownFiles::Refuse, Some("1234:1235")).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Refuse, Some("1234:1235")).unwrap(), set("1"), soon()).unwrap();
     for name in [".", ".gitignore", "key", "teleport-pipe"] {
         assert_eq!(owner(&work.path("tbot-user").join(name)), (1234, 1235), "{name}");
     }
@@ -561,8 +729,8 @@ fn a_given_owner_that_cannot_be_had_is_an_error() {
     let destination = work.check_as(UnknownFiles::Refuse, Some("1001")).unwrap();
     as_user(1000, || {
         assert!(refused(work.check_as(UnknownFiles::Refuse, Some("1001")).map(drop)));
-        assert!(refused(destination.write(set("1"), soon()).map(drop)));
-        work.check_as(UnknownFiles::Refuse, Some("1000:1000")).unwrap().write(set("1"), soon()).unwrap();
+        assert!(refused(write(&destination, set("1"), soon()).map(drop)));
+        write(&work.check_as(UnknownFiles::Refuse, Some("1000:1000")).unwrap(), set("1"), soon()).unwrap();
     });
     assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
 }
@@ -603,7 +771,7 @@ fn a_full_disk_leaves_the_old_files_and_nothing_else() {
     let Some(_tmpfs) = Tmpfs::new(work.path("tbot-user"), "size=128k") else { return };
     work.run("1").unwrap();
     let files = vec![File::private("key", "new"), File::executable("teleport-pipe", vec![b'x'; 1 << 20])];
-    let error = work.check().unwrap().write(files, soon()).unwrap_err();
+    let error = write(&work.check().unwrap(), files, soon()).unwrap_err();
     assert!(matches!(&error, Error::DiskFull { path } if path.ends_with("teleport-pipe")), "{error}");
     assert_eq!(work.read("key"), "key 1\n");
     assert_eq!(work.read("teleport-pipe"), "binary");
@@ -652,7 +820,7 @@ fn what_only_some_runs_write_does_not_outlive_its_run() {
         let run = |kept: bool| {
             let mut files = set("a");
             files.extend(kept.then(|| File::private("network.json", "{}")));
-            work.check_as(unknown_files, None).unwrap().write(files, soon()).unwrap();
+            write(&work.check_as(unknown_files, None).unwrap(), files, soon()).unwrap();
             assert_eq!(file.exists(), kept);
         };
         run(true);
@@ -660,7 +828,7 @@ fn what_only_some_runs_write_does_not_outlive_its_run() {
         run(true);
         fs::write(&file, "changed").unwrap();
         // Somebody else's, where others may have files.
-        work.check_as(unknown_files, None).unwrap().write(set("a"), soon()).unwrap();
+        write(&work.check_as(unknown_files, None).unwrap(), set("a"), soon()).unwrap();
         assert_eq!(file.exists(), unknown_files == UnknownFiles::Keep);
     }
 }
