@@ -1,4 +1,4 @@
-//! Text for a shell that a person types in.
+//! Quoting for a shell.
 
 /// The text as one word of a command line, quoted if it has to be.
 pub(crate) fn word(text: &str) -> String {
@@ -14,7 +14,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r#"'"'"'"#))
 }
 
-/// A path as one word, which is no option whatever it begins with.
+/// A path as one word. It is never taken for an option.
 pub(crate) fn path(path: &str) -> String {
     match path.starts_with('/') {
         true => word(path),

@@ -263,10 +263,11 @@ impl Run<'_> {
         })
         .await?;
         let cluster = bot.cluster;
-        let host = Authority::read(host, &cluster);
-        let user = Authority::read(user, &cluster);
-        let asked = Expected { key, cluster, known: bot.authorities, expires, now: (self.clock)(), clock };
-        let credentials = credentials::check(asked, &certs, host, user)?;
+        let host = Authority::parse_all(host, &cluster);
+        let user = Authority::parse_all(user, &cluster);
+        let expected =
+            Expected { key, cluster, trusted_authorities: bot.authorities, expires, now: (self.clock)(), clock };
+        let credentials = credentials::check(expected, &certs, host, user)?;
         self.tell(&credentials, clock.there(self.now));
         Ok(credentials)
     }

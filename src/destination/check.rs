@@ -74,7 +74,7 @@ impl Destination {
     pub(super) fn check_directory(&self, dir: &Directory) -> Result<Contents, Error> {
         let contents = Contents::read(dir)?;
         if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
-            return Err(Error::HoldsForeign { path: dir.path().into(), entries: contents.unknown_files });
+            return Err(Error::UnknownFiles { path: dir.path().into(), entries: contents.unknown_files });
         }
         // A directory of our own gets its mode before anything is written.
         match dir.expect_writable() {

@@ -74,7 +74,7 @@ impl Directory {
         let us = effective_uid();
         match us == 0 || us == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
             true => Ok(()),
-            false => Err(Error::SomeoneElses { path: self.path.clone(), owner: stat.st_uid, uid: us }),
+            false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid: us }),
         }
     }
 
@@ -143,7 +143,7 @@ impl Directory {
             None | Some(FileType::RegularFile) => return Ok(()),
             Some(FileType::Symlink) => "a symbolic link",
             Some(FileType::Directory) => "a directory",
-            Some(_) => "something special",
+            Some(_) => "a special file",
         };
         Err(Error::NotAFile { path: self.path.join(name), kind })
     }

@@ -1,4 +1,4 @@
-//! What a destination promises, on real file systems.
+//! What a destination guarantees, on real file systems.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -63,7 +63,7 @@ impl Work {
         fs::symlink_metadata(self.path("tbot-user").join(name)).unwrap()
     }
 
-    /// Names and modes of all that is in the destination.
+    /// Names and modes of all entries of the destination.
     fn listing(&self) -> BTreeSet<(String, u32)> {
         let entries = fs::read_dir(self.path("tbot-user")).unwrap().map(Result::unwrap);
         entries.map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().mode() & 0o7777)).collect()
@@ -107,7 +107,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn not_run<T>(reason: &str) -> Option<T> {
-    // Past the test runner, which shows what passing tests print to nobody.
+    // Not through the test runner, which hides the output of tests that pass.
     let _ = writeln!(std::io::stderr(), "not run: {reason}");
     None
 }
@@ -116,7 +116,7 @@ fn root() -> Option<()> {
     if effective_uid() == 0 { Some(()) } else { not_run("needs root") }
 }
 
-/// Runs this as another user: on Linux, users belong to threads.
+/// Runs `run` as another user. On Linux, each thread has its user.
 fn as_user<T: Send>(uid: u32, run: impl FnOnce() -> T + Send) -> T {
     let thread = move || {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
@@ -137,7 +137,7 @@ fn set(tag: &str) -> Vec<File> {
     files
 }
 
-/// The names of `set`, and modes as they should be.
+/// The names of `set` with their modes.
 fn complete() -> BTreeSet<(String, u32)> {
     let private = [".gitignore", RECORD, "key", "key-cert.pub", "known_hosts", "ssh_config"];
     private.map(|name| (name.into(), 0o600)).into_iter().chain([("teleport-pipe".into(), 0o700)]).collect()
@@ -160,23 +160,23 @@ fn owner(path: &Path) -> (u32, u32) {
     (meta.uid(), meta.gid())
 }
 
-// Where there is nothing yet, or only what is ours.
+// Destinations that are missing, or hold only our files.
 
 #[test]
-fn an_absent_destination_is_made_with_its_parents() {
+fn a_missing_destination_is_created_with_its_parents() {
     let work = Work::new();
     let destination =
         Destination::check(work.0.path(), Path::new("a/b/tbot-user"), UnknownFiles::Refuse, None).unwrap();
-    assert!(!work.path("a").exists(), "check made something");
+    assert!(!work.path("a").exists(), "check created something");
     write(&destination, set("1"), soon()).unwrap();
-    for made in ["a", "a/b", "a/b/tbot-user"] {
-        assert_eq!(mode(&work.path(made)), 0o700, "{made}");
+    for created in ["a", "a/b", "a/b/tbot-user"] {
+        assert_eq!(mode(&work.path(created)), 0o700, "{created}");
     }
     assert_eq!(fs::read_to_string(work.path("a/b/tbot-user/key")).unwrap(), "key 1\n");
 }
 
 #[test]
-fn files_get_their_modes_and_git_sees_none_of_them() {
+fn files_get_their_modes_and_git_ignores_them() {
     let work = Work::new();
     work.run("1").unwrap();
     assert_eq!(work.listing(), complete());
@@ -184,7 +184,7 @@ fn files_get_their_modes_and_git_sees_none_of_them() {
 }
 
 #[test]
-fn an_absolute_path_is_taken_as_it_is() {
+fn an_absolute_path_does_not_depend_on_the_working_directory() {
     let work = Work::new();
     let path = work.path("tbot-user");
     let destination = Destination::check(Path::new("/"), &path, UnknownFiles::Refuse, None).unwrap();
@@ -195,13 +195,13 @@ fn an_absolute_path_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_directory_that_was_open_to_all_is_closed() {
-    for wide in [0o755, 0o777, 0o2775] {
+fn a_directory_that_was_open_to_others_becomes_private() {
+    for mode_before in [0o755, 0o777, 0o2775] {
         let work = Work::new();
-        let path = work.mkdir("tbot-user", wide);
+        let path = work.mkdir("tbot-user", mode_before);
         let before = fs::metadata(&path).unwrap().ino();
         work.run("1").unwrap();
-        assert_eq!(mode(&path), 0o700, "{wide:o}");
+        assert_eq!(mode(&path), 0o700, "{mode_before:o}");
         assert_eq!(fs::metadata(&path).unwrap().ino(), before, "the directory was replaced");
     }
 }
@@ -216,7 +216,7 @@ fn the_working_directory_itself_can_be_the_destination() {
 }
 
 #[test]
-fn a_second_run_replaces_the_first_and_leaves_alone_what_is_the_same() {
+fn a_second_run_replaces_only_the_files_that_differ() {
     let work = Work::new();
     work.run("1").unwrap();
     let (key, binary) = (work.meta("key").ino(), work.meta("teleport-pipe").ino());
@@ -228,7 +228,7 @@ fn a_second_run_replaces_the_first_and_leaves_alone_what_is_the_same() {
 }
 
 #[test]
-fn the_same_contents_with_another_mode_or_a_second_name_are_not_the_same() {
+fn a_file_with_another_mode_or_a_second_name_is_replaced() {
     let work = Work::new();
     work.run("1").unwrap();
     set_mode(&work.path("tbot-user/key"), 0o644);
@@ -240,7 +240,7 @@ fn the_same_contents_with_another_mode_or_a_second_name_are_not_the_same() {
 }
 
 #[test]
-fn a_longer_file_does_not_pass_for_its_beginning() {
+fn a_longer_file_with_the_same_beginning_is_replaced() {
     let work = Work::new();
     work.run("1").unwrap();
     fs::write(work.path("tbot-user/key"), "key 1\nand more").unwrap();
@@ -249,7 +249,7 @@ fn a_longer_file_does_not_pass_for_its_beginning() {
 }
 
 #[test]
-fn what_tbot_left_is_fine() {
+fn the_files_of_tbot_are_known() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     for name in [".write-test", "identity", "tlscert", "key", "key.pub", "teleport-host-ca.crt", "ssh_config"] {
@@ -262,7 +262,7 @@ fn what_tbot_left_is_fine() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_healed() {
+fn a_run_repairs_what_a_killed_run_left() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     for n in [0, 1, 7] {
@@ -273,23 +273,23 @@ fn what_a_killed_run_left_is_healed() {
 }
 
 #[test]
-fn the_umask_does_not_matter() {
-    // It belongs to the whole process, so tests from above run in processes of their own.
-    let tests = ["an_absent_destination_is_made_with_its_parents", "files_get_their_modes_and_git_sees_none_of_them"];
+fn the_umask_changes_nothing() {
+    // The umask belongs to the whole process, so tests from above run in processes of their own.
+    let tests = ["a_missing_destination_is_created_with_its_parents", "files_get_their_modes_and_git_ignores_them"];
     for umask in ["000", "077", "277"] {
         let mut child = Command::new("sh");
         child.args(["-c", r#"umask "$0" && exec "$@""#, umask]).arg(std::env::current_exe().unwrap());
         child.arg("--exact").args(tests.map(|test| format!("destination::tests::{test}")));
         let output = child.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("2 passed"), "umask {umask}: {said}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("2 passed"), "umask {umask}: {stdout}");
     }
 }
 
-// The order of things.
+// The order of changes.
 
 #[test]
-fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
+fn all_files_are_complete_before_the_first_is_renamed_and_the_order_is_kept() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     let watch = init(CreateFlags::NONBLOCK).unwrap();
@@ -310,7 +310,7 @@ fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
 }
 
 #[test]
-fn two_runs_at_once_do_not_mix() {
+fn two_runs_at_once_do_not_mix_their_files() {
     let work = Work::new();
     let done = AtomicBool::new(false);
     let writer = |tag: &'static str| {
@@ -322,11 +322,11 @@ fn two_runs_at_once_do_not_mix() {
         }
     };
     let key = work.path("tbot-user/key");
-    let whole = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
+    let check = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                fs::read_to_string(&key).into_iter().for_each(whole);
+                fs::read_to_string(&key).into_iter().for_each(check);
             }
         });
         let writers = [scope.spawn(writer("a")), scope.spawn(writer("b"))];
@@ -343,7 +343,7 @@ fn two_runs_at_once_do_not_mix() {
 }
 
 #[test]
-fn a_run_waits_for_another_but_not_for_ever() {
+fn a_run_waits_for_another_until_the_deadline() {
     let work = Work::new();
     work.run("1").unwrap();
     let other = fs::File::open(work.path("tbot-user")).unwrap();
@@ -364,7 +364,7 @@ fn a_run_waits_for_another_but_not_for_ever() {
 }
 
 #[test]
-fn a_directory_that_was_removed_while_we_waited_is_made_again() {
+fn a_directory_that_was_removed_during_the_wait_is_created_again() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     let cleanup = fs::File::open(&path).unwrap();
@@ -379,10 +379,10 @@ fn a_directory_that_was_removed_while_we_waited_is_made_again() {
     assert_eq!(work.listing(), complete());
 }
 
-// What is in the way.
+// Destinations that are refused.
 
 #[test]
-fn a_link_is_refused_wherever_it_is() {
+fn a_link_anywhere_in_the_path_is_refused() {
     let work = Work::new();
     let target = work.mkdir("published", 0o755);
     symlink("published", work.path("tbot-user")).unwrap();
@@ -405,51 +405,51 @@ fn a_link_that_appears_after_the_check_is_refused_too() {
 }
 
 #[test]
-fn a_file_is_no_destination() {
+fn a_file_is_not_a_destination() {
     let work = Work::new();
     fs::write(work.path("tbot-user"), "").unwrap();
     assert!(matches!(work.check(), Err(Error::NotADirectory { .. })));
 }
 
 #[test]
-fn what_has_one_of_our_names_must_be_a_file() {
+fn an_entry_with_one_of_our_names_must_be_a_file() {
     for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         for name in ["key", ".gitignore", ".teleport-pipe.tmp.0"] {
             let work = Work::new();
-            fs::write(work.path("theirs"), "theirs").unwrap();
+            fs::write(work.path("other"), "other").unwrap();
             let entry = work.mkdir("tbot-user", 0o700).join(name);
-            for (kind, make) in takers() {
-                make(&entry);
+            for (kind, create) in entries() {
+                create(&entry);
                 let error = work.check_as(unknown_files, None).unwrap_err();
                 assert!(error.to_string().contains(kind), "{error}");
                 fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
             }
-            assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+            assert_eq!(fs::read_to_string(work.path("other")).unwrap(), "other");
         }
     }
 }
 
-/// What takes a name, and how to make it.
-type Taker = (&'static str, fn(&Path));
+/// What an entry is, and how to create it.
+type Entry = (&'static str, fn(&Path));
 
-fn takers() -> [Taker; 3] {
+fn entries() -> [Entry; 3] {
     [
-        ("a symbolic link", |at| symlink("../theirs", at).unwrap()),
+        ("a symbolic link", |at| symlink("../other", at).unwrap()),
         ("a directory", |at| fs::create_dir(at).unwrap()),
-        ("something special", |at| mknodat(CWD, at, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap()),
+        ("a special file", |at| mknodat(CWD, at, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap()),
     ]
 }
 
 #[test]
-fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
+fn nothing_is_written_through_a_link_with_any_name() {
     let work = Work::new();
-    fs::write(work.path("theirs"), "theirs").unwrap();
+    fs::write(work.path("other"), "other").unwrap();
     let path = work.mkdir("tbot-user", 0o700);
-    symlink("../theirs", path.join("bundle.pem")).unwrap();
+    symlink("../other", path.join("bundle.pem")).unwrap();
     let files = vec![File::private("key", "new"), File::private("bundle.pem", "new")];
     let error = write(&work.check_as(UnknownFiles::Keep, None).unwrap(), files, soon()).unwrap_err();
     assert!(matches!(error, Error::NotAFile { kind: "a symbolic link", .. }), "{error}");
-    assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(work.path("other")).unwrap(), "other");
     assert_eq!(work.names(), ["bundle.pem"]);
 }
 
@@ -469,7 +469,7 @@ fn a_name_cannot_leave_the_directory() {
 }
 
 #[test]
-fn as_a_pipe_other_files_are_refused_and_named() {
+fn as_a_pipe_unknown_files_are_refused_and_named() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "").unwrap();
@@ -480,17 +480,17 @@ fn as_a_pipe_other_files_are_refused_and_named() {
 }
 
 #[test]
-fn as_a_pipe_other_files_that_appear_after_the_check_are_refused_too() {
+fn as_a_pipe_unknown_files_that_appear_after_the_check_are_refused_too() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     let destination = work.check().unwrap();
     fs::write(path.join("README.md"), "").unwrap();
-    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::HoldsForeign { .. })));
+    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::UnknownFiles { .. })));
     assert_eq!(work.names(), ["README.md"]);
 }
 
 #[test]
-fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
+fn as_tbot_unknown_files_stay_and_so_does_the_mode_of_their_directory() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "mine").unwrap();
@@ -502,7 +502,7 @@ fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
 }
 
 #[test]
-fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
+fn as_tbot_a_directory_with_our_files_becomes_private_and_its_gitignore_stays() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join(".gitignore"), "key\n").unwrap();
@@ -567,7 +567,7 @@ fn unknown_files_in_the_second_destination_leave_the_first_as_it_was() {
     let second = work.check_at("second");
     fs::write(work.mkdir("second", 0o755).join("README.md"), "").unwrap();
     let before = work.files("second");
-    work.second_fails(&second, &set("new"), Duration::from_secs(20), |e| matches!(e, Error::HoldsForeign { .. }));
+    work.second_fails(&second, &set("new"), Duration::from_secs(20), |e| matches!(e, Error::UnknownFiles { .. }));
     assert_eq!(work.files("second"), before);
 }
 
@@ -665,7 +665,7 @@ fn a_run_that_is_given_up_while_it_waits_leaves_nothing() {
 // Owners. Most of it needs root.
 
 #[test]
-fn our_own_directory_without_rights_gets_them() {
+fn our_own_directory_without_write_permission_gets_it() {
     let work = Work::new();
     if root().is_some() {
         chown(work.0.path(), Some(1000), Some(1000)).unwrap();
@@ -683,15 +683,15 @@ fn our_own_directory_without_rights_gets_them() {
 }
 
 #[test]
-fn the_owner_of_the_working_directory_owns_what_is_made() {
+fn the_owner_of_the_working_directory_owns_what_is_created() {
     let Some(()) = root() else { return };
     let work = Work::new();
     chown(work.0.path(), Some(1000), Some(1001)).unwrap();
     let path = Path::new("a/tbot-user");
     let destination = Destination::check(work.0.path(), path, UnknownFiles::Refuse, None).unwrap();
     write(&destination, set("1"), soon()).unwrap();
-    for made in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
-        assert_eq!(owner(&work.path(made)), (1000, 1001), "{made}");
+    for created in ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"] {
+        assert_eq!(owner(&work.path(created)), (1000, 1001), "{created}");
     }
 }
 
@@ -708,7 +708,7 @@ fn the_owner_of_an_existing_destination_owns_what_is_in_it() {
 }
 
 #[test]
-fn a_given_owner_owns_everything_even_what_was_there() {
+fn a_requested_owner_owns_everything_even_existing_files() {
     let Some(()) = root() else { return };
     let work = Work::new();
     work.run("1").unwrap();
@@ -721,7 +721,7 @@ fn a_given_owner_owns_everything_even_what_was_there() {
 }
 
 #[test]
-fn a_given_owner_that_cannot_be_had_is_an_error() {
+fn a_requested_owner_that_cannot_be_set_is_an_error() {
     let Some(()) = root() else { return };
     let work = Work::new();
     set_mode(work.0.path(), 0o777);
@@ -745,11 +745,11 @@ fn another_user_can_write_into_the_clone_directory_of_root() {
     assert_eq!(owner(&work.path("tbot-user/key")), (1000, 1000));
     let key = work.meta("key").ino();
     as_user(1000, || work.run("1").unwrap());
-    assert_eq!(work.meta("key").ino(), key, "the same was written again");
+    assert_eq!(work.meta("key").ino(), key, "an unchanged file was written again");
 }
 
 #[test]
-fn what_another_user_may_not_write_is_said_before_the_network_is_touched() {
+fn missing_permissions_are_found_before_the_network_is_used() {
     let Some(()) = root() else { return };
     let work = Work::new();
     let error = as_user(1000, || work.check()).unwrap_err();
@@ -759,7 +759,7 @@ fn what_another_user_may_not_write_is_said_before_the_network_is_touched() {
     assert!(matches!(error, Error::NotPermitted { uid: 1000, .. }), "{error}");
     set_mode(&work.path("tbot-user"), 0o777);
     let error = as_user(1000, || work.check()).unwrap_err();
-    assert!(matches!(error, Error::SomeoneElses { owner: 0, uid: 1000, .. }), "{error}");
+    assert!(matches!(error, Error::OtherOwner { owner: 0, uid: 1000, .. }), "{error}");
 }
 
 // File systems. All of it needs root.
@@ -793,7 +793,7 @@ fn a_mount_point_can_be_the_destination_and_stays_one() {
 }
 
 #[test]
-fn a_read_only_file_system_is_said_before_the_network_is_touched() {
+fn a_read_only_file_system_is_found_before_the_network_is_used() {
     let work = Work::new();
     let Some(_tmpfs) = Tmpfs::new(work.mkdir("mounted", 0o755), "") else { return };
     fs::create_dir(work.path("mounted/there")).unwrap();
@@ -807,13 +807,13 @@ fn a_read_only_file_system_is_said_before_the_network_is_touched() {
 // Secrets.
 
 #[test]
-fn contents_never_show() {
+fn debug_output_has_no_contents() {
     let file = File::private("key", "canary");
     assert_eq!(format!("{file:?}"), r#"File { name: "key", mode: Private, .. }"#);
 }
 
 #[test]
-fn what_only_some_runs_write_does_not_outlive_its_run() {
+fn an_optional_file_is_removed_by_a_run_that_does_not_write_it() {
     for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         let work = Work::new();
         let file = work.path("tbot-user").join("network.json");
@@ -827,7 +827,7 @@ fn what_only_some_runs_write_does_not_outlive_its_run() {
         run(false);
         run(true);
         fs::write(&file, "changed").unwrap();
-        // Somebody else's, where others may have files.
+        // It may be another program's, if other programs may have files there.
         write(&work.check_as(unknown_files, None).unwrap(), set("a"), soon()).unwrap();
         assert_eq!(file.exists(), unknown_files == UnknownFiles::Keep);
     }

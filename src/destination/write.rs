@@ -159,7 +159,7 @@ impl<'a> Locked<'a> {
         let is_other =
             |name: &&str| self.dir.has_file(name).is_ok_and(|has| has) && !record.is_unchanged(&self.dir, name);
         match wanted.find(is_other).filter(|_| self.destination.unknown_files == UnknownFiles::Keep) {
-            Some(name) => Err(Error::NotAFile { path: self.dir.path().join(name), kind: "a file of somebody else" }),
+            Some(name) => Err(Error::NotAFile { path: self.dir.path().join(name), kind: "a file of another program" }),
             None => Ok(()),
         }
     }

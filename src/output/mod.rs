@@ -1,3 +1,3 @@
-//! What is made of credentials: files in a destination.
+//! Outputs: the files that are rendered from credentials.
 
 pub(crate) mod identity;

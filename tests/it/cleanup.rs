@@ -1,4 +1,4 @@
-//! `cleanup`, as the pipe and as a command: what was written goes, everything else stays.
+//! `cleanup`, as the pipe and as a command: it removes what runs wrote, and keeps everything else.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn names(step: &Step) -> Vec<String> {
 }
 
 #[test]
-fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
+fn everything_is_removed_and_a_second_time_there_is_nothing_to_do() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -31,7 +31,7 @@ fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
 }
 
 #[test]
-fn as_an_action_of_the_pipe_with_its_destination() {
+fn the_action_of_the_pipe_uses_its_destination() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "deep/er/creds");
     step.pipe().ok();
@@ -40,12 +40,12 @@ fn as_an_action_of_the_pipe_with_its_destination() {
     let step = step.env("ACTION", "cleanup").without("PROXY_SERVER").without("TOKEN");
     let step = step.without("BITBUCKET_STEP_OIDC_TOKEN").env("BITBUCKET_EXIT_CODE", "1");
     step.pipe().ok();
-    // What was made for it goes, up to where somebody else has something.
+    // The directories that were created for it are removed, up to one that holds another file.
     assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
 }
 
 #[test]
-fn by_the_binary_that_lies_there() {
+fn the_binary_in_the_destination_removes_its_own_directory() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -58,7 +58,7 @@ fn by_the_binary_that_lies_there() {
 }
 
 #[test]
-fn a_directory_that_the_step_made_stays() {
+fn a_directory_that_the_step_created_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -69,7 +69,7 @@ fn a_directory_that_the_step_made_stays() {
 }
 
 #[test]
-fn what_is_not_ours_or_was_changed_stays_and_is_named() {
+fn unknown_and_changed_files_stay_and_are_named() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -81,17 +81,17 @@ fn what_is_not_ours_or_was_changed_stays_and_is_named() {
     step.pipe().ok();
     fs::write(step.output("ssh_config"), "Host mine\n").unwrap();
     let second = cleanup(&step).stderr;
-    // The next cleanup must still know it, and git must not see it.
+    // The next cleanup must still have the record, and git must still ignore the file.
     assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "ssh_config"]);
-    expect_file!["golden/log/cleanup-not-ours.log"].assert_eq(&step.scrubbed(&(first + &second)));
+    expect_file!["golden/log/cleanup-unknown-files.log"].assert_eq(&step.scrubbed(&(first + &second)));
     step.pipe().ok();
     cleanup(&step);
-    // The directory was made by a run whose record is gone.
+    // The record of the run that created the directory is gone.
     assert!(names(&step).is_empty(), "{:?}", names(&step));
 }
 
 #[test]
-fn a_checkout_as_destination_keeps_what_has_our_names() {
+fn a_checkout_as_destination_keeps_files_with_the_names_of_ours() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     for name in [".gitignore", "src.c", "teleport-database-ca.crt"] {
@@ -108,7 +108,7 @@ fn a_checkout_as_destination_keeps_what_has_our_names() {
 }
 
 #[test]
-fn a_planted_record_removes_nothing_elsewhere() {
+fn a_planted_record_removes_no_file_of_another_directory() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::write(step.dir().join("deploy.sh"), "").unwrap();
@@ -118,14 +118,14 @@ fn a_planted_record_removes_nothing_elsewhere() {
     let names = ["../deploy.sh".to_owned(), step.dir().join("deploy.sh").display().to_string()];
     let record: String = names.iter().map(|name| format!("{empty}  {name}\n")).collect();
     fs::write(step.output(".teleport-pipe.sha256"), record).unwrap();
-    // Neither at once, nor after a run that goes on with what it finds.
+    // Not after a run that reads the planted record, either.
     step.pipe().ok();
     cleanup(&step);
     assert!(step.dir().join("deploy.sh").exists());
 }
 
 #[test]
-fn directories_with_our_names_stay() {
+fn directories_with_the_names_of_our_files_stay() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -134,21 +134,24 @@ fn directories_with_our_names_stay() {
     assert_eq!(names(&step), [".teleport-pipe.tmp.7"]);
     fs::rename(step.output(".teleport-pipe.tmp.7"), step.output(".teleport-pipe.sha256")).unwrap();
     let log = cleanup(&step).stderr;
-    assert!(names(&step) == [".teleport-pipe.sha256"] && log.contains("left: .teleport-pipe.sha256"), "{log}");
+    assert!(
+        names(&step) == [".teleport-pipe.sha256"] && log.contains("did not write them: .teleport-pipe.sha256"),
+        "{log}"
+    );
 }
 
 #[test]
-fn what_tbot_wrote_is_left_to_tbot() {
+fn the_files_of_tbot_stay() {
     let step = Step::empty();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     fs::write(step.output("key"), "a key").unwrap();
     let log = cleanup(&step).stderr;
     assert_eq!(names(&step), ["key"]);
-    assert!(log.contains("nothing in ") && log.contains("left: key"), "{log}");
+    assert!(log.contains("nothing in ") && log.contains("did not write them: key"), "{log}");
 }
 
 #[test]
-fn what_another_user_wrote_is_said_to_be_his() {
+fn files_of_another_user_are_an_error_that_names_the_user() {
     if root().is_none() {
         return;
     }

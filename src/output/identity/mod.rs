@@ -1,5 +1,5 @@
-//! Rendering: pure functions from credentials to the bytes of files. Names, order and encodings are tbot's
-//! (teleport-issue-and-outputs.md 4), so that whatever reads tbot's output reads ours.
+//! The identity output: pure functions from credentials to the bytes of files. Names, order and encodings are those of
+//! tbot (teleport-issue-and-outputs.md 4), so that programs that read the output of tbot can read ours.
 
 pub(crate) mod clusters;
 pub(crate) mod identity_file;
@@ -16,11 +16,8 @@ use crate::output_files::{
 
 pub(crate) use crate::output_files::BINARY;
 
-/// All files of the identity output but our binary, in the order in which they are to appear: what others need first,
-/// keys and certificates beside each other, `ssh_config` last.
-///
-/// # Errors
-/// The key cannot be encoded.
+/// All files of the identity output except our binary, in the order in which they are to be written: files that others
+/// refer to first, keys and certificates together, `ssh_config` last.
 pub(crate) fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
     let authorities = &credentials.host_authorities;
     let with_files = clusters::with_files(authorities);
@@ -53,7 +50,7 @@ fn certificates(authorities: &[Authority]) -> String {
     authorities.iter().flat_map(|authority| &authority.tls).map(crate::x509::X509::pem).collect()
 }
 
-/// An SSH authority's key as a known_hosts line for these host patterns. `type=host` stands in the comment column.
+/// The line of a `known_hosts` file that trusts a CA for these host patterns. `type=host` is in the comment column.
 fn cert_authority(patterns: &str, key: &SshAuthority) -> String {
     format!("@cert-authority {patterns} {} type=host\n", key.as_str())
 }
