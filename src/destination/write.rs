@@ -13,6 +13,7 @@ use super::ownership::Ownership;
 use super::record::Record;
 use crate::output_files::{GITIGNORE, OPTIONAL};
 use crate::retry::Deadline;
+use crate::text::sanitize;
 
 /// Whom the files belong to after a [`write_all`].
 #[derive(Debug)]
@@ -58,7 +59,8 @@ async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> R
     }
     order.sort();
     if let Some([(path, _), _]) = order.array_windows().find(|[(one, _), (next, _)]| one == next) {
-        return Err(Error::BadPath { shown: path.display().to_string(), reason: "is the directory of two outputs" });
+        let shown = sanitize(&path.to_string_lossy());
+        return Err(Error::BadPath { shown, reason: "is the directory of two outputs" });
     }
     let mut locked = Vec::new();
     for (_, n) in order {
