@@ -1,4 +1,4 @@
-//! What the cluster issued, checked before a byte of it is written.
+//! The checks of issued certificates, before anything of them is written.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -13,67 +13,61 @@ use teleport_api::types::{CaKeySet, CertAuthorityV2};
 
 use crate::address::ClusterName;
 use crate::clock::{Offset, approximate};
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
 use crate::keys::KeyPair;
 use crate::net::crypto::provider;
 use crate::text::sanitize;
 use crate::x509::X509;
 
-/// Principals of Teleport's own use; no login of a node (teleport-issue-and-outputs.md 3).
-const INTERNAL_PRINCIPAL: &str = "-teleport-";
+/// Principals with this prefix are Teleport's own, not logins of a node (teleport-issue-and-outputs.md 3).
+const INTERNAL_PRINCIPAL_PREFIX: &str = "-teleport-";
 
-/// A certificate that lives this much longer than asked is still taken for what was asked: clocks have seconds.
-const SLACK: Duration = Duration::from_secs(60);
+/// A certificate may live this much longer than requested, because clocks differ by seconds.
+const TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Critical options that OpenSSH knows (PROTOCOL.certkeys).
 const KNOWN_OPTIONS: [&str; 3] = ["force-command", "source-address", "verify-required"];
 
-/// SSH credentials that passed every check.
+/// Credentials that passed every check.
 pub(crate) struct Credentials {
-    /// The key of both certificates.
+    /// Both certificates are for this key.
     pub(crate) key: KeyPair,
-    /// One line, as it came.
+    /// One line, as Auth sent it.
     pub(crate) ssh_certificate: String,
-    /// The same as X.509.
     pub(crate) tls_certificate: X509,
     /// The cluster that issued them.
     pub(crate) cluster: ClusterName,
-    /// The user that they are for: the bot's.
+    /// The user of the bot.
     pub(crate) user: String,
-    /// Roles that they hold.
     pub(crate) roles: Vec<String>,
-    /// Logins that nodes may accept.
+    /// Principals that nodes may accept.
     pub(crate) logins: Vec<String>,
     /// When the first of the two certificates expires.
     pub(crate) expires: SystemTime,
-    /// Who signs hosts: the root cluster first, then trusted clusters.
+    /// The host CAs: the root cluster's first, then those of leaf clusters.
     pub(crate) host_authorities: Vec<Authority>,
-    /// Who signs users.
     pub(crate) user_authorities: Vec<Authority>,
 }
 
-/// The keys of one certificate authority of one cluster, active ones before those that are trusted besides.
+/// The keys of one CA of one cluster: active ones, then additional trusted ones.
 pub(crate) struct Authority {
-    /// The cluster.
     pub(crate) cluster: ClusterName,
-    /// SSH public keys.
     pub(crate) ssh: Vec<SshAuthority>,
-    /// X.509 certificates.
     pub(crate) tls: Vec<X509>,
 }
 
 impl Authority {
-    /// The authorities in an answer of Auth, the root cluster's first. One of a trusted cluster that cannot be read is
-    /// left out: it must not keep anybody from the root. Nor does a cluster come twice.
-    pub(crate) fn read(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
-        let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::read_one).collect();
+    /// Parses the CAs in an answer of Auth, the root cluster's first, each cluster once. A CA that cannot be parsed is
+    /// left out: a broken leaf cluster must not make the root cluster unusable.
+    pub(crate) fn parse_all(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
+        let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::parse).collect();
         authorities.sort_by_key(|authority| authority.cluster != *root);
         let mut seen = BTreeSet::new();
         authorities.retain(|authority| seen.insert(authority.cluster.clone()));
         authorities
     }
 
-    fn read_one(authority: CertAuthorityV2) -> Option<Self> {
+    fn parse(authority: CertAuthorityV2) -> Option<Self> {
         let spec = authority.spec?;
         let cluster = spec.cluster_name.parse().ok()?;
         let sets: Vec<CaKeySet> = [spec.active_keys, spec.additional_trusted_keys].into_iter().flatten().collect();
@@ -86,57 +80,51 @@ impl Authority {
     }
 }
 
-/// The SSH public key of an authority.
+/// The SSH public key of a CA.
 pub(crate) struct SshAuthority {
     text: String,
     fingerprint: Fingerprint,
 }
 
 impl SshAuthority {
-    /// From a line as Auth and `authorized_keys` have it.
+    /// Parses a line of `authorized_keys`, which is also the format of Auth.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut key = ssh_key::PublicKey::from_openssh(line).ok()?;
         key.set_comment("");
         Some(Self { text: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
     }
 
-    /// Algorithm and key, without a comment: written anew, so that nothing else of the line goes into a file.
+    /// Algorithm and key, encoded again without a comment, so that nothing else of the line gets into a file.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 }
 
-/// What was asked for.
+/// What the certificates were requested with.
 pub(crate) struct Expected {
-    /// The key.
     pub(crate) key: KeyPair,
-    /// The cluster.
     pub(crate) cluster: ClusterName,
-    /// The authorities that the join gave: those by which Auth was recognised.
-    pub(crate) known: Vec<CertificateDer<'static>>,
-    /// Latest expiry.
+    /// The host CAs that the join returned, by which Auth was verified.
+    pub(crate) trusted_authorities: Vec<CertificateDer<'static>>,
     pub(crate) expires: SystemTime,
-    /// The time by our clock.
+    /// The time of our clock.
     pub(crate) now: SystemTime,
     /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
 /// Checks everything that a client can check.
-///
-/// # Errors
-/// The first check that fails.
 pub(crate) fn check(
-    asked: Expected,
+    expected: Expected,
     certs: &Certs,
     host_authorities: Vec<Authority>,
     user_authorities: Vec<Authority>,
 ) -> Result<Credentials, Error> {
-    let Expected { key, cluster, known, expires: asked_expiry, now, clock } = asked;
-    let user = root(&user_authorities, &cluster, "user")?;
-    let host = root(&host_authorities, &cluster, "host")?;
-    // In a rotation both lists have old and new keys; lists with nothing in common are not of one cluster.
-    if !host.tls.iter().any(|certificate| known.contains(certificate.der())) {
+    let Expected { key, cluster, trusted_authorities, expires, now, clock } = expected;
+    let user = root_ca(&user_authorities, &cluster, "user")?;
+    let host = root_ca(&host_authorities, &cluster, "host")?;
+    // During a rotation both lists have old and new keys. Lists with nothing in common are those of two clusters.
+    if !host.tls.iter().any(|certificate| trusted_authorities.contains(certificate.der())) {
         return Err(Error::OtherHostAuthority);
     }
 
@@ -152,13 +140,13 @@ pub(crate) fn check(
     if tls.public_key_der() != tls_key {
         return Err(Error::OtherKey("TLS"));
     }
-    lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), asked_expiry, now, clock)?;
-    lifetime("TLS", tls.not_before(), tls.not_after(), asked_expiry, now, clock)?;
-    signed_by(user, &ssh, &tls, clock.there(now))?;
+    check_lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), expires, now, clock)?;
+    check_lifetime("TLS", tls.not_before(), tls.not_after(), expires, now, clock)?;
+    check_signatures(user, &ssh, &tls, clock.there(now))?;
 
     let logins: Vec<String> =
-        ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
-    options(&ssh)?;
+        ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL_PREFIX)).cloned().collect();
+    check_options(&ssh)?;
     if ssh.valid_principals().is_empty() {
         return Err(Error::NoPrincipals);
     }
@@ -176,12 +164,16 @@ pub(crate) fn check(
     })
 }
 
-fn root<'a>(authorities: &'a [Authority], cluster: &ClusterName, kind: &'static str) -> Result<&'a Authority, Error> {
+fn root_ca<'a>(
+    authorities: &'a [Authority],
+    cluster: &ClusterName,
+    kind: &'static str,
+) -> Result<&'a Authority, Error> {
     let found = authorities.iter().find(|authority| authority.cluster == *cluster);
     found.filter(|authority| !authority.ssh.is_empty() && !authority.tls.is_empty()).ok_or(Error::NoAuthority(kind))
 }
 
-/// The certificate line. More than one line would put foreign lines into files that ssh reads.
+/// Parses the certificate's line. Further lines would get into files that ssh reads.
 fn one_line(bytes: &[u8]) -> Result<String, Error> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::Unreadable("SSH certificate"))?.trim();
     match text.chars().any(char::is_control) {
@@ -190,11 +182,11 @@ fn one_line(bytes: &[u8]) -> Result<String, Error> {
     }
 }
 
-fn lifetime(
+fn check_lifetime(
     kind: &'static str,
     after: SystemTime,
     before: SystemTime,
-    asked: SystemTime,
+    requested: SystemTime,
     now: SystemTime,
     clock: Offset,
 ) -> Result<(), Error> {
@@ -204,29 +196,29 @@ fn lifetime(
     }
     match after.duration_since(now) {
         Ok(ahead) if !ahead.is_zero() => {
-            // By our clock, whatever the cluster's says: what reads the files here goes by it.
+            // By our clock, because the programs that read the files here use it.
             return Err(Error::NotYetValid { kind, ahead: approximate(ahead), clock });
         }
         _ => {}
     }
-    match before.duration_since(asked) {
-        Ok(longer) if longer > SLACK => Err(Error::TooLong { kind, longer: seconds(longer) }),
+    match before.duration_since(requested) {
+        Ok(longer) if longer > TOLERANCE => Err(Error::TooLong { kind, longer: seconds(longer) }),
         _ => Ok(()),
     }
 }
 
-/// An unknown critical option makes every sshd refuse the certificate, without a word why.
-fn options(ssh: &Certificate) -> Result<(), Error> {
+/// sshd refuses a certificate with an unknown critical option without saying why.
+fn check_options(ssh: &Certificate) -> Result<(), Error> {
     match ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
         Some(name) => Err(Error::CriticalOption(sanitize(name))),
         None => Ok(()),
     }
 }
 
-/// Both certificates are the user CA's. TLS is checked by the same code that servers with rustls use.
-fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTime) -> Result<(), Error> {
+/// Checks that the user CA signed both certificates. For TLS this is the code that servers with rustls use.
+fn check_signatures(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTime) -> Result<(), Error> {
     let fingerprints: Vec<Fingerprint> = authority.ssh.iter().map(|key| key.fingerprint).collect();
-    // At its first second: whether it is valid now was looked at before, with better words.
+    // Validated at its first second, because `check_lifetime` has checked the current time with a clearer error.
     ssh.validate_at(ssh.valid_after(), &fingerprints).map_err(|_| Error::NotSigned("SSH"))?;
 
     let mut roots = RootCertStore::empty();
@@ -239,100 +231,80 @@ fn signed_by(authority: &Authority, ssh: &Certificate, tls: &X509, now: SystemTi
     }
 }
 
-/// What is wrong with what the cluster issued. All of it is a cluster, or something in front of one, that does not do
-/// what Teleport does; but for the clock.
+/// What is wrong with the issued certificates. Except for clocks, the cluster, or something in front of it, does not
+/// behave like Teleport.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Cannot be parsed.
     #[error("the {0} from the cluster cannot be read")]
     Unreadable(&'static str),
-    /// For somebody else's key, or for a host.
+    /// The certificate is for another key, or for a host.
     #[error("the {0} certificate from the cluster is not for the key that was sent")]
     OtherKey(&'static str),
-    /// It has no principals.
     #[error("the SSH certificate from the cluster names no principals")]
     NoPrincipals,
-    /// No sshd would accept it.
+    /// sshd would not accept the certificate.
     #[error("the SSH certificate from the cluster has the critical option `{0}`, which OpenSSH does not know")]
     CriticalOption(String),
-    /// It has expired already.
     #[error("the {kind} certificate from the cluster expired {ago} ago")]
     Expired {
         /// SSH or TLS.
         kind: &'static str,
-        /// How long ago.
         ago: humantime::FormattedDuration,
     },
-    /// By our clock it is from the future.
     #[error("the {kind} certificate from the cluster becomes valid only in {ahead}: the clock here is {clock}")]
     NotYetValid {
         /// SSH or TLS.
         kind: &'static str,
-        /// How long until then.
         ahead: humantime::FormattedDuration,
         /// The cluster's clock.
         clock: Offset,
     },
-    /// It lives longer than asked.
-    #[error("the {kind} certificate from the cluster lives {longer} longer than was asked for")]
+    #[error("the {kind} certificate from the cluster is valid {longer} longer than requested")]
     TooLong {
         /// SSH or TLS.
         kind: &'static str,
-        /// By how much.
         longer: humantime::FormattedDuration,
     },
-    /// By none of the authorities that came with it.
     #[error("the {0} certificate from the cluster is not signed by its user CA")]
     NotSigned(&'static str),
-    /// The host CA is not the one by which Auth was recognised.
+    /// The join returned another host CA, by which Auth was verified.
     #[error("the cluster's host CA is not the one that it named at the join")]
     OtherHostAuthority,
-    /// No such authority.
-    #[error("the cluster names no {0} CA of its own")]
+    #[error("the cluster returned no {0} CA of its own")]
     NoAuthority(&'static str),
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Expired { .. } => "The clock here is ahead of the cluster's.",
-                Self::NotYetValid { .. } => "The clock here is behind the cluster's.",
-                Self::NotSigned(_) => "The user CA was rotated in this very moment.",
-                _ => return None,
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
         match self {
-            Self::Expired { .. } | Self::NotYetValid { .. } => "Correct the clock of the runner.",
-            Self::NotSigned(_) => {
-                "Run the step again. If it keeps failing, nothing was written on purpose: tell whoever runs the cluster."
-            }
-            _ => {
-                "Nothing was written. Tell whoever runs the cluster, and quote this message: \
-                 Teleport itself does not answer like this."
-            },
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NotYetValid { .. } => Exit::Network,
-            _ => Exit::Refused,
-        }
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Expired { .. } | Self::NotYetValid { .. } => "the-clocks-differ",
-            _ => "the-certificates-are-not-right",
+            Self::Expired { .. } => Advice::new(Exit::Refused, CLOCKS_DIFFER, "Correct the clock of the runner.")
+                .cause("The clock here is ahead of the cluster's."),
+            Self::NotYetValid { .. } => Advice::new(Exit::Network, CLOCKS_DIFFER, "Correct the clock of the runner.")
+                .cause("The clock here is behind the cluster's."),
+            Self::NotSigned(_) => Advice::new(
+                Exit::Refused,
+                NOT_RIGHT,
+                "Run the step again. Nothing was written. If it keeps failing, tell the administrator of the cluster.",
+            )
+            .cause("The user CA was rotated at this very moment."),
+            Self::Unreadable(_)
+            | Self::OtherKey(_)
+            | Self::NoPrincipals
+            | Self::CriticalOption(_)
+            | Self::TooLong { .. }
+            | Self::OtherHostAuthority
+            | Self::NoAuthority(_) => Advice::new(
+                Exit::Refused,
+                NOT_RIGHT,
+                "Nothing was written. Tell the administrator of the cluster, and quote this message: Teleport itself \
+                 does not answer like this.",
+            ),
         }
     }
 }
+
+const CLOCKS_DIFFER: &str = "the-clocks-differ";
+const NOT_RIGHT: &str = "the-certificates-are-not-right";
 
 #[cfg(test)]
 mod tests {
@@ -346,22 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_holds_now_and_is_not_longer_than_asked() {
-        let asked = at(4600);
-        let judged = |after, before| lifetime("SSH", at(after), at(before), asked, at(1000), Offset::default());
-        assert!(judged(940, 4600).is_ok() && judged(1000, 4660).is_ok() && judged(0, 1001).is_ok());
-        assert!(matches!(judged(940, 1000), Err(Error::Expired { .. })));
-        assert!(matches!(judged(1001, 4600), Err(Error::NotYetValid { .. })));
-        assert!(matches!(judged(940, 4661), Err(Error::TooLong { .. })));
+    fn a_lifetime_includes_now_and_is_not_longer_than_requested() {
+        let requested = at(4600);
+        let check =
+            |after, before| check_lifetime("SSH", at(after), at(before), requested, at(1000), Offset::default());
+        assert!(check(940, 4600).is_ok() && check(1000, 4660).is_ok() && check(0, 1001).is_ok());
+        assert!(matches!(check(940, 1000), Err(Error::Expired { .. })));
+        assert!(matches!(check(1001, 4600), Err(Error::NotYetValid { .. })));
+        assert!(matches!(check(940, 4661), Err(Error::TooLong { .. })));
     }
 
     #[test]
-    fn an_option_that_no_sshd_knows_is_refused() {
+    fn an_unknown_critical_option_is_refused() {
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).unwrap();
         let with = |name: &str| {
             let mut builder = Builder::new_with_random_nonce(&mut OsRng, key.public_key(), 0, 1).unwrap();
             builder.valid_principal("x").unwrap().critical_option(name, "").unwrap();
-            options(&builder.sign(&key).unwrap())
+            check_options(&builder.sign(&key).unwrap())
         };
         assert!(with("source-address").is_ok());
         assert!(matches!(with("only-on-tuesdays@example.com"), Err(Error::CriticalOption(_))));

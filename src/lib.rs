@@ -9,6 +9,7 @@
 //! * [`guard`]: would artifacts or caches of the step take the credentials? It reads [`yaml`];
 //! * [`join`]: an ID token becomes the [`bot_identity`]'s own identity; [`auth`]: that becomes certificates with roles;
 //! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
+//! * [`output_files`]: the names of those files, and which are secret; [`regular_file`]: opening files safely;
 //! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`]; [`clock`]: what time it is there;
 //! * [`keys`], [`x509`], [`ssh_agent`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and
 //!   types.
@@ -31,8 +32,10 @@ mod keys;
 mod log;
 mod net;
 mod output;
+mod output_files;
 mod pipe;
 mod platform;
+mod regular_file;
 mod retry;
 mod session;
 mod settings;

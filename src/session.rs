@@ -130,13 +130,13 @@ impl<'a> Session<'a> {
         let expected = Expected {
             key,
             cluster: self.bot.cluster.clone(),
-            known: self.bot.authorities.clone(),
+            trusted_authorities: self.bot.authorities.clone(),
             expires,
             now: (self.context.clock)(),
             clock: self.cluster.clock,
         };
-        let host_authorities = Authority::read(response.host_authorities, &self.bot.cluster);
-        let user_authorities = Authority::read(response.user_authorities, &self.bot.cluster);
+        let host_authorities = Authority::parse_all(response.host_authorities, &self.bot.cluster);
+        let user_authorities = Authority::parse_all(response.user_authorities, &self.bot.cluster);
         let credentials = credentials::check(expected, &response.certs, host_authorities, user_authorities)?;
         Ok(Issued {
             credentials,

@@ -1,15 +1,20 @@
-//! Text for a shell that a person types in.
+//! Quoting for a shell.
 
-/// The text as one word of a line.
+/// The text as one word of a command line, quoted if it has to be.
 pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
+        false => quoted(text),
     }
 }
 
-/// A path as one word, which is no option whatever it begins with.
+/// The text in quotes. No backslash is added: in an `ssh_config` ssh would read it before the shell does.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r#"'"'"'"#))
+}
+
+/// A path as one word. It is never taken for an option.
 pub(crate) fn path(path: &str) -> String {
     match path.starts_with('/') {
         true => word(path),
@@ -24,7 +29,7 @@ mod tests {
     #[test]
     fn words_and_paths() {
         assert_eq!(word("./tbot-user/ssh_config"), "./tbot-user/ssh_config");
-        assert_eq!(word("it's mine"), r"'it'\''s mine'");
+        assert_eq!(word("it's mine"), r#"'it'"'"'s mine'"#);
         assert_eq!(word(""), "''");
         assert_eq!(path("tbot-user"), "./tbot-user");
         assert_eq!(path("-rf x"), "'./-rf x'");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::block_on;
 use crate::destination::{self, Cleaned};
 use crate::error::Failure;
 use crate::host::Host;
@@ -10,37 +11,34 @@ use crate::retry::Deadline;
 use crate::settings::default;
 use crate::text::sanitize;
 
-/// A run that writes there right now is waited for this long.
-const LOCK: Duration = Duration::from_secs(30);
+/// The time to wait for a run that is writing there.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Removes what was written to `path`, and says what that was. That there is nothing is no error. Without a path it is
-/// the directory that this program was written to: `./creds/teleport-pipe cleanup`.
-///
-/// # Errors
-/// It cannot be removed.
+/// Removes what was written to `path`, and logs it. A missing directory is not an error. The default is the directory
+/// that this program was written to: `./creds/teleport-pipe cleanup`.
 pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
-    let own = host.executable.parent().filter(|place| destination::was_written(place));
+    let own = host.executable.parent().filter(|directory| destination::has_record(directory));
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
-    let Cleaned { path, found, removed, changed, left, directories } =
-        destination::cleanup(&host.working_dir, path, Deadline::after(LOCK))?;
+    let Cleaned { path, existed, removed, changed, unknown, directories } =
+        block_on(destination::cleanup(&host.working_dir, path, Deadline::after(LOCK_TIMEOUT)))??;
     let shown = path.display();
     let emptied = match directories {
         0 => "",
         1 => ", and the directory itself",
-        _ => ", the directory itself, and parents that were made for it",
+        _ => ", the directory itself, and parents that were created for it",
     };
     match removed.len() {
-        0 if !found => log::info!(target: "cleanup", "nothing to do: {shown} is not there"),
+        0 if !existed => log::info!(target: "cleanup", "nothing to do: {shown} does not exist"),
         0 => log::info!(target: "cleanup", "nothing to do: nothing in {shown} is recorded as written by teleport-pipe"),
         count => log::info!(target: "cleanup", "removed {count} files from {shown}{emptied}"),
     }
     log::debug!(target: "cleanup", "{}", sanitize(&removed.join(", ")));
     if !changed.is_empty() {
         let changed = sanitize(&changed.join(", "));
-        log::warn!(target: "cleanup", "changed since they were written, and left: {changed}; `rm -rf` removes them");
+        log::warn!(target: "cleanup", "kept, because they were changed after teleport-pipe wrote them: {changed}; `rm -rf` removes them");
     }
-    if !left.is_empty() {
-        log::warn!(target: "cleanup", "not written by teleport-pipe, and left: {left}; `rm -rf` removes them");
+    if !unknown.is_empty() {
+        log::warn!(target: "cleanup", "kept, because teleport-pipe did not write them: {unknown}; `rm -rf` removes them");
     }
     Ok(())
 }

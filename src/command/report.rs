@@ -114,12 +114,12 @@ pub(super) fn written(names: &[String], kind: &str, directory: &Path) {
 
 /// ssh accepts a private key only if its user owns it, and the step need not run as the user that this runs as.
 pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination: &Path) {
-    let Written { uid, guessed, someone_else } = written;
-    let other_user = run_as_user.filter(|user| ![0, *uid].contains(user));
+    let Written { uid, is_default_owner, other_user } = written;
+    let step_user = run_as_user.filter(|user| ![0, *uid].contains(user));
     let directory = shell::word(&sanitize(&destination.display().to_string()));
     let remedy =
         format!("`mkdir -p {directory}` in the step before the pipe, or FILE_OWNER, lets another user read them");
-    match (other_user, someone_else) {
+    match (step_user, other_user) {
         (Some(user), _) => log::warn!(
             target: "write",
             "only user {uid} can read the files, but the step has `run-as-user: {user}`: {remedy}"
@@ -129,7 +129,7 @@ pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination
             "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
         ),
         // root runs the pipe and owns the clone directory. That says nothing about the user of the step.
-        (None, None) if *guessed && *uid == 0 => {
+        (None, None) if *is_default_owner && *uid == 0 => {
             log::info!(target: "write", "only user 0 (root) can read them; {remedy}")
         }
         (None, None) => {}

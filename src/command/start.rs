@@ -1,9 +1,7 @@
 //! `start` and the pipe's `join`: one session, whose outputs are all written or none.
 
-use std::path::Path;
-
 use super::{block_on, report};
-use crate::destination::{Destination, File};
+use crate::destination::{self, Destination, File, Written};
 use crate::error::Failure;
 use crate::guard::RunningStep;
 use crate::host::Host;
@@ -27,11 +25,11 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let authorities = settings.connection.authorities(&host.working_dir)?;
     let network = settings.connection.network(&authorities);
     settings.connection.egress.log_use(&settings.connection.addr);
-    let mut program = host.own_binary()?;
+    let program = host.own_binary()?;
 
     let method = Oidc { id_token };
     let Some(longest) = settings.services.iter().map(|service| service.ttl).max() else { return Ok(()) };
-    let (issued, now) = block_on(async {
+    block_on(async {
         let context = Context {
             connection: &settings.connection,
             network: &network,
@@ -50,23 +48,15 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
             report::certificates(&one.credentials, now, *ttl, settings.privacy);
             issued.push(one);
         }
-        Ok::<_, Failure>((issued, now))
-    })??;
-
-    // Every output is rendered before any is written.
-    let mut sets = Vec::new();
-    for (target, issued) in targets.iter().zip(&issued) {
-        sets.push(target.render(issued, &mut program)?);
-    }
-    for ((target, files), Issued { credentials, .. }) in targets.iter().zip(sets).zip(&issued) {
-        let names: Vec<_> = files.iter().map(|file| file.name().to_owned()).collect();
-        let written = target.destination.write(files, deadline)?;
-        let Service { output, destination, .. } = target.service;
-        report::written(&names, output.kind(), target.directory());
-        report::ownership(&written, target.step.run_as_user, &destination.path);
-        report::done(target.service, target.directory(), credentials, now, settings.privacy);
-    }
-    Ok(())
+        let (names, written) = write(&targets, &issued, program, deadline).await?;
+        for (((target, issued), names), written) in targets.iter().zip(&issued).zip(names).zip(written) {
+            let (directory, Service { output, destination, .. }) = (target.destination.absolute(), target.service);
+            report::written(&names, output.kind(), directory);
+            report::ownership(&written, target.step.run_as_user, &destination.path);
+            report::done(target.service, directory, &issued.credentials, now, settings.privacy);
+        }
+        Ok(())
+    })?
 }
 
 fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
@@ -98,15 +88,26 @@ impl<'a> Target<'a> {
         }
         Ok(Self { service, destination, step })
     }
+}
 
-    fn directory(&self) -> &Path {
-        self.destination.absolute()
+/// Renders every output, then writes all of them or none. Returns the names of the files and what was written.
+async fn write(
+    targets: &[Target<'_>],
+    issued: &[Issued],
+    mut program: Vec<u8>,
+    deadline: Deadline,
+) -> Result<(Vec<Vec<String>>, Vec<Written>), Failure> {
+    let mut sets = Vec::new();
+    for (n, (target, issued)) in targets.iter().zip(issued).enumerate() {
+        let output = &target.service.output;
+        // The program has some megabytes: it is copied only for outputs before the last one.
+        let is_last = n + 1 == targets.len();
+        let own = output
+            .program()
+            .map(|name| File::executable(name, if is_last { std::mem::take(&mut program) } else { program.clone() }));
+        let files = output.render(issued, target.destination.absolute())?;
+        sets.push((&target.destination, own.into_iter().chain(files).collect::<Vec<_>>()));
     }
-
-    /// The files of the output, and this program if they call it.
-    fn render(&self, issued: &Issued, program: &mut Vec<u8>) -> Result<Vec<File>, Failure> {
-        let own = self.service.output.program().map(|name| File::executable(name, std::mem::take(program)));
-        let files = self.service.output.render(issued, self.directory())?;
-        Ok(own.into_iter().chain(files).collect())
-    }
+    let names = sets.iter().map(|(_, files)| files.iter().map(|file| file.name().to_owned()).collect()).collect();
+    Ok((names, destination::write_all(sets, deadline).await?))
 }

@@ -1,67 +1,72 @@
-//! Taking away what a run wrote, and nothing else.
+//! Removing what runs wrote, and nothing else.
 
 use std::path::{Path, PathBuf};
 
 use super::directory::Directory;
 use super::error::Error;
-use super::known_files::{GITIGNORE, Listing, TEMPORARY, gitignore};
+use super::file::File;
+use super::listing::Listing;
 use super::path::{DestinationPath, Found};
-use super::record::{RECORD, Record};
+use super::record::Record;
+use crate::output_files::{Class, GITIGNORE, RECORD, TEMPORARY, of_class};
 use crate::retry::Deadline;
 
-/// What is only good for signing in goes first, should the cleanup be killed.
-const SECRETS: [&str; 2] = ["key", "identity"];
-
-/// What came of a cleanup.
 #[derive(Debug)]
 pub(crate) struct Cleaned {
     /// The destination's path from the root.
     pub(crate) path: PathBuf,
     /// Whether there was a directory at all.
-    pub(crate) found: bool,
+    pub(crate) existed: bool,
     /// The files that were removed.
     pub(crate) removed: Vec<String>,
-    /// Files that were written, and changed since: they stay.
+    /// Files that a run wrote and that were changed since. They stay.
     pub(crate) changed: Vec<String>,
-    /// Whatever else stays.
-    pub(crate) left: Listing,
-    /// Directories that were removed.
+    /// Everything else that stays.
+    pub(crate) unknown: Listing,
+    /// The number of directories that were removed.
     pub(crate) directories: usize,
 }
 
-/// Whether a directory has a record of what was written there.
-pub(crate) fn was_written(path: &Path) -> bool {
+/// Whether a run wrote to this directory.
+pub(crate) fn has_record(path: &Path) -> bool {
     path.join(RECORD).is_file()
 }
 
-/// Removes what runs wrote to `path`, which may be relative to `working_dir`: files that are as they were written, what
-/// a killed run left, and the directories that were made for them, if they are empty then. No link is followed.
+/// Removes what runs wrote to `path`, which may be relative to `working_dir`: unchanged files, incomplete files of a
+/// killed run, and the directories that were created for them, if they are empty then. Follows no link.
 ///
 /// # Errors
-/// The path is none, another run is busy there until the deadline, or something may not be removed.
-pub(crate) fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cleaned, Error> {
-    let place = DestinationPath::new(working_dir, path)?;
-    let path = place.absolute().to_owned();
-    let mut cleaned =
-        Cleaned { path, found: false, removed: vec![], changed: vec![], left: Listing::default(), directories: 0 };
-    let Found::Directory(dir) = place.find()? else { return Ok(cleaned) };
-    cleaned.found = true;
-    dir.lock(deadline, "cleanup")?;
+/// The path is invalid, another run holds the lock past the deadline, or a file cannot be removed.
+pub(crate) async fn cleanup(working_dir: &Path, path: &Path, deadline: Deadline) -> Result<Cleaned, Error> {
+    let destination = DestinationPath::new(working_dir, path)?;
+    let mut cleaned = Cleaned {
+        path: destination.absolute().to_owned(),
+        existed: false,
+        removed: vec![],
+        changed: vec![],
+        unknown: Listing::default(),
+        directories: 0,
+    };
+    let Found::Directory(dir) = destination.find()? else { return Ok(cleaned) };
+    cleaned.existed = true;
+    dir.lock(deadline, "cleanup").await?;
     let record = Record::read(&dir);
-    cleaned.empty(&dir, &record)?;
-    if cleaned.changed.is_empty() && cleaned.left.is_empty() {
-        // A run that was killed before it had a record had just made the directory, or been given an empty one.
-        let killed = usize::from(record.made == 0 && record.names().is_empty() && !cleaned.removed.is_empty());
-        cleaned.directories = place.remove(record.made.max(killed))?;
+    cleaned.remove_files(&dir, &record)?;
+    if cleaned.changed.is_empty() && cleaned.unknown.is_empty() {
+        // A run that was killed before it wrote the record had created the directory, or had found it empty.
+        let killed = usize::from(record.created == 0 && record.names().is_empty() && !cleaned.removed.is_empty());
+        cleaned.directories = destination.remove(record.created.max(killed))?;
     }
     Ok(cleaned)
 }
 
 impl Cleaned {
-    fn empty(&mut self, dir: &Directory, record: &Record) -> Result<(), Error> {
-        let (secrets, others): (Vec<_>, Vec<_>) = record.names().into_iter().partition(|name| SECRETS.contains(name));
-        for name in secrets.into_iter().chain(others).filter(|name| *name != GITIGNORE) {
-            if record.knows(dir, name) {
+    fn remove_files(&mut self, dir: &Directory, record: &Record) -> Result<(), Error> {
+        // Private keys go first, because the cleanup may be killed at any point.
+        let is_key = |name: &&str| of_class(Class::PrivateKey).any(|key| key == *name);
+        let (keys, others): (Vec<_>, Vec<_>) = record.names().into_iter().partition(is_key);
+        for name in keys.into_iter().chain(others).filter(|name| *name != GITIGNORE) {
+            if record.is_unchanged(dir, name) {
                 self.remove(dir, name)?;
             } else if dir.has(name)? {
                 self.changed.push(name.to_owned());
@@ -72,19 +77,21 @@ impl Cleaned {
                 self.remove(dir, name)?;
             }
         }
-        // While something stays that may be a key, git must go on to overlook it, and the next cleanup to know it.
+        // A file that stays may be a key: git must still ignore it, and the next cleanup must still have the record.
         if self.changed.is_empty() {
-            // What a run leaves that was killed before it had a record.
-            let killed = Record::of(&[gitignore()]);
-            if record.knows(dir, GITIGNORE) || (names(dir)? == [GITIGNORE] && killed.knows(dir, GITIGNORE)) {
+            // A run that was killed before it wrote the record leaves this file alone.
+            let killed = Record::from_files(&[File::gitignore()]);
+            if record.is_unchanged(dir, GITIGNORE)
+                || (names(dir)? == [GITIGNORE] && killed.is_unchanged(dir, GITIGNORE))
+            {
                 self.remove(dir, GITIGNORE)?;
             }
             if dir.has_file(RECORD)? {
                 dir.remove(&[RECORD.to_owned()])?;
             }
         }
-        let stays = |name: &String| !self.changed.contains(name) && ![GITIGNORE, RECORD].contains(&name.as_str());
-        self.left = names(dir)?.into_iter().filter(|name| self.changed.is_empty() || stays(name)).collect();
+        let is_unknown = |name: &String| !self.changed.contains(name) && ![GITIGNORE, RECORD].contains(&name.as_str());
+        self.unknown = names(dir)?.into_iter().filter(|name| self.changed.is_empty() || is_unknown(name)).collect();
         Ok(())
     }
 
@@ -97,7 +104,7 @@ impl Cleaned {
 
 fn names(dir: &Directory) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    dir.each_name(|name| {
+    dir.for_each_name(|name| {
         names.push(name.to_string_lossy().into_owned());
         Ok(())
     })?;

@@ -1,4 +1,4 @@
-//! The way to a directory, without a symbolic link in it.
+//! A path to a directory, without a symbolic link in it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,58 +13,60 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::error::Error;
-use super::owner::{Owner, Ownership};
+use super::owner::Owner;
+use super::ownership::Ownership;
 use crate::text::sanitize;
 
-/// How a component is opened: to pass through, and only if it is a directory.
-const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Opens a component of the path if it is a directory.
+const COMPONENT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A path as it was given, and where it starts. What it leads to is looked up anew each time.
+/// The path of a destination. It is resolved anew by each call.
 #[derive(Debug, Default)]
 pub(super) struct DestinationPath {
     working_dir: PathBuf,
-    /// Where the path starts: its own path may have links in it, nobody gave it to us.
+    /// Where the path starts. The path of the base itself may have links in it, because the user did not write it.
     base: PathBuf,
-    /// The path, in which no component may be a link. Neither `.` nor `..` is left in it.
+    /// The components of the path, without `.` and `..`. None of them may be a link.
     parts: Vec<OsString>,
     absolute: PathBuf,
 }
 
 /// What a path leads to.
 pub(super) enum Found {
-    /// A directory.
     Directory(Directory),
-    /// Nothing, and the directory in which the first missing one would be made.
-    Nothing(Directory),
+    Missing {
+        /// The deepest directory of the path that exists.
+        parent: Directory,
+    },
 }
 
-/// How far a path leads.
-struct Reached {
+/// The deepest directory of a path that exists.
+struct Deepest {
     dir: OwnedFd,
-    /// How many parts led there.
+    /// The number of parts that lead to it.
     depth: usize,
 }
 
 impl DestinationPath {
-    /// The place that `path` names, seen from `working_dir`.
+    /// Resolves `path`, which may be relative to `working_dir`.
     ///
-    /// `..` means what it means to the kernel (tbot accepts it, too): the part before it must not be a link either,
-    /// and above the working directory its real path counts.
+    /// `..` means what it means to the kernel (tbot accepts it, too), so that dropping the part before it is not enough:
+    /// that part must not be a link either, and above the working directory the real path counts.
     pub(super) fn new(working_dir: &Path, path: &Path) -> Result<Self, Error> {
         let base = if path.is_absolute() { Path::new("/") } else { working_dir };
-        let mut place =
+        let mut this =
             Self { working_dir: working_dir.into(), base: base.into(), parts: Vec::new(), absolute: PathBuf::new() };
         for component in path.components() {
             match component {
-                Component::Normal(part) => place.parts.push(part.into()),
-                Component::ParentDir => place.up()?,
+                Component::Normal(part) => this.parts.push(part.into()),
+                Component::ParentDir => this.go_up()?,
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             }
         }
-        place.absolute = place.up_to(place.parts.len());
-        match nonsense(path, &place.absolute) {
+        this.absolute = this.prefix(this.parts.len());
+        match reason_to_refuse(path, &this.absolute) {
             Some(reason) => Err(bad_path(path, reason)),
-            None => Ok(place),
+            None => Ok(this),
         }
     }
 
@@ -73,100 +75,106 @@ impl DestinationPath {
         &self.absolute
     }
 
-    /// The owner of the working directory.
-    pub(super) fn neighbour(&self) -> Result<Owner, Error> {
-        let stat = stat(&self.working_dir);
-        stat.map(|stat| Owner::of(&stat)).map_err(|errno| no_working_dir(&self.working_dir, errno))
+    /// The path from the root without any link: each directory has one such path, bind mounts aside.
+    pub(super) fn real(&self) -> Result<PathBuf, Error> {
+        let mut path = self.real_base()?;
+        path.extend(&self.parts);
+        Ok(path)
     }
 
-    /// Another user who owns something in the working directory; the clone directory is root's whoever runs the step,
-    /// but what the step made before is the step's (bitbucket-pipes.md 2.5).
-    pub(super) fn neighbour_other_than(&self, uid: u32) -> Option<u32> {
-        /// Enough to find somebody, and not long.
-        const MOST: usize = 1000;
-        let entries = fs::read_dir(&self.working_dir).ok()?.take(MOST).filter_map(Result::ok);
+    pub(super) fn working_dir_owner(&self) -> Result<Owner, Error> {
+        let stat = stat(&self.working_dir);
+        stat.map(|stat| Owner::from_stat(&stat)).map_err(|errno| no_working_dir(&self.working_dir, errno))
+    }
+
+    /// Another user who owns something in the working directory. The clone directory belongs to root, whichever user
+    /// runs the step, but what the step created before belongs to that user (bitbucket-pipes.md 2.5).
+    pub(super) fn other_user_in_working_dir(&self, uid: u32) -> Option<u32> {
+        /// Bounds the time.
+        const MAX_ENTRIES: usize = 1000;
+        let entries = fs::read_dir(&self.working_dir).ok()?.take(MAX_ENTRIES).filter_map(Result::ok);
         entries.filter_map(|entry| Some(entry.metadata().ok()?.uid())).find(|other| *other != uid)
     }
 
-    /// What is there now. Changes nothing.
+    /// Opens what exists of the path. Changes nothing.
     pub(super) fn find(&self) -> Result<Found, Error> {
-        let Reached { dir, depth } = self.reach()?;
-        let path = self.up_to(depth);
+        let Deepest { dir, depth } = self.deepest()?;
+        let path = self.prefix(depth);
         if depth < self.parts.len() {
-            return Ok(Found::Nothing(Directory::passing(dir, path)));
+            return Ok(Found::Missing { parent: Directory::from_path_fd(dir, path) });
         }
         Directory::open(dir, path).map(Found::Directory)
     }
 
-    /// Opens the directory, after making what is missing of it: mode 0700, parents too, as tbot does
-    /// (teleport-issue-and-outputs.md 5.1). Also tells how many that were.
-    pub(super) fn make(&self, giving: Ownership) -> Result<(Directory, usize), Error> {
-        let Reached { mut dir, depth } = self.reach()?;
+    /// Opens the directory after creating what is missing of it: mode 0700, parents too, as tbot does
+    /// (teleport-issue-and-outputs.md 5.1). Also returns the number of directories that were missing.
+    pub(super) fn create(&self, ownership: Ownership) -> Result<(Directory, usize), Error> {
+        let Deepest { mut dir, depth } = self.deepest()?;
         for next in depth..self.parts.len() {
-            dir = self.make_one(&dir, next, giving)?;
+            dir = self.create_one(&dir, next, ownership)?;
         }
         Ok((Directory::open(dir, self.absolute.clone())?, self.parts.len() - depth))
     }
 
-    /// Removes up to `most` directories, the last one of the path first, until one is not empty or may not go: a mount
-    /// point, or something in a directory of somebody else. Tells how many went.
-    pub(super) fn remove(&self, most: usize) -> Result<usize, Error> {
-        for removed in 0..most.min(self.parts.len()) {
+    /// Removes up to `max` directories, the last one of the path first, until one cannot be removed: it is not empty, is
+    /// a mount point, or is in a directory of another user. Returns the number of those that were removed.
+    pub(super) fn remove(&self, max: usize) -> Result<usize, Error> {
+        for removed in 0..max.min(self.parts.len()) {
             let depth = self.parts.len() - removed - 1;
             let parent = Self { parts: self.parts[..depth].to_vec(), base: self.base.clone(), ..Self::default() };
-            let dir = parent.reach()?.dir;
+            let dir = parent.deepest()?.dir;
             if unlinkat(&dir, &self.parts[depth], AtFlags::REMOVEDIR).is_err() {
                 return Ok(removed);
             }
         }
-        Ok(most.min(self.parts.len()))
+        Ok(max.min(self.parts.len()))
     }
 
-    /// Makes the directory `parts[next]` in `parent`. If another run is faster, that one is as good.
-    fn make_one(&self, parent: &OwnedFd, next: usize, giving: Ownership) -> Result<OwnedFd, Error> {
-        let (part, path) = (&self.parts[next], self.up_to(next + 1));
-        let made = match mkdirat(parent, part, Mode::RWXU) {
+    /// Creates the directory `parts[next]` in `parent`. A directory that another run created meanwhile is as good.
+    fn create_one(&self, parent: &OwnedFd, next: usize, ownership: Ownership) -> Result<OwnedFd, Error> {
+        let (part, path) = (&self.parts[next], self.prefix(next + 1));
+        let is_new = match mkdirat(parent, part, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(Error::from_errno("create the directory", &path, errno)),
         };
-        let dir = openat(parent, part, STEP, Mode::empty()).map_err(|errno| self.refusal(parent, next, errno))?;
-        if made {
-            Directory::open(&dir, path)?.close_to_others(giving)?;
+        let dir =
+            openat(parent, part, COMPONENT, Mode::empty()).map_err(|errno| self.open_error(parent, next, errno))?;
+        if is_new {
+            Directory::open(&dir, path)?.make_private(ownership)?;
         }
         Ok(dir)
     }
 
-    /// Follows the path as far as it leads.
-    fn reach(&self) -> Result<Reached, Error> {
+    fn deepest(&self) -> Result<Deepest, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let base = open(&self.base, flags, Mode::empty()).map_err(|errno| no_working_dir(&self.base, errno))?;
         let path = self.parts.iter().collect::<PathBuf>();
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
         match openat2(&base, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Ok(dir) => Ok(Reached { dir, depth: self.parts.len() }),
-            // The kernel may lack openat2 (before 5.6), or a seccomp profile that does not know it answers EPERM. The
-            // walk is exactly as strict, so it may also find out which component it was in all other cases.
+            Ok(dir) => Ok(Deepest { dir, depth: self.parts.len() }),
+            // The kernel may lack openat2 (before 5.6), or a seccomp profile that does not know it may answer EPERM. The
+            // walk is as strict, so it also serves to find the component that failed in all other cases.
             Err(_) => self.walk(base),
         }
     }
 
-    /// The same, one component at a time.
-    fn walk(&self, base: OwnedFd) -> Result<Reached, Error> {
+    /// [`deepest`](Self::deepest), one component at a time.
+    fn walk(&self, base: OwnedFd) -> Result<Deepest, Error> {
         let mut dir = base;
         for (depth, part) in self.parts.iter().enumerate() {
-            dir = match openat(&dir, part, STEP, Mode::empty()) {
+            dir = match openat(&dir, part, COMPONENT, Mode::empty()) {
                 Ok(next) => next,
-                Err(Errno::NOENT) => return Ok(Reached { dir, depth }),
-                Err(errno) => return Err(self.refusal(&dir, depth, errno)),
+                Err(Errno::NOENT) => return Ok(Deepest { dir, depth }),
+                Err(errno) => return Err(self.open_error(&dir, depth, errno)),
             };
         }
-        Ok(Reached { dir, depth: self.parts.len() })
+        Ok(Deepest { dir, depth: self.parts.len() })
     }
 
-    /// Why `parts[depth]` of `dir` was not opened. The kernel says ENOTDIR of links as well, given these flags.
-    fn refusal(&self, dir: &OwnedFd, depth: usize, errno: Errno) -> Error {
-        let (part, path) = (&self.parts[depth], self.up_to(depth + 1));
+    /// The error for `parts[depth]` in `dir`, which was not opened. With these flags the kernel says ENOTDIR of links, too.
+    fn open_error(&self, dir: &OwnedFd, depth: usize, errno: Errno) -> Error {
+        let (part, path) = (&self.parts[depth], self.prefix(depth + 1));
         match errno {
             Errno::NOTDIR | Errno::LOOP => match statat(dir, part, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Error::Symlink { path },
@@ -177,27 +185,32 @@ impl DestinationPath {
         }
     }
 
-    /// Takes the last part away, if it could be passed through; without one, goes above the base.
-    fn up(&mut self) -> Result<(), Error> {
-        self.reach()?;
+    /// Goes to the parent of the last part, or of the base if there is no part.
+    fn go_up(&mut self) -> Result<(), Error> {
+        // Fails if the last part is a link or a file.
+        self.deepest()?;
         if self.parts.pop().is_none() {
-            self.base = fs::canonicalize(&self.base)
-                .map_err(|error| no_working_dir(&self.base, Errno::from_io_error(&error).unwrap_or(Errno::NOENT)))?;
+            self.base = self.real_base()?;
             self.base.pop();
         }
         Ok(())
     }
 
+    fn real_base(&self) -> Result<PathBuf, Error> {
+        let error = |error| no_working_dir(&self.base, Errno::from_io_error(&error).unwrap_or(Errno::NOENT));
+        fs::canonicalize(&self.base).map_err(error)
+    }
+
     /// The absolute path of the first `depth` parts.
-    fn up_to(&self, depth: usize) -> PathBuf {
+    fn prefix(&self, depth: usize) -> PathBuf {
         let mut path = self.base.clone();
         path.extend(&self.parts[..depth]);
         path
     }
 }
 
-/// What makes a path useless as a destination.
-fn nonsense(given: &Path, absolute: &Path) -> Option<&'static str> {
+/// Why a path cannot be a destination.
+fn reason_to_refuse(given: &Path, absolute: &Path) -> Option<&'static str> {
     if given.as_os_str().is_empty() {
         return Some("is empty");
     }
@@ -228,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory with everything that can be in the way.
+    /// A directory with directories, files and links.
     fn maze() -> tempfile::TempDir {
         let temp = tempfile::tempdir().unwrap();
         create_dir_all(temp.path().join("a/b")).unwrap();
@@ -238,7 +251,7 @@ mod tests {
         temp
     }
 
-    fn place(temp: &tempfile::TempDir, path: &str) -> DestinationPath {
+    fn path(temp: &tempfile::TempDir, path: &str) -> DestinationPath {
         let parts = Path::new(path).iter().map(Into::into).collect();
         DestinationPath {
             working_dir: temp.path().into(),
@@ -248,43 +261,43 @@ mod tests {
         }
     }
 
-    fn walk(place: &DestinationPath) -> Result<usize, Error> {
-        place.walk(fs::File::open(&place.base).unwrap().into()).map(|reached| reached.depth)
+    fn walk(path: &DestinationPath) -> Result<usize, Error> {
+        path.walk(fs::File::open(&path.base).unwrap().into()).map(|deepest| deepest.depth)
     }
 
     fn absolute(temp: &tempfile::TempDir, path: &str) -> Result<PathBuf, Error> {
-        DestinationPath::new(temp.path(), Path::new(path)).map(|place| place.absolute().into())
+        DestinationPath::new(temp.path(), Path::new(path)).map(|path| path.absolute().into())
     }
 
     #[test]
     fn the_walk_leads_where_openat2_leads() {
         let temp = maze();
         for (path, depth) in [("", 0), ("a", 1), ("a/b", 2), ("a/b/c", 2), ("new", 0), ("a/new/er", 1)] {
-            let place = place(&temp, path);
-            assert_eq!(walk(&place).unwrap(), depth, "walk {path}");
-            assert_eq!(place.reach().unwrap().depth, depth, "reach {path}");
+            let destination = self::path(&temp, path);
+            assert_eq!(walk(&destination).unwrap(), depth, "walk {path}");
+            assert_eq!(destination.deepest().unwrap().depth, depth, "openat2 {path}");
         }
     }
 
     #[test]
-    fn both_ways_stop_at_a_link_and_name_it() {
+    fn openat2_and_the_walk_stop_at_a_link_and_name_it() {
         let temp = maze();
         for (path, link) in [("link", "link"), ("link/b", "link"), ("dangling", "dangling"), ("dangling/x", "dangling")]
         {
             let link = temp.path().join(link);
-            let place = place(&temp, path);
-            for error in [walk(&place).err(), place.reach().err()] {
+            let destination = self::path(&temp, path);
+            for error in [walk(&destination).err(), destination.deepest().err()] {
                 assert!(matches!(&error, Some(Error::Symlink { path }) if *path == link), "{path}: {error:?}");
             }
         }
     }
 
     #[test]
-    fn both_ways_stop_at_a_file() {
+    fn openat2_and_the_walk_stop_at_a_file() {
         let temp = maze();
         for path in ["file", "file/x"] {
-            let place = place(&temp, path);
-            for error in [walk(&place).err(), place.reach().err()] {
+            let destination = self::path(&temp, path);
+            for error in [walk(&destination).err(), destination.deepest().err()] {
                 assert!(matches!(&error, Some(Error::NotADirectory { path }) if path.ends_with("file")), "{error:?}");
             }
         }
@@ -293,9 +306,10 @@ mod tests {
     #[test]
     fn the_working_directory_may_be_reached_through_a_link() {
         let temp = maze();
-        let place = DestinationPath::new(&temp.path().join("link"), Path::new("b")).unwrap();
-        assert_eq!(place.reach().unwrap().depth, 1);
-        assert!(place.absolute().ends_with("link/b"));
+        let path = DestinationPath::new(&temp.path().join("link"), Path::new("b")).unwrap();
+        assert_eq!(path.deepest().unwrap().depth, 1);
+        assert!(path.absolute().ends_with("link/b"));
+        assert_eq!(path.real().unwrap(), temp.path().canonicalize().unwrap().join("a/b"));
     }
 
     #[test]
@@ -309,8 +323,8 @@ mod tests {
         // The parent of what the link leads to, not of the link.
         create_dir(temp.path().join("a/b/c")).unwrap();
         symlink("a/b/c", temp.path().join("deep")).unwrap();
-        let place = DestinationPath::new(&temp.path().join("deep"), Path::new("../x")).unwrap();
-        assert_eq!(place.absolute(), real.join("a/b/x"));
+        let path = DestinationPath::new(&temp.path().join("deep"), Path::new("../x")).unwrap();
+        assert_eq!(path.absolute(), real.join("a/b/x"));
     }
 
     #[test]
@@ -321,30 +335,30 @@ mod tests {
     }
 
     #[test]
-    fn a_path_must_make_sense() {
+    fn invalid_paths_are_refused() {
         let temp = maze();
         let long = "x".repeat(256);
         for (path, reason) in [("", "empty"), ("/", "root"), ("/../.", "root"), ("a\nb", "control character")] {
             assert!(absolute(&temp, path).is_err_and(|error| error.to_string().contains(reason)), "{path:?}");
         }
-        let error = place(&temp, &long).reach().err().unwrap().to_string();
+        let error = path(&temp, &long).deepest().err().unwrap().to_string();
         assert!(error.contains("longer than a name may be"), "{error}");
     }
 
     #[test]
-    fn a_directory_that_another_run_made_first_is_as_good() {
+    fn a_directory_that_another_run_created_first_is_used() {
         let temp = maze();
         let base: OwnedFd = fs::File::open(temp.path()).unwrap().into();
-        let owner = place(&temp, "a").neighbour().unwrap();
-        let giving = Ownership { owner, demanded: true };
-        assert!(place(&temp, "a").make_one(&base, 0, giving).is_ok());
-        assert!(matches!(place(&temp, "link").make_one(&base, 0, giving), Err(Error::Symlink { .. })));
+        let owner = path(&temp, "a").working_dir_owner().unwrap();
+        let ownership = Ownership { owner, required: true };
+        assert!(path(&temp, "a").create_one(&base, 0, ownership).is_ok());
+        assert!(matches!(path(&temp, "link").create_one(&base, 0, ownership), Err(Error::Symlink { .. })));
     }
 
     #[test]
-    fn a_working_directory_that_is_gone_is_named() {
+    fn a_missing_working_directory_is_named() {
         let temp = maze();
-        let place = DestinationPath::new(&temp.path().join("gone"), Path::new("x")).unwrap();
-        assert!(matches!(place.find().err(), Some(Error::NoWorkingDirectory { path, .. }) if path.ends_with("gone")));
+        let path = DestinationPath::new(&temp.path().join("gone"), Path::new("x")).unwrap();
+        assert!(matches!(path.find().err(), Some(Error::NoWorkingDirectory { path, .. }) if path.ends_with("gone")));
     }
 }

@@ -1,8 +1,7 @@
-//! The record of what was written to a destination, by content, so that a cleanup removes that and nothing else.
+//! The record of what was written to a destination, with digests, so that a cleanup removes that and nothing else.
 //!
-//! It is a file beside the others, in the format of `sha256sum -c`. It is in place before the first file that it lists,
-//! and as long as old files may still be there it lists those, too: whenever a run is killed, each file is one that the
-//! record knows.
+//! It is a file in the destination, in the format of `sha256sum -c`. It is in place before the first file that it lists,
+//! and it also lists the old files while they may still be there. So whenever a run is killed, the record has every file.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,41 +9,41 @@ use std::io::Read as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::File;
 use super::directory::Directory;
+use super::file::File;
+use crate::output_files::RECORD;
 
-/// Its name.
-pub(super) const RECORD: &str = ".teleport-pipe.sha256";
+/// Precedes the number of directories that were created.
+const CREATED: &str = "# Directories made: ";
 
-/// Precedes the number of directories that were made.
-const MADE: &str = "# Directories made: ";
-
-/// What was written.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Record {
-    /// How many directories were made for it: the destination, its parent, and so on.
-    pub(super) made: usize,
+    /// The number of directories that were created: the destination, its parent, and so on.
+    pub(super) created: usize,
     /// Digests in hex, and names.
     files: BTreeSet<(String, String)>,
 }
 
 impl Record {
-    /// That of `dir`; an empty one where there is none, or none that can be understood.
+    /// Reads the record in `dir`. It is empty if there is none, or none that is valid.
     pub(super) fn read(dir: &Directory) -> Self {
-        /// Far beyond any record of ours.
-        const MOST: u64 = 1024 * 1024;
+        /// Far above the size of any record of ours.
+        const MAX_SIZE: u64 = 1024 * 1024;
         let mut text = String::new();
-        let read = dir.open_file(RECORD).and_then(|file| file.take(MOST).read_to_string(&mut text));
-        if read.is_ok() { Self::parse(&text) } else { Self::default() }
+        let file = dir.open_file(RECORD).ok();
+        match file.and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text).ok()) {
+            Some(_) => Self::parse(&text),
+            None => Self::default(),
+        }
     }
 
     fn parse(text: &str) -> Self {
         let mut record = Self::default();
         for line in text.lines() {
-            if let Some(made) = line.strip_prefix(MADE) {
-                record.made = made.parse().unwrap_or(0);
+            if let Some(created) = line.strip_prefix(CREATED) {
+                record.created = created.parse().unwrap_or(0);
             } else if let Some((digest, name)) = line.split_once("  ").filter(|(digest, _)| digest.len() == 64)
-                && !leads_elsewhere(name)
+                && !is_path(name)
             {
                 record.files.insert((digest.to_owned(), name.to_owned()));
             }
@@ -52,13 +51,12 @@ impl Record {
         record
     }
 
-    /// Forgets what is no longer as it was written.
+    /// Drops the files that were changed or removed since.
     pub(super) fn retain_unchanged(&mut self, dir: &Directory) {
         self.files.retain(|(digest, name)| digest_of(dir, name).as_ref() == Some(digest));
     }
 
-    /// That of these files.
-    pub(super) fn of(files: &[File]) -> Self {
+    pub(super) fn from_files(files: &[File]) -> Self {
         let mut record = Self::default();
         record.add(files);
         record
@@ -69,20 +67,20 @@ impl Record {
         self.files.extend(files.iter().map(|file| (hex(Sha256::digest(&file.contents)), file.name.clone())));
     }
 
-    /// Whether the entry of that name is a file that was written, and as it was written.
-    pub(super) fn knows(&self, dir: &Directory, name: &str) -> bool {
+    /// Whether the entry of this name is a file in the record, with the same contents.
+    pub(super) fn is_unchanged(&self, dir: &Directory, name: &str) -> bool {
         digest_of(dir, name).is_some_and(|digest| self.files.contains(&(digest, name.to_owned())))
     }
 
-    /// The names in it.
     pub(super) fn names(&self) -> BTreeSet<&str> {
         self.files.iter().map(|(_, name)| name.as_str()).collect()
     }
 
-    /// As a file.
     pub(super) fn file(&self) -> File {
-        let mut text =
-            format!("# What teleport-pipe wrote here and `teleport-pipe cleanup` removes.\n{MADE}{}\n", self.made);
+        let mut text = format!(
+            "# What teleport-pipe wrote here and `teleport-pipe cleanup` removes.\n{CREATED}{}\n",
+            self.created
+        );
         for (digest, name) in &self.files {
             let _ = writeln!(text, "{digest}  {name}");
         }
@@ -90,23 +88,22 @@ impl Record {
     }
 }
 
-/// Whether a name is not that of an entry of the directory. Whoever can write there can write a record, too: it must
-/// not make root look at, or remove, a file elsewhere.
-fn leads_elsewhere(name: &str) -> bool {
+/// Whether a name could lead out of the directory. Those who can write to the directory can write a record, too, and
+/// must not make root read or remove a file elsewhere.
+fn is_path(name: &str) -> bool {
     matches!(name, "" | "." | "..") || name.contains(['/', '\0'])
 }
 
-/// The digest of a regular file; `None` if it is none, cannot be read, or is larger than anything of ours: a sparse
-/// file of terabytes is made in no time, and read in days.
+/// The digest of a regular file. Returns `None` if it cannot be read, or is larger than any file of ours: a sparse file
+/// of terabytes is created in no time, and reading it takes days.
 fn digest_of(dir: &Directory, name: &str) -> Option<String> {
-    const MOST: u64 = 1 << 29;
+    const MAX_SIZE: u64 = 1 << 29;
     let file = dir.open_file(name).ok()?;
-    if file.metadata().ok()?.len() > MOST {
+    if file.metadata().ok()?.len() > MAX_SIZE {
         return None;
     }
-    let mut file = file.take(MOST);
     let mut digest = Sha256::new();
-    std::io::copy(&mut file, &mut digest).ok()?;
+    std::io::copy(&mut file.take(MAX_SIZE), &mut digest).ok()?;
     Some(hex(digest.finalize()))
 }
 
@@ -122,9 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_record_is_parsed_as_it_was_written() {
         let files = [File::private("key", "k"), File::private("leaf.example.ssh_config", "")];
-        let record = Record { made: 2, ..Record::of(&files) };
+        let record = Record { created: 2, ..Record::from_files(&files) };
         let text = String::from_utf8(record.file().contents.clone()).unwrap();
         assert_eq!(Record::parse(&text), record);
         // printf k | sha256sum
@@ -132,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_record() {
+    fn an_invalid_record_is_empty() {
         assert_eq!(Record::parse("key\n# Directories made: -1\nabc  key\n\u{0}"), Record::default());
     }
 
     #[test]
-    fn a_record_knows_no_file_elsewhere() {
+    fn a_record_has_no_file_in_another_directory() {
         let digest = "0".repeat(64);
         for name in ["", ".", "..", "../key", "/key", "a/key", "a\0"] {
             assert_eq!(Record::parse(&format!("{digest}  {name}\n")), Record::default(), "{name:?}");

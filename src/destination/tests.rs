@@ -1,4 +1,4 @@
-//! What a destination promises, on real file systems.
+//! What a destination guarantees, on real file systems.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use rustix::fs::{CWD, FileType, FlockOperation, flock, mknodat};
 
-use super::record::RECORD;
 use super::*;
+use crate::output_files::RECORD;
+use crate::retry::Deadline;
 
 /// A working directory that other users may enter.
 struct Work(tempfile::TempDir);
@@ -47,7 +48,7 @@ impl Work {
 
     /// A whole run.
     fn run(&self, tag: &str) -> Result<(), Error> {
-        self.check()?.write(set(tag), soon()).map(drop)
+        write(&self.check()?, set(tag), soon()).map(drop)
     }
 
     fn read(&self, name: &str) -> String {
@@ -58,7 +59,7 @@ impl Work {
         fs::symlink_metadata(self.path("tbot-user").join(name)).unwrap()
     }
 
-    /// Names and modes of all that is in the destination.
+    /// Names and modes of all entries of the destination.
     fn listing(&self) -> BTreeSet<(String, u32)> {
         let entries = fs::read_dir(self.path("tbot-user")).unwrap().map(Result::unwrap);
         entries.map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().mode() & 0o7777)).collect()
@@ -69,7 +70,19 @@ impl Work {
     }
 }
 
-/// Files as a run writes them, each with this tag in it.
+/// Writes to one destination.
+fn write(destination: &Destination, files: Vec<File>, deadline: Deadline) -> Result<Written, Error> {
+    Ok(write_both(vec![(destination, files)], deadline)?.remove(0))
+}
+
+fn write_both(sets: Vec<(&Destination, Vec<File>)>, deadline: Deadline) -> Result<Vec<Written>, Error> {
+    block_on(write_all(sets, deadline))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
 fn set(tag: &str) -> Vec<File> {
     let with_tag = |name: &str| File::private(name, format!("{name} {tag}\n"));
     let mut files = ["known_hosts", "key-cert.pub", "key"].map(with_tag).to_vec();
@@ -78,7 +91,7 @@ fn set(tag: &str) -> Vec<File> {
     files
 }
 
-/// The names of `set`, and modes as they should be.
+/// The names of `set` with their modes.
 fn complete() -> BTreeSet<(String, u32)> {
     let private = [".gitignore", RECORD, "key", "key-cert.pub", "known_hosts", "ssh_config"];
     private.map(|name| (name.into(), 0o600)).into_iter().chain([("teleport-pipe".into(), 0o700)]).collect()
@@ -96,23 +109,23 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-// Where there is nothing yet, or only what is ours.
+// Destinations that are missing, or hold only our files.
 
 #[test]
-fn an_absent_destination_is_made_with_its_parents() {
+fn a_missing_destination_is_created_with_its_parents() {
     let work = Work::new();
     let destination =
         Destination::check(work.0.path(), Path::new("a/b/tbot-user"), UnknownFiles::Refuse, None).unwrap();
-    assert!(!work.path("a").exists(), "check made something");
-    destination.write(set("1"), soon()).unwrap();
-    for made in ["a", "a/b", "a/b/tbot-user"] {
-        assert_eq!(mode(&work.path(made)), 0o700, "{made}");
+    assert!(!work.path("a").exists(), "check created something");
+    write(&destination, set("1"), soon()).unwrap();
+    for created in ["a", "a/b", "a/b/tbot-user"] {
+        assert_eq!(mode(&work.path(created)), 0o700, "{created}");
     }
     assert_eq!(fs::read_to_string(work.path("a/b/tbot-user/key")).unwrap(), "key 1\n");
 }
 
 #[test]
-fn files_get_their_modes_and_git_sees_none_of_them() {
+fn files_get_their_modes_and_git_ignores_them() {
     let work = Work::new();
     work.run("1").unwrap();
     assert_eq!(work.listing(), complete());
@@ -120,24 +133,24 @@ fn files_get_their_modes_and_git_sees_none_of_them() {
 }
 
 #[test]
-fn an_absolute_path_is_taken_as_it_is() {
+fn an_absolute_path_does_not_depend_on_the_working_directory() {
     let work = Work::new();
     let path = work.path("tbot-user");
     let destination = Destination::check(Path::new("/"), &path, UnknownFiles::Refuse, None).unwrap();
     assert_eq!(destination.absolute(), path);
     assert_eq!(work.check().unwrap().absolute(), path);
-    destination.write(set("1"), soon()).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     assert_eq!(work.listing(), complete());
 }
 
 #[test]
-fn a_directory_that_was_open_to_all_is_closed() {
-    for wide in [0o755, 0o777, 0o2775] {
+fn a_directory_that_was_open_to_others_becomes_private() {
+    for mode_before in [0o755, 0o777, 0o2775] {
         let work = Work::new();
-        let path = work.mkdir("tbot-user", wide);
+        let path = work.mkdir("tbot-user", mode_before);
         let before = fs::metadata(&path).unwrap().ino();
         work.run("1").unwrap();
-        assert_eq!(mode(&path), 0o700, "{wide:o}");
+        assert_eq!(mode(&path), 0o700, "{mode_before:o}");
         assert_eq!(fs::metadata(&path).unwrap().ino(), before, "the directory was replaced");
     }
 }
@@ -146,12 +159,13 @@ fn a_directory_that_was_open_to_all_is_closed() {
 fn the_working_directory_itself_can_be_the_destination() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
-    Destination::check(&path, Path::new("."), UnknownFiles::Refuse, None).unwrap().write(set("1"), soon()).unwrap();
+    let destination = Destination::check(&path, Path::new("."), UnknownFiles::Refuse, None).unwrap();
+    write(&destination, set("1"), soon()).unwrap();
     assert_eq!(work.listing(), complete());
 }
 
 #[test]
-fn a_second_run_replaces_the_first_and_leaves_alone_what_is_the_same() {
+fn a_second_run_replaces_only_the_files_that_differ() {
     let work = Work::new();
     work.run("1").unwrap();
     let (key, binary) = (work.meta("key").ino(), work.meta("teleport-pipe").ino());
@@ -163,7 +177,7 @@ fn a_second_run_replaces_the_first_and_leaves_alone_what_is_the_same() {
 }
 
 #[test]
-fn the_same_contents_with_another_mode_or_a_second_name_are_not_the_same() {
+fn a_file_with_another_mode_or_a_second_name_is_replaced() {
     let work = Work::new();
     work.run("1").unwrap();
     set_mode(&work.path("tbot-user/key"), 0o644);
@@ -175,7 +189,7 @@ fn the_same_contents_with_another_mode_or_a_second_name_are_not_the_same() {
 }
 
 #[test]
-fn a_longer_file_does_not_pass_for_its_beginning() {
+fn a_longer_file_with_the_same_beginning_is_replaced() {
     let work = Work::new();
     work.run("1").unwrap();
     fs::write(work.path("tbot-user/key"), "key 1\nand more").unwrap();
@@ -184,7 +198,7 @@ fn a_longer_file_does_not_pass_for_its_beginning() {
 }
 
 #[test]
-fn what_tbot_left_is_fine() {
+fn the_files_of_tbot_are_known() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     for name in [".write-test", "identity", "tlscert", "key", "key.pub", "teleport-host-ca.crt", "ssh_config"] {
@@ -197,7 +211,7 @@ fn what_tbot_left_is_fine() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_healed() {
+fn a_run_repairs_what_a_killed_run_left() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     for n in [0, 1, 7] {
@@ -208,23 +222,23 @@ fn what_a_killed_run_left_is_healed() {
 }
 
 #[test]
-fn the_umask_does_not_matter() {
-    // It belongs to the whole process, so tests from above run in processes of their own.
-    let tests = ["an_absent_destination_is_made_with_its_parents", "files_get_their_modes_and_git_sees_none_of_them"];
+fn the_umask_changes_nothing() {
+    // The umask belongs to the whole process, so tests from above run in processes of their own.
+    let tests = ["a_missing_destination_is_created_with_its_parents", "files_get_their_modes_and_git_ignores_them"];
     for umask in ["000", "077", "277"] {
         let mut child = Command::new("sh");
         child.args(["-c", r#"umask "$0" && exec "$@""#, umask]).arg(std::env::current_exe().unwrap());
         child.arg("--exact").args(tests.map(|test| format!("destination::tests::{test}")));
         let output = child.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("2 passed"), "umask {umask}: {said}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("2 passed"), "umask {umask}: {stdout}");
     }
 }
 
-// The order of things.
+// The order of changes.
 
 #[test]
-fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
+fn all_files_are_complete_before_the_first_is_renamed_and_the_order_is_kept() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     let watch = init(CreateFlags::NONBLOCK).unwrap();
@@ -245,23 +259,23 @@ fn nothing_takes_its_place_before_all_is_complete_and_the_order_is_kept() {
 }
 
 #[test]
-fn two_runs_at_once_do_not_mix() {
+fn two_runs_at_once_do_not_mix_their_files() {
     let work = Work::new();
     let done = AtomicBool::new(false);
     let writer = |tag: &'static str| {
         let work = &work;
         move || {
             (0..20).for_each(|n| {
-                work.check().unwrap().write(set(&format!("{tag}{n}")), soon()).unwrap();
+                write(&work.check().unwrap(), set(&format!("{tag}{n}")), soon()).unwrap();
             })
         }
     };
     let key = work.path("tbot-user/key");
-    let whole = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
+    let check = |text: String| assert!(text.starts_with("key ") && text.ends_with('\n'), "half a key: {text:?}");
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                fs::read_to_string(&key).into_iter().for_each(whole);
+                fs::read_to_string(&key).into_iter().for_each(check);
             }
         });
         let writers = [scope.spawn(writer("a")), scope.spawn(writer("b"))];
@@ -278,13 +292,13 @@ fn two_runs_at_once_do_not_mix() {
 }
 
 #[test]
-fn a_run_waits_for_another_but_not_for_ever() {
+fn a_run_waits_for_another_until_the_deadline() {
     let work = Work::new();
     work.run("1").unwrap();
     let other = fs::File::open(work.path("tbot-user")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
     let start = Instant::now();
-    let error = work.check().unwrap().write(set("2"), Deadline::after(Duration::from_millis(200))).unwrap_err();
+    let error = write(&work.check().unwrap(), set("2"), Deadline::after(Duration::from_millis(200))).unwrap_err();
     assert!(matches!(error, Error::Busy { .. }), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!(work.read("key"), "key 1\n");
@@ -299,7 +313,7 @@ fn a_run_waits_for_another_but_not_for_ever() {
 }
 
 #[test]
-fn a_directory_that_was_removed_while_we_waited_is_made_again() {
+fn a_directory_that_was_removed_during_the_wait_is_created_again() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o700);
     let cleanup = fs::File::open(&path).unwrap();
@@ -314,10 +328,10 @@ fn a_directory_that_was_removed_while_we_waited_is_made_again() {
     assert_eq!(work.listing(), complete());
 }
 
-// What is in the way.
+// Destinations that are refused.
 
 #[test]
-fn a_link_is_refused_wherever_it_is() {
+fn a_link_anywhere_in_the_path_is_refused() {
     let work = Work::new();
     let target = work.mkdir("published", 0o755);
     symlink("published", work.path("tbot-user")).unwrap();
@@ -335,56 +349,56 @@ fn a_link_that_appears_after_the_check_is_refused_too() {
     let target = work.mkdir("published", 0o755);
     let destination = work.check().unwrap();
     symlink("published", work.path("tbot-user")).unwrap();
-    assert!(matches!(destination.write(set("1"), soon()), Err(Error::Symlink { .. })));
+    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::Symlink { .. })));
     assert_eq!(fs::read_dir(target).unwrap().count(), 0);
 }
 
 #[test]
-fn a_file_is_no_destination() {
+fn a_file_is_not_a_destination() {
     let work = Work::new();
     fs::write(work.path("tbot-user"), "").unwrap();
     assert!(matches!(work.check(), Err(Error::NotADirectory { .. })));
 }
 
 #[test]
-fn what_has_one_of_our_names_must_be_a_file() {
+fn an_entry_with_one_of_our_names_must_be_a_file() {
     for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         for name in ["key", ".gitignore", ".teleport-pipe.tmp.0"] {
             let work = Work::new();
-            fs::write(work.path("theirs"), "theirs").unwrap();
+            fs::write(work.path("other"), "other").unwrap();
             let entry = work.mkdir("tbot-user", 0o700).join(name);
-            for (kind, make) in takers() {
-                make(&entry);
+            for (kind, create) in entries() {
+                create(&entry);
                 let error = work.check_as(unknown_files, None).unwrap_err();
                 assert!(error.to_string().contains(kind), "{error}");
                 fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
             }
-            assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+            assert_eq!(fs::read_to_string(work.path("other")).unwrap(), "other");
         }
     }
 }
 
-/// What takes a name, and how to make it.
-type Taker = (&'static str, fn(&Path));
+/// What an entry is, and how to create it.
+type Entry = (&'static str, fn(&Path));
 
-fn takers() -> [Taker; 3] {
+fn entries() -> [Entry; 3] {
     [
-        ("a symbolic link", |at| symlink("../theirs", at).unwrap()),
+        ("a symbolic link", |at| symlink("../other", at).unwrap()),
         ("a directory", |at| fs::create_dir(at).unwrap()),
-        ("something special", |at| mknodat(CWD, at, FileType::Fifo, Bits::RUSR, 0).unwrap()),
+        ("a special file", |at| mknodat(CWD, at, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap()),
     ]
 }
 
 #[test]
-fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
+fn nothing_is_written_through_a_link_with_any_name() {
     let work = Work::new();
-    fs::write(work.path("theirs"), "theirs").unwrap();
+    fs::write(work.path("other"), "other").unwrap();
     let path = work.mkdir("tbot-user", 0o700);
-    symlink("../theirs", path.join("bundle.pem")).unwrap();
+    symlink("../other", path.join("bundle.pem")).unwrap();
     let files = vec![File::private("key", "new"), File::private("bundle.pem", "new")];
-    let error = work.check_as(UnknownFiles::Keep, None).unwrap().write(files, soon()).unwrap_err();
+    let error = write(&work.check_as(UnknownFiles::Keep, None).unwrap(), files, soon()).unwrap_err();
     assert!(matches!(error, Error::NotAFile { kind: "a symbolic link", .. }), "{error}");
-    assert_eq!(fs::read_to_string(work.path("theirs")).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(work.path("other")).unwrap(), "other");
     assert_eq!(work.names(), ["bundle.pem"]);
 }
 
@@ -392,19 +406,19 @@ fn nothing_is_written_through_a_link_with_a_name_that_only_the_caller_knows() {
 fn a_name_cannot_leave_the_directory() {
     let work = Work::new();
     for name in ["../key", "/key", "", ".", "..", "a/b", "nul\0"] {
-        let error = work.check().unwrap().write(vec![File::private(name, "")], soon()).unwrap_err();
+        let error = write(&work.check().unwrap(), vec![File::private(name, "")], soon()).unwrap_err();
         assert!(matches!(error, Error::BadName { .. }), "{name:?}: {error}");
     }
     let long = vec![File::private("x".repeat(256), "")];
-    assert!(work.check().unwrap().write(long, soon()).is_err());
-    assert_eq!(fs::read_dir(work.path("tbot-user")).unwrap().count(), 0);
+    assert!(write(&work.check().unwrap(), long, soon()).is_err());
+    assert!(!work.path("tbot-user").exists());
     let fits = "x".repeat(255);
-    work.check().unwrap().write(vec![File::private(&fits, "")], soon()).unwrap();
+    write(&work.check().unwrap(), vec![File::private(&fits, "")], soon()).unwrap();
     assert_eq!(work.names(), [".gitignore", RECORD, &fits]);
 }
 
 #[test]
-fn as_a_pipe_other_files_are_refused_and_named() {
+fn as_a_pipe_unknown_files_are_refused_and_named() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "").unwrap();
@@ -415,21 +429,21 @@ fn as_a_pipe_other_files_are_refused_and_named() {
 }
 
 #[test]
-fn as_a_pipe_other_files_that_appear_after_the_check_are_refused_too() {
+fn as_a_pipe_unknown_files_that_appear_after_the_check_are_refused_too() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     let destination = work.check().unwrap();
     fs::write(path.join("README.md"), "").unwrap();
-    assert!(matches!(destination.write(set("1"), soon()), Err(Error::HoldsForeign { .. })));
+    assert!(matches!(write(&destination, set("1"), soon()), Err(Error::UnknownFiles { .. })));
     assert_eq!(work.names(), ["README.md"]);
 }
 
 #[test]
-fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
+fn as_tbot_unknown_files_stay_and_so_does_the_mode_of_their_directory() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join("README.md"), "mine").unwrap();
-    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Keep, None).unwrap(), set("1"), soon()).unwrap();
     assert_eq!(work.read("README.md"), "mine");
     assert_eq!(mode(&path), 0o755);
     assert_eq!(mode(&path.join("key")), 0o600);
@@ -437,40 +451,181 @@ fn as_tbot_other_files_stay_and_so_does_the_mode_of_their_directory() {
 }
 
 #[test]
-fn as_tbot_a_directory_of_ours_is_closed_and_its_gitignore_stays() {
+fn as_tbot_a_directory_with_our_files_becomes_private_and_its_gitignore_stays() {
     let work = Work::new();
     let path = work.mkdir("tbot-user", 0o755);
     fs::write(path.join(".gitignore"), "key\n").unwrap();
-    work.check_as(UnknownFiles::Keep, None).unwrap().write(set("1"), soon()).unwrap();
+    write(&work.check_as(UnknownFiles::Keep, None).unwrap(), set("1"), soon()).unwrap();
     assert_eq!(mode(&path), 0o700);
     assert_eq!(work.read(".gitignore"), "key\n");
 }
 
+// Several destinations.
+
+/// Name, inode, mode and contents.
+type FileState = (String, u64, u32, Vec<u8>);
+
+impl Work {
+    fn check_at(&self, name: &str) -> Destination {
+        Destination::check(self.0.path(), Path::new(name), UnknownFiles::Refuse, None).unwrap()
+    }
+
+    /// The files in a directory, or `None` if there is no such directory.
+    fn files(&self, name: &str) -> Option<BTreeSet<FileState>> {
+        let entries = fs::read_dir(self.path(name)).ok()?.map(Result::unwrap);
+        let files = entries.map(|entry| {
+            let (meta, name) = (entry.metadata().unwrap(), entry.file_name().into_string().unwrap());
+            (name, meta.ino(), meta.mode(), fs::read(entry.path()).unwrap())
+        });
+        Some(files.collect())
+    }
+
+    /// Writes to another destination and to `second`, in both orders, which fails. The other one stays as it was: with
+    /// the files of an earlier run, empty, or not there.
+    #[track_caller]
+    fn second_fails(&self, second: &Destination, files: &[File], timeout: Duration, expected: fn(&Error) -> bool) {
+        write(&self.check_at("old"), set("old"), soon()).unwrap();
+        fs::create_dir_all(self.path("empty")).unwrap();
+        for name in ["old", "empty", "absent"] {
+            let (first, before) = (self.check_at(name), self.files(name));
+            let sets = [(&first, set("new")), (second, files.to_vec())];
+            for sets in [sets.to_vec(), sets.iter().rev().cloned().collect()] {
+                let error = write_both(sets, Deadline::after(timeout)).unwrap_err();
+                assert!(expected(&error), "{name}: {error}");
+                assert_eq!(self.files(name), before, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_destinations_are_written_and_reported_in_their_order() {
+    let work = Work::new();
+    let destinations = ["b", "a", "c"].map(|name| work.check_at(name));
+    let sets = destinations.iter().zip(["1", "2", "3"]).map(|(destination, tag)| (destination, set(tag))).collect();
+    assert_eq!(write_both(sets, soon()).unwrap().len(), 3);
+    for (name, tag) in [("b", "1"), ("a", "2"), ("c", "3")] {
+        assert_eq!(fs::read_to_string(work.path(name).join("key")).unwrap(), format!("key {tag}\n"));
+        assert_eq!(fs::read_dir(work.path(name)).unwrap().count(), complete().len());
+    }
+}
+
+#[test]
+fn unknown_files_in_the_second_destination_leave_the_first_as_it_was() {
+    let work = Work::new();
+    let second = work.check_at("second");
+    fs::write(work.mkdir("second", 0o755).join("README.md"), "").unwrap();
+    let before = work.files("second");
+    work.second_fails(&second, &set("new"), Duration::from_secs(20), |e| matches!(e, Error::UnknownFiles { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_lock_on_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let before = work.files("second");
+    let other = fs::File::open(work.path("second")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let second = work.check_at("second");
+    work.second_fails(&second, &set("new"), Duration::from_millis(60), |e| matches!(e, Error::Busy { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_write_that_fails_in_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let before = work.files("second");
+    // The temporary file has a longer name, which no file system takes.
+    let mut files = set("new");
+    files.push(File::private("k".repeat(255), ""));
+    let second = work.check_at("second");
+    work.second_fails(&second, &files, Duration::from_secs(20), |e| matches!(e, Error::Failed { .. }));
+    assert_eq!(work.files("second"), before);
+}
+
+#[test]
+fn a_name_that_cannot_be_replaced_in_the_second_destination_leaves_the_first_as_it_was() {
+    let work = Work::new();
+    let second = work.check_at("second");
+    let files = [File::private("../key", "")];
+    work.second_fails(&second, &files, Duration::from_secs(20), |e| matches!(e, Error::BadName { .. }));
+    assert!(!work.path("second").exists());
+}
+
+#[test]
+fn one_directory_cannot_be_two_destinations() {
+    let work = Work::new();
+    work.mkdir("real", 0o755);
+    symlink("real", work.path("link")).unwrap();
+    let through_link = Destination::check(&work.path("link"), Path::new("a"), UnknownFiles::Refuse, None).unwrap();
+    let direct = work.check_at("real/a");
+    let error = write_both(vec![(&direct, set("1")), (&through_link, set("2"))], soon()).unwrap_err();
+    assert!(error.to_string().ends_with("real/a` is the directory of two outputs"), "{error}");
+    assert!(!work.path("real/a").exists());
+}
+
+#[test]
+fn locks_are_taken_in_one_order_so_that_runs_cannot_wait_for_each_other() {
+    let work = Work::new();
+    let locks = ["a", "b"].map(|name| fs::File::open(work.mkdir(name, 0o700)).unwrap());
+    flock(&locks[0], FlockOperation::LockExclusive).unwrap();
+    for names in [["a", "b"], ["b", "a"]] {
+        let destinations = names.map(|name| work.check_at(name));
+        let sets = destinations.iter().map(|destination| (destination, set("1"))).collect();
+        block_on(async {
+            let mut run = std::pin::pin!(write_all(sets, soon()));
+            assert!(tokio::time::timeout(Duration::from_millis(100), &mut run).await.is_err());
+            flock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
+        });
+        flock(&locks[1], FlockOperation::Unlock).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_given_up_while_it_waits_leaves_nothing() {
+    let work = Work::new();
+    write(&work.check_at("second"), set("old"), soon()).unwrap();
+    let other = fs::File::open(work.path("second")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let destinations = ["a/first", "second"].map(|name| work.check_at(name));
+    let sets = destinations.iter().map(|destination| (destination, set("new"))).collect();
+    let waiting = block_on(async { tokio::time::timeout(Duration::from_millis(100), write_all(sets, soon())).await });
+    assert!(waiting.is_err());
+    assert!(!work.path("a").exists());
+    assert_eq!(fs::read_to_string(work.path("second/key")).unwrap(), "key old\n");
+}
+
+// Owners. Most of it needs root.
+
+// File systems. All of it needs root.
+
 // Secrets.
 
 #[test]
-fn contents_never_show() {
+fn debug_output_has_no_contents() {
     let file = File::private("key", "canary");
     assert_eq!(format!("{file:?}"), r#"File { name: "key", mode: Private, .. }"#);
 }
 
 #[test]
-fn what_only_some_runs_write_does_not_outlive_its_run() {
+fn an_optional_file_is_removed_by_a_run_that_does_not_write_it() {
     for unknown_files in [UnknownFiles::Refuse, UnknownFiles::Keep] {
         let work = Work::new();
         let file = work.path("tbot-user").join("network.json");
         let run = |kept: bool| {
             let mut files = set("a");
             files.extend(kept.then(|| File::private("network.json", "{}")));
-            work.check_as(unknown_files, None).unwrap().write(files, soon()).unwrap();
+            write(&work.check_as(unknown_files, None).unwrap(), files, soon()).unwrap();
             assert_eq!(file.exists(), kept);
         };
         run(true);
         run(false);
         run(true);
         fs::write(&file, "changed").unwrap();
-        // Somebody else's, where others may have files.
-        work.check_as(unknown_files, None).unwrap().write(set("a"), soon()).unwrap();
+        // It may be another program's, if other programs may have files there.
+        write(&work.check_as(unknown_files, None).unwrap(), set("a"), soon()).unwrap();
         assert_eq!(file.exists(), unknown_files == UnknownFiles::Keep);
     }
 }

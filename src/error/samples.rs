@@ -116,8 +116,8 @@ sampled! {
     auth::Error: Net Key Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
-    destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName HoldsForeign NotPermitted
-        SomeoneElses CannotChown ReadOnly NoExec DiskFull Quota Busy Failed;
+    destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
+        OtherOwner CannotChown ReadOnly NoExec DiskFull Quota Busy Failed;
     guard::Error: Artifacts Cache;
     guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
@@ -488,10 +488,10 @@ fn destination_errors() -> Vec<Sample> {
         ("", Error::NotADirectory { path: path() }),
         ("", Error::NotAFile { path: path(), kind: "a directory" }),
         ("", Error::BadName { shown: "a/b".to_owned() }),
-        ("", Error::HoldsForeign { path: path(), entries: Listing::from_iter(["a".to_owned()]) }),
+        ("", Error::UnknownFiles { path: path(), entries: Listing::from_iter(["a".to_owned()]) }),
         ("root", not_permitted(0)),
         ("", not_permitted(1000)),
-        ("", Error::SomeoneElses { path: path(), owner: 0, uid: 1000 }),
+        ("", Error::OtherOwner { path: path(), owner: 0, uid: 1000 }),
         ("", Error::CannotChown { path: path(), owner: Owner { uid: 1, gid: None }, uid: 1000 }),
         ("", Error::ReadOnly { path: path() }),
         ("", Error::NoExec { path: path() }),

@@ -6,13 +6,8 @@ use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 use super::pipelines_yaml::{Cache, Command, Step, Upload};
 use super::steps::PROGRAM;
+use crate::output_files::{Class, of_class};
 use crate::values::DEFAULT_DESTINATION;
-
-/// Files of a destination with private keys. Files such as `ssh_config` and those of CAs are public.
-const KEY_FILES: [&str; 2] = ["identity", "key"];
-
-/// Certificates without their keys: they show who the bot is and what it may do.
-const CERTIFICATE_FILES: [&str; 3] = ["key-cert.pub", "tlscert", "key.pub"];
 
 /// A pattern of artifacts or a cache that takes credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +84,21 @@ impl Upload<'_> {
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
 
         let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
-        let could = |name: &&str| {
+        let could = |name: &str| {
             let file = clone_dir.path_of(name);
             file.is_some_and(|file| matcher.matches(pattern, &file, Rules::LENIENT) && !ignores(&file, Rules::STRICT))
         };
-        let surely = |name: &&str| {
+        let surely = |name: &str| {
             let file = clone_dir.path_of(name);
             file.is_some_and(|file| {
                 let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
                 deep_enough && matcher.matches(pattern, &file, Rules::STRICT) && !ignores(&file, Rules::LENIENT)
             })
         };
-        if !KEY_FILES.iter().chain(&CERTIFICATE_FILES).any(could) {
+        if !of_class(Class::PrivateKey).chain(of_class(Class::Certificate)).any(could) {
             return None;
         }
-        Some(plain && !self.on_failure_only && KEY_FILES.iter().any(surely))
+        Some(plain && !self.on_failure_only && of_class(Class::PrivateKey).any(surely))
     }
 }
 

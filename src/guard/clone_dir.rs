@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
+use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::environment::Environment;
+use crate::regular_file;
 
 /// The largest file that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -81,17 +82,13 @@ impl CloneDir {
 
     /// Reads a file at the top of the clone directory. Only a regular file is read, so that reading never blocks.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, ReadError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match open(self.path.join(name), flags, Mode::empty()) {
-            Ok(file) => fs::File::from(file),
+        let file = match regular_file::open(CWD, self.path.join(name)) {
+            Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             // A symbolic link or a socket.
             Err(Errno::LOOP | Errno::NXIO) => return Err(ReadError::NotAFile),
             Err(errno) => return Err(ReadError::Failed(errno.into())),
         };
-        if !file.metadata().map_err(ReadError::Failed)?.is_file() {
-            return Err(ReadError::NotAFile);
-        }
         let mut bytes = Vec::new();
         file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(ReadError::Failed)?;
         match bytes.len() as u64 > MAX_SIZE {
@@ -164,7 +161,7 @@ mod tests {
         fs::write(at("file"), "x").unwrap();
         fs::write(at("large"), vec![b' '; MAX_SIZE as usize + 1]).unwrap();
         symlink("file", at("link")).unwrap();
-        rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let clone_dir = clone_dir(temp.path().to_str().unwrap(), "/elsewhere");
         assert_eq!(clone_dir.read("file").unwrap().as_deref(), Some("x"));
         assert!(clone_dir.read("nothing").unwrap().is_none());

@@ -1,4 +1,4 @@
-//! `cleanup`, as the pipe and as a command: what was written goes, everything else stays.
+//! `cleanup`, as the pipe and as a command: it removes what runs wrote, and keeps everything else.
 
 use std::fs;
 
@@ -10,16 +10,16 @@ use crate::machine::{ROOT, Unprivileged};
 use crate::step::{Said, Step};
 
 stories! {
-    everything_goes_and_a_second_time_there_is_nothing_to_do,
-    as_an_action_of_the_pipe_with_its_destination,
-    by_the_binary_that_lies_there,
-    a_directory_that_the_step_made_stays,
-    what_is_not_ours_or_was_changed_stays_and_is_named,
-    a_checkout_as_destination_keeps_what_has_our_names,
-    a_planted_record_removes_nothing_elsewhere,
-    directories_with_our_names_stay,
-    what_tbot_wrote_is_left_to_tbot,
-    what_another_user_wrote_is_said_to_be_his needs ROOT,
+    everything_is_removed_and_a_second_time_there_is_nothing_to_do,
+    the_action_of_the_pipe_uses_its_destination,
+    the_binary_in_the_destination_removes_its_own_directory,
+    a_directory_that_the_step_created_stays,
+    unknown_and_changed_files_stay_and_are_named,
+    a_checkout_as_destination_keeps_files_with_the_names_of_ours,
+    a_planted_record_removes_no_file_of_another_directory,
+    directories_with_the_names_of_our_files_stay,
+    the_files_of_tbot_stay,
+    files_of_another_user_are_an_error_that_names_the_user needs ROOT,
 }
 
 fn cleanup(step: &Step) -> Said {
@@ -33,7 +33,7 @@ fn names(step: &Step) -> Vec<String> {
     names
 }
 
-fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
+fn everything_is_removed_and_a_second_time_there_is_nothing_to_do() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -43,7 +43,7 @@ fn everything_goes_and_a_second_time_there_is_nothing_to_do() {
     expect_file!["golden/log/cleanup.log"].assert_eq(&step.scrubbed(&(first + &second)));
 }
 
-fn as_an_action_of_the_pipe_with_its_destination() {
+fn the_action_of_the_pipe_uses_its_destination() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "deep/er/creds");
     step.pipe().ok();
@@ -52,11 +52,11 @@ fn as_an_action_of_the_pipe_with_its_destination() {
     let step = step.env("ACTION", "cleanup").without("PROXY_SERVER").without("TOKEN");
     let step = step.without("BITBUCKET_STEP_OIDC_TOKEN").env("BITBUCKET_EXIT_CODE", "1");
     step.pipe().ok();
-    // What was made for it goes, up to where somebody else has something.
+    // The directories that were created for it are removed, up to one that holds another file.
     assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
 }
 
-fn by_the_binary_that_lies_there() {
+fn the_binary_in_the_destination_removes_its_own_directory() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -68,7 +68,7 @@ fn by_the_binary_that_lies_there() {
     assert!(!step.dir().join("creds").exists());
 }
 
-fn a_directory_that_the_step_made_stays() {
+fn a_directory_that_the_step_created_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -78,7 +78,7 @@ fn a_directory_that_the_step_made_stays() {
     assert!(names(&step).is_empty());
 }
 
-fn what_is_not_ours_or_was_changed_stays_and_is_named() {
+fn unknown_and_changed_files_stay_and_are_named() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -90,16 +90,16 @@ fn what_is_not_ours_or_was_changed_stays_and_is_named() {
     step.pipe().ok();
     fs::write(step.output("ssh_config"), "Host mine\n").unwrap();
     let second = cleanup(&step).stderr;
-    // The next cleanup must still know it, and git must not see it.
+    // The next cleanup must still have the record, and git must still ignore the file.
     assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "ssh_config"]);
-    expect_file!["golden/log/cleanup-not-ours.log"].assert_eq(&step.scrubbed(&(first + &second)));
+    expect_file!["golden/log/cleanup-unknown-files.log"].assert_eq(&step.scrubbed(&(first + &second)));
     step.pipe().ok();
     cleanup(&step);
-    // The directory was made by a run whose record is gone.
+    // The record of the run that created the directory is gone.
     assert!(names(&step).is_empty(), "{:?}", names(&step));
 }
 
-fn a_checkout_as_destination_keeps_what_has_our_names() {
+fn a_checkout_as_destination_keeps_files_with_the_names_of_ours() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     for name in [".gitignore", "src.c", "teleport-database-ca.crt"] {
@@ -115,7 +115,7 @@ fn a_checkout_as_destination_keeps_what_has_our_names() {
     assert_eq!(left, [".gitignore", "src.c", "teleport-database-ca.crt"]);
 }
 
-fn a_planted_record_removes_nothing_elsewhere() {
+fn a_planted_record_removes_no_file_of_another_directory() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::write(step.dir().join("deploy.sh"), "").unwrap();
@@ -125,13 +125,13 @@ fn a_planted_record_removes_nothing_elsewhere() {
     let names = ["../deploy.sh".to_owned(), step.dir().join("deploy.sh").display().to_string()];
     let record: String = names.iter().map(|name| format!("{empty}  {name}\n")).collect();
     fs::write(step.output(".teleport-pipe.sha256"), record).unwrap();
-    // Neither at once, nor after a run that goes on with what it finds.
+    // Not after a run that reads the planted record, either.
     step.pipe().ok();
     cleanup(&step);
     assert!(step.dir().join("deploy.sh").exists());
 }
 
-fn directories_with_our_names_stay() {
+fn directories_with_the_names_of_our_files_stay() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -140,19 +140,22 @@ fn directories_with_our_names_stay() {
     assert_eq!(names(&step), [".teleport-pipe.tmp.7"]);
     fs::rename(step.output(".teleport-pipe.tmp.7"), step.output(".teleport-pipe.sha256")).unwrap();
     let log = cleanup(&step).stderr;
-    assert!(names(&step) == [".teleport-pipe.sha256"] && log.contains("left: .teleport-pipe.sha256"), "{log}");
+    assert!(
+        names(&step) == [".teleport-pipe.sha256"] && log.contains("did not write them: .teleport-pipe.sha256"),
+        "{log}"
+    );
 }
 
-fn what_tbot_wrote_is_left_to_tbot() {
+fn the_files_of_tbot_stay() {
     let step = Step::empty();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     fs::write(step.output("key"), "a key").unwrap();
     let log = cleanup(&step).stderr;
     assert_eq!(names(&step), ["key"]);
-    assert!(log.contains("nothing in ") && log.contains("left: key"), "{log}");
+    assert!(log.contains("nothing in ") && log.contains("did not write them: key"), "{log}");
 }
 
-fn what_another_user_wrote_is_said_to_be_his() {
+fn files_of_another_user_are_an_error_that_names_the_user() {
     let cluster = Testcluster::start();
     let user = Unprivileged::step_of(&cluster);
     user.step.pipe().ok();

@@ -1,5 +1,5 @@
-//! Runs that are killed, and runs that meet. At no point is a file half there: whoever reads finds the old one or the
-//! new one, and in the order in which they are replaced.
+//! Runs that are killed, and runs at the same time. No file is ever incomplete: a reader finds the old file or the new
+//! one, and the files are replaced in a fixed order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,18 +18,18 @@ stories! {
     at_every_write_over_old_files needs STRACE TIME,
     at_every_fsync_over_old_files needs STRACE TIME,
     at_every_rename_over_old_files needs STRACE,
-    at_every_removal_of_what_another_left needs STRACE TIME,
+    at_every_removal_of_files_of_a_killed_run needs STRACE TIME,
     at_every_rename_of_new_files needs STRACE TIME,
     at_every_change_of_a_mode_of_new_files needs STRACE TIME,
-    at_the_making_of_the_directory needs STRACE,
+    at_the_creation_of_the_directory needs STRACE,
     a_cleanup_after_every_rename_of_new_files needs STRACE TIME,
     a_cleanup_after_every_rename_over_old_files needs STRACE TIME,
-    a_cleanup_that_is_killed_is_done_by_the_next needs STRACE,
+    a_cleanup_completes_one_that_was_killed needs STRACE,
     two_runs_at_once,
-    a_run_that_waits_for_another_gives_up_at_its_deadline needs TIME,
+    a_run_waits_for_another_until_its_deadline needs TIME,
 }
 
-/// All files, in the order in which they take their places.
+/// All files, in the order in which they are renamed.
 const ORDER: [&str; 15] = [
     ".gitignore",
     ".teleport-pipe.sha256",
@@ -50,7 +50,7 @@ const ORDER: [&str; 15] = [
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// What is in the destination, but for temporaries, which nobody reads.
+/// The files in the destination, except for temporary ones.
 fn files(step: &Step) -> Files {
     let Ok(entries) = fs::read_dir(step.dir().join("tbot-user")) else { return Files::new() };
     let named = entries.map(|entry| entry.unwrap()).filter(|entry| !is_temporary(&entry.file_name()));
@@ -61,9 +61,9 @@ fn is_temporary(name: &std::ffi::OsStr) -> bool {
     name.to_str().unwrap().starts_with(".teleport-pipe.tmp.")
 }
 
-/// Everything is there, belongs together, and is as it is after any run: nothing else is left.
+/// All files are there and belong together, and there is no other file.
 #[track_caller]
-fn complete(step: &Step) {
+fn expect_complete(step: &Step) {
     let names = fs::read_dir(step.dir().join("tbot-user")).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     let mut expected = ORDER.map(str::to_owned);
@@ -81,69 +81,69 @@ fn complete(step: &Step) {
     assert!(certificate.contains(fingerprint), "{certificate}\n{print}");
     let files = files(step);
     for name in ["key", "key-cert.pub", "tlscert"] {
-        assert!(holds(&files["identity"], &files[name]), "identity and {name} are not of one run");
+        assert!(contains(&files["identity"], &files[name]), "identity and {name} are not of one run");
     }
 }
 
-fn holds(whole: &[u8], part: &[u8]) -> bool {
+fn contains(whole: &[u8], part: &[u8]) -> bool {
     String::from_utf8_lossy(whole).contains(&*String::from_utf8_lossy(part))
 }
 
-/// After a run over `old` was killed: some files are new and whole, up to one in their order; all others are old.
+/// After a run over the files `old` was killed: the first files in the order are new and complete, all others are old.
 #[track_caller]
-fn old_or_new(step: &Step, old: &Files) {
+fn expect_old_or_new(step: &Step, old: &Files) {
     let now = files(step);
     let changes =
         |name: &&str| [".teleport-pipe.sha256", "identity", "key.pub", "tlscert", "key", "key-cert.pub"].contains(name);
     let new = |name: &str| now.get(name) != old.get(name);
-    // What is the same in every run is never touched once it is there.
+    // Files that are the same in every run are not replaced.
     let order = ORDER.into_iter().filter(|name| old.is_empty() || changes(name));
-    let taken: Vec<_> = order.clone().take_while(|name| new(name)).collect();
-    assert_eq!(order.filter(|name| new(name)).collect::<Vec<_>>(), taken);
+    let renamed: Vec<_> = order.clone().take_while(|name| new(name)).collect();
+    assert_eq!(order.filter(|name| new(name)).collect::<Vec<_>>(), renamed);
     assert!(now.keys().all(|name| ORDER.contains(&name.as_str())), "{:?}", now.keys());
 
-    if !taken.contains(&"identity") {
+    if !renamed.contains(&"identity") {
         return;
     }
-    // It is whole: ends with the authorities. And all that is new is of the same run.
+    // It is complete: it ends with the CAs. All new files are of the same run.
     let identity = &now["identity"];
-    assert!(identity.ends_with(&now["teleport-host-ca.crt"]), "half of an identity");
-    for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| taken.contains(name)) {
-        assert!(holds(identity, &now[name]), "half of {name}");
+    assert!(identity.ends_with(&now["teleport-host-ca.crt"]), "incomplete identity");
+    for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| renamed.contains(name)) {
+        assert!(contains(identity, &now[name]), "incomplete {name}");
     }
-    if taken.contains(&"key.pub") {
+    if renamed.contains(&"key.pub") {
         let public = step.run("ssh-keygen", &["-y", "-f", "tbot-user/identity"]).ok().stdout;
         assert_eq!(public.trim().as_bytes(), now["key.pub"].trim_ascii());
     }
 }
 
-/// How many such calls a run makes before it touches the destination: to be killed there is nothing special.
-fn before_it_matters(step: &Step, call: &str) -> usize {
+/// The number of such calls that a run makes before it touches the destination.
+fn calls_before_the_destination(step: &Step, call: &str) -> usize {
     let trace = step.dir().join("trace");
     let args = ["-fqqq", "--signal=none", "-o", trace.to_str().unwrap(), "-e"];
     step.run("strace", &[&args[..], &[&format!("trace=flock,mkdirat,{call}"), "--", Step::binary()]].concat()).ok();
     let trace = fs::read_to_string(trace).unwrap();
-    // The thread that makes the first call, and that writes the files, is the main one.
+    // The main thread makes the first call and writes the files.
     let main = trace.split_once(' ').unwrap().0;
     let calls = trace.lines().filter(|line| line.starts_with(main));
     calls.take_while(|line| !line.contains(" flock(") && !line.contains(" mkdirat(")).count()
 }
 
-/// Kills runs at the first, second, ... call, until there are no more. Each begins with what `prepare` makes. The next
-/// run heals what is left.
+/// Kills runs at the first, second, ... call, until there are no more. `prepare` comes before each run. The next run
+/// repairs what is left.
 fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
     killed_and(call, prepare, |step| {
         step.pipe().ok();
-        complete(step);
+        expect_complete(step);
     });
 }
 
-/// Kills runs at the first, second, ... call, until there are no more, with something else to do after each.
+/// [`killed_at_every`], with something else to do after each run.
 fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     prepare(&step);
-    let first = before_it_matters(&step, call) + 1;
+    let first = calls_before_the_destination(&step, call) + 1;
     let mut kills = 0;
     loop {
         prepare(&step);
@@ -153,12 +153,12 @@ fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
             break;
         }
         kills += 1;
-        // strace dies as what it traces died.
+        // strace dies by the same signal as its child.
         assert_eq!(said.status, None, "{}", said.stderr);
-        old_or_new(&step, &old);
+        expect_old_or_new(&step, &old);
         afterwards(&step);
     }
-    complete(&step);
+    expect_complete(&step);
     hello(&step, &cluster);
     assert!(kills > 0, "{call}: strace killed nothing");
 }
@@ -177,7 +177,7 @@ fn over_old_files(call: &str) {
     });
 }
 
-/// Where nothing is yet.
+/// Without a destination.
 fn from_nothing(call: &str) {
     killed_at_every(call, |step| {
         let _absent = fs::remove_dir_all(step.dir().join("tbot-user"));
@@ -200,11 +200,11 @@ fn at_every_rename_over_old_files() {
     over_old_files("/^rename");
 }
 
-fn at_every_removal_of_what_another_left() {
+fn at_every_removal_of_files_of_a_killed_run() {
     killed_at_every("unlinkat", |step| {
         step.pipe().ok();
         for n in [0, 1, 7] {
-            fs::write(step.output(&format!(".teleport-pipe.tmp.{n}")), "half a key").unwrap();
+            fs::write(step.output(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
         }
     });
 }
@@ -217,27 +217,27 @@ fn at_every_change_of_a_mode_of_new_files() {
     from_nothing("fchmod");
 }
 
-fn at_the_making_of_the_directory() {
+fn at_the_creation_of_the_directory() {
     from_nothing("mkdirat");
 }
 
-/// A cleanup removes whatever a killed run left of the old files and the new ones.
+/// A cleanup removes all files that a killed run left, old and new.
 #[track_caller]
-fn nothing_is_left_by_a_cleanup(step: &Step) {
+fn cleanup_leaves_nothing(step: &Step) {
     step.product(&["cleanup"]).ok();
     assert!(!step.dir().join("tbot-user").exists(), "{:?}", files(step).keys());
 }
 
 fn a_cleanup_after_every_rename_of_new_files() {
-    killed_and("/^rename", |_| {}, nothing_is_left_by_a_cleanup);
+    killed_and("/^rename", |_| {}, cleanup_leaves_nothing);
 }
 
 fn a_cleanup_after_every_rename_over_old_files() {
     let old = |step: &Step| drop(step.pipe().ok());
-    killed_and("/^rename", old, nothing_is_left_by_a_cleanup);
+    killed_and("/^rename", old, cleanup_leaves_nothing);
 }
 
-fn a_cleanup_that_is_killed_is_done_by_the_next() {
+fn a_cleanup_completes_one_that_was_killed() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     for kills in 1.. {
@@ -246,10 +246,10 @@ fn a_cleanup_that_is_killed_is_done_by_the_next() {
         let args =
             ["-fqqq", "-o/dev/null", "--signal=none", "--trace=unlinkat", &inject, "--", Step::binary(), "cleanup"];
         let killed = step.run("strace", &args);
-        // The keys go first.
+        // The keys are removed first.
         assert!(kills <= 2 || !step.output("identity").exists() && !step.output("key").exists());
         step.product(&["cleanup"]).ok();
-        // Between the last file and the directory there is nothing left to know the directory by.
+        // A cleanup that is killed after the last file leaves the directory.
         assert!(files(&step).is_empty(), "{:?}", files(&step).keys());
         if killed.status == Some(0) {
             assert!(kills > ORDER.len());
@@ -267,12 +267,12 @@ fn two_runs_at_once() {
         for mut run in runs {
             assert!(run.wait().unwrap().success());
         }
-        complete(&step);
+        expect_complete(&step);
         hello(&step, &cluster);
     }
 }
 
-fn a_run_that_waits_for_another_gives_up_at_its_deadline() {
+fn a_run_waits_for_another_until_its_deadline() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -283,10 +283,10 @@ fn a_run_that_waits_for_another_gives_up_at_its_deadline() {
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
     expect_file!["golden/place/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
-    let told = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
-    assert_eq!(said.stderr.lines().filter(|line| told(line)).count(), 1, "{}", said.stderr);
+    let is_wait = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
+    assert_eq!(said.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", said.stderr);
     assert!(old == files(&step), "something was written without the lock");
     drop(other);
     step.pipe().ok();
-    complete(&step);
+    expect_complete(&step);
 }

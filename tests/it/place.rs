@@ -1,4 +1,4 @@
-//! Where the credentials go, and what can be in the way there. Whatever it is, what was there before stays as it was.
+//! Destinations: those that are refused stay as they were.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,19 +17,19 @@ stories! {
     a_symbolic_link_is_refused,
     a_symbolic_link_above_the_destination_is_refused,
     a_file_is_refused,
-    a_link_with_one_of_our_names_is_refused,
-    what_the_pipe_did_not_write_is_refused,
-    what_tbot_did_not_write_stays,
-    a_network_json_that_is_not_ours_stays,
-    what_tbot_left_is_replaced,
-    what_we_may_not_write_is_refused needs UNPRIVILEGED,
-    an_owner_whom_only_root_can_give_is_refused needs UNPRIVILEGED,
-    a_clone_directory_of_root_does_for_somebody_else needs ROOT,
-    who_made_the_destination_owns_what_root_writes_there needs ROOT,
+    a_link_with_the_name_of_an_output_file_is_refused,
+    as_a_pipe_unknown_files_are_refused,
+    as_tbot_unknown_files_stay,
+    a_network_json_of_another_program_stays,
+    the_files_of_tbot_are_replaced,
+    a_directory_without_write_permission_is_refused needs UNPRIVILEGED,
+    an_owner_that_only_root_can_set_is_refused needs UNPRIVILEGED,
+    another_user_can_write_into_the_clone_directory_of_root needs ROOT,
+    the_user_who_created_the_destination_owns_what_root_writes_there needs ROOT,
     file_owner_owns_what_root_writes needs ROOT,
     a_mount_point_can_be_the_destination needs MOUNT,
-    where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_warned needs MOUNT,
-    who_can_read_the_files_is_said_unless_it_was_declared needs ROOT,
+    noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot needs MOUNT,
+    the_log_says_who_can_read_the_files_unless_the_owner_was_declared needs ROOT,
     what_another_user_may_not_write_is_refused needs ROOT,
     a_directory_without_rights_gets_them needs UNPRIVILEGED,
     the_owner_of_the_clone_directory_owns_what_is_made needs ROOT,
@@ -38,7 +38,7 @@ stories! {
     a_disk_that_is_full_only_at_the_end_leaves_the_old_files needs STRACE,
 }
 
-/// Everything below a directory: mode, owner, and a fingerprint of what it holds or leads to.
+/// Everything below a directory: mode, owner, and a hash of the contents or of the link's target.
 fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -57,19 +57,19 @@ fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     all
 }
 
-/// The run says no, and nothing has changed.
+/// The run fails, and nothing has changed.
 #[track_caller]
 fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Said) {
     let before = snapshot(step.dir());
-    let said = run();
-    assert_eq!((said.status, said.stdout.as_str()), (Some(6), ""), "{}", said.stderr);
-    golden.assert_eq(&step.scrubbed(&said.stderr));
+    let output = run();
+    assert_eq!((output.status, output.stdout.as_str()), (Some(6), ""), "{}", output.stderr);
+    golden.assert_eq(&step.scrubbed(&output.stderr));
     assert_eq!(snapshot(step.dir()), before);
 }
 
-/// The same, before a word was said to the cluster.
+/// [`refused`], before anything was sent to the cluster.
 #[track_caller]
-fn refused_at_once(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
+fn refused_before_the_network(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
     refused(step, golden, || step.pipe());
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
@@ -88,7 +88,7 @@ fn a_symbolic_link_is_refused() {
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("tbot-user")).unwrap();
-    refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
 }
 
 fn a_symbolic_link_above_the_destination_is_refused() {
@@ -96,37 +96,37 @@ fn a_symbolic_link_above_the_destination_is_refused() {
     let step = Step::of(&cluster).env("DESTINATION", "link/tbot-user");
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("link")).unwrap();
-    refused_at_once(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
 }
 
 fn a_file_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::write(step.dir().join("tbot-user"), "a file").unwrap();
-    refused_at_once(&step, &cluster, &expect_file!["golden/place/file.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/file.log"]);
 }
 
-fn a_link_with_one_of_our_names_is_refused() {
+fn a_link_with_the_name_of_an_output_file_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
     cluster.clear_record();
     fs::remove_file(step.output("key")).unwrap();
     symlink("../README.md", step.output("key")).unwrap();
-    refused_at_once(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
 }
 
-fn what_the_pipe_did_not_write_is_refused() {
+fn as_a_pipe_unknown_files_are_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
     cluster.clear_record();
     fs::write(step.output("notes.txt"), "mine").unwrap();
     fs::create_dir(step.output("more")).unwrap();
-    refused_at_once(&step, &cluster, &expect_file!["golden/place/foreign.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/unknown-files.log"]);
 }
 
-fn what_tbot_did_not_write_stays() {
+fn as_tbot_unknown_files_stay() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -140,8 +140,8 @@ fn what_tbot_did_not_write_stays() {
     hello(&step, &cluster);
 }
 
-/// tbot writes no file of that name, so a directory that tbot may write to can hold somebody's own.
-fn a_network_json_that_is_not_ours_stays() {
+/// tbot does not write a file of this name, so in a directory for tbot it may be another program's.
+fn a_network_json_of_another_program_stays() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -151,10 +151,10 @@ fn a_network_json_that_is_not_ours_stays() {
     step.product(&flags).ok();
     step.product(&flags).ok();
     fs::write(step.output("network.json"), "{\"vlan\": 7}\n").unwrap();
-    refused(&step, &expect_file!["golden/place/somebody-elses-network-json.log"], || step.product(&flags));
+    refused(&step, &expect_file!["golden/place/network-json-of-another-program.log"], || step.product(&flags));
 }
 
-fn what_tbot_left_is_replaced() {
+fn the_files_of_tbot_are_replaced() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -174,54 +174,54 @@ fn what_tbot_left_is_replaced() {
     assert_eq!(fs::read_to_string(step.output("teleport-database-ca.crt")).unwrap(), "old");
 }
 
-fn what_we_may_not_write_is_refused() {
+fn a_directory_without_write_permission_is_refused() {
     let cluster = Testcluster::start();
-    let us = Unprivileged::step_of(&cluster);
-    fs::set_permissions(us.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
-    refused(&us.step, &expect_file!["golden/place/not-permitted.log"], || us.pipe());
+    let user = Unprivileged::step_of(&cluster);
+    fs::set_permissions(user.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
+    refused(&user.step, &expect_file!["golden/place/not-permitted.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
-fn an_owner_whom_only_root_can_give_is_refused() {
+fn an_owner_that_only_root_can_set_is_refused() {
     let cluster = Testcluster::start();
-    let mut us = Unprivileged::step_of(&cluster);
-    us.step = us.step.env("FILE_OWNER", "0:0");
-    refused(&us.step, &expect_file!["golden/place/owner.log"], || us.pipe());
+    let mut user = Unprivileged::step_of(&cluster);
+    user.step = user.step.env("FILE_OWNER", "0:0");
+    refused(&user.step, &expect_file!["golden/place/owner.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
-fn a_clone_directory_of_root_does_for_somebody_else() {
+fn another_user_can_write_into_the_clone_directory_of_root() {
     let cluster = Testcluster::start();
-    let us = Unprivileged::step_of(&cluster);
-    us.pipe().ok();
-    all_belongs_to(NOBODY, &us.step);
-    us.hello(&cluster);
-    us.pipe().ok();
-    us.hello(&cluster);
+    let user = Unprivileged::step_of(&cluster);
+    user.pipe().ok();
+    expect_owner(NOBODY, &user.step);
+    user.hello(&cluster);
+    user.pipe().ok();
+    user.hello(&cluster);
 }
 
-fn who_made_the_destination_owns_what_root_writes_there() {
+fn the_user_who_created_the_destination_owns_what_root_writes_there() {
     let cluster = Testcluster::start();
-    let us = Unprivileged::step_of(&cluster);
-    us.run("mkdir", &["-p", "tbot-user"]).ok();
-    us.step.pipe().ok();
-    all_belongs_to(NOBODY, &us.step);
-    us.hello(&cluster);
+    let user = Unprivileged::step_of(&cluster);
+    user.run("mkdir", &["-p", "tbot-user"]).ok();
+    user.step.pipe().ok();
+    expect_owner(NOBODY, &user.step);
+    user.hello(&cluster);
 }
 
 fn file_owner_owns_what_root_writes() {
     let cluster = Testcluster::start();
-    let mut us = Unprivileged::step_of(&cluster);
-    us.step.pipe().ok();
-    all_belongs_to(0, &us.step);
-    us.step = us.step.env("FILE_OWNER", "65534:65534");
-    us.step.pipe().ok();
-    all_belongs_to(NOBODY, &us.step);
-    us.hello(&cluster);
+    let mut user = Unprivileged::step_of(&cluster);
+    user.step.pipe().ok();
+    expect_owner(0, &user.step);
+    user.step = user.step.env("FILE_OWNER", "65534:65534");
+    user.step.pipe().ok();
+    expect_owner(NOBODY, &user.step);
+    user.hello(&cluster);
 }
 
 #[track_caller]
-fn all_belongs_to(uid: u32, step: &Step) {
+fn expect_owner(uid: u32, step: &Step) {
     let all = snapshot(&step.dir().join("tbot-user"));
     assert_eq!(all.len(), 16, "{all:?}");
     assert!(all.values().all(|(_, owner, _)| *owner == uid), "{all:?}");
@@ -241,7 +241,7 @@ fn a_mount_point_can_be_the_destination() {
     assert_eq!(mode(&step.dir().join("tbot-user")), 0o700);
 }
 
-fn where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_warned() {
+fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
     let _tmpfs = Tmpfs::at(step.dir().join("disk"), "mode=0755");
@@ -259,28 +259,28 @@ fn where_nothing_can_be_started_the_pipe_is_refused_and_tbots_command_line_is_wa
     assert!(step.dir().join("disk/creds/identity").exists());
 }
 
-fn who_can_read_the_files_is_said_unless_it_was_declared() {
+fn the_log_says_who_can_read_the_files_unless_the_owner_was_declared() {
     let cluster = Testcluster::start();
     let both = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
-    // Everything is root's, which says nothing about the step.
+    // Everything belongs to root, which says nothing about the step.
     let step = Step::of(&cluster);
     for _ in 0..2 {
         let log = step.pipe().ok().stderr;
         assert!(both(&log) && !log.contains("warning"), "{log}");
     }
-    // Somebody else has been at work here.
+    // Another user has files here.
     let step = Step::of(&cluster);
     fs::write(step.dir().join("notes"), "").unwrap();
     chown(step.dir().join("notes"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
-    // The step says who it is.
+    // The step names its user.
     let step = Step::of(&cluster);
     let yaml = "{image: {name: x, run-as-user: 1234}, pipelines: {default: [{step: {oidc: true, script: [make]}}]}}";
     fs::write(step.dir().join("bitbucket-pipelines.yml"), yaml).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(both(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
-    // The owner was declared, in one way or the other.
+    // The owner was declared, by FILE_OWNER or by creating the directory.
     let step = Step::of(&cluster).env("FILE_OWNER", "1234");
     let log = step.pipe().ok().stderr;
     assert!(!both(&log), "{log}");
@@ -289,7 +289,7 @@ fn who_can_read_the_files_is_said_unless_it_was_declared() {
     chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
     assert!(!both(&log), "{log}");
-    all_belongs_to(1234, &step);
+    expect_owner(1234, &step);
 }
 
 /// Nor what everybody may write, if its mode cannot be changed.
@@ -355,7 +355,7 @@ fn a_full_disk_leaves_the_old_files() {
     let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
     let _tmpfs = Tmpfs::at(step.dir().join("disk"), "size=256m");
     step.pipe().ok();
-    // Fill it up to the last page.
+    // Fill the disk up to the last page.
     let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);

@@ -1,4 +1,4 @@
-//! What the files hold, and what OpenSSH makes of it.
+//! The contents of the files, and how OpenSSH reads them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::step::Step;
 stories! {
     every_file,
     ssh_keygen_reads_keys_and_certificates,
-    known_hosts_knows_the_cluster_and_nobody_else,
-    ssh_understands_paths_with_strange_characters,
+    known_hosts_has_the_cluster_and_no_other_host,
+    ssh_understands_paths_with_special_characters,
     the_proxy_itself_is_reached_without_our_command,
-    the_clusters_files_are_for_whoever_includes_them,
-    a_destination_that_ssh_config_cannot_name_is_refused,
+    the_files_of_a_cluster_can_be_included,
+    a_destination_that_cannot_be_written_in_an_ssh_config_is_refused,
 }
 
-/// Text without what differs from run to run: what stands between the lines of a PEM block, too.
+/// Text without the parts that differ from run to run, and without the contents of PEM blocks.
 fn scrubbed(step: &Step, text: &str) -> String {
     let mut shown = String::new();
     let mut inside = false;
@@ -58,7 +58,7 @@ fn every_file() {
         assert!(bytes.ends_with(b"\n"), "{name}");
         scrubbed(&step, &String::from_utf8(bytes).unwrap())
     };
-    // As a golden file it would hide the others from git.
+    // As a golden file it would make git ignore the others.
     assert_eq!(text(".gitignore"), "*\n");
     assert!(fs::read(step.output("teleport-pipe")).unwrap() == fs::read(Step::binary()).unwrap());
     expect_file!["golden/rendered/identity"].assert_eq(&text("identity"));
@@ -72,7 +72,7 @@ fn every_file() {
     expect_file!["golden/rendered/cluster.known_hosts"].assert_eq(&text("example.teleport.sh.known_hosts"));
     expect_file!["golden/rendered/ssh_config"].assert_eq(&text("ssh_config"));
     expect_file!["golden/rendered/cluster.ssh_config"].assert_eq(&text("example.teleport.sh.ssh_config"));
-    // The authority of the cluster's web certificate, and nothing else.
+    // The CA of the cluster's web certificate, and nothing else.
     let ca = fs::read_to_string(cluster.web_ca_file()).unwrap().replace('\n', "\\n");
     assert_eq!(text("network.json"), format!("{{\n  \"ca\": \"{ca}\"\n}}\n"));
     assert_eq!(names.len(), 15, "{names:?}");
@@ -99,21 +99,21 @@ fn ssh_keygen_reads_keys_and_certificates() {
     }
 }
 
-fn known_hosts_knows_the_cluster_and_nobody_else() {
+fn known_hosts_has_the_cluster_and_no_other_host() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
-    let knows = |host: &str, file: &str| {
+    let has = |host: &str, file: &str| {
         let said = step.run("ssh-keygen", &["-F", host, "-f", &format!("tbot-user/{file}")]);
         assert!(said.stdout.contains("CA") == (said.status == Some(0)), "{said:?}");
         said.status == Some(0)
     };
     for host in ["example.teleport.sh", "node.example.teleport.sh", "a.b.example.teleport.sh", "localhost"] {
-        assert!(knows(host, "known_hosts"), "{host}");
+        assert!(has(host, "known_hosts"), "{host}");
     }
     for host in ["teleport.sh", "node", "nodeexample.teleport.sh", "example.teleport.sh.evil.example", "github.com"] {
-        assert!(!knows(host, "known_hosts"), "{host}");
-        assert!(knows(host, "example.teleport.sh.known_hosts"), "{host}");
+        assert!(!has(host, "known_hosts"), "{host}");
+        assert!(has(host, "example.teleport.sh.known_hosts"), "{host}");
     }
 
     let node = Step::node(&cluster);
@@ -124,32 +124,32 @@ fn known_hosts_knows_the_cluster_and_nobody_else() {
     assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
 }
 
-/// A destination with everything that a shell, ssh_config or ssh's tokens could take for something else.
-const STRANGE: &str = "it's 100% $HOME; #1 %h ~ *?/tbot & user`id`";
+/// A destination with all characters that have a meaning for a shell, in an ssh_config or in ssh's tokens.
+const SPECIAL: &str = "it's 100% $HOME; #1 %h ~ *?/tbot & user`id`";
 
-fn ssh_understands_paths_with_strange_characters() {
+fn ssh_understands_paths_with_special_characters() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", STRANGE);
+    let step = Step::of(&cluster).env("DESTINATION", SPECIAL);
     step.pipe().ok();
-    let place = step.dir().canonicalize().unwrap().join(STRANGE);
-    let place = place.to_str().unwrap();
-    let config = format!("{place}/ssh_config");
+    let directory = step.dir().canonicalize().unwrap().join(SPECIAL);
+    let directory = directory.to_str().unwrap();
+    let config = format!("{directory}/ssh_config");
     let said = step.run("ssh", &["-F", &config, &Step::node(&cluster), "echo", "hello"]).ok();
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
 
     let effective = step.run("ssh", &["-G", "-F", &config, &Step::node(&cluster)]).ok().stdout;
     let effective: BTreeMap<_, _> = effective.lines().filter_map(|line| line.split_once(' ')).collect();
-    // What ssh has not expanded at this point, it will.
+    // ssh expands the rest later.
     let path = |name: &str| effective[name].replace("%%", "%");
-    assert_eq!(path("identityfile"), format!("{place}/key"));
-    assert_eq!(path("certificatefile"), format!("{place}/key-cert.pub"));
-    assert_eq!(path("userknownhostsfile"), format!("{place}/known_hosts"));
+    assert_eq!(path("identityfile"), format!("{directory}/key"));
+    assert_eq!(path("certificatefile"), format!("{directory}/key-cert.pub"));
+    assert_eq!(path("userknownhostsfile"), format!("{directory}/known_hosts"));
     assert_eq!(effective["globalknownhostsfile"], "/dev/null");
     assert_eq!(effective["stricthostkeychecking"], "true");
     assert_eq!(effective["updatehostkeys"], "false");
     assert_eq!(effective["identitiesonly"], "yes");
     assert_eq!(effective["port"], "3022");
-    let quoted = place.replace('\'', r#"'"'"'"#);
+    let quoted = directory.replace('\'', r#"'"'"'"#);
     let command = path("proxycommand");
     assert!(command.starts_with(&format!("'{quoted}/teleport-pipe' ssh-proxy-command ")), "{command}");
     assert!(command.contains(&format!(" --destination-dir='{quoted}' ")), "{command}");
@@ -164,11 +164,11 @@ fn the_proxy_itself_is_reached_without_our_command() {
     assert!(!effective("localhost").contains("proxycommand"));
     assert!(effective("localhost").contains("tbot-user/known_hosts"));
     assert!(effective("node.example.teleport.sh").contains("proxycommand"));
-    // Hosts that are not the cluster's are not ours to set up.
+    // Hosts outside of the cluster are left alone.
     assert!(!effective("github.com").contains("tbot-user"));
 }
 
-fn the_clusters_files_are_for_whoever_includes_them() {
+fn the_files_of_a_cluster_can_be_included() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     step.pipe().ok();
@@ -181,7 +181,7 @@ fn the_clusters_files_are_for_whoever_includes_them() {
     }
 }
 
-fn a_destination_that_ssh_config_cannot_name_is_refused() {
+fn a_destination_that_cannot_be_written_in_an_ssh_config_is_refused() {
     let cluster = Testcluster::start();
     for (destination, golden) in [
         ("a\"b", expect_file!["golden/rendered/quote.log"]),

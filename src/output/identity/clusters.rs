@@ -1,31 +1,32 @@
-//! Whose names are whose: the root cluster, and the leaf clusters that it trusts.
+//! Which host names belong to which cluster: the root cluster, or one of its leaf clusters.
 //!
-//! A name of a node ends with that of its cluster. One cluster's name may end with another's (`leaf.example.com` is
-//! beneath `example.com`): then the longer one decides, and the other's authority has no say in it.
+//! The name of a node ends with the name of its cluster. The name of one cluster may end with the name of another:
+//! `leaf.example.com` is a subdomain of `example.com`. Then the longer one decides, and the CA of the other cluster is
+//! not trusted for the node.
 
 use crate::address::ClusterName;
 use crate::credentials::Authority;
 
-/// The longest name that has files of its own: a file's name has 255 bytes at most, and some are left for what other
-/// programs append to it.
+/// The longest name of a cluster that gets files of its own. A file's name has at most 255 bytes, and other programs may
+/// append to it.
 pub(crate) const LONGEST_FOR_FILES: usize = 230;
 
-/// The clusters whose names end with that of `cluster`, as patterns for their nodes.
-pub(super) fn beneath(cluster: &ClusterName, all: &[Authority]) -> Vec<String> {
+/// The clusters whose names are subdomains of `cluster`, as patterns for their nodes.
+pub(super) fn subdomains(cluster: &ClusterName, all: &[Authority]) -> Vec<String> {
     let others = all.iter().map(|authority| &authority.cluster);
-    others.filter(|other| is_beneath(other.as_str(), cluster)).map(|other| format!("*.{other}")).collect()
+    others.filter(|other| is_subdomain(other.as_str(), cluster)).map(|other| format!("*.{other}")).collect()
 }
 
-/// Whether a host or cluster has a name beneath that of `cluster`. Names of hosts have no case.
-pub(super) fn is_beneath(name: &str, cluster: &ClusterName) -> bool {
+/// Whether the name of a host or a cluster is a subdomain of `cluster`. Host names have no case.
+pub(super) fn is_subdomain(name: &str, cluster: &ClusterName) -> bool {
     let suffix = cluster.as_str();
     let Some(at) = name.len().checked_sub(suffix.len() + 1) else { return false };
-    // All of it is ASCII, or there is no such place.
+    // `get` returns `None` within a character that is not ASCII.
     name.get(at..).is_some_and(|end| end.strip_prefix('.').is_some_and(|end| end.eq_ignore_ascii_case(suffix)))
 }
 
-/// The clusters that have files of their own, in the same order. One whose name differs from an earlier one's in case
-/// only has none: where file names have no case, its files would replace the other's.
+/// The clusters that get files of their own, in the same order. A cluster whose name differs from an earlier one only in
+/// case gets none: on a file system without case its files would replace the others.
 pub(crate) fn with_files(all: &[Authority]) -> Vec<&Authority> {
     let mut clusters: Vec<&Authority> = Vec::new();
     for authority in all {
@@ -48,17 +49,17 @@ mod tests {
     }
 
     #[test]
-    fn names_beneath_others() {
+    fn subdomains_of_clusters() {
         let all = clusters(&["example.com", "leaf.Example.com", "com", "badexample.com"]);
-        assert_eq!(beneath(&all[0].cluster, &all), ["*.leaf.Example.com"]);
-        assert_eq!(beneath(&all[1].cluster, &all), [""; 0]);
-        assert_eq!(beneath(&all[2].cluster, &all), ["*.example.com", "*.leaf.Example.com", "*.badexample.com"]);
-        assert!(is_beneath("proxy.example.com", &all[0].cluster) && !is_beneath("example.com", &all[0].cluster));
-        assert!(!is_beneath("é.com", &all[0].cluster) && !is_beneath("éexample.com", &all[0].cluster));
+        assert_eq!(subdomains(&all[0].cluster, &all), ["*.leaf.Example.com"]);
+        assert_eq!(subdomains(&all[1].cluster, &all), [""; 0]);
+        assert_eq!(subdomains(&all[2].cluster, &all), ["*.example.com", "*.leaf.Example.com", "*.badexample.com"]);
+        assert!(is_subdomain("proxy.example.com", &all[0].cluster) && !is_subdomain("example.com", &all[0].cluster));
+        assert!(!is_subdomain("é.com", &all[0].cluster) && !is_subdomain("éexample.com", &all[0].cluster));
     }
 
     #[test]
-    fn who_has_files() {
+    fn long_and_equal_names_have_no_files() {
         let (longest, too_long) = ("c".repeat(LONGEST_FOR_FILES), "d".repeat(LONGEST_FOR_FILES + 1));
         let all = clusters(&["root.example", "ROOT.example", &longest, &too_long, "leaf"]);
         let names: Vec<_> = with_files(&all).into_iter().map(|authority| authority.cluster.as_str()).collect();

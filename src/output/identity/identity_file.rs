@@ -1,4 +1,4 @@
-//! The `identity` file: everything in one, as `tsh -i`, `tctl -i`, Teleport's Go library and the ProxyCommand read it
+//! The `identity` file: everything in one file, for `tsh -i`, `tctl -i`, Teleport's Go library and our ProxyCommand
 //! (teleport-issue-and-outputs.md 4.3).
 
 use base64ct::{Base64, Encoding as _};
@@ -10,9 +10,9 @@ use super::cert_authority;
 use crate::credentials::Credentials;
 use crate::x509::X509;
 
-/// Key, SSH certificate, TLS certificate, then all SSH authorities, then all TLS authorities.
+/// Writes the key, the SSH certificate, the TLS certificate, all SSH CAs, and all TLS CAs.
 pub(crate) fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<String> {
-    // Large enough not to grow: a buffer that grows leaves copies of the key behind.
+    // The buffer must not grow, because that would leave copies of the key in memory.
     let mut text = Zeroizing::new(String::with_capacity(size(credentials, key_pem)));
     text.push_str(key_pem);
     text.push_str(&credentials.ssh_certificate);
@@ -28,7 +28,7 @@ pub(crate) fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<Stri
     text
 }
 
-/// At least as many bytes as the file has.
+/// An upper bound of the file's size.
 fn size(credentials: &Credentials, key_pem: &str) -> usize {
     let authorities = credentials.host_authorities.iter();
     let lines = authorities.map(|authority| {
@@ -39,36 +39,34 @@ fn size(credentials: &Credentials, key_pem: &str) -> usize {
     own + lines.sum::<usize>()
 }
 
-/// What the ProxyCommand needs of an identity file.
+/// What the ProxyCommand needs from an identity file.
 pub struct Identity {
-    /// The key of the certificate.
     pub key: PrivateKeyDer<'static>,
-    /// The TLS certificate.
     pub certificate: CertificateDer<'static>,
-    /// Host authorities of the cluster that issued the certificate: those of the proxy. A leaf cluster's have no say in
-    /// who is the proxy.
+    /// The host CAs of the cluster that issued the certificate. The proxy has a certificate of this cluster; CAs of leaf
+    /// clusters are not trusted for it.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// The SSH certificate in wire format, if there is one.
+    /// In wire format, if there is one.
     pub ssh_certificate: Option<Vec<u8>>,
 }
 
-/// Reads one, ours or tbot's: the first certificate is ours, all others are authorities.
+/// Parses an identity file, ours or tbot's. The first certificate is the client's, all others are CAs.
 ///
 /// # Errors
-/// What is missing, in a word.
+/// The part that is missing or invalid.
 pub fn parse(bytes: &[u8]) -> Result<Identity, &'static str> {
     let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "private key")?;
     let mut certificates = CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok);
     let certificate = certificates.next().ok_or("TLS certificate")?;
     let cluster = X509::from_der(&certificate).map_err(|_| "TLS certificate")?.issuer_organization();
-    let is_of_the_proxy = |der: &CertificateDer<'_>| {
+    let is_of_cluster = |der: &CertificateDer<'_>| {
         X509::from_der(der).is_ok_and(|authority| authority.organizations().first() == cluster.as_ref())
     };
-    let authorities = certificates.filter(is_of_the_proxy).collect();
+    let authorities = certificates.filter(is_of_cluster).collect();
     Ok(Identity { key, certificate, authorities, ssh_certificate: ssh_certificate(bytes) })
 }
 
-/// The last line whose first word is the name of a kind of certificate, as the official reader has it.
+/// The last line that begins with the type of a certificate, as in Teleport's own parser.
 fn ssh_certificate(bytes: &[u8]) -> Option<Vec<u8>> {
     let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let mut blobs = lines.filter_map(|line| {

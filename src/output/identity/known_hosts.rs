@@ -1,22 +1,22 @@
-//! `known_hosts`: whom ssh believes to be a node (teleport-issue-and-outputs.md 4.4).
+//! `known_hosts`: the CAs that ssh trusts for the nodes (teleport-issue-and-outputs.md 4.4).
 
 use super::cert_authority;
-use super::clusters::{beneath, is_beneath};
+use super::clusters::{is_subdomain, subdomains};
 use crate::credentials::Authority;
-use crate::destination::FIRST_LINE;
+use crate::output_files::FIRST_LINE;
 
-/// For the nodes of all clusters, and for the proxy, which is the root cluster's: the first one.
+/// The CAs for the nodes of all clusters, and for the proxy, which belongs to the root cluster: the first one.
 ///
-/// Stricter than tbot's, which lets each leaf's authority speak for the proxy as well, and for any node whose name ends
-/// like those of the leaf.
+/// This is stricter than tbot, which also trusts the CA of each leaf cluster for the proxy, and for any node whose name
+/// ends with the name of the leaf cluster.
 pub(crate) fn render(proxy_host: &str, clusters: &[Authority]) -> String {
     let lines = clusters.iter().enumerate().map(|(n, Authority { cluster, ssh, .. })| {
         let mut patterns = match n {
             0 => vec![proxy_host.to_owned(), cluster.to_string(), format!("*.{cluster}")],
             _ => vec![format!("*.{cluster}")],
         };
-        patterns.extend(beneath(cluster, clusters).iter().map(|other| format!("!{other}")));
-        if n > 0 && is_beneath(proxy_host, cluster) {
+        patterns.extend(subdomains(cluster, clusters).iter().map(|other| format!("!{other}")));
+        if n > 0 && is_subdomain(proxy_host, cluster) {
             patterns.push(format!("!{proxy_host}"));
         }
         let patterns = patterns.join(",");
@@ -25,7 +25,8 @@ pub(crate) fn render(proxy_host: &str, clusters: &[Authority]) -> String {
     lines.collect()
 }
 
-/// For any name: what the per-cluster `ssh_config` uses, which a person includes under a `Host` line of their own.
+/// The CA of one cluster for any host name. The cluster's own `ssh_config` uses it, for an `Include` under another `Host`
+/// line.
 pub(crate) fn render_any_host(Authority { cluster, ssh, .. }: &Authority) -> String {
     let lines: String = ssh.iter().map(|key| cert_authority("*", key)).collect();
     format!("{FIRST_LINE}\n# Host CA of the cluster {cluster}.\n{lines}")
@@ -37,7 +38,7 @@ mod tests {
     use crate::credentials::SshAuthority;
 
     #[test]
-    fn no_leaf_speaks_for_the_proxy() {
+    fn the_ca_of_a_leaf_cluster_is_not_trusted_for_the_proxy() {
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAfPkFWHZ6uJFdNwjNdpKVqIrCJSbjKPjbGG7OV";
         let authority = |name: &str| {
             let ssh = vec![SshAuthority::parse(key).unwrap()];

@@ -1,5 +1,5 @@
-//! Rendering: pure functions from credentials to the bytes of files. Names, order and encodings are tbot's
-//! (teleport-issue-and-outputs.md 4), so that whatever reads tbot's output reads ours.
+//! The identity output: pure functions from credentials to the bytes of files. Names, order and encodings are those of
+//! tbot (teleport-issue-and-outputs.md 4), so that programs that read the output of tbot can read ours.
 
 pub(crate) mod clusters;
 pub(crate) mod identity_file;
@@ -16,9 +16,11 @@ use crate::credentials::{Authority, Credentials, SshAuthority};
 use crate::destination::File;
 use crate::error::Failure;
 use crate::keys;
+use crate::output_files::{
+    HOST_CA, IDENTITY, KEY, KNOWN_HOSTS, PUBLIC_KEY, SSH_CERTIFICATE, SSH_CONFIG, TLS_CERTIFICATE, USER_CA, of_cluster,
+};
 
-/// The name of this program's copy in the destination: the `ProxyCommand` of `ssh_config`.
-pub(crate) const BINARY: &str = "teleport-pipe";
+pub(crate) use crate::output_files::BINARY;
 
 /// The output `identity`: SSH credentials for OpenSSH, `tsh`, `tctl` and Teleport's API clients.
 #[derive(Debug)]
@@ -59,11 +61,8 @@ impl Output for Identity {
     }
 }
 
-/// All files of the identity output but our binary, in the order in which they are to appear: what others need first,
-/// keys and certificates beside each other, `ssh_config` last.
-///
-/// # Errors
-/// The key cannot be encoded.
+/// All files of the identity output except our binary, in the order in which they are to be written: files that others
+/// refer to first, keys and certificates together, `ssh_config` last.
 pub(crate) fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
     let authorities = &credentials.host_authorities;
     let with_files = clusters::with_files(authorities);
@@ -71,24 +70,24 @@ pub(crate) fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Resul
     let identity = identity_file::render(credentials, &key);
     let proxy_host = ssh.proxy.host.as_str();
     let mut files = vec![
-        File::private("teleport-host-ca.crt", certificates(authorities)),
-        File::private("teleport-user-ca.crt", certificates(&credentials.user_authorities)),
-        File::private("known_hosts", known_hosts::render(proxy_host, authorities)),
+        File::private(HOST_CA, certificates(authorities)),
+        File::private(USER_CA, certificates(&credentials.user_authorities)),
+        File::private(KNOWN_HOSTS, known_hosts::render(proxy_host, authorities)),
     ];
     files.extend(with_files.iter().map(|authority| {
-        File::private(format!("{}.known_hosts", authority.cluster), known_hosts::render_any_host(authority))
+        File::private(of_cluster(authority.cluster.as_str(), KNOWN_HOSTS), known_hosts::render_any_host(authority))
     }));
     files.extend([
-        File::private("identity", identity),
-        File::private("key.pub", credentials.key.authorized_key()?),
-        File::private("tlscert", credentials.tls_certificate.pem()),
-        File::private("key", key),
-        File::private("key-cert.pub", credentials.ssh_certificate.clone() + "\n"),
+        File::private(IDENTITY, identity),
+        File::private(PUBLIC_KEY, credentials.key.authorized_key()?),
+        File::private(TLS_CERTIFICATE, credentials.tls_certificate.pem()),
+        File::private(KEY, key),
+        File::private(SSH_CERTIFICATE, credentials.ssh_certificate.clone() + "\n"),
     ]);
     files.extend(with_files.iter().map(|Authority { cluster, .. }| {
-        File::private(format!("{cluster}.ssh_config"), ssh_config::render_any_host(ssh, cluster))
+        File::private(of_cluster(cluster.as_str(), SSH_CONFIG), ssh_config::render_any_host(ssh, cluster))
     }));
-    files.push(File::private("ssh_config", ssh_config::render(ssh, authorities)));
+    files.push(File::private(SSH_CONFIG, ssh_config::render(ssh, authorities)));
     Ok(files)
 }
 
@@ -96,7 +95,7 @@ fn certificates(authorities: &[Authority]) -> String {
     authorities.iter().flat_map(|authority| &authority.tls).map(crate::x509::X509::pem).collect()
 }
 
-/// An SSH authority's key as a known_hosts line for these host patterns. `type=host` stands in the comment column.
+/// The line of a `known_hosts` file that trusts a CA for these host patterns. `type=host` is in the comment column.
 fn cert_authority(patterns: &str, key: &SshAuthority) -> String {
     format!("@cert-authority {patterns} {} type=host\n", key.as_str())
 }

@@ -1,5 +1,5 @@
-//! `network.json`: what a run was told of the network and a later `ssh` needs as well, because a pipe's variables, and
-//! files that only it sees, are gone by then. It may hold the password of an outgoing proxy.
+//! `network.json`: the settings of the network that a later `ssh` needs. By then the pipe's variables, and files that only
+//! the pipe sees, are gone. It may hold the password of a forward proxy.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -8,21 +8,19 @@ use crate::clock::Offset;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
 
-/// Its name.
-pub(crate) const NAME: &str = "network.json";
+pub(crate) use crate::output_files::NETWORK as NAME;
 
-/// What is in it. What is not, the environment may say.
+/// The settings. The environment may have those that are not in the file.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkFile {
-    /// The outgoing proxy, and what is reached without it.
+    /// The forward proxy and its exceptions.
     pub(crate) egress: Option<Egress>,
-    /// Authorities to trust on the web besides the public ones.
+    /// CAs to trust for web certificates besides the public ones.
     pub(crate) authorities: Option<Authorities>,
     /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
-/// The file as JSON.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct Json {
@@ -32,7 +30,7 @@ struct Json {
     no_proxy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
-    /// Seconds that the cluster's clock is ahead; negative if it is behind.
+    /// The seconds by which the cluster's clock is ahead; negative if it is behind.
     #[serde(skip_serializing_if = "is_zero")]
     clock_offset: i64,
 }
@@ -43,12 +41,12 @@ fn is_zero(number: &i64) -> bool {
 }
 
 impl NetworkFile {
-    /// Its bytes; `None` if there is nothing to keep.
+    /// Returns `None` if there is nothing to keep.
     pub(crate) fn render(&self) -> Option<Zeroizing<Vec<u8>>> {
         let egress = self.egress.as_ref();
         let url = egress.and_then(Egress::url);
         let json = Json {
-            // Without a proxy there is nothing to make an exception of.
+            // Exceptions are of no use without a proxy.
             no_proxy: egress.filter(|_| url.is_some()).map(|egress| egress.exempt().to_owned()).unwrap_or_default(),
             proxy: url,
             ca: self.authorities.as_ref().and_then(Authorities::pem),
@@ -62,17 +60,18 @@ impl NetworkFile {
         Some(text)
     }
 
-    /// Reads it again.
-    ///
     /// # Errors
-    /// What is wrong with it, in words that quote nothing of it.
+    /// What is wrong with the file. Does not quote the file, which may hold a password.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let json: Json = serde_json::from_slice(bytes)
-            .map_err(|error| format!("it is not as it was written, line {}", error.line()))?;
+            .map_err(|error| format!("it is not valid JSON, or has been edited (line {})", error.line()))?;
         let egress = json.proxy.as_ref().map(|url| Egress::from_file(url, &json.no_proxy));
-        let authorities = json.ca.as_deref().map(|pem| Authorities::from_pem(pem.as_bytes()).ok_or("its CA is none"));
+        let authorities = json
+            .ca
+            .as_deref()
+            .map(|pem| Authorities::from_pem(pem.as_bytes()).ok_or("its `ca` is not a PEM certificate"));
         Ok(Self {
-            egress: egress.transpose().map_err(|_| "its proxy is none")?,
+            egress: egress.transpose().map_err(|_| "its `proxy` is not the URL of a forward proxy")?,
             authorities: authorities.transpose()?,
             clock: Offset::from_seconds(json.clock_offset),
         })
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_file_is_parsed_as_it_was_rendered() {
         let egress = Some(Egress::from_file("http://me:s3cret@p.example:3128", "a.example").unwrap());
         let file = NetworkFile { egress, clock: Offset::from_seconds(-420), ..NetworkFile::default() };
         let bytes = file.render().unwrap();
@@ -98,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_file() {
+    fn without_settings_there_is_no_file() {
         assert!(NetworkFile::default().render().is_none());
         let direct = Egress::from_environment(&[("NO_PROXY", "a")].into_iter().collect()).unwrap();
         assert!(NetworkFile { egress: Some(direct), ..NetworkFile::default() }.render().is_none());
     }
 
     #[test]
-    fn what_is_broken_is_said_and_not_quoted() {
+    fn errors_do_not_quote_the_file() {
         for text in [
             "",
             "[1]",

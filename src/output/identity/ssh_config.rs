@@ -1,33 +1,34 @@
-//! `ssh_config`: tbot's directives (teleport-issue-and-outputs.md 4.5), and beyond them what makes it strict and at once
-//! usable (DESIGN.md decision 8):
+//! `ssh_config`: the directives of tbot (teleport-issue-and-outputs.md 4.5), and others that make it strict and usable at
+//! once (DESIGN.md decision 8):
 //!
 //! * our binary in the destination is the `ProxyCommand`, so nothing needs to be installed;
-//! * a host is one that the cluster's CA signed, or nobody: `StrictHostKeyChecking yes`, no other known_hosts, and no
-//!   keys learnt from a server;
+//! * only hosts with a certificate of the cluster's CA are accepted: `StrictHostKeyChecking yes`, no other known_hosts,
+//!   and no keys learnt from a server;
 //! * the key in the destination is the only one that is offered.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::clusters::beneath;
+use super::clusters::subdomains;
 use crate::address::ClusterName;
 use crate::address::HostPort;
 use crate::credentials::Authority;
-use crate::destination::FIRST_LINE;
-use crate::error::{Exit, Explain};
+use crate::error::{Advice, Exit, Explain};
+use crate::output_files::{BINARY, FIRST_LINE, KEY, KNOWN_HOSTS, SSH_CERTIFICATE, of_cluster};
+use crate::shell;
 
-/// What an `ssh_config` names.
+/// The paths and addresses in an `ssh_config`.
 pub(crate) struct Paths {
     destination: String,
-    /// Where ssh connections go.
+    /// The address for ssh connections.
     pub(crate) proxy: HostPort,
-    /// Everything goes through the web port.
+    /// Connections to nodes go through the web port, too.
     pub(crate) tls_routing: bool,
-    /// There it goes through a connection upgrade.
+    /// They need a connection upgrade there.
     pub(crate) upgrade: bool,
 }
 
-/// The destination has a name that `ssh_config` cannot hold.
+/// The destination has a path that cannot be written in an `ssh_config`.
 #[derive(Debug, thiserror::Error)]
 #[error("the destination {path} cannot be named in an ssh_config: it contains {what}")]
 pub(crate) struct UnnameableDestination {
@@ -36,24 +37,17 @@ pub(crate) struct UnnameableDestination {
 }
 
 impl Explain for UnnameableDestination {
-    fn what_to_do(&self) -> String {
-        "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.".to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::BadInput
-    }
-
-    fn anchor(&self) -> &'static str {
-        "the-destination-has-a-strange-name"
+    fn advice(&self) -> Advice {
+        Advice::new(
+            Exit::BadInput,
+            "the-destination-has-a-strange-name",
+            "Choose a DESTINATION (--destination) of plain characters, such as ./tbot-user.",
+        )
     }
 }
 
-/// The absolute destination as text, if OpenSSH can read it back: inside double quotes there is no way to write a quote,
-/// a backslash or a line break that all versions understand, and `${` would be replaced by a variable.
-///
-/// # Errors
-/// It contains one of these.
+/// The absolute destination as text that OpenSSH can parse. Inside double quotes there is no way to write a quote, a
+/// backslash or a line break that all versions understand, and OpenSSH replaces `${` by a variable.
 pub(crate) fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestination> {
     let refuse =
         |what| Err(UnnameableDestination { path: crate::text::sanitize(&destination.display().to_string()), what });
@@ -67,24 +61,24 @@ pub(crate) fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDe
 }
 
 impl Paths {
-    /// `destination` is what [`ssh_config_path`] gave.
+    /// `destination` is the result of [`ssh_config_path`].
     pub(crate) fn new(destination: String, proxy: HostPort, tls_routing: bool, upgrade: bool) -> Self {
         Self { destination, proxy, tls_routing, upgrade }
     }
 
-    /// A path in double quotes; `%` begins a token in most directives that take paths.
+    /// A path in double quotes. `%` begins a token in most directives that take paths.
     fn quoted(&self, file: &str) -> String {
         format!("\"{}/{file}\"", self.destination).replace('%', "%%")
     }
 
-    /// What ssh has its shell run. Quoted for the shell, then for ssh's tokens; what ssh fills in is quoted, too, since
-    /// older versions let metacharacters through (CVE-2023-51385).
+    /// The command that ssh passes to the shell. It is quoted for the shell, then for ssh's tokens. The values that ssh
+    /// fills in are quoted, too, because older versions allow metacharacters in them (CVE-2023-51385).
     fn proxy_command(&self, cluster: &ClusterName) -> String {
-        let shell = |text: &str| format!("'{}'", text.replace('\'', r#"'"'"'"#)).replace('%', "%%");
+        let shell = |text: &str| shell::quoted(text).replace('%', "%%");
         format!(
             "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {} \
              --resume --user='%r' --host='%h' --port='%p'",
-            shell(&format!("{}/{}", self.destination, super::BINARY)),
+            shell(&format!("{}/{}", self.destination, BINARY)),
             shell(&self.destination),
             shell(&self.proxy.to_string()),
             shell(cluster.as_str()),
@@ -99,42 +93,42 @@ impl Paths {
             "GlobalKnownHostsFile /dev/null".to_owned(),
             "StrictHostKeyChecking yes".to_owned(),
             "UpdateHostKeys no".to_owned(),
-            format!("IdentityFile {}", self.quoted("key")),
-            format!("CertificateFile {}", self.quoted("key-cert.pub")),
+            format!("IdentityFile {}", self.quoted(KEY)),
+            format!("CertificateFile {}", self.quoted(SSH_CERTIFICATE)),
             "IdentitiesOnly yes".to_owned(),
         ];
         lines.iter().map(|line| format!("{indent}{line}\n")).collect()
     }
 
-    fn way(&self, cluster: &ClusterName, indent: &str) -> String {
-        // 3022 is where Teleport's own nodes listen; `ssh -p` says otherwise for OpenSSH nodes.
+    fn connection(&self, cluster: &ClusterName, indent: &str) -> String {
+        // Teleport's own nodes listen on 3022. OpenSSH nodes need `ssh -p`.
         format!("{indent}Port 3022\n{indent}ProxyCommand {}\n", self.proxy_command(cluster))
     }
 }
 
-/// The main file, for `ssh -F`: names in the clusters, and the proxy itself, which is the root cluster's: the first one.
+/// The main file, for `ssh -F`: the nodes of all clusters, and the proxy itself, which belongs to the first cluster.
 pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
     let mut text = format!("{FIRST_LINE}\n");
     for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
-        // The first value counts, so that what is another cluster's must not be matched here.
-        let others: String = beneath(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
-        let (identity, way) = (paths.identity("known_hosts", "    "), paths.way(cluster, "    "));
+        // ssh uses the first value that it finds, so the nodes of other clusters must not match here.
+        let others: String = subdomains(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
+        let (identity, connection) = (paths.identity(KNOWN_HOSTS, "    "), paths.connection(cluster, "    "));
         let _ = match n {
             0 => write!(
                 text,
-                "\nHost *.{cluster} {proxy_host}{others}\n{identity}\nHost *.{cluster} !{proxy_host}{others}\n{way}"
+                "\nHost *.{cluster} {proxy_host}{others}\n{identity}\nHost *.{cluster} !{proxy_host}{others}\n{connection}"
             ),
-            _ => write!(text, "\nHost *.{cluster} !{proxy_host}{others}\n{identity}{way}"),
+            _ => write!(text, "\nHost *.{cluster} !{proxy_host}{others}\n{identity}{connection}"),
         };
     }
     text
 }
 
-/// The per-cluster file, without `Host` lines: for `Include` under one of the reader's own.
+/// The file of one cluster, without `Host` lines, for an `Include` under another one.
 pub(crate) fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
-    let known_hosts = format!("{cluster}.known_hosts");
-    format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.way(cluster, ""))
+    let known_hosts = of_cluster(cluster.as_str(), KNOWN_HOSTS);
+    format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.connection(cluster, ""))
 }
 
 #[cfg(test)]
@@ -142,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ssh_could_not_read_back_is_refused() {
+    fn paths_that_ssh_cannot_parse_are_refused() {
         for path in ["/a\"b", "/a\\b", "/a${HOME}", "/a\nb"] {
             assert!(ssh_config_path(Path::new(path)).is_err(), "{path}");
         }

@@ -1,0 +1,198 @@
+//! Writing sets of files to several destinations: all of them, or none.
+
+use std::cell::Cell;
+use std::iter;
+
+use super::check::{Destination, UnknownFiles};
+use super::contents::is_of_cluster;
+use super::directory::Directory;
+use super::error::Error;
+use super::file::File;
+use super::owner::Owner;
+use super::ownership::Ownership;
+use super::record::Record;
+use crate::output_files::{GITIGNORE, OPTIONAL};
+use crate::retry::Deadline;
+use crate::text::sanitize;
+
+/// Whom the files belong to after a [`write_all`].
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The owner of the directory, and most likely of everything in it.
+    pub(crate) uid: u32,
+    /// The owner was neither asked for nor declared by creating the directory.
+    pub(crate) is_default_owner: bool,
+    /// Another user who has files in the working directory, if the owner is the default one.
+    pub(crate) other_user: Option<u32>,
+}
+
+/// Writes each set of files, in its order, to its destination: all sets, or none.
+///
+/// Locks all destinations, checks them, writes all files under temporary names, and only then renames them. If anything
+/// before the renames fails, the old files are there, the temporary files are not, and directories that were created are
+/// gone again. A rename itself fails only if the file system breaks at this moment.
+///
+/// It is asynchronous because another run can hold a lock for long, and a daemon has to serve its signals meanwhile. It
+/// waits for nothing else, so that dropping the future never leaves half of the files behind.
+///
+/// The names of the files should be in [`output_files`](crate::output_files), or the next run takes the files for those
+/// of others.
+pub(crate) async fn write_all(sets: Vec<(&Destination, Vec<File>)>, deadline: Deadline) -> Result<Vec<Written>, Error> {
+    let (destinations, files): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
+    let mut directories = lock_all(&destinations, deadline).await?;
+    let plans = iter::zip(&directories, files).map(|(dir, files)| dir.plan(files)).collect::<Result<Vec<_>, _>>()?;
+    iter::zip(&mut directories, &plans).try_for_each(|(dir, plan)| dir.prepare(plan))?;
+    let staged = iter::zip(&directories, &plans)
+        .map(|(locked, plan)| locked.dir.stage(&plan.files, plan.ownership))
+        .collect::<Result<Vec<_>, _>>()?;
+    directories.iter().for_each(|locked| locked.committed.set(true));
+    staged.iter().flatten().try_for_each(|temporary| temporary.rename())?;
+    iter::zip(&directories, &plans).map(|(locked, plan)| locked.finish(plan)).collect()
+}
+
+/// Locks the destinations in the order of their real paths, so that two runs with the same destinations never wait for
+/// each other. Returns them in the order given.
+async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> Result<Vec<Locked<'a>>, Error> {
+    let mut order = Vec::new();
+    for (n, destination) in destinations.iter().enumerate() {
+        order.push((destination.path.real()?, n));
+    }
+    order.sort();
+    if let Some([(path, _), _]) = order.array_windows().find(|[(one, _), (next, _)]| one == next) {
+        let shown = sanitize(&path.to_string_lossy());
+        return Err(Error::BadPath { shown, reason: "is the directory of two outputs" });
+    }
+    let mut locked = Vec::new();
+    for (_, n) in order {
+        locked.push((n, Locked::new(destinations[n], deadline).await?));
+    }
+    locked.sort_by_key(|(n, _)| *n);
+    Ok(locked.into_iter().map(|(_, locked)| locked).collect())
+}
+
+/// A destination that no other run writes to. Dropping it undoes what it created, unless renames have begun.
+struct Locked<'a> {
+    destination: &'a Destination,
+    dir: Directory,
+    /// The number of directories that were created: the destination, its parent, and so on.
+    created: usize,
+    has_new_gitignore: bool,
+    committed: Cell<bool>,
+}
+
+/// What will be written to a destination and removed from it.
+struct Plan {
+    files: Vec<File>,
+    ownership: Ownership,
+    /// Everything in the directory is ours.
+    is_exclusive: bool,
+    temporaries: Vec<String>,
+    stale: Vec<String>,
+    is_default_owner: bool,
+}
+
+impl<'a> Locked<'a> {
+    /// Creates the directory if necessary, and locks it.
+    async fn new(destination: &'a Destination, deadline: Deadline) -> Result<Self, Error> {
+        let ownership = destination.ownership(destination.path.working_dir_owner()?);
+        loop {
+            let (dir, created) = destination.path.create(ownership)?;
+            let locked = Self { destination, dir, created, has_new_gitignore: false, committed: Cell::new(false) };
+            locked.dir.lock(deadline, "write").await?;
+            // While this waited, the other run may have removed the directory.
+            if locked.dir.stat()?.st_nlink > 0 {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Checks the directory and decides what to do. Changes nothing.
+    fn plan(&self, files: Vec<File>) -> Result<Plan, Error> {
+        let dir = &self.dir;
+        let contents = self.destination.check_directory(dir)?;
+        files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
+        let mut record = Record::read(dir);
+        record.retain_unchanged(dir);
+        self.expect_no_other_file(&record, &files)?;
+        let stale = self.stale(&record, &files)?;
+        let is_exclusive = contents.unknown_files.is_empty();
+        record.created = record.created.max(self.created);
+        record.add(&files);
+        if is_exclusive {
+            record.add(&[File::gitignore()]);
+        }
+        Ok(Plan {
+            is_default_owner: self.destination.owner.is_none() && record.created > 0,
+            files: iter::once(record.file()).chain(files).collect(),
+            // The directory has its owner by now: the user who created it, or the one that we gave it to.
+            ownership: self.destination.ownership(Owner::from_stat(&dir.stat()?)),
+            is_exclusive,
+            temporaries: contents.temporaries,
+            stale,
+        })
+    }
+
+    /// Makes the directory private, cleans up after a run that was killed, and writes the `.gitignore`, which has to be
+    /// there before a key is.
+    fn prepare(&mut self, plan: &Plan) -> Result<(), Error> {
+        if plan.is_exclusive {
+            self.dir.make_private(plan.ownership)?;
+        }
+        self.dir.remove(&plan.temporaries)?;
+        let has_gitignore = self.dir.has(GITIGNORE)?;
+        if plan.is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !has_gitignore) {
+            self.dir.stage(&[File::gitignore()], plan.ownership)?.iter().try_for_each(|file| file.rename())?;
+            self.has_new_gitignore = !has_gitignore;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, plan: &Plan) -> Result<Written, Error> {
+        self.dir.remove(&plan.stale)?;
+        self.dir.sync()?;
+        let uid = self.dir.stat()?.st_uid;
+        let other_user = plan.is_default_owner.then(|| self.destination.path.other_user_in_working_dir(uid)).flatten();
+        Ok(Written { uid, is_default_owner: plan.is_default_owner, other_user })
+    }
+
+    /// tbot has no file of these names, so in a directory that is not ours alone they may be another program's.
+    fn expect_no_other_file(&self, record: &Record, files: &[File]) -> Result<(), Error> {
+        let mut wanted = OPTIONAL.into_iter().filter(|name| files.iter().any(|file| file.name == *name));
+        let is_other =
+            |name: &&str| self.dir.has_file(name).is_ok_and(|has| has) && !record.is_unchanged(&self.dir, name);
+        match wanted.find(is_other).filter(|_| self.destination.unknown_files == UnknownFiles::Keep) {
+            Some(name) => Err(Error::NotAFile { path: self.dir.path().join(name), kind: "a file of another program" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Files that an earlier run wrote and this one does not. They would go on to be used. In a directory that is not
+    /// ours alone, a file of that name may be another program's. `record` has only files that are unchanged.
+    fn stale(&self, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
+        let is_written = |name: &str| files.iter().any(|file| file.name == name);
+        let is_ours =
+            |name: &str| self.destination.unknown_files == UnknownFiles::Refuse || record.is_unchanged(&self.dir, name);
+        let mut stale = Vec::new();
+        for name in OPTIONAL.into_iter().filter(|name| !is_written(name) && is_ours(name)) {
+            stale.extend(self.dir.has(name)?.then(|| name.to_owned()));
+        }
+        // The files of a cluster that is not trusted any more.
+        let is_outdated = |name: &&str| is_of_cluster(&self.dir, name) && !is_written(name);
+        stale.extend(record.names().into_iter().filter(is_outdated).map(str::to_owned));
+        Ok(stale)
+    }
+}
+
+impl Drop for Locked<'_> {
+    /// Removes a directory only under its lock, or another run could write to a directory that was removed.
+    fn drop(&mut self) {
+        let is_there = || self.dir.stat().is_ok_and(|stat| stat.st_nlink > 0);
+        if self.committed.get() || !self.dir.try_lock() || !is_there() {
+            return;
+        }
+        if self.has_new_gitignore {
+            let _ = self.dir.remove(&[GITIGNORE.to_owned()]);
+        }
+        let _ = self.destination.path.remove(self.created);
+    }
+}
