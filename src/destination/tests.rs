@@ -533,19 +533,6 @@ fn a_lock_on_the_second_destination_leaves_the_first_as_it_was() {
 }
 
 #[test]
-fn a_write_that_fails_in_the_second_destination_leaves_the_first_as_it_was() {
-    let work = Work::new();
-    write(&work.check_at("second"), set("old"), soon()).unwrap();
-    let before = work.files("second");
-    // The temporary file has a longer name, which no file system takes.
-    let mut files = set("new");
-    files.push(File::private("k".repeat(255), ""));
-    let second = work.check_at("second");
-    work.second_fails(&second, &files, Duration::from_secs(20), |e| matches!(e, Error::Failed { .. }));
-    assert_eq!(work.files("second"), before);
-}
-
-#[test]
 fn a_name_that_cannot_be_replaced_in_the_second_destination_leaves_the_first_as_it_was() {
     let work = Work::new();
     let second = work.check_at("second");
