@@ -6,7 +6,7 @@ CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 STATIC = $(TARGET)/x86_64-unknown-linux-musl/release/teleport-pipe
 
-.PHONY: help demo test check lint static image image-test reproducible bench conformance prepare
+.PHONY: help demo test check container-test lint static image image-test reproducible bench conformance prepare
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -25,6 +25,9 @@ check: prepare ## formatting, lints, unit tests and the fast stories, before eac
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
 	STORIES=fast $(CARGO) test --locked --quiet --lib --test it -- --quiet
+
+container-test: ## `make test` in a container without privileges, as root and as an ordinary user (needs root)
+	@tests/container
 
 lint: prepare ## formatting, lints, documentation, the YAML in the documents
 	$(CARGO) fmt --all --check

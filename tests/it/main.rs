@@ -1,7 +1,7 @@
 //! User stories, against a [`testcluster`]: the real binary, real TLS, real gRPC, the system's own OpenSSH.
 //!
-//! Each file is one story. `step.rs` is what they share, `harness.rs` runs them. What is printed or rendered is held
-//! against `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes it anew.
+//! Each file has the stories of one subject. `step.rs` is what they share, `harness.rs` runs them. What is printed or
+//! rendered is held against `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes it anew.
 
 #![allow(
     clippy::unwrap_used,
