@@ -24,7 +24,10 @@ test: prepare ## every test; the last line counts them
 check: prepare ## formatting, lints, unit tests and the fast stories, before each commit
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
-	STORIES=fast $(CARGO) test --locked --quiet --lib --test it -- --quiet
+	STORIES=fast $(CARGO) test --locked --lib --test it -- --quiet
+
+container-test: ## `make test` in a container without privileges, as root and as an ordinary user (needs root)
+	@tests/container
 
 container-test: ## `make test` in a container without privileges, as root and as an ordinary user (needs root)
 	@tests/container

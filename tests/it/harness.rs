@@ -43,7 +43,7 @@ pub(crate) fn story(path: &str, run: fn(), needs: Vec<&'static Need>) -> Trial {
     })
 }
 
-/// Runs stories as the command line says, which is that of Rust's own test harness.
+/// Runs stories as the command line says: it is that of Rust's own test harness, with one filter at most.
 pub(crate) fn run(stories: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), stories).exit_code()
 }
