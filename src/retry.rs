@@ -126,6 +126,11 @@ impl RetryAfter {
         Self { asked: Some(wait), too_late: false }
     }
 
+    /// What to do if that is too late; `None` if it is not.
+    pub(crate) fn remedy(self) -> Option<&'static str> {
+        self.too_late.then_some(Self::TOO_LATE)
+    }
+
     /// It said to come back when there is no time left.
     pub(crate) fn is_too_late(self) -> bool {
         self.too_late

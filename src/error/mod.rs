@@ -60,7 +60,6 @@ pub(crate) struct Advice {
     pub(crate) exit: Exit,
     /// The heading in `docs/troubleshooting.md`.
     pub(crate) anchor: &'static str,
-    #[allow(dead_code, reason = "read once the errors of net have advice of their own")]
     pub(crate) retry: Retry,
 }
 
@@ -74,7 +73,6 @@ impl Advice {
         Self { cause: cause.into(), ..self }
     }
 
-    #[allow(dead_code, reason = "used once the errors of net have advice of their own")]
     pub(crate) fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }

@@ -1,5 +1,6 @@
 //! What a server's certificates tell of who answers: the proxy, somebody in front of it, or another cluster.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,12 +107,12 @@ impl Signer {
     }
 
     /// Why it is not trusted, if it was expected to be a public authority.
-    pub(crate) fn likely_cause(&self) -> String {
+    pub(crate) fn likely_cause(&self) -> Cow<'static, str> {
         match self.kind {
             Kind::Itself => {
                 "The proxy was set up without a certificate of an authority; Teleport makes one then.".into()
             }
-            Kind::Inspector(product) => format!("{product} inspects TLS on the way from here."),
+            Kind::Inspector(product) => format!("{product} inspects TLS on the way from here.").into(),
             Kind::Private => {
                 "The cluster has a certificate of a private authority, or a company's gateway inspects TLS.".into()
             }
@@ -122,20 +123,19 @@ impl Signer {
     }
 
     /// What makes it trusted.
-    pub(crate) fn what_to_do(&self) -> String {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self.kind {
             Kind::Itself => {
                 "Give the proxy a certificate of an authority, or name a PEM file with this one by CA_FILE \
-                             (or SSL_CERT_FILE)."
-                    .into()
+                 (or SSL_CERT_FILE)."
             }
-            Kind::Inspector(_) => "Have the proxy's address exempted from settings; or name a PEM file with the \
-                                   authority's certificate by CA_FILE (or SSL_CERT_FILE), if it lets WebSockets pass."
-                .into(),
+            Kind::Inspector(_) => {
+                "Have the proxy's address exempted from settings; or name a PEM file with the authority's certificate \
+                 by CA_FILE (or SSL_CERT_FILE), if it lets WebSockets pass."
+            }
             Kind::Private | Kind::Unshown => {
                 "Name a PEM file with the authority's certificate by CA_FILE (or SSL_CERT_FILE). \
                  It is trusted in addition to the public ones."
-                    .into()
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Why the outgoing proxy does not let us through. None of these knows its credentials.
 
-use crate::error::{Exit, Explain, Retry};
+use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net;
 use crate::retry::Transient;
 
@@ -82,85 +82,89 @@ pub(crate) enum Error {
 
 impl Transient for Error {
     fn retry(&self) -> Retry {
-        match self {
-            Self::Unreached { source, .. } => source.retry(),
-            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Retry::Yes,
-            Self::NotAProxy { .. } => Retry::Once,
-            Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Retry::No,
-        }
+        self.advice().retry
     }
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Unreached { source, .. } => match &**source {
-                    net::Error::Untrusted { .. } => "It has a certificate of the company's own authority.",
-                    net::Error::NotTls { .. } => "It does not speak TLS itself: https:// is for proxies that do.",
-                    _ => "The URL is misspelt, or that proxy serves another network than this runner's.",
-                },
-                Self::Late { .. } => "It hangs, or waits for the cluster, which does not answer it.",
-                Self::Broken { .. } => "It was restarted, or does not take this runner for one of its own.",
-                Self::NotAProxy { .. } => "The URL has the port or the scheme of something else.",
-                Self::Credentials { given: true, .. } => {
-                    "They are wrong or no longer valid, or a character in them needs to be written as %XX."
-                }
-                Self::Credentials { given: false, .. } => "The URL has no user and no password in it.",
-                Self::SignIn { .. } => "The company signs people in by their own machines, which a runner is not.",
-                Self::Refused { .. } => "The company's rules do not allow that host, or not that port.",
-                Self::NoWay { .. } => "The cluster is down, or the name does not resolve where that proxy stands.",
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
+        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
+            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+        };
         match self {
-            Self::Unreached { source, .. } => match **source {
-                net::Error::Untrusted { .. } => return source.what_to_do(),
-                net::Error::NotTls { .. } => "Write http:// in HTTPS_PROXY, as most are.",
-                _ => {
-                    "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached without \
-                     it, leave it out, or name the cluster in NO_PROXY."
-                }
-            },
-            Self::Late { .. } | Self::NoWay { .. } => {
-                "Ask whoever runs that proxy whether it gets through to the cluster. If this runner does without it, \
-                 name the cluster in NO_PROXY."
+            Self::Unreached { source, .. } => {
+                let source_advice = source.advice();
+                let (cause, remedy) = match &**source {
+                    net::Error::Untrusted { .. } => {
+                        ("It has a certificate of the company's own authority.", source_advice.remedy)
+                    }
+                    net::Error::NotTls { .. } => (
+                        "It does not speak TLS itself: https:// is for proxies that do.",
+                        "Write http:// in HTTPS_PROXY, as most are.".into(),
+                    ),
+                    _ => (
+                        "The URL is misspelt, or that proxy serves another network than this runner's.",
+                        "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
+                         without it, leave it out, or name the cluster in NO_PROXY."
+                            .into(),
+                    ),
+                };
+                Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy)
+                    .cause(cause)
+                    .retry(source_advice.retry)
             }
-            Self::Broken { .. } => "Run the step again; if it keeps failing, ask whoever runs that proxy.",
-            Self::NotAProxy { .. } => {
+            Self::Late { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-does-not-answer",
+                "It hangs, or waits for the cluster, which does not answer it.",
+                REACHES_CLUSTER,
+            ),
+            Self::Broken { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-breaks-off",
+                "It was restarted, or does not take this runner for one of its own.",
+                "Run the step again; if it keeps failing, ask whoever runs that proxy.",
+            ),
+            Self::NotAProxy { .. } => network(
+                Retry::Once,
+                "not-an-outgoing-proxy",
+                "The URL has the port or the scheme of something else.",
                 "Write the port and the scheme of the proxy: http:// for one that is spoken to in clear, https:// for \
-                 one that speaks TLS, socks5:// for SOCKS5."
-            }
-            Self::Credentials { given: true, .. } => {
-                "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25."
-            }
-            Self::Credentials { given: false, .. } => {
-                "Write them into the URL, in front of the host, `user:password@`, and keep that in a secured variable."
-            }
-            Self::SignIn { .. } => "Ask whoever runs that proxy for a way in by Basic, or by the runner's address.",
-            Self::Refused { .. } => {
-                "Ask whoever runs that proxy to allow CONNECT to that host and port, without opening TLS."
-            }
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Network
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Unreached { .. } => "the-outgoing-proxy-is-not-reached",
-            Self::Late { .. } => "the-outgoing-proxy-does-not-answer",
-            Self::Broken { .. } => "the-outgoing-proxy-breaks-off",
-            Self::NotAProxy { .. } => "not-an-outgoing-proxy",
-            Self::Credentials { .. } | Self::SignIn { .. } => "the-outgoing-proxy-wants-credentials",
-            Self::Refused { .. } => "the-outgoing-proxy-refuses",
-            Self::NoWay { .. } => "the-outgoing-proxy-does-not-get-through",
+                 one that speaks TLS, socks5:// for SOCKS5.",
+            ),
+            Self::Credentials { given: true, .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "They are wrong or no longer valid, or a character in them needs to be written as %XX.",
+                "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25.",
+            ),
+            Self::Credentials { given: false, .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "The URL has no user and no password in it.",
+                "Write them into the URL, in front of the host, `user:password@`, and keep that in a secured variable.",
+            ),
+            Self::SignIn { .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "The company signs people in by their own machines, which a runner is not.",
+                "Ask whoever runs that proxy for a way in by Basic, or by the runner's address.",
+            ),
+            Self::Refused { .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-refuses",
+                "The company's rules do not allow that host, or not that port.",
+                "Ask whoever runs that proxy to allow CONNECT to that host and port, without opening TLS.",
+            ),
+            Self::NoWay { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-does-not-get-through",
+                "The cluster is down, or the name does not resolve where that proxy stands.",
+                REACHES_CLUSTER,
+            ),
         }
     }
 }
+
+const REACHES_CLUSTER: &str = "Ask whoever runs that proxy whether it gets through to the cluster. If this runner does \
+                               without it, name the cluster in NO_PROXY.";

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::peer_chain::Signer;
 use crate::address::HostPort;
-use crate::error::{Exit, Explain, Retry};
+use crate::error::{Advice, Exit, Explain, Retry};
 use crate::retry::{Awaited, RetryAfter, Transient};
 use crate::text::sanitize;
 
@@ -280,20 +280,7 @@ pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl Transient for Error {
     fn retry(&self) -> Retry {
-        let passes = |status: u16| status == 429 || (status >= 500 && status != 501);
-        match self {
-            // The resolver's own trouble passes (EAI_AGAIN, in the words of glibc and musl).
-            Self::Resolve { reason, .. } if reason.contains("emporary") || reason.contains("ry again") => Retry::Yes,
-            Self::Connect { .. } | Self::Late { .. } | Self::Broken { .. } | Self::Garbled { .. } => Retry::Yes,
-            Self::Status { status, .. } | Self::NotGrpc { status, .. } if passes(*status) => Retry::Yes,
-            Self::Egress(error) => error.retry(),
-            // What a server has understood, and our own file.
-            Self::ClientRefused { .. } | Self::NoAlpn { .. } | Self::NoUpgrade { .. } | Self::CaFile { .. } => {
-                Retry::No
-            }
-            // One of several addresses, or of several servers behind one, may be the wrong one.
-            _ => Retry::Once,
-        }
+        self.advice().retry
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {
@@ -304,153 +291,196 @@ impl Transient for Error {
     }
 }
 
+/// Whether a server that answers with this HTTP status may answer differently a moment later. If it may not, one of
+/// several servers may still be the only one that answers so.
+fn retry_status(status: u16) -> Retry {
+    if status == 429 || (status >= 500 && status != 501) { Retry::Yes } else { Retry::Once }
+}
+
+/// The resolver's own trouble (`EAI_AGAIN`), in the words of glibc and of musl.
+fn retry_resolve(reason: &str) -> Retry {
+    if reason.contains("emporary") || reason.contains("ry again") { Retry::Yes } else { Retry::Once }
+}
+
+const FIREWALL: &str = "A firewall drops the connection, or the proxy is only reachable from another network.";
+const TRY_CURL: &str =
+    "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way.";
+const CHECK_CLOCK: &str = "Look at the clock of the runner first, then at the certificate.";
+const CHECK_PORT: &str = "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface.";
+const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
+                                TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address.";
+const SEE_PROXY_LOG: &str = "Run the step again; if it keeps failing, look at the proxy's log at that time.";
+
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Egress(error) => return Some(error.advice().cause.into_owned()).filter(|cause| !cause.is_empty()),
-                Self::Untrusted { signer, .. } => return Some(signer.likely_cause()),
-                Self::Resolve { .. } => "The name is misspelt, or known in another network only.",
-                Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
-                    "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
-                }
-                Self::Connect { .. } | Self::Late { waiting_for: TCP, .. } => {
-                    "A firewall drops the connection, or the proxy is only reachable from another network."
-                }
-                Self::Late { .. } => "The proxy, or something in front of it, takes the connection and then hangs.",
-                Self::EndsTls { .. } => "A load balancer or a gateway in front of the proxy ends TLS itself.",
-                Self::NotOfCluster { .. } => {
-                    "The host CA was rotated since the credentials were issued, or the address leads to another cluster."
-                }
-                Self::Certificate { .. } => "The certificate was made for something else, or by a tool with a mistake.",
-                Self::ClientRefused { .. } => {
-                    "The bot is locked, its roles demand a device or an address that this runner does not have, \
-                     the certificate has expired, or a clock is wrong."
-                }
-                Self::NotGrpc { .. } => "A load balancer in front of the proxy does not pass gRPC on.",
-                Self::WrongName { .. } => "The proxy is known under another name.",
-                Self::Expired { .. } => "The certificate was not renewed, or the clock here is ahead.",
-                Self::NotYetValid { .. } => "The clock here is behind.",
-                Self::NotTls { .. } => "The port is that of another service.",
-                Self::OldTls { .. } => "The proxy, or what ends TLS in front of it, is old or set up for old clients.",
-                Self::Tls { .. } => "The port is that of another service, or something in between meddles with TLS.",
-                Self::NoAlpn { .. } => "A load balancer in front of the proxy ends TLS itself.",
-                Self::NoUpgrade { .. } => {
-                    "A load balancer in front of the proxy removes the headers `Connection: Upgrade` and \
-                     `Upgrade: websocket`, or the proxy behind it has no TLS of its own or is older than 15.1."
-                }
-                Self::Broken { .. } => "The proxy was restarted, or something between here and it cut the connection.",
-                Self::NotTeleport { .. } => {
-                    "The address is that of another server, or of a page in front of the proxy."
-                }
-                Self::Redirect { .. } => {
-                    "An access gateway in front of the proxy wants a person to sign in, or the cluster has moved."
-                }
-                Self::Status { status: 429, .. } => "Too many requests came from this address.",
-                Self::Status { .. } => "The proxy, or its Auth Service behind it, has a problem.",
-                Self::Garbled { .. } => "Something between here and the proxy changed the answer or cut it short.",
-                Self::TooLarge { .. } => "The cluster has very many roles or authorities, or it is another server.",
-                Self::CaFile { .. } => return None,
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
+        // One of several addresses, or of several servers behind one, may be the wrong one: such errors are retried once.
+        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
+            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+        };
         match self {
-            Self::Egress(error) => return error.what_to_do(),
-            Self::Status { retry_after, .. } | Self::NotGrpc { retry_after, .. } if retry_after.is_too_late() => {
-                RetryAfter::TOO_LATE
+            Self::Egress(error) => error.advice(),
+            Self::Resolve { reason, .. } => network(
+                retry_resolve(reason),
+                "the-proxys-name-does-not-resolve",
+                "The name is misspelt, or known in another network only.",
+                "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
+            ),
+            Self::Connect { source, .. } => network(
+                Retry::Yes,
+                "no-connection-to-the-proxy",
+                match source.kind() {
+                    io::ErrorKind::ConnectionRefused => {
+                        "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
+                    }
+                    _ => FIREWALL,
+                },
+                TRY_CURL,
+            ),
+            Self::Late { waiting_for: TCP, .. } => {
+                network(Retry::Yes, "no-connection-to-the-proxy", FIREWALL, TRY_CURL)
             }
-            Self::Untrusted { signer, .. } => return signer.what_to_do(),
-            Self::Resolve { .. } => {
-                "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport."
-            }
-            Self::Connect { .. } | Self::Late { waiting_for: TCP, .. } => {
-                "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way."
-            }
-            Self::Late { .. } => {
+            Self::Late { .. } => network(
+                Retry::Yes,
+                "no-connection-to-the-proxy",
+                "The proxy, or something in front of it, takes the connection and then hangs.",
                 "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
-                 (--timeout); if it does not answer, ask whoever runs the cluster."
+                 (--timeout); if it does not answer, ask whoever runs the cluster.",
+            ),
+            Self::Untrusted { signer, .. } => {
+                network(Retry::Once, "the-proxys-certificate-is-not-trusted", "", signer.remedy())
+                    .cause(signer.likely_cause())
             }
-            Self::NotOfCluster { .. } => {
-                "Run teleport-pipe again in this step. If that does not help, see where the address leads."
+            Self::EndsTls { .. } => network(
+                Retry::Once,
+                "tls-ends-before-the-cluster",
+                "A load balancer or a gateway in front of the proxy ends TLS itself.",
+                PASS_TLS_THROUGH,
+            ),
+            Self::NotOfCluster { .. } => network(
+                Retry::Once,
+                "a-certificate-is-not-the-clusters",
+                "The host CA was rotated since the credentials were issued, or the address leads to another cluster.",
+                "Run teleport-pipe again in this step. If that does not help, see where the address leads.",
+            ),
+            Self::Certificate { .. } => network(
+                Retry::Once,
+                "the-proxys-certificate-cannot-be-accepted",
+                "The certificate was made for something else, or by a tool with a mistake.",
+                "Give the proxy a certificate that browsers accept, too.",
+            ),
+            // The server has understood and said no.
+            Self::ClientRefused { .. } => Advice::new(
+                Exit::Refused,
+                "the-cluster-does-not-accept-the-certificate",
+                "See `tctl get locks`, the options of the bot's roles, and the clocks of runner and cluster.",
+            )
+            .cause(
+                "The bot is locked, its roles demand a device or an address that this runner does not have, \
+                 the certificate has expired, or a clock is wrong.",
+            ),
+            Self::NotGrpc { status, retry_after, .. } => network(
+                retry_status(*status),
+                "not-grpc",
+                "A load balancer in front of the proxy does not pass gRPC on.",
+                retry_after
+                    .remedy()
+                    .unwrap_or("Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."),
+            ),
+            Self::WrongName { .. } => network(
+                Retry::Once,
+                "the-proxys-certificate-is-for-another-name",
+                "The proxy is known under another name.",
+                "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
+            ),
+            Self::Expired { .. } => network(
+                Retry::Once,
+                "the-proxys-certificate-is-out-of-date",
+                "The certificate was not renewed, or the clock here is ahead.",
+                CHECK_CLOCK,
+            ),
+            Self::NotYetValid { .. } => {
+                network(Retry::Once, "the-proxys-certificate-is-out-of-date", "The clock here is behind.", CHECK_CLOCK)
             }
-            Self::Certificate { .. } => "Give the proxy a certificate that browsers accept, too.",
-            Self::ClientRefused { .. } => {
-                "See `tctl get locks`, the options of the bot's roles, and the clocks of runner and cluster."
+            Self::NotTls { .. } => {
+                network(Retry::Once, "the-port-does-not-speak-tls", "The port is that of another service.", CHECK_PORT)
             }
-            Self::NotGrpc { .. } => {
-                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."
-            }
-            Self::WrongName { .. } => "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
-            Self::Expired { .. } | Self::NotYetValid { .. } => "Look at the clock of the runner first, then at the certificate.",
-            Self::NotTls { .. } | Self::Tls { .. } => {
-                "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface."
-            }
-            Self::OldTls { .. } => "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
-            Self::NoAlpn { .. } | Self::EndsTls { .. } => {
-                "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
-                 TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address."
-            }
-            Self::NoUpgrade { .. } => {
+            Self::OldTls { .. } => network(
+                Retry::Once,
+                "no-tls-in-common",
+                "The proxy, or what ends TLS in front of it, is old or set up for old clients.",
+                "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
+            ),
+            Self::Tls { .. } => network(
+                Retry::Once,
+                "no-tls-connection",
+                "The port is that of another service, or something in between meddles with TLS.",
+                CHECK_PORT,
+            ),
+            Self::NoAlpn { .. } => network(
+                Retry::No,
+                "no-alpn",
+                "A load balancer in front of the proxy ends TLS itself.",
+                PASS_TLS_THROUGH,
+            ),
+            Self::NoUpgrade { .. } => network(
+                Retry::No,
+                "no-connection-upgrade",
+                "A load balancer in front of the proxy removes the headers `Connection: Upgrade` and \
+                 `Upgrade: websocket`, or the proxy behind it has no TLS of its own or is older than 15.1.",
                 "Let the load balancer pass WebSockets on (nginx: `proxy_http_version 1.1`, and the headers Upgrade \
-                 and Connection), or let it pass TLS through (layer 4)."
-            }
-            Self::Broken { .. } | Self::Garbled { .. } => {
-                "Run the step again; if it keeps failing, look at the proxy's log at that time."
-            }
-            Self::TooLarge { .. } => "Ask whoever runs the cluster what has grown so large: `tctl get roles`, for one.",
-            Self::NotTeleport { .. } => {
+                 and Connection), or let it pass TLS through (layer 4).",
+            ),
+            Self::Broken { .. } => network(
+                Retry::Yes,
+                "the-connection-broke",
+                "The proxy was restarted, or something between here and it cut the connection.",
+                SEE_PROXY_LOG,
+            ),
+            Self::NotTeleport { .. } => network(
+                Retry::Once,
+                "not-a-teleport-proxy",
+                "The address is that of another server, or of a page in front of the proxy.",
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
-                 `curl https://<proxy>/webapi/find` must answer with JSON."
-            }
-            Self::Redirect { .. } => {
+                 `curl https://<proxy>/webapi/find` must answer with JSON.",
+            ),
+            Self::Redirect { .. } => network(
+                Retry::Once,
+                "the-proxy-leads-elsewhere",
+                "An access gateway in front of the proxy wants a person to sign in, or the cluster has moved.",
                 "If that is where you log in to Teleport, it is the address for PROXY_SERVER (--proxy-server). \
-                 If it is a sign-in page, let the runner past the gateway."
-            }
-            Self::Status { status: 429, .. } => "Run the step again later, or fewer at once.",
-            Self::Status { .. } => "Run the step again; if it keeps failing, ask whoever runs the cluster.",
-            Self::CaFile { .. } => {
-                "Name a readable file with one or more certificates in PEM, or unset CA_FILE (SSL_CERT_FILE)."
-            }
-        }
-        .to_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Egress(error) => error.exit(),
-            Self::CaFile { .. } => Exit::BadInput,
-            Self::ClientRefused { .. } => Exit::Refused,
-            _ => Exit::Network,
-        }
-    }
-
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Egress(error) => error.anchor(),
-            Self::Resolve { .. } => "the-proxys-name-does-not-resolve",
-            Self::Connect { .. } | Self::Late { .. } => "no-connection-to-the-proxy",
-            Self::Untrusted { .. } => "the-proxys-certificate-is-not-trusted",
-            Self::EndsTls { .. } => "tls-ends-before-the-cluster",
-            Self::NotOfCluster { .. } => "a-certificate-is-not-the-clusters",
-            Self::Certificate { .. } => "the-proxys-certificate-cannot-be-accepted",
-            Self::ClientRefused { .. } => "the-cluster-does-not-accept-the-certificate",
-            Self::NotGrpc { .. } => "not-grpc",
-            Self::WrongName { .. } => "the-proxys-certificate-is-for-another-name",
-            Self::Expired { .. } | Self::NotYetValid { .. } => "the-proxys-certificate-is-out-of-date",
-            Self::NotTls { .. } => "the-port-does-not-speak-tls",
-            Self::OldTls { .. } => "no-tls-in-common",
-            Self::Tls { .. } => "no-tls-connection",
-            Self::NoAlpn { .. } => "no-alpn",
-            Self::NoUpgrade { .. } => "no-connection-upgrade",
-            Self::Broken { .. } => "the-connection-broke",
-            Self::Garbled { .. } | Self::TooLarge { .. } => "the-answer-cannot-be-used",
-            Self::NotTeleport { .. } => "not-a-teleport-proxy",
-            Self::Redirect { .. } => "the-proxy-leads-elsewhere",
-            Self::Status { .. } => "the-proxy-answers-with-an-error",
-            Self::CaFile { .. } => "the-ca-file-cannot-be-used",
+                 If it is a sign-in page, let the runner past the gateway.",
+            ),
+            Self::Status { status: 429, retry_after, .. } => network(
+                Retry::Yes,
+                "the-proxy-answers-with-an-error",
+                "Too many requests came from this address.",
+                retry_after.remedy().unwrap_or("Run the step again later, or fewer at once."),
+            ),
+            Self::Status { status, retry_after, .. } => network(
+                retry_status(*status),
+                "the-proxy-answers-with-an-error",
+                "The proxy, or its Auth Service behind it, has a problem.",
+                retry_after
+                    .remedy()
+                    .unwrap_or("Run the step again; if it keeps failing, ask whoever runs the cluster."),
+            ),
+            Self::Garbled { .. } => network(
+                Retry::Yes,
+                "the-answer-cannot-be-used",
+                "Something between here and the proxy changed the answer or cut it short.",
+                SEE_PROXY_LOG,
+            ),
+            Self::TooLarge { .. } => network(
+                Retry::Once,
+                "the-answer-cannot-be-used",
+                "The cluster has very many roles or authorities, or it is another server.",
+                "Ask whoever runs the cluster what has grown so large: `tctl get roles`, for one.",
+            ),
+            Self::CaFile { .. } => Advice::new(
+                Exit::BadInput,
+                "the-ca-file-cannot-be-used",
+                "Name a readable file with one or more certificates in PEM, or unset CA_FILE (SSL_CERT_FILE).",
+            ),
         }
     }
 }
