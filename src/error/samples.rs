@@ -109,9 +109,9 @@ macro_rules! sampled {
 }
 
 sampled! {
-    net::Error: Egress Resolve Connect Late Untrusted EndsTls NotOfCluster Certificate ClientRefused NotGrpc WrongName
+    net::Error: Egress EgressUnreached Resolve Connect Late Untrusted EndsTls NotOfCluster Certificate ClientRefused NotGrpc WrongName
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
-    egress::Error: Unreached Late Broken NotAProxy Credentials SignIn Refused NoWay;
+    egress::Error: Late Broken NotAProxy Credentials SignIn Refused NoWay;
     join::Error;
     auth::Error: Net Key Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
@@ -225,10 +225,15 @@ fn net_errors() -> Vec<Sample> {
     let status = |status, retry_after| Error::Status { addr: addr(), status, retry_after, message: reason() };
     let not_grpc = |status, retry_after| Error::NotGrpc { addr: addr(), status, retry_after };
     let old_tls = |lacking| Error::OldTls { host: host(), lacking };
+    let unreached = |source| Error::EgressUnreached { proxy: host(), source: Box::new(source) };
     let refused = egress::Error::Refused { proxy: host(), target: addr(), said: reason() };
     call_errors([
         ("final", Error::Egress(refused)),
         ("passes", Error::Egress(egress::Error::Late { proxy: host(), target: addr() })),
+        ("not trusted", unreached(untrusted(&["Acme Issuing CA (Acme)"], false))),
+        ("not TLS", unreached(not_tls())),
+        ("passes", unreached(connect(io::ErrorKind::ConnectionRefused))),
+        ("final", unreached(client_refused())),
         ("", resolve("no address associated with hostname")),
         ("EAI_AGAIN of glibc", resolve("Temporary failure in name resolution")),
         ("EAI_AGAIN of musl", resolve("Try again")),
@@ -276,14 +281,8 @@ fn net_errors() -> Vec<Sample> {
 fn way_out_errors() -> Vec<Sample> {
     use egress::Error;
     let proxy = || "http://proxy.example:3128 (HTTPS_PROXY)".to_owned();
-    let unreached = |source| Error::Unreached { proxy: proxy(), source: Box::new(source) };
     let credentials = |given| Error::Credentials { proxy: proxy(), given, said: reason() };
-    let refused = io::ErrorKind::ConnectionRefused;
     call_errors([
-        ("not trusted", unreached(untrusted(&["Acme Issuing CA (Acme)"], false))),
-        ("not TLS", unreached(not_tls())),
-        ("passes", unreached(net::Error::Connect { addr: addr(), source: refused.into() })),
-        ("final", unreached(client_refused())),
         ("", Error::Late { proxy: proxy(), target: addr() }),
         ("", Error::Broken { proxy: proxy(), reason: reason() }),
         ("", Error::NotAProxy { proxy: proxy(), found: reason() }),

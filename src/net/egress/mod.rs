@@ -94,9 +94,8 @@ impl Egress {
         let Some(proxy) = self.proxy_for(addr) else {
             return Ok(Box::new(dial::connect(addr, deadline).await?));
         };
-        let reached = proxy.reach(web, deadline).await;
-        let stream =
-            reached.map_err(|source| Error::Unreached { proxy: proxy.to_string(), source: Box::new(source) })?;
+        let unreached = |source| NetError::EgressUnreached { proxy: proxy.to_string(), source: Box::new(source) };
+        let stream = proxy.reach(web, deadline).await.map_err(unreached)?;
         let asking = async {
             match proxy.scheme {
                 Scheme::Http | Scheme::Https => connect::ask(stream, proxy, addr).await,

@@ -1,21 +1,12 @@
 //! Why the outgoing proxy does not let us through. None of these knows its credentials.
 
 use crate::error::{Advice, Exit, Explain, Retry};
-use crate::net;
 use crate::retry::Transient;
 
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is not there, or not who it should be.
-    #[error("the outgoing proxy {proxy} is not reached: {source}")]
-    Unreached {
-        /// Which one.
-        proxy: String,
-        /// Why.
-        source: Box<net::Error>,
-    },
     /// It takes the question and never answers.
     #[error("the outgoing proxy {proxy} does not answer in time (waiting for its connection to {target})")]
     Late {
@@ -92,27 +83,6 @@ impl Explain for Error {
             Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
         };
         match self {
-            Self::Unreached { source, .. } => {
-                let source_advice = source.advice();
-                let (cause, remedy) = match &**source {
-                    net::Error::Untrusted { .. } => {
-                        ("It has a certificate of the company's own authority.", source_advice.remedy)
-                    }
-                    net::Error::NotTls { .. } => (
-                        "It does not speak TLS itself: https:// is for proxies that do.",
-                        "Write http:// in HTTPS_PROXY, as most are.".into(),
-                    ),
-                    _ => (
-                        "The URL is misspelt, or that proxy serves another network than this runner's.",
-                        "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
-                         without it, leave it out, or name the cluster in NO_PROXY."
-                            .into(),
-                    ),
-                };
-                Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy)
-                    .cause(cause)
-                    .retry(source_advice.retry)
-            }
             Self::Late { .. } => network(
                 Retry::Yes,
                 "the-outgoing-proxy-does-not-answer",

@@ -2,6 +2,7 @@
 
 pub(crate) mod egress;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,6 +21,9 @@ pub(crate) enum Error {
     /// The outgoing proxy does not let us through.
     #[error(transparent)]
     Egress(#[from] egress::Error),
+    /// The forward proxy is not there, or it is not the server that it should be.
+    #[error("the outgoing proxy {proxy} is not reached: {source}")]
+    EgressUnreached { proxy: String, source: Box<Self> },
     /// The name has no address.
     #[error("the proxy's name {host} does not resolve ({reason})")]
     Resolve {
@@ -319,6 +323,25 @@ impl Explain for Error {
         };
         match self {
             Self::Egress(error) => error.advice(),
+            Self::EgressUnreached { source, .. } => {
+                let Advice { remedy, retry, .. } = source.advice();
+                let unreached = |cause: &'static str, remedy: Cow<'static, str>| {
+                    Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy).cause(cause).retry(retry)
+                };
+                match **source {
+                    Self::Untrusted { .. } => unreached("It has a certificate of the company's own authority.", remedy),
+                    Self::NotTls { .. } => unreached(
+                        "It does not speak TLS itself: https:// is for proxies that do.",
+                        "Write http:// in HTTPS_PROXY, as most are.".into(),
+                    ),
+                    _ => unreached(
+                        "The URL is misspelt, or that proxy serves another network than this runner's.",
+                        "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
+                         without it, leave it out, or name the cluster in NO_PROXY."
+                            .into(),
+                    ),
+                }
+            }
             Self::Resolve { reason, .. } => network(
                 retry_resolve(reason),
                 "the-proxys-name-does-not-resolve",
