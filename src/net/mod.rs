@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod network;
 pub(crate) mod peeked_stream;
 pub(crate) mod peer_chain;
+pub(crate) mod protocol;
 pub(crate) mod proxy_cluster;
 pub(crate) mod teleport_name_verifier;
 pub(crate) mod tls;

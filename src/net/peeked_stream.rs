@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::protocol::Protocol;
 use crate::text::sanitize;
 
 /// A banner of SSH has more, but is known by then.
@@ -24,19 +25,19 @@ impl<S> PeekedStream<S> {
         Self { stream, first: Vec::new() }
     }
 
-    /// What speaks there, if it is not TLS; completes «it is …».
+    /// The peer's protocol if it is not TLS; completes "it is …".
     pub(crate) fn identify_protocol(&self) -> Option<String> {
-        let first = self.first.as_slice();
-        // A record of TLS begins with its type (RFC 8446, 5.1).
-        match first {
-            [] | [20..=24, ..] => None,
-            _ if first.starts_with(b"HTTP/") => Some("plain HTTP".to_owned()),
-            _ if first.starts_with(b"SSH-") => {
-                let banner = first.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
-                Some(format!("a server of SSH, {}", sanitize(&String::from_utf8_lossy(banner))))
+        let found = match Protocol::identify(&self.first)? {
+            Protocol::Tls => return None,
+            Protocol::Http => "plain HTTP".to_owned(),
+            Protocol::Ssh => {
+                let banner = self.first.split(u8::is_ascii_control).next().unwrap_or_default();
+                format!("a server of SSH, {}", sanitize(&String::from_utf8_lossy(banner)))
             }
-            _ => Some("something else".to_owned()),
-        }
+            Protocol::Socks5 => "a server of SOCKS5".to_owned(),
+            Protocol::Unknown => "something else".to_owned(),
+        };
+        Some(found)
     }
 }
 
@@ -49,8 +50,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeekedStream<S> {
             let new = buf.filled().get(before..).unwrap_or_default();
             self.first.extend(new.iter().take(missing));
         }
-        match self.first.first() {
-            None | Some(20..=24) => Poll::Ready(Ok(())),
+        match Protocol::identify(&self.first) {
+            None | Some(Protocol::Tls) => Poll::Ready(Ok(())),
             Some(_) => {
                 buf.set_filled(before);
                 Poll::Ready(Err(io::Error::other("this is not TLS")))

@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt as _, join, split};
 use zeroize::Zeroizing;
 
 use super::forward_proxy::{Credentials, Proxy};
-use super::{Stream, sounds_like};
 use crate::address::HostPort;
+use crate::net::Stream;
 use crate::net::error::egress::Error;
 use crate::net::error::reasons;
 use crate::text::sanitize;
@@ -49,7 +49,7 @@ pub(super) async fn ask(stream: Stream, proxy: &Proxy, target: &HostPort) -> Res
         Ok(answer) => Err(answer.refusal(proxy, target)),
         // Some speak before they are asked, which is another error to hyper than nonsense in an answer.
         Err(_) if !parts.read_buf.is_empty() && !parts.read_buf.starts_with(b"HTTP/") => {
-            Err(Error::NotAProxy { proxy: proxy.to_string(), found: sounds_like(&parts.read_buf) })
+            Err(Error::not_a_proxy(proxy.to_string(), &parts.read_buf))
         }
         Err(error) => Err(broken(&error)),
     }

@@ -125,23 +125,6 @@ impl Proxy {
     }
 }
 
-/// What the first bytes of somebody are who does not speak what was expected.
-fn sounds_like(heard: &[u8]) -> String {
-    let begins = |with: &[u8]| heard.starts_with(with) || (heard.len() > 1 && with.starts_with(heard));
-    match heard {
-        [] => "it says nothing".to_owned(),
-        // An alert or a handshake record.
-        [0x15 | 0x16, 3, ..] => "it speaks TLS".to_owned(),
-        _ if begins(b"SSH-") => "it speaks SSH".to_owned(),
-        _ if begins(b"HTTP/") => "it speaks HTTP".to_owned(),
-        [5, _, ..] => "it speaks SOCKS5".to_owned(),
-        _ => {
-            let start = String::from_utf8_lossy(heard.get(..40).unwrap_or(heard));
-            format!("it says `{}`", crate::text::sanitize(&start))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,20 +179,5 @@ mod tests {
     fn debug_shows_no_credentials() {
         let shown = format!("{:?}", egress(&[("HTTPS_PROXY", "http://somebody:s3cret@p.example:3128")]));
         assert!(shown.contains("p.example") && !shown.contains("s3cret") && !shown.contains("somebody"), "{shown}");
-    }
-
-    #[test]
-    fn strangers_are_told_by_their_first_bytes() {
-        for (heard, said) in [
-            (&b""[..], "it says nothing"),
-            (b"\x15\x03\x01\0\x02\x02\x50", "it speaks TLS"),
-            (b"SS", "it speaks SSH"),
-            (b"SSH-2.0-OpenSSH_10.0", "it speaks SSH"),
-            (b"HT", "it speaks HTTP"),
-            (b"\x05\xff", "it speaks SOCKS5"),
-            (b"220 mail\x1b[31m ready\r\n", "it says `220 mail [31m ready`"),
-        ] {
-            assert_eq!(sounds_like(heard), said);
-        }
     }
 }

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use super::forward_proxy::Proxy;
-use super::{Stream, sounds_like};
 use crate::address::HostPort;
+use crate::net::Stream;
 use crate::net::error::egress::Error;
 use crate::text::sanitize;
 
@@ -41,7 +41,7 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
         };
         Error::Broken { proxy: proxy.to_string(), reason }
     };
-    let stranger = |found: String| Error::NotAProxy { proxy: proxy.to_string(), found };
+    let not_a_proxy = |first: &[u8]| Error::not_a_proxy(proxy.to_string(), first);
 
     let methods: &[u8] = match proxy.credentials {
         Some(_) => &[VERSION, 2, method::NONE, method::PASSWORD],
@@ -70,7 +70,7 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
             }
         }
         ([VERSION, method::REFUSED], _) => return Err(denied("no way to sign in that both know")),
-        (heard, _) => return Err(stranger(sounds_like(&heard))),
+        (heard, _) => return Err(not_a_proxy(&heard)),
     }
 
     stream.write_all(&request(target)).await.map_err(broken)?;
@@ -80,7 +80,7 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
         answer
     };
     if version != VERSION {
-        return Err(stranger(sounds_like(&[version, reply])));
+        return Err(not_a_proxy(&[version, reply]));
     }
     if reply != 0 {
         return Err(refusal(reply, proxy, target));
@@ -90,7 +90,10 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
         kind::IPV4 => 4,
         kind::IPV6 => 16,
         kind::NAME => stream.read_u8().await.map_err(broken)?.into(),
-        _ => return Err(stranger(format!("it answers with an address of kind {bound}"))),
+        _ => {
+            let found = format!("it answers with an address of kind {bound}");
+            return Err(Error::NotAProxy { proxy: proxy.to_string(), found });
+        }
     };
     stream.read_exact(&mut vec![0; length + 2]).await.map_err(broken)?;
     Ok(stream)

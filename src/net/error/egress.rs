@@ -1,7 +1,9 @@
 //! Why the outgoing proxy does not let us through. None of these knows its credentials.
 
 use crate::error::{Advice, Exit, Explain, Retry};
+use crate::net::protocol::Protocol;
 use crate::retry::Transient;
+use crate::text::sanitize;
 
 /// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
 /// it; `target` is `host:port`.
@@ -71,6 +73,24 @@ pub(crate) enum Error {
     },
 }
 
+impl Error {
+    /// The error for a server whose first bytes are not those of a proxy.
+    pub(crate) fn not_a_proxy(proxy: String, first: &[u8]) -> Self {
+        let found = match Protocol::identify(first) {
+            None => "it says nothing".to_owned(),
+            Some(Protocol::Tls) => "it speaks TLS".to_owned(),
+            Some(Protocol::Ssh) => "it speaks SSH".to_owned(),
+            Some(Protocol::Http) => "it speaks HTTP".to_owned(),
+            Some(Protocol::Socks5) => "it speaks SOCKS5".to_owned(),
+            Some(Protocol::Unknown) => {
+                let first = String::from_utf8_lossy(first.get(..40).unwrap_or(first));
+                format!("it says `{}`", sanitize(&first))
+            }
+        };
+        Self::NotAProxy { proxy, found }
+    }
+}
+
 impl Transient for Error {
     fn retry(&self) -> Retry {
         self.advice().retry
@@ -138,3 +158,14 @@ impl Explain for Error {
 
 const REACHES_CLUSTER: &str = "Ask whoever runs that proxy whether it gets through to the cluster. If this runner does \
                                without it, name the cluster in NO_PROXY.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_of_an_unknown_protocol_are_quoted() {
+        let error = Error::not_a_proxy("p".to_owned(), b"220 mail\x1b[31m ready\r\n");
+        assert!(error.to_string().ends_with("(it says `220 mail [31m ready`)"), "{error}");
+    }
+}
