@@ -28,7 +28,7 @@ use crate::invalid::Invalid;
 use crate::net;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
-use crate::net::grpc::{broken, code_name};
+use crate::net::grpc::{self, code_name};
 use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
 use crate::net::upgrade::Upgrade;
@@ -36,7 +36,7 @@ use crate::output::identity::identity_file::{self, Identity};
 use crate::output::identity::network_file::{self, NetworkFile};
 use crate::retry::{Awaited, Deadline};
 use crate::ssh_agent::Agent;
-use crate::text::{sanitize, sanitize_nested};
+use crate::text::sanitize;
 use crate::x509::X509;
 
 /// How long the way to the node may take to open; the proxy dials the node meanwhile.
@@ -345,11 +345,11 @@ impl From<Awaited> for Error {
 
 impl Error {
     fn of(status: &Status, node: &str, proxy: &HostPort) -> Self {
-        match broken(status, &proxy.to_string()) {
-            Some(error) => Self::Net(error),
-            None => {
-                let (name, reason) = (sanitize(node), sanitize_nested(status.message()));
-                match status.code() {
+        match grpc::Refusal::from_status(status, &proxy.to_string()) {
+            Err(error) => Self::Net(error),
+            Ok(grpc::Refusal { code, message: reason, .. }) => {
+                let name = sanitize(node);
+                match code {
                     // An unknown or absent node is any of these, by version (teleport-ssh-proxy.md 2.5).
                     Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
                     code => Self::Refused { name, reason, code },

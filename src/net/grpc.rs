@@ -19,7 +19,7 @@ use super::http::retry_after;
 use super::{Error, Stream};
 use crate::address::HostPort;
 use crate::retry::{Awaited, Deadline, RetryAfter};
-use crate::text::sanitize;
+use crate::text::{sanitize, sanitize_nested};
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
 /// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).
@@ -139,6 +139,29 @@ const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-st
 /// What tonic says about bytes that are no message.
 const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
 
+/// The status with which a server ended a call, fit for a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) retry_after: RetryAfter,
+}
+
+impl Refusal {
+    /// # Errors
+    /// The status is not the server's answer: tonic made it up because the connection under the call failed.
+    pub(crate) fn from_status(status: &Status, addr: &str) -> Result<Self, Error> {
+        match broken(status, addr) {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                code: status.code(),
+                message: sanitize_nested(status.message()),
+                retry_after: retry_after_of(status),
+            }),
+        }
+    }
+}
+
 /// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
 /// status that it made up from an error that error as its source; one that came over the wire has none.
 pub(crate) fn broken(status: &Status, addr: &str) -> Option<Error> {
@@ -181,11 +204,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_to_ask_again() {
+    fn the_server_says_when_to_ask_again() {
         let read = |name: &'static str, value: &str| {
             let mut status = Status::resource_exhausted("rate limit exceeded");
             status.metadata_mut().insert(name, value.parse().unwrap());
-            retry_after_of(&status)
+            Refusal::from_status(&status, "p:443").unwrap().retry_after
         };
         assert_eq!(read("retry-after", "7"), RetryAfter::asked(Duration::from_secs(7)));
         assert_eq!(read("grpc-retry-pushback-ms", "1500"), RetryAfter::asked(Duration::from_millis(1500)));
@@ -193,18 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn the_connections_failures_are_told_from_the_servers_words() {
-        assert!(broken(&Status::unknown("OIDC says no"), "p:443").is_none());
+    fn failures_of_the_connection_are_not_answers_of_the_server() {
+        let refusal = Refusal::from_status(&Status::unknown("OIDC\n\tsays no"), "p:443").unwrap();
+        assert_eq!((refusal.code, refusal.message.as_str()), (Code::Unknown, "OIDC: says no"));
+        let failure = |status: Status| Refusal::from_status(&status, "p:443").unwrap_err();
         let html = Status::from_error(Box::new(NotGrpc(464, RetryAfter::default())));
-        assert!(matches!(broken(&html, "p:443"), Some(Error::NotGrpc { status: 464, .. })));
+        assert!(matches!(failure(html), Error::NotGrpc { status: 464, .. }));
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let refused = Status::from_error(Box::new(std::io::Error::other(alert)));
-        assert!(matches!(broken(&refused, "p:443"), Some(Error::ClientRefused { .. })));
+        assert!(matches!(failure(refused), Error::ClientRefused { .. }));
         let large = Status::resource_exhausted("grpc: received message larger than max (5 vs. 4)");
-        assert!(matches!(broken(&large, "p:443"), Some(Error::TooLarge { .. })));
+        assert!(matches!(failure(large), Error::TooLarge { .. }));
         let garbled = Status::internal("failed to decode Protobuf message: invalid wire type");
-        assert!(matches!(broken(&garbled, "p:443"), Some(Error::Garbled { .. })));
+        assert!(matches!(failure(garbled), Error::Garbled { .. }));
         let cut = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
-        assert!(matches!(broken(&cut, "p:443"), Some(Error::Broken { .. })));
+        assert!(matches!(failure(cut), Error::Broken { .. }));
     }
 }
