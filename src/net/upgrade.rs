@@ -26,8 +26,8 @@ pub(crate) const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
 /// Whether connections are to be upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
-    /// Where one without has shown that it is needed.
-    WhereNeeded,
+    /// If a connection without an upgrade has shown that a load balancer terminates TLS.
+    IfNeeded,
     /// Always.
     Always,
     /// Never.
@@ -40,7 +40,7 @@ impl Upgrade {
     /// address says no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
     pub(crate) fn from_variable(text: Option<&str>, addr: &str) -> Self {
         let Some(text) = text else {
-            return Self::WhereNeeded;
+            return Self::IfNeeded;
         };
         let items = || text.split([',', ';']);
         let own = items().find_map(|item| item.split_once(&format!("{addr}=")));
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn what_the_variable_says() {
-        use Upgrade::{Always, Never, WhereNeeded};
-        assert_eq!(Upgrade::from_variable(None, "a:443"), WhereNeeded);
+        use Upgrade::{Always, IfNeeded, Never};
+        assert_eq!(Upgrade::from_variable(None, "a:443"), IfNeeded);
         for (text, expected) in [
             ("true", Always),
             ("YES", Always),

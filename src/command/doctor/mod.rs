@@ -246,10 +246,10 @@ impl Checks<'_> {
         match self.settings.upgrade {
             Upgrade::Always => report.tell(&BALANCER, Outcome::Good(format!("one, as {} says", upgrade::VARIABLE))),
             Upgrade::Never => report.tell(&BALANCER, Outcome::Skipped(format!("none, as {} says", upgrade::VARIABLE))),
-            Upgrade::WhereNeeded if !cluster.tls_routing => {
+            Upgrade::IfNeeded if !cluster.tls_routing => {
                 report.tell(&BALANCER, Outcome::Skipped("not looked for: there are several ports".to_owned()))
             }
-            Upgrade::WhereNeeded => {
+            Upgrade::IfNeeded => {
                 let found = match self.network.finds_balancer(&self.settings.proxy, deadline).await {
                     true => "one in front ends TLS: connections are upgraded (WebSocket)",
                     false => "none that ends TLS",
