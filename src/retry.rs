@@ -10,8 +10,12 @@ use tokio::time::Instant;
 
 use crate::error::Retry;
 
-/// No single attempt takes longer than this, however late the deadline is.
-pub const ATTEMPT: Duration = Duration::from_secs(15);
+/// No attempt takes longer than this, however late the deadline is.
+pub const LONGEST_ATTEMPT: Duration = Duration::from_secs(15);
+
+/// An attempt gets at least this much time, if that much is left: enough for a lost packet, which TCP sends again after
+/// a second, and for the round trips of a handshake on a slow line.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Whoever waits for longer than this without a word thinks that it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,9 +59,11 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// The deadline of an attempt of this stage that begins now.
+    /// The deadline of an attempt of this stage that begins now. An attempt takes at most half of what is left, so that
+    /// one which stalls leaves time for another one.
     pub(crate) fn attempt(self, stage: &'static str) -> Self {
-        Self { at: self.at.min(Instant::now() + ATTEMPT), stage: Some(stage) }
+        let share = (self.left() / 2).clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT);
+        Self { at: self.at.min(Instant::now() + share), stage: Some(stage) }
     }
 
     /// The result of `future`, or what was awaited if that has not come by the deadline. The log says so before.
@@ -220,7 +226,7 @@ fn random() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
@@ -268,6 +274,32 @@ mod tests {
         assert_eq!(tries(Retry::Once, nothing, HOUR).0.len(), 2);
         assert_eq!(tries(Retry::Yes, nothing, HOUR).0.len(), 7);
         assert_eq!(tries(Retry::Yes, nothing, Duration::ZERO).0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_leaves_time_for_another_one() {
+        for (left, attempt) in
+            [(3600, 15), (60, 15), (30, 15), (20, 10), (6, 3), (4, 2), (3, 2), (2, 2), (1, 1), (0, 0)]
+        {
+            let deadline = Deadline::after(Duration::from_secs(left)).attempt("test");
+            assert_eq!(deadline.left(), Duration::from_secs(attempt), "{left}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_survives_an_attempt_that_stalls() {
+        for timeout in [3, 6, 12, 60] {
+            let first = Cell::new(true);
+            let result = retry("test", Deadline::after(Duration::from_secs(timeout)), |deadline| {
+                let stalls = first.replace(false);
+                async move {
+                    let work = Duration::from_millis(if stalls { u64::MAX } else { 300 });
+                    let done = tokio::time::timeout(deadline.left(), tokio::time::sleep(work)).await;
+                    done.map_err(|_| No { again: Retry::Yes, wait: RetryAfter::default() })
+                }
+            });
+            assert!(result.await.is_ok(), "{timeout}");
+        }
     }
 
     #[test]

@@ -144,6 +144,7 @@ const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf messa
 pub(crate) struct Refusal {
     pub(crate) code: Code,
     pub(crate) message: String,
+    #[cfg_attr(not(test), expect(dead_code, reason = "auth.rs and join/error.rs still read it from the status"))]
     pub(crate) retry_after: RetryAfter,
 }
 
