@@ -154,7 +154,7 @@ pub(crate) fn check(
     }
     lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), asked_expiry, now, clock)?;
     lifetime("TLS", tls.not_before(), tls.not_after(), asked_expiry, now, clock)?;
-    signed_by(user, &ssh, &tls, clock.there(now))?;
+    signed_by(user, &ssh, &tls, clock.cluster_time(now))?;
 
     let logins: Vec<String> =
         ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL)).cloned().collect();
@@ -199,7 +199,7 @@ fn lifetime(
     clock: Offset,
 ) -> Result<(), Error> {
     let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
-    if let Ok(ago) = clock.there(now).duration_since(before) {
+    if let Ok(ago) = clock.cluster_time(now).duration_since(before) {
         return Err(Error::Expired { kind, ago: approximate(ago) });
     }
     match after.duration_since(now) {

@@ -1,8 +1,8 @@
 //! What a run takes from the machine. Comes in as one value, so that a test can bring its own.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Exit, Explain};
 
@@ -18,8 +18,7 @@ pub(crate) struct Host {
     pub(crate) working_dir: PathBuf,
     /// This program's file, which is copied into the destination.
     pub(crate) executable: PathBuf,
-    /// The clock.
-    pub(crate) now: fn() -> SystemTime,
+    pub(crate) clock: Clock,
 }
 
 impl Host {
@@ -32,7 +31,7 @@ impl Host {
             env: Environment::from_process(),
             working_dir: std::env::current_dir().map_err(HostError::because(PLACE))?,
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
-            now: SystemTime::now,
+            clock: Clock::system(),
         })
     }
 

@@ -69,7 +69,7 @@ pub(crate) fn run(flags: &SshProxy, env: &Environment) -> Result<(), Failure> {
     drop(bytes);
     let certificate = X509::from_der(&identity.certificate).map_err(|_| unreadable("no certificate".to_owned()))?;
     let kept = kept(&flags.destination_dir)?;
-    if certificate.not_after() <= kept.clock.there(SystemTime::now()) {
+    if certificate.not_after() <= kept.clock.cluster_time(SystemTime::now()) {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
     }
     let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();

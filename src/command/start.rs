@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{block_on, leaf_clusters};
 use crate::auth::{Auth, AuthRoute};
 use crate::bot_identity::BotIdentity;
-use crate::clock::{Offset, approximate};
+use crate::clock::{Clock, Offset, approximate};
 use crate::credentials::{self, Authority, Credentials, Expected};
 use crate::destination::{Destination, File, Written};
 use crate::error::Failure;
@@ -60,8 +60,8 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
 
     let mut files = vec![File::executable(identity::BINARY, host.own_binary()?)];
 
-    let clock = host.now;
-    let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock() };
+    let clock = &host.clock;
+    let run = Run { settings, id_token: &id_token, network: &network, deadline, clock, now: clock.now() };
     let (cluster, credentials) = block_on(run.issue())??;
 
     let egress = Some(settings.egress.clone());
@@ -69,7 +69,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     files.extend(kept.render().map(|bytes| File::private(network_file::NAME, bytes)));
     // With separate ports ssh goes to one that no balancer for the web stands in front of.
     let upgrade = cluster.tls_routing && network.upgrades();
-    let now = cluster.clock.there(run.now);
+    let now = cluster.clock.cluster_time(run.now);
     let paths = ssh_config::Paths::new(place, cluster.ssh_proxy, cluster.tls_routing, upgrade);
     files.extend(identity::files(&credentials, &paths)?);
     let count = files.len();
@@ -109,7 +109,7 @@ fn warn_about_ownership(written: &Written, run_as_user: Option<u32>, destination
 }
 
 fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, platform::Error> {
-    let now = (host.now)();
+    let now = host.clock.now();
     let token = match bitbucket::detect(&host.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error),
@@ -133,7 +133,7 @@ struct Run<'a> {
     id_token: &'a IdToken,
     network: &'a Network,
     deadline: Deadline,
-    clock: fn() -> SystemTime,
+    clock: &'a Clock,
     now: SystemTime,
 }
 
@@ -181,7 +181,7 @@ impl Run<'_> {
         let Ok((cluster, _)) = discover(self.network, &self.settings.proxy, self.clock, deadline).await else {
             return Err(expired.into());
         };
-        match self.id_token.expired(cluster.clock.there(self.now)) {
+        match self.id_token.expired(cluster.clock.cluster_time(self.now)) {
             Some(expired) => Err(expired.into()),
             None => Ok(()),
         }
@@ -197,7 +197,7 @@ impl Run<'_> {
             target: "discover", "{}: cluster {}, Teleport {}, suite {}",
             self.settings.proxy, cluster.name, cluster.version, cluster.suite.name(),
         );
-        if !cluster.clock.is_none() {
+        if !cluster.clock.is_zero() {
             log::warn!(target: "discover", "the clock here is {}", cluster.clock);
         }
         clock.send_replace(Some(cluster.clock));
@@ -247,7 +247,7 @@ impl Run<'_> {
             false => log::info!(target: "join", "as {} by {service}", sanitize(&bot.user)),
         }
         let clock = cluster.clock;
-        let expires = clock.there(self.now) + self.settings.ttl.0;
+        let expires = clock.cluster_time(self.now) + self.settings.ttl.0;
         let dialled = Cell::new(dialled);
         let route = AuthRoute { network: self.network, proxy: &self.settings.proxy, cluster };
         let (certs, host, user) = retry("certificates", self.deadline, |deadline| {
@@ -265,9 +265,9 @@ impl Run<'_> {
         let cluster = bot.cluster;
         let host = Authority::read(host, &cluster);
         let user = Authority::read(user, &cluster);
-        let asked = Expected { key, cluster, known: bot.authorities, expires, now: (self.clock)(), clock };
+        let asked = Expected { key, cluster, known: bot.authorities, expires, now: self.clock.now(), clock };
         let credentials = credentials::check(asked, &certs, host, user)?;
-        self.tell(&credentials, clock.there(self.now));
+        self.tell(&credentials, clock.cluster_time(self.now));
         Ok(credentials)
     }
 

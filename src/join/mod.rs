@@ -98,5 +98,5 @@ async fn expires(request: &Request<'_>) -> Duration {
     let mut clock = request.clock.clone();
     // Without discovery the run ends anyway.
     let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
-    offset.there(request.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
+    offset.cluster_time(request.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + request.ttl.0
 }

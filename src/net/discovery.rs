@@ -1,7 +1,5 @@
 //! `GET /webapi/find`: what cluster is this, and where are its parts (teleport-join.md 1).
 
-use std::time::SystemTime;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,7 +8,7 @@ use super::http::{Answer, Http};
 use super::network::Network;
 use crate::address::ClusterName;
 use crate::address::HostPort;
-use crate::clock::Offset;
+use crate::clock::{Clock, Offset};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
 use crate::text::{sanitize, sanitize_nested};
@@ -52,12 +50,12 @@ impl ClusterInfo {
 pub(crate) async fn discover(
     network: &Network,
     proxy: &HostPort,
-    now: fn() -> SystemTime,
+    clock: &Clock,
     deadline: Deadline,
 ) -> Result<(ClusterInfo, Http), Error> {
     retry("discover", deadline, |deadline| async move {
         let mut http = network.web(proxy, deadline).await?;
-        Ok((ask(&mut http, proxy, now, deadline).await?, http))
+        Ok((ask(&mut http, proxy, clock, deadline).await?, http))
     })
     .await
 }
@@ -69,13 +67,13 @@ pub(crate) async fn discover(
 pub(crate) async fn ask(
     http: &mut Http,
     proxy: &HostPort,
-    now: fn() -> SystemTime,
+    clock: &Clock,
     deadline: Deadline,
 ) -> Result<ClusterInfo, Error> {
-    let asked = now();
+    let asked = clock.now();
     let answer = http.send("/webapi/find", None, deadline).await?;
     let mut cluster = read(proxy, &answer)?;
-    cluster.clock = answer.date.map(|shown| Offset::measured(shown, asked, now())).unwrap_or_default();
+    cluster.clock = answer.date.map(|theirs| Offset::measured(theirs, asked, clock.now())).unwrap_or_default();
     Ok(cluster)
 }
 

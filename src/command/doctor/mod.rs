@@ -9,7 +9,7 @@ pub(crate) mod findings;
 mod report;
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
@@ -17,7 +17,7 @@ use self::findings::{TooOld, clock, described, id_token};
 use self::report::{Outcome, Report, Step};
 use super::block_on;
 use crate::auth::AuthRoute;
-use crate::clock::{Offset, approximate};
+use crate::clock::{Clock, Offset, approximate};
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::net::authorities::Authorities;
@@ -66,20 +66,20 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     let token = || bitbucket::detect(&host.env);
     let id_token_row = |now| id_token(token(), now, settings.discreet);
     // Whether it is the clock that is wrong is seen at the end.
-    let expired = matches!(token(), Detection::Here(token) if token.expired((host.now)()).is_some());
+    let expired = matches!(token(), Detection::Here(token) if token.expired(host.clock.now()).is_some());
     if !expired {
-        report.tell(&ID_TOKEN, id_token_row((host.now)()))?;
+        report.tell(&ID_TOKEN, id_token_row(host.clock.now()))?;
     }
     let web = authorities(settings, host, &mut report)?;
     let visit = Checks {
         settings,
         network: &Network::new(settings.egress.clone(), web, settings.upgrade),
         deadline: Deadline::after(settings.timeout),
-        now: host.now,
+        clock: &host.clock,
     };
     let clock = block_on(visit.all(&mut report))??;
     if expired {
-        report.tell(&ID_TOKEN, id_token_row(clock.there((host.now)())))?;
+        report.tell(&ID_TOKEN, id_token_row(clock.cluster_time(host.clock.now())))?;
     }
     Ok(report.verdict()?)
 }
@@ -104,7 +104,7 @@ struct Checks<'a> {
     settings: &'a DoctorSettings,
     network: &'a Network,
     deadline: Deadline,
-    now: fn() -> SystemTime,
+    clock: &'a Clock,
 }
 
 impl Checks<'_> {
@@ -214,7 +214,7 @@ impl Checks<'_> {
 
     fn id_token_row(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
         let Some(leaf) = shown.leaf() else { return version.clone() };
-        let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
+        let left = leaf.not_after().duration_since(self.clock.now()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
             ..2 => approximate(left).to_string(),
             days => format!("{days} days"),
@@ -228,7 +228,7 @@ impl Checks<'_> {
     /// Discovery.
     async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, HostError> {
         let (began, deadline) = self.step();
-        let answer = ask(&mut http, &self.settings.proxy, self.now, deadline).await;
+        let answer = ask(&mut http, &self.settings.proxy, self.clock, deadline).await;
         let (outcome, cluster) = match answer {
             Ok(cluster) if cluster.is_too_old() => {
                 (Outcome::Bad(TooOld { version: cluster.version.clone() }.into()), Some(cluster))

@@ -33,7 +33,7 @@ use crate::settings::InspectSettings;
 /// # Errors
 /// There is no token, the step does not have that scope, or stdout is closed.
 pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
-    let now = (host.now)();
+    let now = host.clock.now();
     let token = match bitbucket::detect(&host.env) {
         Detection::Here(token) => token,
         Detection::Unusable(error) => return Err(error.into()),
@@ -116,7 +116,7 @@ fn ask(
         Ok(authorities) => {
             settings.egress.tell(proxy);
             let network = Network::new(settings.egress.clone(), Trust::web(&authorities), Upgrade::Never);
-            block_on(discover(&network, proxy, host.now, deadline))?.map(|(cluster, _)| cluster)
+            block_on(discover(&network, proxy, &host.clock, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),
     };
