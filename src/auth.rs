@@ -23,7 +23,7 @@ use crate::net::grpc::{Channel, broken, code_name, passes, retry_after_of};
 use crate::net::network::{Endpoint, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Awaited, Deadline, RetryAfter, Transient};
+use crate::retry::{Deadline, RetryAfter, Transient, WaitingFor};
 use crate::text::{sanitize, sanitize_nested};
 use crate::{keys, net};
 
@@ -160,7 +160,7 @@ impl Auth {
         method: &'static str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Error> {
-        let awaited = Awaited { addr: self.addr.clone(), what: method };
+        let awaited = WaitingFor { addr: self.addr.clone(), what: method };
         let answer = async {
             call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
                 Some(error) => Error::Net(error),
@@ -175,8 +175,8 @@ impl Auth {
     }
 }
 
-impl From<Awaited> for Error {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Error {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }

@@ -34,7 +34,7 @@ use crate::net::tls::{ClientIdentity, Service, Trust};
 use crate::net::upgrade::Upgrade;
 use crate::output::identity::identity_file::{self, Identity};
 use crate::output::identity::network_file::{self, NetworkFile};
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 use crate::ssh_agent::Agent;
 use crate::text::sanitize;
 use crate::x509::X509;
@@ -141,7 +141,7 @@ async fn connect(network: &Network, proxy: &HostPort, identity: Identity, target
         // Any first message means "connected", even an empty one.
         Ok((first.ok_or_else(|| Error::Node { name: name.clone(), reason: "it hung up".to_owned() })?, answers))
     };
-    let awaited = || Awaited { addr: name.clone(), what: "a connection to the node" };
+    let awaited = || WaitingFor { addr: name.clone(), what: "a connection to the node" };
     let opening = deadline.bound(awaited(), opening);
     let (chunks, read) = mpsc::channel(FRAMES);
     let reading = read_chunks(tokio::io::stdin(), chunks);
@@ -337,8 +337,8 @@ pub(crate) enum Error {
     },
 }
 
-impl From<Awaited> for Error {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Error {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }

@@ -20,7 +20,7 @@ use super::File;
 use super::error::{Error, us};
 use super::known_files::TEMPORARY;
 use super::owner::Ownership;
-use crate::retry::{Deadline, PATIENCE};
+use crate::retry::{Deadline, SLOW};
 use crate::text::sanitize;
 
 /// The bits that say who may do what.
@@ -84,7 +84,7 @@ impl Directory {
     /// Waits until no other run writes here; if that takes long, the log says so under this stage. The lock goes when the
     /// directory is closed.
     pub(super) fn lock(&self, deadline: Deadline, stage: &'static str) -> Result<(), Error> {
-        let mut patience = Some(Deadline::after(PATIENCE));
+        let mut patience = Some(Deadline::after(SLOW));
         loop {
             match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),

@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::error::{Exit, Explain, Retry};
 use crate::net;
 use crate::net::grpc::{broken, code_name, passes, retry_after_of};
-use crate::retry::{Awaited, RetryAfter, Transient};
+use crate::retry::{RetryAfter, Transient, WaitingFor};
 use crate::text::sanitize_nested;
 
 /// One service's failure.
@@ -42,8 +42,8 @@ pub(crate) enum Attempt {
     Key(#[from] crate::keys::Error),
 }
 
-impl From<Awaited> for Attempt {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Attempt {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }

@@ -17,7 +17,7 @@ use super::{Attempt, Error, Joined, Outcome, Request, expires, oidc};
 use crate::error::Retry;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
+use crate::retry::{Deadline, RetryAfter, SLOW, Transient, WaitingFor, retry};
 
 /// How long a last message gets to be sent.
 const PARTING: Duration = Duration::from_millis(500);
@@ -76,7 +76,7 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
         !greeted.get() && request.network.finds_balancer(request.proxy, request.deadline).await && !greeted.get()
     };
     let silence = async {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(SLOW).await;
         if !finds_balancer().await {
             std::future::pending().await
         }
@@ -118,7 +118,7 @@ async fn once(request: &Request<'_>, deadline: Deadline, greeted: &Cell<bool>) -
         let suite = Suite::from_name(&greeting.signature_algorithm_suite);
         let key = KeyPair::generate_aside(suite).await?;
         // Discovery tries for itself, and this attempt is not over because that takes long: the time begins anew.
-        let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
+        let awaited = WaitingFor { addr: request.proxy.to_string(), what: "discovery" };
         let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(expires(request).await) }).await?;
         stream.deadline = request.deadline.attempt("join");
         let params = bot_params(expires, &key)?;
@@ -198,8 +198,8 @@ impl Conversation {
     }
 }
 
-fn awaited(addr: &str) -> Awaited {
-    Awaited { addr: addr.to_owned(), what: "the join service" }
+fn awaited(addr: &str) -> WaitingFor {
+    WaitingFor { addr: addr.to_owned(), what: "the join service" }
 }
 
 fn bot_params(expires: Duration, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Error;
 use crate::address::HostPort;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
 /// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -28,7 +28,7 @@ const SILENCE: u32 = 120_000;
 /// # Errors
 /// The name does not resolve, no address takes a connection, or it takes too long.
 pub(crate) async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, Error> {
-    deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
+    deadline.bound(WaitingFor { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
 /// The addresses behind a name, in the order in which they are tried.
@@ -36,7 +36,7 @@ pub(crate) async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpSt
 /// # Errors
 /// The name does not resolve, or it takes too long.
 pub(crate) async fn resolve(addr: &HostPort, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
-    deadline.bound(Awaited { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
+    deadline.bound(WaitingFor { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
 }
 
 async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {

@@ -18,7 +18,7 @@ use tower_service::Service as _;
 use super::http::retry_after;
 use super::{Error, Stream};
 use crate::address::HostPort;
-use crate::retry::{Awaited, Deadline, RetryAfter};
+use crate::retry::{Deadline, RetryAfter, WaitingFor};
 use crate::text::{sanitize, sanitize_nested};
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
@@ -77,7 +77,7 @@ impl Channel {
             let unsaid = || Status::unknown("it says nothing");
             Ok(Status::from_header_map(answer.headers()).unwrap_or_else(unsaid))
         };
-        deadline.bound(Awaited { addr: addr.to_owned(), what: "an answer of gRPC" }, asking).await
+        deadline.bound(WaitingFor { addr: addr.to_owned(), what: "an answer of gRPC" }, asking).await
     }
 
     fn broken(error: &(dyn std::error::Error + 'static), addr: &str) -> Error {

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use super::error::broken;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline, RetryAfter};
+use crate::retry::{Deadline, RetryAfter, WaitingFor};
 
 /// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
 const MOST: usize = 1 << 20;
@@ -57,7 +57,7 @@ impl Http {
     /// # Errors
     /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
     pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        let awaited = Awaited { addr: self.addr.clone(), what: "an HTTP answer" };
+        let awaited = WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" };
         deadline.bound(awaited, self.exchange(path, json)).await
     }
 

@@ -23,7 +23,7 @@ use super::peer_chain::{PeerChain, RecordingVerifier};
 use super::teleport_name_verifier::TeleportNameVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 use crate::text::sanitize;
 
 /// What we want to talk to behind the proxy's one port.
@@ -205,7 +205,7 @@ pub(crate) async fn handshake<S: super::Io>(
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
-    let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
+    let awaited = WaitingFor { addr: server.to_owned(), what: "a TLS handshake" };
     deadline.bound(awaited, handshake).await
 }
 

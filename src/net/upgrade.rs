@@ -18,7 +18,7 @@ use super::http::retry_after;
 use super::tls::Service;
 use super::websocket::WebSocket;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
 /// Where tbot is told whether connections are to be upgraded.
 pub(crate) const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
@@ -74,7 +74,7 @@ pub(crate) async fn through(
     service: &Service,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
-    let awaited = Awaited { addr: addr.to_owned(), what: "a connection upgrade" };
+    let awaited = WaitingFor { addr: addr.to_owned(), what: "a connection upgrade" };
     deadline.bound(awaited, ask(stream, addr, protocol(service))).await
 }
 

@@ -18,7 +18,7 @@ use super::{Error as NetError, Stream, dial};
 use crate::address::HostPort;
 use crate::environment::Environment;
 use crate::invalid;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
 /// The variables that name an outgoing proxy; the first that is set counts.
 pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
@@ -102,10 +102,10 @@ impl Egress {
                 Scheme::Socks5 => socks5::ask(stream, proxy, addr).await,
             }
         };
-        let awaited = Awaited { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
+        let awaited = WaitingFor { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
         let asking = async { Ok(asking.await) };
         let answer = deadline.bound(awaited, asking).await;
-        let late = |_: Awaited| Error::Late { proxy: proxy.to_string(), target: addr.to_string() };
+        let late = |_: WaitingFor| Error::Late { proxy: proxy.to_string(), target: addr.to_string() };
         Ok(answer.map_err(late).flatten()?)
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::peer_chain::Signer;
 use crate::address::HostPort;
 use crate::error::{Advice, Exit, Explain, Retry};
-use crate::retry::{Awaited, RetryAfter, Transient};
+use crate::retry::{RetryAfter, Transient, WaitingFor};
 use crate::text::sanitize;
 
 /// What [`Error::Late`] waits for when nobody has answered at all.
@@ -237,8 +237,8 @@ pub(super) fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> E
     }
 }
 
-impl From<Awaited> for Error {
-    fn from(Awaited { addr, what: waiting_for }: Awaited) -> Self {
+impl From<WaitingFor> for Error {
+    fn from(WaitingFor { addr, what: waiting_for }: WaitingFor) -> Self {
         Self::Late { addr, waiting_for }
     }
 }
