@@ -73,7 +73,7 @@ impl AuthRoute<'_> {
         let transport = network.grpc(&endpoint, dialled, deadline).await?;
         let stream = proxy_cluster::open(&transport, name);
         let stream = tls::connect(stream, &sni, &Service::NestedAuth, trust, deadline).await?;
-        Channel::over(stream, proxy).await
+        Channel::new(stream, proxy).await
     }
 }
 

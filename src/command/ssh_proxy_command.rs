@@ -98,7 +98,7 @@ fn network(kept: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
     let authorities = match kept.authorities {
         Some(authorities) => authorities,
         // Nobody else is asked for a web certificate.
-        None if upgrade == Upgrade::Always || egress.is_secured(proxy) => {
+        None if upgrade == Upgrade::Always || egress.uses_tls(proxy) => {
             Authorities::from_file(env.get("SSL_CERT_FILE").map(Path::new))?
         }
         None => Authorities::default(),

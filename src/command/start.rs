@@ -56,7 +56,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     }
     let authorities = Authorities::from_file(host.path(settings.ca_file.as_deref()).as_deref())?;
     let network = Network::new(settings.egress.clone(), Trust::web(&authorities), settings.upgrade);
-    settings.egress.tell(&settings.proxy);
+    settings.egress.log_proxy(&settings.proxy);
 
     let mut files = vec![File::executable(identity::BINARY, host.own_binary()?)];
 

@@ -86,7 +86,7 @@ pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
         () = silence => None,
     };
     if let Some(Err(Failed { attempt: Attempt::Net(error), .. })) = &answer
-        && matches!(error, net::Error::NotGrpc { .. } | net::Error::Late { .. } | net::Error::Broken { .. })
+        && matches!(error, net::Error::NotGrpc { .. } | net::Error::Timeout { .. } | net::Error::Broken { .. })
         && finds_balancer().await
     {
         answer = None;

@@ -33,11 +33,8 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Speaks HTTP/2 over `stream`. Costs no round trip: the first call goes out with the preface.
-    ///
-    /// # Errors
-    /// The stream is broken.
-    pub(crate) async fn over(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
+    /// Speaks HTTP/2 over `stream`. This costs no round trip: the first call is sent with the preface.
+    pub(crate) async fn new(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
         let origin = format!("https://{proxy}")
             .parse()
@@ -53,11 +50,8 @@ impl Channel {
         Ok(Self { sender, origin })
     }
 
-    /// Calls a method that no server has. Where the service is known, the answer is `unknown method`, else `unknown
-    /// service`; both are `Unimplemented`, and nothing of the service itself has run.
-    ///
-    /// # Errors
-    /// The connection breaks, or somebody else answers.
+    /// Calls a method that no server has. A server that knows the service answers `unknown method`, any other `unknown
+    /// service`. Both are `Unimplemented`, and the service itself does nothing.
     pub(crate) async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
@@ -66,18 +60,14 @@ impl Channel {
                 .uri(uri)
                 .header(CONTENT_TYPE, "application/grpc")
                 .header(TE, "trailers")
-                // A message of no bytes: whether it is compressed, and its length.
+                // An empty message: not compressed, length 0.
                 .body(Body::new(Full::new(Bytes::from_static(&[0; 5]))))
                 .map_err(|error| super::error::broken(addr, &error))?;
-            let answer = self.call(request).await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => return Err(Self::broken(&*error, addr)),
-            };
-            let unsaid = || Status::unknown("it says nothing");
-            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(unsaid))
+            let answer = self.call(request).await.map_err(|error| Self::broken(&*error, addr))?;
+            let no_status = || Status::unknown("no status");
+            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(no_status))
         };
-        deadline.bound(WaitingFor { addr: addr.to_owned(), what: "an answer of gRPC" }, asking).await
+        deadline.bound(WaitingFor { addr: addr.to_owned(), what: "a gRPC answer" }, asking).await
     }
 
     fn broken(error: &(dyn std::error::Error + 'static), addr: &str) -> Error {
@@ -89,7 +79,7 @@ impl Channel {
         }
     }
 
-    /// What tonic's clients put before the path of a call. Servers do not look at it.
+    /// The prefix of a call's path in tonic's clients. Servers ignore it.
     pub(crate) fn origin(&self) -> Uri {
         self.origin.clone()
     }
@@ -100,22 +90,21 @@ impl tower_service::Service<Request<Body>> for Channel {
     type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    /// A connection that has ended meanwhile (GOAWAY) is not told here: tonic would make a status of it that looks like
-    /// the server's word. The call itself says it.
+    /// A connection that has ended meanwhile (GOAWAY) is not reported here, because tonic would turn that into a status
+    /// that looks like the server's. The call reports it.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // No `version` metadata: absent is accepted, a wrong one is not (teleport-join.md 1.4).
+        // No `version` metadata: a missing one is accepted, a wrong one is not (teleport-join.md 1.4).
         let agent = HeaderValue::from_static(concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let answer = self.sender.send_request(request);
         Box::pin(async move {
             let answer = answer.await?;
             let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-            // Anything else is not the service's word but that of somebody in front of it, and tonic would make up a
-            // gRPC status for it.
+            // Any other answer comes from something in front of the service, and tonic would make up a gRPC status for it.
             match answer.status().as_u16() {
                 200 if kind.starts_with("application/grpc") => Ok(answer),
                 status => Err(NotGrpc(status, retry_after(answer.headers())).into()),
@@ -124,19 +113,19 @@ impl tower_service::Service<Request<Body>> for Channel {
     }
 }
 
-/// An HTTP answer that is not gRPC, with its status and when to come back.
+/// An HTTP answer that is not gRPC: its status, and `Retry-After`.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP {0} where gRPC was expected")]
 struct NotGrpc(u16, RetryAfter);
 
-/// What tonic, and Go's gRPC in the cluster, say about a message that is larger than they read (4 MiB both). Its code is
-/// `ResourceExhausted` with Go, as that of a rate limit, but it does not pass.
+/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both). Go's
+/// code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
 const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message larger than max"];
 
-/// What tonic says where an answer ends before its end.
+/// The messages of tonic about an answer that is incomplete.
 const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
 
-/// What tonic says about bytes that are no message.
+/// The messages of tonic about bytes that are not a message.
 const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
 
 /// The status with which a server ended a call, fit for a log.
@@ -163,24 +152,24 @@ impl Refusal {
     }
 }
 
-/// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
-/// status that it made up from an error that error as its source; one that came over the wire has none.
+/// The failure of the connection under a call, or `None` if the status is an answer of the server. A status that tonic made
+/// up from an error has that error as its source; a status that was received has none.
 pub(crate) fn broken(status: &Status, addr: &str) -> Option<Error> {
-    let says = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
+    let contains = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
     let to = || addr.to_owned();
-    if says(&TOO_LARGE) {
+    if contains(&TOO_LARGE) {
         return Some(Error::TooLarge { addr: to() });
     }
     match std::error::Error::source(status) {
         Some(source) => Some(Channel::broken(source, addr)),
-        None if says(&CUT_SHORT) => {
+        None if contains(&CUT_SHORT) => {
             Some(Error::Broken { addr: to(), reason: "it ended in the middle of an answer".to_owned() })
         }
-        None => says(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
+        None => contains(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
     }
 }
 
-/// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
+/// When the server wants to be called again: the header of HTTP, or that of gRPC in milliseconds (gRFC A6).
 pub(crate) fn retry_after_of(status: &Status) -> RetryAfter {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     match pushback.and_then(|text| text.parse().ok()) {
@@ -195,7 +184,7 @@ pub(crate) fn passes(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted)
 }
 
-/// The name of a code as gRPC's documentation writes it.
+/// The name of a code as in the documentation of gRPC.
 pub(crate) fn code_name(code: Code) -> String {
     format!("{code:?}")
 }

@@ -34,15 +34,13 @@ pub(crate) struct Network {
 
 /// A service at a proxy's address.
 pub(crate) struct Endpoint<'a> {
-    /// Where to connect to.
     pub(crate) addr: &'a HostPort,
-    /// What to ask for there.
     pub(crate) service: Service,
-    /// The name that its certificate is to have.
+    /// The name that its certificate must have.
     pub(crate) server_name: &'a str,
-    /// Who is believed to be it.
+    /// Which certificates are accepted.
     pub(crate) trust: &'a Trust,
-    /// Whether it is a web port, where a load balancer may stand in front.
+    /// Whether it is a web port, which may have a load balancer in front.
     pub(crate) web_port: bool,
 }
 
@@ -78,43 +76,31 @@ impl Network {
     fn remember_balancer(&self) -> bool {
         let is_news = self.upgrade == Upgrade::IfNeeded && !self.upgrades();
         if is_news {
-            log::info!(target: "discover", "a load balancer in front ends TLS: going on by connection upgrade (WebSocket)");
+            log::info!(target: "discover", "a load balancer in front of the proxy terminates TLS: using a connection upgrade (WebSocket)");
             self.balancer_found.set(Some(Instant::now()));
         }
         is_news
     }
 
-    /// A connection that nothing has been said on yet.
-    ///
-    /// # Errors
-    /// The address is not reached.
+    /// A TCP connection, or one through a forward proxy, before TLS.
     pub(crate) async fn dial(&self, addr: &HostPort, deadline: Deadline) -> Result<Stream, Error> {
         self.egress.connect(addr, &self.web, deadline).await
     }
 
     /// A connection to the web API of a proxy.
-    ///
-    /// # Errors
-    /// The proxy is not reached.
     pub(crate) async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
-        Ok(self.look(proxy, deadline).await?.0)
+        Ok(self.web_with_info(proxy, deadline).await?.0)
     }
 
-    /// The same, and what TLS has shown.
-    ///
-    /// # Errors
-    /// The proxy is not reached.
-    pub(crate) async fn look(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
+    /// As [`web`](Self::web), with the facts of the handshake.
+    pub(crate) async fn web_with_info(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
         let stream = self.dial(proxy, deadline).await?;
         let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
-        let seen = TlsInfo::new(&stream);
-        Ok((Http::over(Box::new(stream), proxy.to_string()).await?, seen))
+        let info = TlsInfo::new(&stream);
+        Ok((Http::new(Box::new(stream), proxy.to_string()).await?, info))
     }
 
-    /// A connection to the join service of a proxy, which nobody needs a certificate for.
-    ///
-    /// # Errors
-    /// It is not reached.
+    /// A connection to the join service of a proxy. It needs no client certificate.
     pub(crate) async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
         let endpoint = Endpoint {
             addr: proxy,
@@ -126,11 +112,8 @@ impl Network {
         self.open(&endpoint, &Trust::unverified_teleport(), None, deadline).await
     }
 
-    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is one to its address that is
-    /// open already.
-    ///
-    /// # Errors
-    /// It is not reached.
+    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is an open connection to its
+    /// address, if there is one.
     pub(crate) async fn grpc(
         &self,
         endpoint: &Endpoint<'_>,
@@ -140,53 +123,55 @@ impl Network {
         self.open(endpoint, endpoint.trust, dialled, deadline).await
     }
 
-    /// Straight or, where that is needed, by an upgrade; `inside` is who is believed there.
+    /// Connects directly or, if that is needed, by an upgrade. `nested` says which certificates are accepted inside the
+    /// upgrade.
     async fn open(
         &self,
         endpoint: &Endpoint<'_>,
-        inside: &Trust,
+        nested: &Trust,
         mut dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
         if !(endpoint.web_port && self.upgrades()) {
-            match self.straight(endpoint, dialled.take(), deadline).await {
-                // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
-                Err(Error::NoAlpn { .. } | Error::EndsTls { .. }) if endpoint.web_port && self.remember_balancer() => {}
+            match self.connect_directly(endpoint, dialled.take(), deadline).await {
+                // A load balancer that speaks HTTP/2 negotiates `h2` and shows a certificate of its own.
+                Err(Error::NoAlpn { .. } | Error::TlsTerminated { .. })
+                    if endpoint.web_port && self.remember_balancer() => {}
                 answer => return answer,
             }
         }
-        self.upgraded(endpoint, inside, dialled, deadline).await
+        self.connect_upgraded(endpoint, nested, dialled, deadline).await
     }
 
-    async fn straight(
+    async fn connect_directly(
         &self,
         endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
         let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, endpoint.trust, deadline).await?;
-        Channel::over(stream, endpoint.addr).await
+        Channel::new(stream, endpoint.addr).await
     }
 
-    async fn upgraded(
+    async fn connect_upgraded(
         &self,
         endpoint: &Endpoint<'_>,
-        inside: &Trust,
+        nested: &Trust,
         dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
         let stream = tls::connect(stream, &endpoint.addr.host, &Service::Balancer, &self.web, deadline).await?;
-        let stream = upgrade::through(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
-        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, inside, deadline).await?;
-        Channel::over(stream, endpoint.addr).await
+        let stream = upgrade::connect(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
+        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, nested, deadline).await?;
+        Channel::new(stream, endpoint.addr).await
     }
 
-    async fn dialled(
+    async fn dial_unless(
         &self,
-        endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,
+        endpoint: &Endpoint<'_>,
         deadline: Deadline,
     ) -> Result<Stream, Error> {
         match dialled {

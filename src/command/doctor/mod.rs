@@ -146,7 +146,7 @@ impl Checks<'_> {
     /// By an outgoing proxy, or straight. Whether there is a connection then.
     async fn goes(&self, report: &mut Report) -> Result<bool, HostError> {
         let DoctorSettings { proxy, egress, .. } = self.settings;
-        let Some(through) = egress.through(proxy) else {
+        let Some(through) = egress.proxy_name(proxy) else {
             let straight = match egress.url() {
                 Some(_) => "straight to the proxy: NO_PROXY exempts it from the outgoing proxy, or it is this machine",
                 None => "straight to the proxy: no outgoing proxy is set",
@@ -204,7 +204,7 @@ impl Checks<'_> {
     /// TLS to the web port, as browsers do it.
     async fn web(&self, report: &mut Report) -> Result<Option<Http>, HostError> {
         let (began, deadline) = self.step();
-        let (outcome, http) = match self.network.look(&self.settings.proxy, deadline).await {
+        let (outcome, http) = match self.network.web_with_info(&self.settings.proxy, deadline).await {
             Ok((http, seen)) => (Outcome::Good(self.id_token_row(&seen)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
@@ -212,8 +212,8 @@ impl Checks<'_> {
         Ok(http)
     }
 
-    fn id_token_row(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
-        let Some(leaf) = shown.leaf() else { return version.clone() };
+    fn id_token_row(&self, TlsInfo { version, chain }: &TlsInfo) -> String {
+        let Some(leaf) = chain.leaf() else { return version.clone() };
         let left = leaf.not_after().duration_since(self.clock.now()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
             ..2 => approximate(left).to_string(),
@@ -222,7 +222,7 @@ impl Checks<'_> {
         let mut names = leaf.names();
         names.dedup();
         let names = sanitize(&names.join(", "));
-        format!("{version}, a certificate for {names}, signed by {}, valid for {left}", shown.signer())
+        format!("{version}, a certificate for {names}, signed by {}, valid for {left}", chain.signer())
     }
 
     /// Discovery.

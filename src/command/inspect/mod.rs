@@ -114,7 +114,7 @@ fn ask(
     let deadline = Deadline::after(settings.timeout);
     let answer = match Authorities::from_file(host.path(settings.ca_file.as_deref()).as_deref()) {
         Ok(authorities) => {
-            settings.egress.tell(proxy);
+            settings.egress.log_proxy(proxy);
             let network = Network::new(settings.egress.clone(), Trust::web(&authorities), Upgrade::Never);
             block_on(discover(&network, proxy, &host.clock, deadline))?.map(|(cluster, _)| cluster)
         }

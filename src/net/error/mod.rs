@@ -1,4 +1,4 @@
-//! Why the cluster was not reached, told apart by what a person can do about it.
+//! Why the cluster was not reached: one variant per thing that a person can do about it.
 
 pub(crate) mod egress;
 
@@ -12,220 +12,85 @@ use crate::error::{Advice, Exit, Explain, Retry};
 use crate::retry::{RetryAfter, Transient, WaitingFor};
 use crate::text::sanitize;
 
-/// What [`Error::Late`] waits for when nobody has answered at all.
+/// What [`Error::Timeout`] waits for if nothing has answered at all.
 pub(crate) const TCP: &str = "a TCP connection";
 
-/// Why the cluster was not reached.
+/// Why the cluster was not reached. `addr` is `host:port`, or the name of a service behind the proxy; `host` is the name of
+/// a server in TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The outgoing proxy does not let us through.
     #[error(transparent)]
     Egress(#[from] egress::Error),
     /// The forward proxy is not there, or it is not the server that it should be.
-    #[error("the outgoing proxy {proxy} is not reached: {source}")]
+    #[error("the forward proxy {proxy} cannot be reached: {source}")]
     EgressUnreached { proxy: String, source: Box<Self> },
-    /// The name has no address.
     #[error("the proxy's name {host} does not resolve ({reason})")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// The resolver's words.
-        reason: String,
-    },
-    /// No address takes a connection.
+    Resolve { host: String, reason: String },
+    /// None of the addresses accepts a connection. `source` is the failure of the last one.
     #[error("no connection to {addr} ({source})")]
-    Connect {
-        /// `host:port`.
-        addr: String,
-        /// What the last address tried said.
-        source: io::Error,
-    },
-    /// Somebody does not answer.
+    Connect { addr: String, source: io::Error },
     #[error("no answer from {addr} in time (waiting for {waiting_for})")]
-    Late {
-        /// `host:port`.
-        addr: String,
-        /// What was awaited.
-        waiting_for: &'static str,
-    },
+    Timeout { addr: String, waiting_for: &'static str },
     /// The chain ends at a root that we do not trust.
-    #[error("the certificate of {host} is not signed by an authority that is trusted here, but by {signer}")]
-    Untrusted {
-        /// The server's name.
-        host: String,
-        /// Who signed it.
-        signer: Signer,
-    },
-    /// Auth or the transport service show a certificate that is none of any Teleport cluster.
-    #[error("{host} has a certificate of {signer}, not of the cluster: TLS ends before it gets there")]
-    EndsTls {
-        /// The server's name.
-        host: String,
-        /// Who signed it.
-        signer: Signer,
-    },
+    #[error("the certificate of {host} is signed by {signer}, which is not a trusted CA")]
+    Untrusted { host: String, signer: Signer },
+    /// Auth or the transport service show a certificate that does not belong to any Teleport cluster.
+    #[error("{host} shows a certificate signed by {signer}: something in front of the cluster terminates TLS")]
+    TlsTerminated { host: String, signer: Signer },
     /// Auth or the transport service show a certificate that the cluster's host CA did not sign, or for another name.
-    #[error("the certificate of {host} is not one of the cluster's host CA ({reason})")]
-    NotOfCluster {
-        /// The server's name.
-        host: String,
-        /// What the TLS library says.
-        reason: String,
-    },
-    /// Any other fault of a certificate.
+    #[error("the certificate of {host} is not a valid certificate of the cluster's host CA ({reason})")]
+    NotOfCluster { host: String, reason: String },
     #[error("the certificate of {host} cannot be accepted ({reason})")]
-    Certificate {
-        /// The server's name.
-        host: String,
-        /// What the TLS library says.
-        reason: String,
-    },
-    /// The other side does not accept our certificate. It comes as a TLS alert, not as an answer.
+    Certificate { host: String, reason: String },
+    /// The server does not accept our certificate. It says so by a TLS alert.
     #[error("{addr} does not accept the certificate that was issued ({alert})")]
-    ClientRefused {
-        /// `host:port`, or the service.
-        addr: String,
-        /// The name of the alert.
-        alert: String,
-    },
-    /// HTTP where gRPC was expected.
+    ClientRefused { addr: String, alert: String },
     #[error("{addr} answered HTTP {status} where gRPC was expected{retry_after}")]
-    NotGrpc {
-        /// `host:port`, or the service.
-        addr: String,
-        /// The HTTP status.
-        status: u16,
-        /// When to come back.
-        retry_after: RetryAfter,
-    },
-    /// It is the certificate of somebody else.
+    NotGrpc { addr: String, status: u16, retry_after: RetryAfter },
     #[error("the certificate of {host} is not for that name ({names})")]
-    WrongName {
-        /// The name that was asked for.
-        host: String,
-        /// The names in the certificate.
-        names: String,
-    },
-    /// It was good once.
+    WrongName { host: String, names: String },
+    /// `times` says until when the certificate was valid and what the time is here; it may be empty.
     #[error("the certificate of {host} has expired{times}")]
-    Expired {
-        /// The server's name.
-        host: String,
-        /// Until when it was valid, and what time it is here; may be empty.
-        times: String,
-    },
-    /// It is from the future.
+    Expired { host: String, times: String },
+    /// `times` as in [`Expired`](Self::Expired).
     #[error("the certificate of {host} is not valid yet{times}")]
-    NotYetValid {
-        /// The server's name.
-        host: String,
-        /// From when on it is valid, and what time it is here; may be empty.
-        times: String,
-    },
-    /// Another protocol, before the handshake could begin.
+    NotYetValid { host: String, times: String },
     #[error("{host} does not speak TLS on that port: it is {found}")]
-    NotTls {
-        /// The server's name.
-        host: String,
-        /// What it speaks.
-        found: String,
-    },
-    /// TLS, but not the same.
+    NotTls { host: String, found: String },
     #[error("{host} and this program have no {lacking} in common")]
-    OldTls {
-        /// The server's name.
-        host: String,
-        /// What they do not have.
-        lacking: &'static str,
-    },
+    OldTls { host: String, lacking: &'static str },
     /// Any other failure of the handshake.
     #[error("no TLS connection to {host} ({reason})")]
-    Tls {
-        /// The server's name.
-        host: String,
-        /// What the TLS library says.
-        reason: String,
-    },
-    /// Something between us and the proxy took the protocol name away.
+    Tls { host: String, reason: String },
+    /// Something between us and the proxy removed the protocol name.
     #[error("{host} does not speak Teleport's protocols on its web port: no ALPN protocol was negotiated")]
-    NoAlpn {
-        /// The server's name.
-        host: String,
-    },
-    /// A load balancer ends TLS and does not let Teleport's protocols through in a WebSocket, either.
+    NoAlpn { host: String },
+    /// `answer` is the HTTP status, and what was wrong if it was 101.
     #[error(
-        "{addr} does not let Teleport's protocols through: it ends TLS itself and refuses a connection upgrade (it answered {answer})"
+        "{addr} does not let Teleport's protocols through: it terminates TLS and refuses a connection upgrade (it answered {answer})"
     )]
-    NoUpgrade {
-        /// `host:port`.
-        addr: String,
-        /// The HTTP status, and what was wrong if it was the right one.
-        answer: String,
-    },
-    /// The connection broke in the middle.
+    NoUpgrade { addr: String, answer: String },
     #[error("the connection to {addr} broke ({reason})")]
-    Broken {
-        /// `host:port`.
-        addr: String,
-        /// What the layer that saw it says.
-        reason: String,
-    },
-    /// Reached, but it is something else.
+    Broken { addr: String, reason: String },
     #[error("{addr} is not a Teleport proxy ({found})")]
-    NotTeleport {
-        /// `host:port`.
-        addr: String,
-        /// What it answered.
-        found: String,
-    },
-    /// Reached, and sent away: a sign-in page, or a new address.
-    #[error("{addr} is not a Teleport proxy (/webapi/find answered {status} and leads to {to})")]
-    Redirect {
-        /// `host:port`.
-        addr: String,
-        /// The HTTP status.
-        status: u16,
-        /// The host that it leads to: the rest may hold a secret.
-        to: String,
-    },
-    /// An HTTP error of the proxy.
+    NotTeleport { addr: String, found: String },
+    /// `to` is only the host of the new address: the rest may hold a secret.
+    #[error("{addr} is not a Teleport proxy (/webapi/find answered {status} and redirects to {to})")]
+    Redirect { addr: String, status: u16, to: String },
     #[error("{addr} answered {status} ({message}){retry_after}")]
-    Status {
-        /// `host:port`.
-        addr: String,
-        /// The HTTP status.
-        status: u16,
-        /// When to come back.
-        retry_after: RetryAfter,
-        /// The proxy's words.
-        message: String,
-    },
-    /// Words of the right protocol that make no sense.
+    Status { addr: String, status: u16, retry_after: RetryAfter, message: String },
+    /// The answer is of the right protocol and not valid.
     #[error("the answer of {addr} makes no sense ({reason})")]
-    Garbled {
-        /// `host:port`, or the service.
-        addr: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// More than is read.
-    #[error("the answer of {addr} is larger than the 4 MiB that are read of it")]
-    TooLarge {
-        /// `host:port`, or the service.
-        addr: String,
-    },
+    Garbled { addr: String, reason: String },
+    #[error("the answer of {addr} is larger than 4 MiB, the most that is read")]
+    TooLarge { addr: String },
     /// `CA_FILE` or `SSL_CERT_FILE` cannot be used.
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    CaFile { path: PathBuf, reason: String },
 }
 
-/// The failure of an open connection. TLS 1.3 tells a client that its certificate is refused only after the handshake,
-/// by an alert, which the layers above hand on as text (teleport-ssh-proxy.md 2.2).
+/// The failure of an open connection. In TLS 1.3 a server refuses a client certificate only after the handshake, by an alert,
+/// which the layers above pass on as text (teleport-ssh-proxy.md 2.2).
 pub(super) fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     const ALERTS: [&str; 5] =
         ["BadCertificate", "CertificateExpired", "CertificateUnknown", "AccessDenied", "UnknownCA"];
@@ -239,47 +104,45 @@ pub(super) fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> E
 
 impl From<WaitingFor> for Error {
     fn from(WaitingFor { addr, what: waiting_for }: WaitingFor) -> Self {
-        Self::Late { addr, waiting_for }
+        Self::Timeout { addr, waiting_for }
     }
 }
 
 impl Error {
-    /// The same failure, of a server behind the proxy: its name in TLS says nothing to people.
-    #[must_use]
+    /// The same failure with the name of a server behind the proxy, because its name in TLS means nothing to people.
     pub(crate) fn behind(self, proxy: &HostPort, name: &str) -> Self {
         let host = name.to_owned();
         match self {
-            Self::Late { waiting_for, .. } => Self::Late { addr: host, waiting_for },
+            Self::Timeout { waiting_for, .. } => Self::Timeout { addr: host, waiting_for },
             Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
             Self::Garbled { reason, .. } => Self::Garbled { addr: host, reason },
             Self::TooLarge { .. } => Self::TooLarge { addr: host },
             Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
-            // Whoever ends TLS does it at the proxy's address.
-            Self::EndsTls { signer, .. } => Self::EndsTls { host: proxy.host.clone(), signer },
+            // TLS is terminated at the proxy's address.
+            Self::TlsTerminated { signer, .. } => Self::TlsTerminated { host: proxy.host.clone(), signer },
             Self::Tls { reason, .. } => Self::Tls { host, reason },
-            // And it is the proxy's port.
             Self::NotTls { found, .. } => Self::NotTls { host: proxy.host.clone(), found },
-            // It is the proxy that picks the protocol.
+            // The proxy picks the protocol.
             Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
             other => other,
         }
     }
 }
 
-/// An error of a library and what it rests on, in one line.
+/// An error of a library and its sources, in one line.
 pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    // rustls explains to programmers, with a link, that the other side went away without a word.
-    const UNSAID: &str = "peer closed connection without sending TLS close_notify";
-    let mut said: Vec<String> = Vec::new();
+    // rustls explains to programmers, with a link, that the peer closed the connection.
+    const NO_CLOSE_NOTIFY: &str = "peer closed connection without sending TLS close_notify";
+    let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        said.push(if text.starts_with(UNSAID) { "it was closed in the middle".to_owned() } else { text });
+        texts.push(if text.starts_with(NO_CLOSE_NOTIFY) { "it was closed in the middle".to_owned() } else { text });
         next = error.source();
     }
-    // Some errors say what their source says, too.
-    said.dedup();
-    said.join(": ")
+    // Some errors repeat their source.
+    texts.dedup();
+    texts.join(": ")
 }
 
 impl Transient for Error {
@@ -312,12 +175,12 @@ const TRY_CURL: &str =
 const CHECK_CLOCK: &str = "Look at the clock of the runner first, then at the certificate.";
 const CHECK_PORT: &str = "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface.";
 const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
-                                TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not say no for this address.";
+                                TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not disable upgrades for this address.";
 const SEE_PROXY_LOG: &str = "Run the step again; if it keeps failing, look at the proxy's log at that time.";
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        // One of several addresses, or of several servers behind one, may be the wrong one: such errors are retried once.
+        // An error is retried once if only one of several addresses, or of several servers behind one, may cause it.
         let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
             Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
         };
@@ -329,15 +192,17 @@ impl Explain for Error {
                     Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy).cause(cause).retry(retry)
                 };
                 match **source {
-                    Self::Untrusted { .. } => unreached("It has a certificate of the company's own authority.", remedy),
+                    Self::Untrusted { .. } => {
+                        unreached("Its certificate is signed by the company's own authority.", remedy)
+                    }
                     Self::NotTls { .. } => unreached(
                         "It does not speak TLS itself: https:// is for proxies that do.",
-                        "Write http:// in HTTPS_PROXY, as most are.".into(),
+                        "Write http:// in HTTPS_PROXY; most proxies are spoken to in clear.".into(),
                     ),
                     _ => unreached(
-                        "The URL is misspelt, or that proxy serves another network than this runner's.",
+                        "The URL is misspelt, or that proxy serves another network than the runner's.",
                         "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
-                         without it, leave it out, or name the cluster in NO_PROXY."
+                         without a proxy, unset it, or name the cluster in NO_PROXY."
                             .into(),
                     ),
                 }
@@ -345,7 +210,7 @@ impl Explain for Error {
             Self::Resolve { reason, .. } => network(
                 retry_resolve(reason),
                 "the-proxys-name-does-not-resolve",
-                "The name is misspelt, or known in another network only.",
+                "The name is misspelt, or it is known only in another network.",
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
             ),
             Self::Connect { source, .. } => network(
@@ -359,24 +224,24 @@ impl Explain for Error {
                 },
                 TRY_CURL,
             ),
-            Self::Late { waiting_for: TCP, .. } => {
+            Self::Timeout { waiting_for: TCP, .. } => {
                 network(Retry::Yes, "no-connection-to-the-proxy", FIREWALL, TRY_CURL)
             }
-            Self::Late { .. } => network(
+            Self::Timeout { .. } => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
                 "The proxy, or something in front of it, takes the connection and then hangs.",
                 "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
-                 (--timeout); if it does not answer, ask whoever runs the cluster.",
+                 (--timeout); if it does not answer, ask the administrators of the cluster.",
             ),
             Self::Untrusted { signer, .. } => {
                 network(Retry::Once, "the-proxys-certificate-is-not-trusted", "", signer.remedy())
                     .cause(signer.likely_cause())
             }
-            Self::EndsTls { .. } => network(
+            Self::TlsTerminated { .. } => network(
                 Retry::Once,
                 "tls-ends-before-the-cluster",
-                "A load balancer or a gateway in front of the proxy ends TLS itself.",
+                "A load balancer or a gateway in front of the proxy terminates TLS.",
                 PASS_TLS_THROUGH,
             ),
             Self::NotOfCluster { .. } => network(
@@ -391,7 +256,6 @@ impl Explain for Error {
                 "The certificate was made for something else, or by a tool with a mistake.",
                 "Give the proxy a certificate that browsers accept, too.",
             ),
-            // The server has understood and said no.
             Self::ClientRefused { .. } => Advice::new(
                 Exit::Refused,
                 "the-cluster-does-not-accept-the-certificate",
@@ -430,21 +294,18 @@ impl Explain for Error {
             Self::OldTls { .. } => network(
                 Retry::Once,
                 "no-tls-in-common",
-                "The proxy, or what ends TLS in front of it, is old or set up for old clients.",
+                "The proxy, or what terminates TLS in front of it, is old or set up for old clients.",
                 "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
             ),
             Self::Tls { .. } => network(
                 Retry::Once,
                 "no-tls-connection",
-                "The port is that of another service, or something in between meddles with TLS.",
+                "The port is that of another service, or something in between interferes with TLS.",
                 CHECK_PORT,
             ),
-            Self::NoAlpn { .. } => network(
-                Retry::No,
-                "no-alpn",
-                "A load balancer in front of the proxy ends TLS itself.",
-                PASS_TLS_THROUGH,
-            ),
+            Self::NoAlpn { .. } => {
+                network(Retry::No, "no-alpn", "A load balancer in front of the proxy terminates TLS.", PASS_TLS_THROUGH)
+            }
             Self::NoUpgrade { .. } => network(
                 Retry::No,
                 "no-connection-upgrade",
@@ -485,7 +346,7 @@ impl Explain for Error {
                 "The proxy, or its Auth Service behind it, has a problem.",
                 retry_after
                     .remedy()
-                    .unwrap_or("Run the step again; if it keeps failing, ask whoever runs the cluster."),
+                    .unwrap_or("Run the step again; if it keeps failing, ask the administrators of the cluster."),
             ),
             Self::Garbled { .. } => network(
                 Retry::Yes,
@@ -497,7 +358,7 @@ impl Explain for Error {
                 Retry::Once,
                 "the-answer-cannot-be-used",
                 "The cluster has very many roles or authorities, or it is another server.",
-                "Ask whoever runs the cluster what has grown so large: `tctl get roles`, for one.",
+                "Ask the administrators of the cluster what has grown so large, for example by `tctl get roles`.",
             ),
             Self::CaFile { .. } => Advice::new(
                 Exit::BadInput,
