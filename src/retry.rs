@@ -71,8 +71,10 @@ impl Deadline {
         waiting_for: WaitingFor,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        // If the deadline comes soon, its error is the line that a person waits for.
+        let stage = self.stage.filter(|_| self.left() > SLOW + Duration::from_secs(1));
         let logged = async {
-            match self.stage {
+            match stage {
                 Some(stage) => log_if_slow(stage, &waiting_for, future).await,
                 None => future.await,
             }
