@@ -29,7 +29,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A smaller difference is none: answers take their time and show whole seconds, and certificates are valid from a
+/// A smaller difference is ignored: answers take their time and show whole seconds, and certificates are valid from a
 /// minute back (teleport-issue-and-outputs.md 3).
 const NOTABLE: Duration = Duration::from_secs(30);
 

@@ -226,7 +226,7 @@ fn net_errors() -> Vec<Sample> {
     let not_grpc = |status, retry_after| Error::NotGrpc { addr: addr(), status, retry_after };
     let old_tls = |lacking| Error::OldTls { host: host(), lacking };
     let unreached = |source| Error::EgressUnreached { proxy: host(), source: Box::new(source) };
-    let refused = egress::Error::Refused { proxy: host(), target: addr(), said: reason() };
+    let refused = egress::Error::Refused { proxy: host(), target: addr(), answer: reason() };
     call_errors([
         ("final", Error::Egress(refused)),
         ("passes", Error::Egress(egress::Error::Timeout { proxy: host(), target: addr() })),
@@ -281,7 +281,7 @@ fn net_errors() -> Vec<Sample> {
 fn egress_errors() -> Vec<Sample> {
     use egress::Error;
     let proxy = || "http://proxy.example:3128 (HTTPS_PROXY)".to_owned();
-    let credentials = |given| Error::Credentials { proxy: proxy(), given, said: reason() };
+    let credentials = |given| Error::Credentials { proxy: proxy(), given, answer: reason() };
     call_errors([
         ("", Error::Timeout { proxy: proxy(), target: addr() }),
         ("", Error::Broken { proxy: proxy(), reason: reason() }),
@@ -289,8 +289,8 @@ fn egress_errors() -> Vec<Sample> {
         ("given", credentials(true)),
         ("not given", credentials(false)),
         ("", Error::AuthScheme { proxy: proxy(), schemes: "Negotiate".to_owned() }),
-        ("", Error::Refused { proxy: proxy(), target: addr(), said: reason() }),
-        ("", Error::Unreachable { proxy: proxy(), target: addr(), said: reason() }),
+        ("", Error::Refused { proxy: proxy(), target: addr(), answer: reason() }),
+        ("", Error::Unreachable { proxy: proxy(), target: addr(), answer: reason() }),
     ])
 }
 

@@ -118,14 +118,14 @@ impl Answer {
     fn refusal(self, proxy: &Proxy, target: &HostPort) -> Error {
         let Self { status, schemes, reason } = self;
         let (proxy, target, given) = (proxy.to_string(), target.to_string(), proxy.credentials.is_some());
-        let said = if reason.is_empty() { status.to_string() } else { format!("{status}, {reason}") };
+        let answer = if reason.is_empty() { status.to_string() } else { format!("{status}, {reason}") };
         match status {
             407 if schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) => {
-                Error::Credentials { proxy, given, said }
+                Error::Credentials { proxy, given, answer }
             }
             407 => Error::AuthScheme { proxy, schemes: schemes.join(", ") },
-            500.. => Error::Unreachable { proxy, target, said },
-            _ => Error::Refused { proxy, target, said },
+            500.. => Error::Unreachable { proxy, target, answer },
+            _ => Error::Refused { proxy, target, answer },
         }
     }
 }
@@ -151,8 +151,8 @@ mod tests {
         assert_eq!(format!("{header:?}"), "Sensitive");
     }
 
-    /// Connects through a proxy in memory that sends `says` in one piece.
-    async fn connect_through(says: &[u8]) -> Result<Stream, Error> {
+    /// Connects through a proxy in memory that sends `answer` in one piece.
+    async fn connect_through(answer: &[u8]) -> Result<Stream, Error> {
         let (near, mut far) = tokio::io::duplex(1 << 17);
         let proxy = Proxy::parse("HTTPS_PROXY", "http://p").unwrap();
         let target = "p.example:443".parse().unwrap();
@@ -162,10 +162,10 @@ mod tests {
             while !question.ends_with(b"\r\n\r\n") {
                 question.push(far.read_u8().await.unwrap());
             }
-            far.write_all(says).await.unwrap();
+            far.write_all(answer).await.unwrap();
             let mut echo = [0; 5];
             // An incomplete answer is followed by the end of the stream.
-            let is_whole = says.windows(4).any(|end| end == b"\r\n\r\n");
+            let is_whole = answer.windows(4).any(|end| end == b"\r\n\r\n");
             if is_whole && far.read_exact(&mut echo).await.is_ok() {
                 far.write_all(&echo).await.unwrap();
             }

@@ -50,10 +50,10 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
     stream.write_all(methods).await.map_err(broken)?;
     let mut answer = [0; 2];
     stream.read_exact(&mut answer).await.map_err(broken)?;
-    let denied = |said: &str| Error::Credentials {
+    let denied = |answer: &str| Error::Credentials {
         proxy: proxy.to_string(),
         given: proxy.credentials.is_some(),
-        said: said.to_owned(),
+        answer: answer.to_owned(),
     };
     match (answer, &proxy.credentials) {
         ([VERSION, method::NONE], _) => {}
@@ -125,8 +125,9 @@ fn request(target: &HostPort) -> Vec<u8> {
 fn refusal(reply: u8, proxy: &Proxy, target: &HostPort) -> Error {
     let (proxy, target) = (proxy.to_string(), target.to_string());
     let unreachable =
-        |said: &str| Error::Unreachable { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };
-    let refused = |said: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };
+        |answer: &str| Error::Unreachable { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
+    let refused =
+        |answer: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
     match reply {
         1 => unreachable("general failure"),
         2 => refused("not allowed by its rules"),
@@ -152,11 +153,11 @@ mod tests {
         assert_eq!(request("[2001:db8::1]:1")[3..7], [4, 0x20, 1, 0x0d]);
     }
 
-    /// Connects through a server in memory that sends `says` in one piece, and returns what follows the reply.
-    async fn connect_through(says: &'static [u8], url: &str) -> Result<Vec<u8>, Error> {
+    /// Connects through a server in memory that sends `answer` in one piece, and returns what follows the reply.
+    async fn connect_through(answer: &'static [u8], url: &str) -> Result<Vec<u8>, Error> {
         let proxy = Proxy::parse("HTTPS_PROXY", url).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
-        far.write_all(says).await.unwrap();
+        far.write_all(answer).await.unwrap();
         let mut stream = connect(Box::new(near), &proxy, &"p.example:443".parse().unwrap()).await?;
         let mut behind = vec![0; 5];
         stream.read_exact(&mut behind).await.unwrap();
@@ -165,12 +166,12 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_right_after_the_reply_are_kept() {
-        for says in [
+        for answer in [
             &b"\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00hello"[..],
             b"\x05\x00\x05\x00\x00\x03\x02ab\x00\x00hello",
             b"\x05\x02\x01\x00\x05\x00\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00\x00hello",
         ] {
-            assert_eq!(connect_through(says, "socks5://me:secret@p").await.unwrap(), b"hello");
+            assert_eq!(connect_through(answer, "socks5://me:secret@p").await.unwrap(), b"hello");
         }
     }
 

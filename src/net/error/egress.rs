@@ -6,7 +6,7 @@ use crate::retry::Transient;
 use crate::text::sanitize;
 
 /// Why there is no connection through the forward proxy. `proxy` is its URL without credentials, and the variable that
-/// names it; `target` is `host:port`; `said` is the proxy's answer.
+/// names it; `target` is `host:port`; `answer` is that of the proxy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the forward proxy {proxy} does not answer in time (waiting for its connection to {target})")]
@@ -16,17 +16,17 @@ pub(crate) enum Error {
     #[error("the server at {proxy} is not a forward proxy of that kind ({found})")]
     NotAProxy { proxy: String, found: String },
     /// 407, or what SOCKS5 has for it. `given` is whether the URL has credentials.
-    #[error("the forward proxy {proxy} {} ({said})", if *given { "does not accept the credentials" } else { "requires credentials" })]
-    Credentials { proxy: String, given: bool, said: String },
+    #[error("the forward proxy {proxy} {} ({answer})", if *given { "does not accept the credentials" } else { "requires credentials" })]
+    Credentials { proxy: String, given: bool, answer: String },
     /// 407 without an authentication scheme that we know.
     #[error("the forward proxy {proxy} requires authentication by {schemes}, which is not supported")]
     AuthScheme { proxy: String, schemes: String },
     /// The proxy does not want to connect us.
-    #[error("the forward proxy {proxy} refuses a connection to {target} ({said})")]
-    Refused { proxy: String, target: String, said: String },
+    #[error("the forward proxy {proxy} refuses a connection to {target} ({answer})")]
+    Refused { proxy: String, target: String, answer: String },
     /// The proxy wants to connect us and cannot.
-    #[error("the forward proxy {proxy} cannot reach {target} ({said})")]
-    Unreachable { proxy: String, target: String, said: String },
+    #[error("the forward proxy {proxy} cannot reach {target} ({answer})")]
+    Unreachable { proxy: String, target: String, answer: String },
 }
 
 impl Error {
