@@ -19,12 +19,12 @@ use crate::address::HostPort;
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
-use crate::net::grpc::{Channel, broken, code_name, passes as is_temporary, retry_after_of};
+use crate::net::grpc::{self, Channel, code_name, is_temporary};
 use crate::net::network::{Endpoint, Network};
 use crate::net::proxy_cluster;
 use crate::net::tls::{self, Service, Trust};
-use crate::retry::{Awaited, Deadline, RetryAfter, Transient};
-use crate::text::{sanitize, sanitize_nested};
+use crate::retry::{Deadline, RetryAfter, Transient, WaitingFor};
+use crate::text::sanitize;
 use crate::{keys, net};
 
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
@@ -71,7 +71,7 @@ impl AuthRoute<'_> {
         let transport = network.grpc(&endpoint, dialled, deadline).await?;
         let stream = proxy_cluster::open(&transport, name);
         let stream = tls::connect(stream, &sni, &Service::NestedAuth, trust, deadline).await?;
-        Channel::over(stream, proxy).await
+        Channel::new(stream, proxy).await
     }
 }
 
@@ -152,14 +152,14 @@ impl Auth {
         method: &'static str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Error> {
-        let awaited = Awaited { addr: self.addr.clone(), what: method };
+        let awaited = WaitingFor { addr: self.addr.clone(), what: method };
         let answer = async {
-            call.await.map(tonic::Response::into_inner).map_err(|status| match broken(&status, &self.addr) {
-                Some(error) => Error::Net(error),
-                None => {
-                    let (code, message, retry_after) =
-                        (status.code(), sanitize_nested(status.message()), retry_after_of(&status));
-                    Error::Refused { method, code, message, retry_after, hidden: false }
+            call.await.map(tonic::Response::into_inner).map_err(|status| {
+                match grpc::Refusal::from_status(&status, &self.addr) {
+                    Ok(grpc::Refusal { code, message, retry_after }) => {
+                        Error::Refused { method, code, message, retry_after, hidden: false }
+                    }
+                    Err(error) => Error::Net(error),
                 }
             })
         };
@@ -167,8 +167,8 @@ impl Auth {
     }
 }
 
-impl From<Awaited> for Error {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Error {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }
@@ -241,10 +241,7 @@ impl Error {
 
 impl Transient for Error {
     fn retry(&self) -> Retry {
-        match self {
-            Self::Net(error) => error.retry(),
-            other => other.advice().retry,
-        }
+        self.advice().retry
     }
 
     fn retry_after(&mut self) -> Option<&mut RetryAfter> {

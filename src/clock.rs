@@ -1,13 +1,40 @@
-//! The cluster's clock, as far as ours differs from it; and how to speak of time.
+//! The clock of this machine, the offset of the cluster's clock from it, and durations as a person says them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Less than this is no difference: answers take their time, show whole seconds, and certificates are valid from a
+/// A clock, so that a test can set the time. Clones show the same time.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl Clock {
+    pub(crate) fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The clock of this machine.
+    pub(crate) fn system() -> Self {
+        Self::new(SystemTime::now)
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
+}
+
+/// A smaller difference is ignored: answers take their time and show whole seconds, and certificates are valid from a
 /// minute back (teleport-issue-and-outputs.md 3).
 const NOTABLE: Duration = Duration::from_secs(30);
 
-/// More than this is no clock: the year 9999, which a server may show, leaves no room for a lifetime behind it.
+/// A larger difference is not a matter of clocks: a server may show the year 9999, which leaves no room for a lifetime
+/// after it.
 const BELIEVABLE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How far the cluster's clock is ahead of ours, in seconds; negative if it is behind.
@@ -15,40 +42,37 @@ const BELIEVABLE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) struct Offset(i64);
 
 impl Offset {
-    /// From a time that the cluster has shown, at some moment between `asked` and `answered` by our clock.
-    pub(crate) fn measured(shown: SystemTime, asked: SystemTime, answered: SystemTime) -> Self {
+    /// From the cluster's time at some moment between `asked` and `answered`, which are times of our clock.
+    pub(crate) fn measured(theirs: SystemTime, asked: SystemTime, answered: SystemTime) -> Self {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or_default();
-        match (shown.duration_since(answered), asked.duration_since(shown)) {
+        match (theirs.duration_since(answered), asked.duration_since(theirs)) {
             (Ok(ahead), _) if (NOTABLE..BELIEVABLE).contains(&ahead) => Self(seconds(ahead)),
             (_, Ok(behind)) if (NOTABLE..BELIEVABLE).contains(&behind) => Self(-seconds(behind)),
             _ => Self(0),
         }
     }
 
-    /// The time there, when our clock shows `here`.
-    pub(crate) fn there(self, here: SystemTime) -> SystemTime {
+    /// The cluster's time when our clock shows `ours`.
+    pub(crate) fn cluster_time(self, ours: SystemTime) -> SystemTime {
         let distance = Duration::from_secs(self.0.unsigned_abs());
-        let there = if self.0 < 0 { here.checked_sub(distance) } else { here.checked_add(distance) };
-        there.unwrap_or(here)
+        let theirs = if self.0 < 0 { ours.checked_sub(distance) } else { ours.checked_add(distance) };
+        theirs.unwrap_or(ours)
     }
 
-    /// As it was kept by [`seconds`](Self::seconds).
     pub(crate) fn from_seconds(seconds: i64) -> Self {
         Self(seconds)
     }
 
-    /// Seconds that the cluster is ahead.
     pub(crate) fn seconds(self) -> i64 {
         self.0
     }
 
-    /// There is no difference.
-    pub(crate) fn is_none(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Completes «the clock here is …».
+/// Completes "the clock here is …".
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let distance = approximate(Duration::from_secs(self.0.unsigned_abs()));
@@ -60,7 +84,7 @@ impl fmt::Display for Offset {
     }
 }
 
-/// A duration as a person would say it: to the minute from two minutes on.
+/// A duration as a person says it: to the minute from two minutes on.
 pub(crate) fn approximate(duration: Duration) -> humantime::FormattedDuration {
     let seconds = duration.as_secs();
     let said = if seconds < 120 { seconds } else { (seconds + 30) / 60 * 60 };
@@ -76,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_on_the_way_for_long_is_no_difference() {
-        let measured = |shown| Offset::measured(at(shown), at(1000), at(1060)).to_string();
-        for shown in [971, 1000, 1030, 1060, 1089] {
-            assert_eq!(measured(shown), "that of the cluster", "{shown}");
+    fn the_time_that_an_answer_takes_is_not_a_difference() {
+        let measured = |theirs| Offset::measured(at(theirs), at(1000), at(1060)).to_string();
+        for theirs in [971, 1000, 1030, 1060, 1089] {
+            assert_eq!(measured(theirs), "that of the cluster", "{theirs}");
         }
         assert_eq!(measured(1090), "30s behind the cluster's");
         assert_eq!(measured(940), "1m ahead of the cluster's");
@@ -88,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn times_there() {
-        assert_eq!(Offset(60).there(at(100)), at(160));
-        assert_eq!(Offset(-60).there(at(100)), at(40));
+    fn the_clusters_time() {
+        assert_eq!(Offset(60).cluster_time(at(100)), at(160));
+        assert_eq!(Offset(-60).cluster_time(at(100)), at(40));
     }
 }

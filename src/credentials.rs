@@ -142,7 +142,7 @@ pub(crate) fn check(
     }
     check_lifetime("SSH", ssh.valid_after_time(), ssh.valid_before_time(), expires, now, clock)?;
     check_lifetime("TLS", tls.not_before(), tls.not_after(), expires, now, clock)?;
-    check_signatures(user, &ssh, &tls, clock.there(now))?;
+    check_signatures(user, &ssh, &tls, clock.cluster_time(now))?;
 
     let logins: Vec<String> =
         ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL_PREFIX)).cloned().collect();
@@ -191,7 +191,7 @@ fn check_lifetime(
     clock: Offset,
 ) -> Result<(), Error> {
     let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
-    if let Ok(ago) = clock.there(now).duration_since(before) {
+    if let Ok(ago) = clock.cluster_time(now).duration_since(before) {
         return Err(Error::Expired { kind, ago: approximate(ago) });
     }
     match after.duration_since(now) {

@@ -2,8 +2,8 @@
 //! it.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
+use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
 
@@ -17,7 +17,7 @@ pub(crate) struct Host {
     pub(crate) working_dir: PathBuf,
     /// The file of this program, which is copied into the destination.
     pub(crate) executable: PathBuf,
-    pub(crate) now: fn() -> SystemTime,
+    pub(crate) clock: Clock,
 }
 
 impl Host {
@@ -27,7 +27,7 @@ impl Host {
             env: Environment::from_process(),
             working_dir: std::env::current_dir().map_err(HostError::because(WORKING_DIRECTORY))?,
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
-            now: SystemTime::now,
+            clock: Clock::system(),
         })
     }
 

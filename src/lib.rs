@@ -59,7 +59,7 @@ use crate::settings::Command;
 // What the tests hold the program against.
 pub use crate::output::identity::identity_file::parse as parse_identity_file;
 pub use crate::pipe::VARIABLES;
-pub use crate::retry::ATTEMPT;
+pub use crate::retry::LONGEST_ATTEMPT;
 
 /// Parses the command line, starts the log, runs the command, prints one error and says what to exit with.
 pub fn main() -> ExitCode {

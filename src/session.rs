@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::{self, Auth, AuthRoute};
 use crate::bot_identity::BotIdentity;
-use crate::clock::Offset;
+use crate::clock::{Clock, Offset};
 use crate::credentials::{self, Authority, Expected};
 use crate::error::Failure;
 use crate::join::{self, Attempt, Method, Outcome};
@@ -33,7 +33,7 @@ pub(crate) struct Context<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) network: &'a Network,
     pub(crate) authorities: &'a Authorities,
-    pub(crate) clock: fn() -> SystemTime,
+    pub(crate) clock: &'a Clock,
     pub(crate) deadline: Deadline,
     pub(crate) privacy: Privacy,
     pub(crate) on_event: &'a dyn Fn(Event<'_>),
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
         ttl: Ttl,
         outputs: usize,
     ) -> Result<Self, Failure> {
-        let opened = (context.clock)();
+        let opened = context.clock.now();
         expect_not_expired(&context, method, opened).await?;
         let dialling = DialAhead::start(&context);
         let (clock, known_clock) = watch::channel(None);
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
 
     /// The time by the cluster's clock when the session was opened.
     pub(crate) fn opened_by_cluster_clock(&self) -> SystemTime {
-        self.cluster.clock.there(self.opened)
+        self.cluster.clock.cluster_time(self.opened)
     }
 
     /// Requests what an output wants, and checks what comes back.
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
             cluster: self.bot.cluster.clone(),
             trusted_authorities: self.bot.authorities.clone(),
             expires,
-            now: (self.context.clock)(),
+            now: self.context.clock.now(),
             clock: self.cluster.clock,
         };
         let host_authorities = Authority::parse_all(response.host_authorities, &self.bot.cluster);
@@ -178,7 +178,7 @@ async fn expect_not_expired(context: &Context<'_>, method: &dyn Method, now: Sys
     let Some(expired) = method.expired(now) else { return Ok(()) };
     let deadline = Deadline::after(ASKING_FOR_THE_TIME.min(context.deadline.left()));
     match discover(context.network, &context.connection.addr, context.clock, deadline).await {
-        Ok((cluster, _)) => method.expired(cluster.clock.there(now)).map_or(Ok(()), Err),
+        Ok((cluster, _)) => method.expired(cluster.clock.cluster_time(now)).map_or(Ok(()), Err),
         Err(_) => Err(expired),
     }
 }

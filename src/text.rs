@@ -1,8 +1,7 @@
-//! Text that others wrote, made fit for a log.
+//! Text from servers, tokens and variables, made safe for the log.
 
-/// Text that somebody else wrote (a server, a token, a variable), made fit for a log: control characters, line breaks,
-/// terminal escapes and characters that change the direction of writing become spaces, what looks like an ID token is
-/// not shown, and it ends after 300 characters.
+/// Makes text from outside safe for the log. Control characters, line breaks, terminal escapes and characters that change
+/// the direction of writing become spaces, what looks like an ID token is hidden, and the text is cut after 300 characters.
 ///
 /// An error message of a server is input like any other (security-checklist.md D3).
 pub(crate) fn sanitize(text: &str) -> String {
@@ -14,7 +13,7 @@ pub(crate) fn sanitize(text: &str) -> String {
     }
 }
 
-/// The same, whole.
+/// [`sanitize`] without the length limit.
 pub(crate) fn sanitize_whole(text: &str) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()) {
@@ -26,7 +25,7 @@ pub(crate) fn sanitize_whole(text: &str) -> String {
     hide_tokens(&clean)
 }
 
-/// A message of Teleport's, fit for a log. Each line of it is the reason of the one before, one tab deeper
+/// [`sanitize`] for a message of Teleport. Each line of it is the reason of the line before, one tab deeper
 /// (teleport-join.md 2.3).
 pub(crate) fn sanitize_nested(text: &str) -> String {
     let reasons = text.lines().map(|line| line.trim_matches(|c: char| c.is_whitespace() || is_invisible(c)));
@@ -34,15 +33,15 @@ pub(crate) fn sanitize_nested(text: &str) -> String {
     sanitize(&reasons.collect::<Vec<_>>().join(": "))
 }
 
-/// Control characters, those that hide text or turn its direction (a terminal or a browser obeys both), and what is no
-/// character at all.
+/// Control characters, characters that hide text or change its direction in a terminal or a browser, and code points that
+/// are not characters.
 pub(crate) fn is_invisible(c: char) -> bool {
     let format = ['\u{ad}', '\u{61c}', '\u{feff}', '\u{fffe}', '\u{ffff}'].contains(&c);
     c.is_control() || format || ('\u{200b}'..='\u{200f}').contains(&c) || ('\u{2028}'..='\u{206f}').contains(&c)
 }
 
-/// The text without anything that looks like a JWT: `eyJ` is how `{"` begins in base64. A token may have been given in
-/// the wrong place, and a server may quote what it was sent.
+/// The text without anything that looks like a JWT: `eyJ` is the base64 of `{"`. A token may have been given in the wrong
+/// variable, and a server may quote what it received.
 pub(crate) fn hide_tokens(text: &str) -> String {
     const SHORTEST: usize = 20;
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_hides_tokens_and_turns_no_writing() {
+    fn tokens_and_changes_of_direction_are_removed() {
         let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln-_";
         assert_eq!(sanitize(&format!("bad token={jwt}, sorry")), "bad token=(a token, not shown), sorry");
         assert_eq!(sanitize("keyJ and eyJ"), "keyJ and eyJ");
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_reasons_are_told_apart() {
+    fn nested_reasons_are_separated() {
         assert_eq!(
             sanitize_nested("verifying OIDC token\n\tverifying token: expired\n"),
             "verifying OIDC token: verifying token: expired"
@@ -77,12 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_loses_escapes_and_line_breaks() {
+    fn escapes_and_line_breaks_are_removed() {
         assert_eq!(sanitize("verifying\n\ttoken: \u{1b}[31mred\u{7}"), "verifying token: [31mred");
     }
 
     #[test]
-    fn foreign_text_is_cut() {
+    fn long_text_is_cut() {
         let cut = sanitize(&"ä".repeat(1000));
         assert_eq!(cut.chars().count(), 301);
         assert!(cut.ends_with('…'));

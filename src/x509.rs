@@ -1,4 +1,4 @@
-//! What we read of X.509 certificates.
+//! The fields of X.509 certificates that we need.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -23,16 +23,11 @@ pub(crate) struct X509 {
     public_key: Vec<u8>,
 }
 
-/// The bytes are no certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("it is not an X.509 certificate")]
 pub(crate) struct NotX509;
 
 impl X509 {
-    /// Parses DER.
-    ///
-    /// # Errors
-    /// It is no certificate.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, NotX509> {
         let parsed = x509_cert::Certificate::from_der(der).map_err(|_| NotX509)?;
         Ok(Self {
@@ -44,15 +39,11 @@ impl X509 {
     }
 
     /// Parses the first PEM block.
-    ///
-    /// # Errors
-    /// It is no certificate.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, NotX509> {
         use rustls::pki_types::pem::PemObject as _;
         Self::from_der(&CertificateDer::from_pem_slice(pem).map_err(|_| NotX509)?)
     }
 
-    /// DER.
     pub(crate) fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
@@ -67,12 +58,10 @@ impl X509 {
         &self.public_key
     }
 
-    /// When it becomes valid.
     pub(crate) fn not_before(&self) -> SystemTime {
         self.parsed.tbs_certificate.validity.not_before.to_system_time()
     }
 
-    /// When it expires.
     pub(crate) fn not_after(&self) -> SystemTime {
         self.parsed.tbs_certificate.validity.not_after.to_system_time()
     }
@@ -87,17 +76,17 @@ impl X509 {
         texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
     }
 
-    /// Who signed it, as a person reads it: common name and organization.
+    /// The issuer as a person reads it: common name and organization.
     pub(crate) fn issuer(&self) -> String {
         described(&self.parsed.tbs_certificate.issuer)
     }
 
-    /// Whom it is for, as a person reads it.
+    /// The subject as a person reads it.
     pub(crate) fn subject(&self) -> String {
         described(&self.parsed.tbs_certificate.subject)
     }
 
-    /// The names and addresses of the server that it is for.
+    /// The DNS names and addresses that the certificate is for.
     pub(crate) fn names(&self) -> Vec<String> {
         let names = self.parsed.tbs_certificate.get::<SubjectAltName>().ok().flatten();
         let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
@@ -118,7 +107,7 @@ impl X509 {
     }
 }
 
-/// `Common Name (Organization)`, or what there is of it.
+/// `Common Name (Organization)`, or one of them.
 fn described(name: &Name) -> String {
     let first = |attribute| texts(name, attribute).into_iter().next();
     match (first(COMMON_NAME), first(ORGANIZATION)) {

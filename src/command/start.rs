@@ -24,7 +24,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
         .collect::<Result<_, _>>()?;
     let authorities = settings.connection.authorities(&host.working_dir)?;
     let network = settings.connection.network(&authorities);
-    settings.connection.egress.log_use(&settings.connection.addr);
+    settings.connection.egress.log_proxy(&settings.connection.addr);
     let program = host.own_binary()?;
 
     let method = Oidc { id_token };
@@ -34,7 +34,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
             connection: &settings.connection,
             network: &network,
             authorities: &authorities,
-            clock: host.now,
+            clock: &host.clock,
             deadline,
             privacy: settings.privacy,
             on_event: &|event| report::event(event, &settings.connection.addr, settings.privacy),
@@ -64,7 +64,7 @@ fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
         Some(platform) => platform.id_token(&host.env)?,
         None => platform::detect(&host.env)?,
     };
-    report::id_token(&token, (host.now)(), settings.privacy);
+    report::id_token(&token, host.clock.now(), settings.privacy);
     Ok(token)
 }
 

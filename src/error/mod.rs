@@ -60,7 +60,6 @@ pub(crate) struct Advice {
     pub(crate) exit: Exit,
     /// The heading in `docs/troubleshooting.md`.
     pub(crate) anchor: &'static str,
-    #[allow(dead_code, reason = "read once the errors of net have advice of their own")]
     pub(crate) retry: Retry,
 }
 
@@ -74,7 +73,6 @@ impl Advice {
         Self { cause: cause.into(), ..self }
     }
 
-    #[allow(dead_code, reason = "used once the errors of net have advice of their own")]
     pub(crate) fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
@@ -82,26 +80,7 @@ impl Advice {
 
 /// An error that a person can act on. `Display` says what happened, in one sentence without a full stop.
 pub(crate) trait Explain: std::error::Error + Sampled {
-    fn advice(&self) -> Advice {
-        Advice::new(self.exit(), self.anchor(), self.what_to_do()).cause(self.likely_cause().unwrap_or_default())
-    }
-
-    // The methods below are replaced by `advice` type by type. Nothing but the default of `advice` calls `likely_cause`.
-    fn likely_cause(&self) -> Option<String> {
-        None
-    }
-
-    fn what_to_do(&self) -> String {
-        self.advice().remedy.into_owned()
-    }
-
-    fn exit(&self) -> Exit {
-        self.advice().exit
-    }
-
-    fn anchor(&self) -> &'static str {
-        self.advice().anchor
-    }
+    fn advice(&self) -> Advice;
 }
 
 /// Any error of a run, on its way to the person.
@@ -117,7 +96,7 @@ impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
 impl Failure {
     /// What to exit with.
     pub(crate) fn exit(&self) -> Exit {
-        self.0.exit()
+        self.0.advice().exit
     }
 
     /// The text at the end of the log.
@@ -127,7 +106,7 @@ impl Failure {
 
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub(crate) fn one_line(&self) -> String {
-        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.what_to_do())))
+        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.advice().remedy)))
     }
 }
 

@@ -50,9 +50,9 @@ impl Sample {
     fn new(name: String, error: &dyn Explain, retry: Option<Retry>) -> Self {
         Self {
             name,
-            exit: error.exit(),
+            exit: error.advice().exit,
             retry,
-            anchor: error.anchor(),
+            anchor: error.advice().anchor,
             message: error.to_string(),
             text: render(error),
         }
@@ -109,9 +109,9 @@ macro_rules! sampled {
 }
 
 sampled! {
-    net::Error: Egress Resolve Connect Late Untrusted EndsTls NotOfCluster Certificate ClientRefused NotGrpc WrongName
+    net::Error: Egress EgressUnreached Resolve Connect Timeout Untrusted TlsTerminated NotOfCluster Certificate ClientRefused NotGrpc WrongName
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
-    egress::Error: Unreached Late Broken NotAProxy Credentials SignIn Refused NoWay;
+    egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Unreachable;
     join::Error;
     auth::Error: Net Key Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
@@ -161,7 +161,7 @@ fn call_errors<E: Variants + Explain + Transient, const N: usize>(errors: [(&str
 
 fn samples() -> Vec<Sample> {
     let mut samples = net_errors();
-    samples.extend(way_out_errors());
+    samples.extend(egress_errors());
     samples.extend(join_errors());
     samples.extend(auth_errors());
     samples.extend(credentials_errors());
@@ -220,26 +220,31 @@ fn net_errors() -> Vec<Sample> {
     use net::Error;
     let resolve = |reason: &str| Error::Resolve { host: host(), reason: reason.to_owned() };
     let connect = |kind: io::ErrorKind| Error::Connect { addr: addr(), source: kind.into() };
-    let late = |waiting_for| Error::Late { addr: addr(), waiting_for };
+    let timeout = |waiting_for| Error::Timeout { addr: addr(), waiting_for };
     let status = |status, retry_after| Error::Status { addr: addr(), status, retry_after, message: reason() };
     let not_grpc = |status, retry_after| Error::NotGrpc { addr: addr(), status, retry_after };
     let old_tls = |lacking| Error::OldTls { host: host(), lacking };
-    let refused = egress::Error::Refused { proxy: host(), target: addr(), said: reason() };
+    let unreached = |source| Error::EgressUnreached { proxy: host(), source: Box::new(source) };
+    let refused = egress::Error::Refused { proxy: host(), target: addr(), answer: reason() };
     call_errors([
         ("final", Error::Egress(refused)),
-        ("passes", Error::Egress(egress::Error::Late { proxy: host(), target: addr() })),
+        ("passes", Error::Egress(egress::Error::Timeout { proxy: host(), target: addr() })),
+        ("not trusted", unreached(untrusted(&["Acme Issuing CA (Acme)"], false))),
+        ("not TLS", unreached(not_tls())),
+        ("passes", unreached(connect(io::ErrorKind::ConnectionRefused))),
+        ("final", unreached(client_refused())),
         ("", resolve("no address associated with hostname")),
         ("EAI_AGAIN of glibc", resolve("Temporary failure in name resolution")),
         ("EAI_AGAIN of musl", resolve("Try again")),
         ("refused", connect(io::ErrorKind::ConnectionRefused)),
         ("", connect(io::ErrorKind::HostUnreachable)),
-        ("TCP", late(TCP)),
-        ("", late("the TLS handshake")),
+        ("TCP", timeout(TCP)),
+        ("", timeout("the TLS handshake")),
         ("self-signed", untrusted(&["localhost"], true)),
         ("inspected", untrusted(&["Zscaler Root CA (Zscaler Inc.)"], false)),
         ("root not shown", untrusted(&["Acme Issuing CA (Acme)"], false)),
         ("private root", untrusted(&["Acme Issuing CA (Acme)", "Acme Root (Acme)"], false)),
-        ("", Error::EndsTls { host: host(), signer: Signer::from_issuers(&[reason()], false) }),
+        ("", Error::TlsTerminated { host: host(), signer: Signer::from_issuers(&[reason()], false) }),
         ("", Error::NotOfCluster { host: host(), reason: reason() }),
         ("", Error::Certificate { host: host(), reason: reason() }),
         ("", client_refused()),
@@ -252,8 +257,8 @@ fn net_errors() -> Vec<Sample> {
         ("", Error::Expired { host: host(), times: " (until then, now)".to_owned() }),
         ("", Error::NotYetValid { host: host(), times: " (from then, now)".to_owned() }),
         ("", not_tls()),
-        ("version", old_tls("version of TLS")),
-        ("cipher", old_tls("cipher of TLS")),
+        ("version", old_tls("TLS version")),
+        ("cipher", old_tls("TLS cipher")),
         ("", Error::Tls { host: host(), reason: reason() }),
         ("", Error::NoAlpn { host: host() }),
         ("", Error::NoUpgrade { addr: addr(), answer: "404".to_owned() }),
@@ -272,25 +277,19 @@ fn net_errors() -> Vec<Sample> {
     ])
 }
 
-fn way_out_errors() -> Vec<Sample> {
+fn egress_errors() -> Vec<Sample> {
     use egress::Error;
     let proxy = || "http://proxy.example:3128 (HTTPS_PROXY)".to_owned();
-    let unreached = |source| Error::Unreached { proxy: proxy(), source: Box::new(source) };
-    let credentials = |given| Error::Credentials { proxy: proxy(), given, said: reason() };
-    let refused = io::ErrorKind::ConnectionRefused;
+    let credentials = |given| Error::Credentials { proxy: proxy(), given, answer: reason() };
     call_errors([
-        ("not trusted", unreached(untrusted(&["Acme Issuing CA (Acme)"], false))),
-        ("not TLS", unreached(not_tls())),
-        ("passes", unreached(net::Error::Connect { addr: addr(), source: refused.into() })),
-        ("final", unreached(client_refused())),
-        ("", Error::Late { proxy: proxy(), target: addr() }),
+        ("", Error::Timeout { proxy: proxy(), target: addr() }),
         ("", Error::Broken { proxy: proxy(), reason: reason() }),
         ("", Error::NotAProxy { proxy: proxy(), found: reason() }),
         ("given", credentials(true)),
         ("not given", credentials(false)),
-        ("", Error::SignIn { proxy: proxy(), schemes: "Negotiate".to_owned() }),
-        ("", Error::Refused { proxy: proxy(), target: addr(), said: reason() }),
-        ("", Error::NoWay { proxy: proxy(), target: addr(), said: reason() }),
+        ("", Error::AuthScheme { proxy: proxy(), schemes: "Negotiate".to_owned() }),
+        ("", Error::Refused { proxy: proxy(), target: addr(), answer: reason() }),
+        ("", Error::Unreachable { proxy: proxy(), target: addr(), answer: reason() }),
     ])
 }
 

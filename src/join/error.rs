@@ -7,9 +7,8 @@ use tonic::Code;
 use super::method::{Admission, Hints};
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net;
-use crate::net::grpc::{broken, code_name, passes, retry_after_of};
-use crate::retry::{Awaited, RetryAfter, Transient};
-use crate::text::sanitize_nested;
+use crate::net::grpc::{self, code_name, is_temporary};
+use crate::retry::{RetryAfter, Transient, WaitingFor};
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +27,8 @@ pub(crate) enum Attempt {
     Key(#[from] crate::keys::Error),
 }
 
-impl From<Awaited> for Attempt {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Attempt {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }
@@ -37,12 +36,9 @@ impl From<Awaited> for Attempt {
 impl Attempt {
     /// The failure behind a gRPC status.
     pub(super) fn from_status(status: &tonic::Status, addr: &str) -> Self {
-        match broken(status, addr) {
-            Some(error) => Self::Net(error),
-            None => {
-                let message = sanitize_nested(status.message());
-                Self::Grpc { code: status.code(), message, retry_after: retry_after_of(status) }
-            }
+        match grpc::Refusal::from_status(status, addr) {
+            Ok(grpc::Refusal { code, message, retry_after }) => Self::Grpc { code, message, retry_after },
+            Err(error) => Self::Net(error),
         }
     }
 
@@ -87,7 +83,7 @@ impl Transient for Attempt {
         match self {
             Self::Net(error) => error.retry(),
             Self::Grpc { code: Code::Unknown | Code::Internal, .. } if open => Retry::Yes,
-            Self::Grpc { code, .. } if passes(*code) => Retry::Yes,
+            Self::Grpc { code, .. } if is_temporary(*code) => Retry::Yes,
             Self::Rest { status: 429, .. } => Retry::Yes,
             Self::Rest { status, .. } if *status >= 500 && *status != 501 && open => Retry::Yes,
             Self::Nonsense(_) => Retry::Once,

@@ -88,7 +88,7 @@ impl Request<'_> {
         let mut clock = self.clock.clone();
         // Without discovery the run ends anyway.
         let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
-        offset.there(self.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + self.ttl.0
+        offset.cluster_time(self.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + self.ttl.0
     }
 
     fn error(&self, last: Attempt, first: Option<Attempt>) -> Error {

@@ -17,7 +17,7 @@ use super::{Attempt, Error, Joined, Outcome, Request};
 use crate::error::Retry;
 use crate::keys::{KeyPair, Suite};
 use crate::net;
-use crate::retry::{Awaited, Deadline, PATIENCE, RetryAfter, Transient, retry};
+use crate::retry::{Deadline, RetryAfter, SLOW, Transient, WaitingFor, retry};
 
 /// How long the last message gets to be sent, before the connection is closed.
 const LAST_MESSAGE: Duration = Duration::from_millis(500);
@@ -108,7 +108,7 @@ async fn try_directly(request: &Request<'_>, progress: &Cell<Progress>) -> First
         return FirstTry::Done(try_all(request, progress).await);
     }
     let no_answer = async {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(SLOW).await;
         if !finds_load_balancer().await {
             std::future::pending().await
         }
@@ -120,7 +120,7 @@ async fn try_directly(request: &Request<'_>, progress: &Cell<Progress>) -> First
     let may_be_load_balancer = |attempt: &Attempt| {
         matches!(
             attempt,
-            Attempt::Net(net::Error::NotGrpc { .. } | net::Error::Late { .. } | net::Error::Broken { .. })
+            Attempt::Net(net::Error::NotGrpc { .. } | net::Error::Timeout { .. } | net::Error::Broken { .. })
         )
     };
     match answer {
@@ -157,7 +157,7 @@ async fn converse(request: &Request<'_>, deadline: Deadline, progress: &Cell<Pro
     let suite = Suite::from_name(&greeting.signature_algorithm_suite);
     let key = KeyPair::generate_in_background(suite).await?;
     // Discovery has attempts of its own. This attempt does not end because they take long: its time begins anew.
-    let awaited = Awaited { addr: request.proxy.to_string(), what: "discovery" };
+    let awaited = WaitingFor { addr: request.proxy.to_string(), what: "discovery" };
     let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(request.expires().await) }).await?;
     stream.deadline = request.deadline.attempt("join");
     stream.send(request.method.init(bot_params(expires, &key)?)).await;
@@ -253,8 +253,8 @@ impl Conversation {
     }
 }
 
-fn awaited(addr: &str) -> Awaited {
-    Awaited { addr: addr.to_owned(), what: "the join service" }
+fn awaited(addr: &str) -> WaitingFor {
+    WaitingFor { addr: addr.to_owned(), what: "the join service" }
 }
 
 fn bot_params(expires: Duration, key: &KeyPair) -> Result<wire::ClientParams, Attempt> {

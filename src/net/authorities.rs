@@ -1,4 +1,4 @@
-//! Authorities that are trusted on the web besides the public ones: `CA_FILE`, `SSL_CERT_FILE`.
+//! Certificate authorities that are trusted on the web besides the public ones: `CA_FILE`, `SSL_CERT_FILE`.
 
 use std::path::Path;
 
@@ -9,15 +9,13 @@ use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::Error;
 
-/// Certificates of authorities, those that are public already left out: whole bundles of a system are given, and kept.
+/// Certificates of authorities without the public ones. The file may be the whole bundle of a system, and `network.json`
+/// keeps what is here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Authorities(Vec<CertificateDer<'static>>);
 
 impl Authorities {
-    /// Those in a PEM file; none without one.
-    ///
-    /// # Errors
-    /// The file cannot be read or holds no certificate.
+    /// Reads a PEM file; without a path there are no authorities. A file without a certificate is an error.
     pub(crate) fn from_file(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
@@ -25,12 +23,12 @@ impl Authorities {
         Self::from_pem(&pem).ok_or_else(|| unusable("there is no certificate in it".to_owned()))
     }
 
-    /// Those in a PEM text; `None` if it has none.
+    /// Returns `None` if the text has no certificate.
     pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
         let mut any = false;
         let mut private = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {
-            // A system's bundle may hold one that rustls does not read.
+            // A system's bundle may contain a certificate that rustls does not read.
             let mut one = RootCertStore::empty();
             if one.add(certificate.clone()).is_ok() {
                 any = true;
@@ -41,13 +39,12 @@ impl Authorities {
         any.then_some(Self(private))
     }
 
-    /// As PEM; `None` if there are none.
+    /// Returns `None` if there are no authorities.
     pub(crate) fn pem(&self) -> Option<String> {
         let block = |der: &CertificateDer<'_>| encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default();
         (!self.0.is_empty()).then(|| self.0.iter().map(block).collect())
     }
 
-    /// Each.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.0.iter()
     }

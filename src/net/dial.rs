@@ -1,4 +1,4 @@
-//! TCP connections to the proxy, by whichever of its addresses answers first.
+//! TCP connections to the address of a name that answers first.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,33 +10,26 @@ use tokio::task::JoinSet;
 
 use super::Error;
 use crate::address::HostPort;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
-/// An address that does not answer holds up the next one for this long (RFC 8305, section 5).
+/// How long an address that does not answer delays the next one (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A quiet connection is probed this often: an ssh session may say nothing for hours, and balancers and NAT forget
-/// (teleport-ssh-proxy.md 1.3). HTTP/2's own pings would be taken for an attack.
+/// How often a quiet connection is probed: an ssh session may be silent for hours, and load balancers and NAT forget it
+/// (teleport-ssh-proxy.md 1.3). A server would take HTTP/2's own pings for an attack.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Where nothing comes back for this long, neither to what was sent nor to a probe, the network is gone. By itself the
-/// system would wait for five minutes, and for a quarter of an hour where something was sent. In milliseconds.
-const SILENCE: u32 = 120_000;
+/// A connection ends if neither data nor a probe is acknowledged for this long, in milliseconds. The system's own limits are
+/// five minutes for probes and a quarter of an hour for data.
+const USER_TIMEOUT: u32 = 120_000;
 
-/// A connection to one of the proxy's addresses.
-///
-/// # Errors
-/// The name does not resolve, no address takes a connection, or it takes too long.
 pub(crate) async fn connect(addr: &HostPort, deadline: Deadline) -> Result<TcpStream, Error> {
-    deadline.bound(Awaited { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
+    deadline.bound(WaitingFor { addr: addr.to_string(), what: super::error::TCP }, connect_any(addr)).await
 }
 
-/// The addresses behind a name, in the order in which they are tried.
-///
-/// # Errors
-/// The name does not resolve, or it takes too long.
+/// The addresses of a name, in the order in which they are tried.
 pub(crate) async fn resolve(addr: &HostPort, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
-    deadline.bound(Awaited { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
+    deadline.bound(WaitingFor { addr: addr.to_string(), what: "the name's addresses" }, lookup(addr)).await
 }
 
 async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
@@ -46,8 +39,8 @@ async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
     if found.is_empty() { Err(unresolved("it has no address".to_owned())) } else { Ok(found) }
 }
 
-/// What each of these addresses says to a connection, and after how long. Where one answers, the others get as much
-/// time as they would in a [`connect`], and a second more.
+/// Connects to each of these addresses and measures the time. After the first one has answered, the others get as much time
+/// as in [`connect`], and a second more.
 pub(crate) async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, io::Result<Duration>)> {
     let mut racing = JoinSet::new();
     for address in addresses.iter().copied() {
@@ -56,22 +49,22 @@ pub(crate) async fn try_each(addresses: &[SocketAddr], deadline: Deadline) -> Ve
             (address, TcpStream::connect(address).await.map(|_| began.elapsed()))
         });
     }
-    let mut said: Vec<(SocketAddr, io::Result<Duration>)> = Vec::new();
-    let mut patience = deadline.left();
-    while let Ok(Some(next)) = tokio::time::timeout(patience, racing.join_next()).await {
-        said.extend(next);
-        let answered = said.iter().any(|(_, answer)| answer.is_ok());
-        patience = if answered { deadline.left().min(HEAD_START + Duration::from_secs(1)) } else { deadline.left() };
+    let mut results: Vec<(SocketAddr, io::Result<Duration>)> = Vec::new();
+    let mut timeout = deadline.left();
+    while let Ok(Some(next)) = tokio::time::timeout(timeout, racing.join_next()).await {
+        results.extend(next);
+        let answered = results.iter().any(|(_, answer)| answer.is_ok());
+        timeout = if answered { deadline.left().min(HEAD_START + Duration::from_secs(1)) } else { deadline.left() };
     }
-    let silent = |address: &SocketAddr| said.iter().all(|(other, _)| other != address);
+    let silent = |address: &SocketAddr| results.iter().all(|(other, _)| other != address);
     let silent: Vec<_> = addresses.iter().copied().filter(silent).collect();
-    said.extend(silent.into_iter().map(|address| (address, Err(io::ErrorKind::TimedOut.into()))));
-    said
+    results.extend(silent.into_iter().map(|address| (address, Err(io::ErrorKind::TimedOut.into()))));
+    results
 }
 
 async fn connect_any(addr: &HostPort) -> Result<TcpStream, Error> {
     let mut waiting = lookup(addr).await?.into_iter();
-    // Dropped, and with it every attempt but the one that won, when this function returns.
+    // When this function returns, this is dropped, and with it every attempt that has not won.
     let mut racing = JoinSet::new();
     let mut last = None;
     loop {
@@ -87,7 +80,7 @@ async fn connect_any(addr: &HostPort) -> Result<TcpStream, Error> {
             Ok(Some(_) | None) | Err(_) => {}
         }
     }
-    // Without an error each attempt has panicked.
+    // If there is no error, each attempt has panicked.
     let source = last.unwrap_or_else(|| io::ErrorKind::Other.into());
     Err(Error::Connect { addr: addr.to_string(), source })
 }
@@ -98,7 +91,8 @@ fn is_of_this_machine(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable)
 }
 
-/// The addresses with the families taking turns, the resolver's first one first: a whole family may be dead.
+/// Sorts addresses so that IPv4 and IPv6 alternate, beginning with the resolver's first address: one of them may not work
+/// at all.
 fn alternating(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let found: Vec<_> = found.collect();
     let (first, other): (Vec<_>, Vec<_>) =
@@ -111,14 +105,14 @@ fn alternating(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     turns.flatten().flatten().collect()
 }
 
-/// The stream with options that a connection can live without, should the system not know them.
+/// Sets options. A connection works without those that the system does not know.
 fn tuned(stream: TcpStream) -> TcpStream {
-    // Requests are small and awaited: waiting for more to send would cost a round trip.
+    // Requests are small: waiting for more to send would cost a round trip.
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(&stream, true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
     let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE);
-    let _ = sockopt::set_tcp_user_timeout(&stream, SILENCE);
+    let _ = sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT);
     stream
 }
 
@@ -127,18 +121,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_that_is_gone_is_noticed() {
+    fn connections_are_probed() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy: HostPort = listener.local_addr().unwrap().to_string().parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let stream = runtime.block_on(connect(&proxy, Deadline::after(Duration::from_secs(30)))).unwrap();
-        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), SILENCE);
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), USER_TIMEOUT);
         assert!(sockopt::socket_keepalive(&stream).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(30));
     }
 
     #[test]
-    fn families_take_turns() {
+    fn ipv4_and_ipv6_alternate() {
         let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(|text| text.parse::<SocketAddr>().unwrap());
         let [one, two, three, four] = addresses;
         assert_eq!(alternating(addresses.into_iter()), [one, four, two, three]);

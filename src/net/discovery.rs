@@ -1,6 +1,4 @@
-//! `GET /webapi/find`: what cluster is this, and where are its parts (teleport-join.md 1).
-
-use std::time::SystemTime;
+//! `GET /webapi/find`: the proxy's answer about its cluster and its addresses (teleport-join.md 1).
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,25 +8,23 @@ use super::http::{Answer, Http};
 use super::network::Network;
 use crate::address::ClusterName;
 use crate::address::HostPort;
-use crate::clock::Offset;
+use crate::clock::{Clock, Offset};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
 use crate::text::{sanitize, sanitize_nested};
 
-/// What discovery tells.
+/// What the proxy says about its cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterInfo {
-    /// The root cluster's name.
     pub(crate) name: ClusterName,
-    /// The proxy's version, such as `18.2.0`; empty if not told.
+    /// The proxy's version, for example `18.2.0`; empty if the answer has none.
     pub(crate) version: String,
-    /// The signature suite; decides on the kind of our keys.
+    /// The signature suite, which decides the type of our keys.
     pub(crate) suite: Suite,
-    /// Everything goes through the web port.
+    /// All services are behind the web port.
     pub(crate) tls_routing: bool,
-    /// Its clock.
     pub(crate) clock: Offset,
-    /// Where ssh connections of later go (teleport-issue-and-outputs.md 1.3).
+    /// The address for ssh (teleport-issue-and-outputs.md 1.3).
     pub(crate) ssh_proxy: HostPort,
 }
 
@@ -41,41 +37,35 @@ impl ClusterInfo {
     }
 }
 
-/// Asks the proxy, and keeps the connection: the REST join may want it.
-///
-/// # Errors
-/// The proxy is not reached, or it is no Teleport proxy.
+/// Asks the proxy, with retries. Returns the connection, too, because a join by REST can use it.
 pub(crate) async fn discover(
     network: &Network,
     proxy: &HostPort,
-    now: fn() -> SystemTime,
+    clock: &Clock,
     deadline: Deadline,
 ) -> Result<(ClusterInfo, Http), Error> {
     retry("discover", deadline, |deadline| async move {
         let mut http = network.web(proxy, deadline).await?;
-        Ok((ask(&mut http, proxy, now, deadline).await?, http))
+        Ok((ask(&mut http, proxy, clock, deadline).await?, http))
     })
     .await
 }
 
 /// Asks once, over a connection to the proxy.
-///
-/// # Errors
-/// The connection breaks, or it is no Teleport proxy.
 pub(crate) async fn ask(
     http: &mut Http,
     proxy: &HostPort,
-    now: fn() -> SystemTime,
+    clock: &Clock,
     deadline: Deadline,
 ) -> Result<ClusterInfo, Error> {
-    let asked = now();
+    let asked = clock.now();
     let answer = http.send("/webapi/find", None, deadline).await?;
     let mut cluster = read(proxy, &answer)?;
-    cluster.clock = answer.date.map(|shown| Offset::measured(shown, asked, now())).unwrap_or_default();
+    cluster.clock = answer.date.map(|theirs| Offset::measured(theirs, asked, clock.now())).unwrap_or_default();
     Ok(cluster)
 }
 
-/// Unknown keys are ignored, optional ones may be missing.
+/// The JSON of the answer. Unknown keys are ignored.
 #[derive(Deserialize)]
 struct Find {
     cluster_name: String,
@@ -109,7 +99,7 @@ struct FindAuth {
     signature_algorithm_suite: Value,
 }
 
-/// The answer, if it is one of Teleport. The status is looked at first: an error body decodes into an empty answer
+/// Parses an answer. The status comes first, because the body of an error is a valid, empty answer
 /// (conformance FINDINGS 17).
 fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
     let addr = || proxy.to_string();
@@ -117,9 +107,9 @@ fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
     match (answer.status, find) {
         (200, Some(find)) => info(proxy, find),
         (200, None) if answer.content_type == "application/json" && !is_json(&answer.body) => {
-            Err(Error::Garbled { addr: addr(), reason: "/webapi/find answered no JSON".to_owned() })
+            Err(Error::Garbled { addr: addr(), reason: "/webapi/find did not answer with JSON".to_owned() })
         }
-        // A proxy that is overloaded or cut off from Auth says so in JSON; anything in front of it, mostly in HTML.
+        // A proxy that is overloaded or cannot reach Auth answers in JSON; a server in front of it mostly in HTML.
         (status, _) if status == 429 || status >= 500 => {
             let message = error_message(&answer.body);
             Err(Error::Status {
@@ -129,8 +119,8 @@ fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
                 retry_after: answer.retry_after,
             })
         }
-        (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.leads_to) => {
-            Err(Error::Redirect { addr: addr(), status, to: sanitize(&answer.leads_to) })
+        (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.redirect_host) => {
+            Err(Error::Redirect { addr: addr(), status, to: sanitize(&answer.redirect_host) })
         }
         (status, _) => {
             let kind = if answer.content_type.is_empty() { "no content type" } else { &answer.content_type };
@@ -140,7 +130,7 @@ fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
     }
 }
 
-/// Who answered, where it says so; Teleport does not.
+/// The `Server` header as an addition to a message. Teleport sends none.
 fn by(answer: &Answer) -> String {
     let server = sanitize(&answer.server);
     if server.is_empty() { server } else { format!(", by {server}") }
@@ -166,9 +156,9 @@ fn info(proxy: &HostPort, find: Find) -> Result<ClusterInfo, Error> {
 }
 
 impl FindProxy {
-    /// Where ssh goes: the public address, else the one it listens on, else the one that we were told. With separate
-    /// ports the SSH port comes in (teleport-issue-and-outputs.md 1.3).
-    fn ssh_proxy(&self, told: &HostPort) -> HostPort {
+    /// The address for ssh: the public one, else the one that it listens on, else the one that we were given. With
+    /// separate ports the SSH port is used (teleport-issue-and-outputs.md 1.3).
+    fn ssh_proxy(&self, given: &HostPort) -> HostPort {
         let ssh = &self.ssh;
         let port_of = |text: &str, default: u16| address(text, default).map_or(default, |addr| addr.port);
         let web_port = port_of(&ssh.web_listen_addr, 443);
@@ -183,17 +173,17 @@ impl FindProxy {
                 .or_else(|| address(&ssh.listen_addr, ssh_port))
                 .or_else(listed),
         };
-        // 0.0.0.0 is where the proxy listens, not where it is reached.
+        // The proxy listens on 0.0.0.0; clients cannot connect to it.
         match found {
             Some(addr) if usable(&addr) => addr,
-            Some(addr) if !self.tls_routing_enabled => HostPort { host: told.host.clone(), port: addr.port },
-            None if !self.tls_routing_enabled => HostPort { host: told.host.clone(), port: ssh_port },
-            _ => told.clone(),
+            Some(addr) if !self.tls_routing_enabled => HostPort { host: given.host.clone(), port: addr.port },
+            None if !self.tls_routing_enabled => HostPort { host: given.host.clone(), port: ssh_port },
+            _ => given.clone(),
         }
     }
 }
 
-/// An address of discovery; may carry a scheme, may lack the port.
+/// Parses an address of the answer, which may have a scheme and may lack the port.
 fn address(text: &str, default_port: u16) -> Option<HostPort> {
     let bare = ["tcp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
     let mut addr: HostPort = bare.parse().ok()?;
@@ -204,7 +194,7 @@ fn address(text: &str, default_port: u16) -> Option<HostPort> {
     Some(addr)
 }
 
-/// The words of an error body, in the three forms that it may have (teleport-join.md 2.3).
+/// The message of an error body, in the three forms that it may have (teleport-join.md 2.3).
 pub(crate) fn error_message(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
@@ -227,18 +217,18 @@ mod tests {
             content_type: content_type.to_owned(),
             retry_after: RetryAfter::default(),
             server: String::new(),
-            leads_to: String::new(),
+            redirect_host: String::new(),
             date: None,
             body: body.as_bytes().to_vec(),
         }
     }
 
     fn found(body: &str) -> Result<ClusterInfo, Error> {
-        read(&"told.example:3080".parse().unwrap(), &answer(200, "application/json", body))
+        read(&"given.example:3080".parse().unwrap(), &answer(200, "application/json", body))
     }
 
     #[test]
-    fn a_cluster_is_read_and_what_is_missing_is_guessed() {
+    fn an_answer_is_parsed_and_defaults_are_used() {
         let info = found(
             r#"{"cluster_name":"c.example","server_version":"18.2.0","more":[1],"auth":{"type":""},
             "proxy":{"tls_routing_enabled":true,"ssh":{"public_addr":"web.example:443"},"kube":{}}}"#,
@@ -246,11 +236,11 @@ mod tests {
         .unwrap();
         assert_eq!((info.name.as_str(), info.version.as_str()), ("c.example", "18.2.0"));
         assert_eq!((info.suite, info.ssh_proxy.to_string().as_str()), (Suite::Legacy, "web.example:443"));
-        assert_eq!(found(r#"{"cluster_name":"c"}"#).unwrap().ssh_proxy.to_string(), "told.example:3023");
+        assert_eq!(found(r#"{"cluster_name":"c"}"#).unwrap().ssh_proxy.to_string(), "given.example:3023");
     }
 
     #[test]
-    fn versions() {
+    fn old_versions() {
         let is_too_old = |version: &str| {
             found(&format!(r#"{{"cluster_name":"c","server_version":"{version}"}}"#)).unwrap().is_older_than([17, 0, 2])
         };
@@ -263,17 +253,17 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_ssh() {
+    fn addresses_for_ssh() {
         for (proxy, expected) in [
             (r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example"}"#, "web.example:443"),
             (
                 r#""tls_routing_enabled":true,"ssh":{"public_addr":"web.example","web_listen_addr":"0.0.0.0:3080"}"#,
                 "web.example:3080",
             ),
-            (r#""tls_routing_enabled":true,"ssh":{"web_listen_addr":"0.0.0.0:3080"}"#, "told.example:3080"),
+            (r#""tls_routing_enabled":true,"ssh":{"web_listen_addr":"0.0.0.0:3080"}"#, "given.example:3080"),
             (r#""ssh":{"public_addr":"web.example:443","listen_addr":"0.0.0.0:13023"}"#, "web.example:13023"),
             (r#""ssh":{"ssh_public_addr":"tcp://ssh.example"}"#, "ssh.example:3023"),
-            (r#""ssh":{"listen_addr":"0.0.0.0:13023"}"#, "told.example:13023"),
+            (r#""ssh":{"listen_addr":"0.0.0.0:13023"}"#, "given.example:13023"),
         ] {
             let info = found(&format!(r#"{{"cluster_name":"c","proxy":{{{proxy}}}}}"#)).unwrap();
             assert_eq!(info.ssh_proxy.to_string(), expected, "{proxy}");
@@ -281,8 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy() {
-        let proxy = "told.example:3080".parse().unwrap();
+    fn answers_that_are_not_those_of_a_proxy() {
+        let proxy = "given.example:3080".parse().unwrap();
         for (status, body) in [(200, "<html>"), (404, "{}"), (200, "{}"), (200, r#"{"cluster_name":"a b"}"#), (302, "")]
         {
             let error = read(&proxy, &answer(status, "text/html", body)).unwrap_err();
@@ -291,16 +281,16 @@ mod tests {
         let nginx = Answer { server: "nginx/1.24".to_owned(), ..answer(404, "text/html", "<html>") };
         let error = read(&proxy, &nginx).unwrap_err().to_string();
         assert!(error.ends_with("(/webapi/find answered 404, text/html, by nginx/1.24)"), "{error}");
-        let portal = Answer { leads_to: "login.example.com".to_owned(), ..answer(302, "text/html", "") };
+        let portal = Answer { redirect_host: "login.example.com".to_owned(), ..answer(302, "text/html", "") };
         let error = read(&proxy, &portal).unwrap_err();
         assert!(matches!(&error, Error::Redirect { to, .. } if to == "login.example.com"), "{error}");
         let error =
             read(&proxy, &answer(502, "application/json", r#"{"error":{"message":"no\n\tauth"}}"#)).unwrap_err();
-        assert_eq!(error.to_string(), "told.example:3080 answered 502 (no: auth)");
+        assert_eq!(error.to_string(), "given.example:3080 answered 502 (no: auth)");
     }
 
     #[test]
-    fn names_of_auth_at_the_edge_of_a_label() {
+    fn auth_server_names_fit_into_labels_and_alpn() {
         let name = |length: usize| "c".repeat(length).parse::<ClusterName>().unwrap();
         assert_eq!(name(31).auth_sni().split('.').next().unwrap().len(), 62);
         assert_eq!(name(32).auth_sni(), "teleport.cluster.local");

@@ -18,8 +18,8 @@ use tower_service::Service as _;
 use super::http::retry_after;
 use super::{Error, Stream};
 use crate::address::HostPort;
-use crate::retry::{Awaited, Deadline, RetryAfter};
-use crate::text::sanitize;
+use crate::retry::{Deadline, RetryAfter, WaitingFor};
+use crate::text::{sanitize, sanitize_nested};
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
 /// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).
@@ -33,11 +33,8 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Speaks HTTP/2 over `stream`. Costs no round trip: the first call goes out with the preface.
-    ///
-    /// # Errors
-    /// The stream is broken.
-    pub(crate) async fn over(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
+    /// Speaks HTTP/2 over `stream`. This costs no round trip: the first call is sent with the preface.
+    pub(crate) async fn new(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
         let origin = format!("https://{proxy}")
             .parse()
@@ -53,11 +50,8 @@ impl Channel {
         Ok(Self { sender, origin })
     }
 
-    /// Calls a method that no server has. Where the service is known, the answer is `unknown method`, else `unknown
-    /// service`; both are `Unimplemented`, and nothing of the service itself has run.
-    ///
-    /// # Errors
-    /// The connection breaks, or somebody else answers.
+    /// Calls a method that no server has. A server that knows the service answers `unknown method`, any other `unknown
+    /// service`. Both are `Unimplemented`, and the service itself does nothing.
     pub(crate) async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
@@ -66,18 +60,14 @@ impl Channel {
                 .uri(uri)
                 .header(CONTENT_TYPE, "application/grpc")
                 .header(TE, "trailers")
-                // A message of no bytes: whether it is compressed, and its length.
+                // An empty message: not compressed, length 0.
                 .body(Body::new(Full::new(Bytes::from_static(&[0; 5]))))
                 .map_err(|error| super::error::broken(addr, &error))?;
-            let answer = self.call(request).await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => return Err(Self::broken(&*error, addr)),
-            };
-            let unsaid = || Status::unknown("it says nothing");
-            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(unsaid))
+            let answer = self.call(request).await.map_err(|error| Self::broken(&*error, addr))?;
+            let no_status = || Status::unknown("no status");
+            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(no_status))
         };
-        deadline.bound(Awaited { addr: addr.to_owned(), what: "an answer of gRPC" }, asking).await
+        deadline.bound(WaitingFor { addr: addr.to_owned(), what: "a gRPC answer" }, asking).await
     }
 
     fn broken(error: &(dyn std::error::Error + 'static), addr: &str) -> Error {
@@ -89,7 +79,7 @@ impl Channel {
         }
     }
 
-    /// What tonic's clients put before the path of a call. Servers do not look at it.
+    /// The prefix of a call's path in tonic's clients. Servers ignore it.
     pub(crate) fn origin(&self) -> Uri {
         self.origin.clone()
     }
@@ -100,22 +90,21 @@ impl tower_service::Service<Request<Body>> for Channel {
     type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    /// A connection that has ended meanwhile (GOAWAY) is not told here: tonic would make a status of it that looks like
-    /// the server's word. The call itself says it.
+    /// A connection that has ended meanwhile (GOAWAY) is not reported here, because tonic would turn that into a status
+    /// that looks like the server's. The call reports it.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // No `version` metadata: absent is accepted, a wrong one is not (teleport-join.md 1.4).
+        // No `version` metadata: a missing one is accepted, a wrong one is not (teleport-join.md 1.4).
         let agent = HeaderValue::from_static(concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let answer = self.sender.send_request(request);
         Box::pin(async move {
             let answer = answer.await?;
             let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-            // Anything else is not the service's word but that of somebody in front of it, and tonic would make up a
-            // gRPC status for it.
+            // Any other answer comes from something in front of the service, and tonic would make up a gRPC status for it.
             match answer.status().as_u16() {
                 200 if kind.starts_with("application/grpc") => Ok(answer),
                 status => Err(NotGrpc(status, retry_after(answer.headers())).into()),
@@ -124,40 +113,63 @@ impl tower_service::Service<Request<Body>> for Channel {
     }
 }
 
-/// An HTTP answer that is not gRPC, with its status and when to come back.
+/// An HTTP answer that is not gRPC: its status, and `Retry-After`.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP {0} where gRPC was expected")]
 struct NotGrpc(u16, RetryAfter);
 
-/// What tonic, and Go's gRPC in the cluster, say about a message that is larger than they read (4 MiB both). Its code is
-/// `ResourceExhausted` with Go, as that of a rate limit, but it does not pass.
+/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both). Go's
+/// code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
 const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message larger than max"];
 
-/// What tonic says where an answer ends before its end.
+/// The messages of tonic about an answer that is incomplete.
 const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
 
-/// What tonic says about bytes that are no message.
+/// The messages of tonic about bytes that are not a message.
 const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
 
-/// The failure of the connection under a call, if the status is that and not an answer of the server. tonic gives a
-/// status that it made up from an error that error as its source; one that came over the wire has none.
-pub(crate) fn broken(status: &Status, addr: &str) -> Option<Error> {
-    let says = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
+/// The status with which a server ended a call, fit for a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) retry_after: RetryAfter,
+}
+
+impl Refusal {
+    /// # Errors
+    /// The status is not the server's answer: tonic made it up because the connection under the call failed.
+    pub(crate) fn from_status(status: &Status, addr: &str) -> Result<Self, Error> {
+        match broken(status, addr) {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                code: status.code(),
+                message: sanitize_nested(status.message()),
+                retry_after: retry_after_of(status),
+            }),
+        }
+    }
+}
+
+/// The failure of the connection under a call, or `None` if the status is an answer of the server. A status that tonic made
+/// up from an error has that error as its source; a status that was received has none.
+fn broken(status: &Status, addr: &str) -> Option<Error> {
+    let contains = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
     let to = || addr.to_owned();
-    if says(&TOO_LARGE) {
+    if contains(&TOO_LARGE) {
         return Some(Error::TooLarge { addr: to() });
     }
     match std::error::Error::source(status) {
         Some(source) => Some(Channel::broken(source, addr)),
-        None if says(&CUT_SHORT) => {
+        None if contains(&CUT_SHORT) => {
             Some(Error::Broken { addr: to(), reason: "it ended in the middle of an answer".to_owned() })
         }
-        None => says(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
+        None => contains(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
     }
 }
 
-/// When the server wants to be asked again: as HTTP says it, or in milliseconds as gRPC does (its proposal A6).
-pub(crate) fn retry_after_of(status: &Status) -> RetryAfter {
+/// When the server wants to be called again: the header of HTTP, or that of gRPC in milliseconds (gRFC A6).
+fn retry_after_of(status: &Status) -> RetryAfter {
     let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok());
     match pushback.and_then(|text| text.parse().ok()) {
         Some(millis) => RetryAfter::asked(Duration::from_millis(millis)),
@@ -167,11 +179,11 @@ pub(crate) fn retry_after_of(status: &Status) -> RetryAfter {
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too
 /// (teleport-join.md 8.19), so `Unknown` is for the caller to judge by its text.
-pub(crate) fn passes(code: Code) -> bool {
+pub(crate) fn is_temporary(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted)
 }
 
-/// The name of a code as gRPC's documentation writes it.
+/// The name of a code as in the documentation of gRPC.
 pub(crate) fn code_name(code: Code) -> String {
     format!("{code:?}")
 }
@@ -181,11 +193,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_to_ask_again() {
+    fn the_server_says_when_to_ask_again() {
         let read = |name: &'static str, value: &str| {
             let mut status = Status::resource_exhausted("rate limit exceeded");
             status.metadata_mut().insert(name, value.parse().unwrap());
-            retry_after_of(&status)
+            Refusal::from_status(&status, "p:443").unwrap().retry_after
         };
         assert_eq!(read("retry-after", "7"), RetryAfter::asked(Duration::from_secs(7)));
         assert_eq!(read("grpc-retry-pushback-ms", "1500"), RetryAfter::asked(Duration::from_millis(1500)));
@@ -193,18 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn the_connections_failures_are_told_from_the_servers_words() {
-        assert!(broken(&Status::unknown("OIDC says no"), "p:443").is_none());
+    fn failures_of_the_connection_are_not_answers_of_the_server() {
+        let refusal = Refusal::from_status(&Status::unknown("OIDC\n\tsays no"), "p:443").unwrap();
+        assert_eq!((refusal.code, refusal.message.as_str()), (Code::Unknown, "OIDC: says no"));
+        let failure = |status: Status| Refusal::from_status(&status, "p:443").unwrap_err();
         let html = Status::from_error(Box::new(NotGrpc(464, RetryAfter::default())));
-        assert!(matches!(broken(&html, "p:443"), Some(Error::NotGrpc { status: 464, .. })));
+        assert!(matches!(failure(html), Error::NotGrpc { status: 464, .. }));
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let refused = Status::from_error(Box::new(std::io::Error::other(alert)));
-        assert!(matches!(broken(&refused, "p:443"), Some(Error::ClientRefused { .. })));
+        assert!(matches!(failure(refused), Error::ClientRefused { .. }));
         let large = Status::resource_exhausted("grpc: received message larger than max (5 vs. 4)");
-        assert!(matches!(broken(&large, "p:443"), Some(Error::TooLarge { .. })));
+        assert!(matches!(failure(large), Error::TooLarge { .. }));
         let garbled = Status::internal("failed to decode Protobuf message: invalid wire type");
-        assert!(matches!(broken(&garbled, "p:443"), Some(Error::Garbled { .. })));
+        assert!(matches!(failure(garbled), Error::Garbled { .. }));
         let cut = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
-        assert!(matches!(broken(&cut, "p:443"), Some(Error::Broken { .. })));
+        assert!(matches!(failure(cut), Error::Broken { .. }));
     }
 }

@@ -1,5 +1,5 @@
-//! Plain web calls to the proxy over a stream that we dialled. Bounded, and without redirects: the ID token must never
-//! follow one to another host.
+//! HTTP calls to the proxy over a stream that we dialled. Time and size are limited. Redirects are not followed, because the
+//! ID token must not be sent to another host.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,52 +12,43 @@ use hyper_util::rt::TokioIo;
 
 use super::error::broken;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline, RetryAfter};
+use crate::retry::{Deadline, RetryAfter, WaitingFor};
 
-/// More than any honest answer: discovery has 2 KB, a join's certificates have 20 KB.
-const MOST: usize = 1 << 20;
+/// The largest answer that is read, in bytes. Discovery has 2 KB, the certificates of a join have 20 KB.
+const LARGEST: usize = 1 << 20;
 
-/// One HTTP/1.1 connection, for one request after the other.
+/// An HTTP/1.1 connection. Requests are sent one after the other.
 pub(crate) struct Http {
     sender: SendRequest<Full<Bytes>>,
     addr: String,
 }
 
-/// An answer. There is no `Debug`: it may hold certificates.
+/// An answer. It has no `Debug` because it may contain certificates.
 pub(crate) struct Answer {
-    /// The HTTP status.
     pub(crate) status: u16,
-    /// Without parameters, in lower case; empty if not given.
+    /// Without parameters, in lower case; empty if there is none.
     pub(crate) content_type: String,
-    /// What serves there, by its own account; empty if not given.
+    /// The `Server` header; empty if there is none.
     pub(crate) server: String,
-    /// The host that a redirect leads to; empty if it is none, or names none.
-    pub(crate) leads_to: String,
-    /// When it was made, by the server's clock.
+    /// The host in `Location`; empty if there is none.
+    pub(crate) redirect_host: String,
+    /// The time of the answer by the server's clock.
     pub(crate) date: Option<SystemTime>,
-    /// When to ask again.
     pub(crate) retry_after: RetryAfter,
-    /// The whole body.
     pub(crate) body: Vec<u8>,
 }
 
 impl Http {
     /// Speaks HTTP over `stream`; `addr` is the Host header.
-    ///
-    /// # Errors
-    /// The stream is broken.
-    pub(crate) async fn over(stream: Stream, addr: String) -> Result<Self, Error> {
+    pub(crate) async fn new(stream: Stream, addr: String) -> Result<Self, Error> {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&addr, &error))?;
         tokio::spawn(async move { connection.await.ok() });
         Ok(Self { sender, addr })
     }
 
-    /// `GET`, or `POST` of JSON where there is a body.
-    ///
-    /// # Errors
-    /// The connection breaks, the answer takes too long or is too large. Any status is an answer.
+    /// Sends a `GET`, or a `POST` if there is a JSON body. An answer with any status is `Ok`.
     pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        let awaited = Awaited { addr: self.addr.clone(), what: "an HTTP answer" };
+        let awaited = WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" };
         deadline.bound(awaited, self.exchange(path, json)).await
     }
 
@@ -78,12 +69,12 @@ impl Http {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let server = header(SERVER).to_owned();
         let date = httpdate::parse_http_date(header(DATE)).ok();
-        let leads_to = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
+        let redirect_host = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
         let content_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let retry_after = retry_after(response.headers());
-        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| match error
-            .is::<LengthLimitError>()
-        {
+        let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| match error
+            .is::<LengthLimitError>(
+        ) {
             true => Error::NotTeleport {
                 addr: addr.to_owned(),
                 found: format!("{path} answered {status} and more than 1 MiB"),
@@ -95,14 +86,14 @@ impl Http {
             content_type,
             retry_after,
             server,
-            leads_to: leads_to.unwrap_or_default(),
+            redirect_host: redirect_host.unwrap_or_default(),
             date,
             body: body.to_bytes().to_vec(),
         })
     }
 }
 
-/// `Retry-After`, in seconds or as a date. The server's own clock counts for the date, if it shows it.
+/// `Retry-After`, in seconds or as a date. A date is compared with the server's own clock, if the answer has its time.
 pub(super) fn retry_after(headers: &HeaderMap) -> RetryAfter {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let date = |name| text(name).and_then(|text| httpdate::parse_http_date(text).ok());
@@ -121,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_to_ask_again() {
+    fn retry_after_is_seconds_or_a_date() {
         let read = |header: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_static(header));

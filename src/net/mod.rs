@@ -1,5 +1,6 @@
-//! Reaching the cluster. Layers from below: [`dial`], [`egress`], [`tls`], then [`http`] or [`grpc`] over it; a [`network`]
-//! puts them together, [`discovery`] asks what the cluster is. Each layer takes and gives a [`Stream`].
+//! Connections to the cluster. The layers from below are [`dial`], [`egress`], [`tls`], and [`http`] or [`grpc`] over it. A
+//! [`network`] puts them together, and [`discovery`] asks the proxy about its cluster. Each layer takes and returns a
+//! [`Stream`].
 
 pub(crate) mod authorities;
 pub(crate) mod connection;
@@ -13,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod network;
 pub(crate) mod peeked_stream;
 pub(crate) mod peer_chain;
+pub(crate) mod protocol;
 pub(crate) mod proxy_cluster;
 pub(crate) mod teleport_name_verifier;
 pub(crate) mod tls;
@@ -23,10 +25,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::error::Error;
 
-/// Bytes both ways.
+/// Bytes in both directions.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection, whatever it runs over.
+/// A connection of any layer.
 pub(crate) type Stream = Box<dyn Io>;

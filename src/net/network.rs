@@ -1,7 +1,10 @@
-//! From an address to a service, layer by layer: way out, then TLS or a connection upgrade, then what is spoken there.
+//! From an address to a service, layer by layer: the egress, then TLS or a connection upgrade, then HTTP or gRPC.
 
 use std::cell::Cell;
 use std::time::Duration;
+
+// The clock of tokio, so that a test can advance it.
+use tokio::time::Instant;
 
 use super::egress::Egress;
 use super::grpc::Channel;
@@ -12,68 +15,74 @@ use super::{Error, Stream};
 use crate::address::HostPort;
 use crate::retry::Deadline;
 
-/// Whoever does not answer for so long is no load balancer (teleport-join.md 3.3).
+/// A load balancer answers within this time (teleport-join.md 3.3).
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How clusters are reached from here. One for a whole run: what it learns on the way serves the next connection.
+/// How long a load balancer that was found is remembered. That is longer than a run takes, so that each run pays for the
+/// finding once. It is shorter than the interval at which a daemon renews, so that a load balancer which was taken away,
+/// or one of several addresses that has none, does not decide about the daemon's connections until it is restarted.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+
+/// How clusters are reached from here.
 pub(crate) struct Network {
     egress: Egress,
     web: Trust,
-    upgrade: Cell<Upgrade>,
+    upgrade: Upgrade,
+    /// When a connection last showed that a load balancer terminates TLS.
+    balancer_found: Cell<Option<Instant>>,
 }
 
 /// A service at a proxy's address.
 pub(crate) struct Endpoint<'a> {
-    /// Where to connect to.
     pub(crate) addr: &'a HostPort,
-    /// What to ask for there.
     pub(crate) service: Service,
-    /// The name that its certificate is to have.
+    /// The name that its certificate must have.
     pub(crate) server_name: &'a str,
-    /// Who is believed to be it.
+    /// Which certificates are accepted.
     pub(crate) trust: &'a Trust,
-    /// Whether it is a web port, where a load balancer may stand in front.
+    /// Whether it is a web port, which may have a load balancer in front.
     pub(crate) web_port: bool,
 }
 
 impl Network {
-    /// Leaves by `egress` and believes `web` on the web.
+    /// `web` is whom to trust on web ports: the proxy's, and that of a forward proxy with an `https://` URL.
     pub(crate) fn new(egress: Egress, web: Trust, upgrade: Upgrade) -> Self {
-        Self { egress, web, upgrade: Cell::new(upgrade) }
+        Self { egress, web, upgrade, balancer_found: Cell::new(None) }
     }
 
-    /// Whether connections are upgraded, as far as is known now.
+    /// Whether connections to web ports are upgraded, as far as is known now.
     pub(crate) fn upgrades(&self) -> bool {
-        self.upgrade.get() == Upgrade::Always
+        match self.upgrade {
+            Upgrade::Always => true,
+            Upgrade::Never => false,
+            Upgrade::IfNeeded => self.balancer_found.get().is_some_and(|found| found.elapsed() < REMEMBERED),
+        }
     }
 
-    /// Looks whether something in front of the proxy takes its protocols away, as Teleport's own clients do
-    /// (teleport-join.md 3.3). True if that is news.
+    /// Looks for a load balancer in front of the proxy that terminates TLS, as Teleport's own clients do
+    /// (teleport-join.md 3.3). Returns true if there is one and it was not known before.
     pub(crate) async fn finds_balancer(&self, proxy: &HostPort, deadline: Deadline) -> bool {
-        if self.upgrade.get() != Upgrade::WhereNeeded {
+        if self.upgrade != Upgrade::IfNeeded || self.upgrades() {
             return false;
         }
         let probe = async {
             let stream = self.dial(proxy, deadline).await?;
             tls::connect(stream, &proxy.host, &Service::ReverseTunnel, &self.web, deadline).await
         };
-        matches!(tokio::time::timeout(PROBE, probe).await, Ok(Err(Error::NoAlpn { .. }))) && self.upgrade_from_now_on()
+        matches!(tokio::time::timeout(PROBE, probe).await, Ok(Err(Error::NoAlpn { .. }))) && self.remember_balancer()
     }
 
-    /// Connections to the web port want an upgrade; true if that is news, and may help.
-    fn upgrade_from_now_on(&self) -> bool {
-        let news = self.upgrade.get() == Upgrade::WhereNeeded;
-        if news {
-            log::info!(target: "discover", "a load balancer in front ends TLS: going on by connection upgrade (WebSocket)");
-            self.upgrade.set(Upgrade::Always);
+    /// Upgrades connections to web ports for a while. Returns true if they were not upgraded before and may be.
+    fn remember_balancer(&self) -> bool {
+        let is_news = self.upgrade == Upgrade::IfNeeded && !self.upgrades();
+        if is_news {
+            log::info!(target: "discover", "a load balancer in front of the proxy terminates TLS: using a connection upgrade (WebSocket)");
+            self.balancer_found.set(Some(Instant::now()));
         }
-        news
+        is_news
     }
 
-    /// A connection that nothing has been said on yet.
-    ///
-    /// # Errors
-    /// The address is not reached.
+    /// A TCP connection, or one through a forward proxy, before TLS.
     pub(crate) async fn dial(&self, addr: &HostPort, deadline: Deadline) -> Result<Stream, Error> {
         self.egress.connect(addr, &self.web, deadline).await
     }
@@ -89,28 +98,19 @@ impl Network {
     }
 
     /// A connection to the web API of a proxy.
-    ///
-    /// # Errors
-    /// The proxy is not reached.
     pub(crate) async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
-        Ok(self.look(proxy, deadline).await?.0)
+        Ok(self.web_with_info(proxy, deadline).await?.0)
     }
 
-    /// The same, and what TLS has shown.
-    ///
-    /// # Errors
-    /// The proxy is not reached.
-    pub(crate) async fn look(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
+    /// As [`web`](Self::web), with the facts of the handshake.
+    pub(crate) async fn web_with_info(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
         let stream = self.dial(proxy, deadline).await?;
         let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
-        let seen = TlsInfo::new(&stream);
-        Ok((Http::over(Box::new(stream), proxy.to_string()).await?, seen))
+        let info = TlsInfo::new(&stream);
+        Ok((Http::new(Box::new(stream), proxy.to_string()).await?, info))
     }
 
-    /// A connection to the join service of a proxy, which nobody needs a certificate for.
-    ///
-    /// # Errors
-    /// It is not reached.
+    /// A connection to the join service of a proxy. It needs no client certificate.
     pub(crate) async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
         let endpoint = Endpoint {
             addr: proxy,
@@ -122,11 +122,8 @@ impl Network {
         self.open(&endpoint, &Trust::unverified_teleport(), None, deadline).await
     }
 
-    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is one to its address that is
-    /// open already.
-    ///
-    /// # Errors
-    /// It is not reached.
+    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is an open connection to its
+    /// address, if there is one.
     pub(crate) async fn grpc(
         &self,
         endpoint: &Endpoint<'_>,
@@ -136,59 +133,87 @@ impl Network {
         self.open(endpoint, endpoint.trust, dialled, deadline).await
     }
 
-    /// Straight or, where that is needed, by an upgrade; `inside` is who is believed there.
+    /// Connects directly or, if that is needed, by an upgrade. `nested` says which certificates are accepted inside the
+    /// upgrade.
     async fn open(
         &self,
         endpoint: &Endpoint<'_>,
-        inside: &Trust,
+        nested: &Trust,
         mut dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
         if !(endpoint.web_port && self.upgrades()) {
-            match self.straight(endpoint, dialled.take(), deadline).await {
-                // A balancer that speaks HTTP/2 agrees on that, and shows a certificate of its own.
-                Err(Error::NoAlpn { .. } | Error::EndsTls { .. })
-                    if endpoint.web_port && self.upgrade_from_now_on() => {}
+            match self.connect_directly(endpoint, dialled.take(), deadline).await {
+                // A load balancer that speaks HTTP/2 negotiates `h2` and shows a certificate of its own.
+                Err(Error::NoAlpn { .. } | Error::TlsTerminated { .. })
+                    if endpoint.web_port && self.remember_balancer() => {}
                 answer => return answer,
             }
         }
-        self.upgraded(endpoint, inside, dialled, deadline).await
+        self.connect_upgraded(endpoint, nested, dialled, deadline).await
     }
 
-    async fn straight(
+    async fn connect_directly(
         &self,
         endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
         let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, endpoint.trust, deadline).await?;
-        Channel::over(stream, endpoint.addr).await
+        Channel::new(stream, endpoint.addr).await
     }
 
-    async fn upgraded(
+    async fn connect_upgraded(
         &self,
         endpoint: &Endpoint<'_>,
-        inside: &Trust,
+        nested: &Trust,
         dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dialled(endpoint, dialled, deadline).await?;
+        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
         let stream = tls::connect(stream, &endpoint.addr.host, &Service::Balancer, &self.web, deadline).await?;
-        let stream = upgrade::through(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
-        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, inside, deadline).await?;
-        Channel::over(stream, endpoint.addr).await
+        let stream = upgrade::connect(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
+        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, nested, deadline).await?;
+        Channel::new(stream, endpoint.addr).await
     }
 
-    async fn dialled(
+    async fn dial_unless(
         &self,
-        endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,
+        endpoint: &Endpoint<'_>,
         deadline: Deadline,
     ) -> Result<Stream, Error> {
         match dialled {
             Some(stream) => Ok(stream),
             None => self.dial(endpoint.addr, deadline).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::authorities::Authorities;
+
+    fn network(upgrade: Upgrade) -> Network {
+        Network::new(Egress::default(), Trust::web(&Authorities::default()), upgrade)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_balancer_is_forgotten_after_a_while() {
+        let network = network(Upgrade::IfNeeded);
+        assert!(!network.upgrades());
+        assert!(network.remember_balancer() && network.upgrades());
+        assert!(!network.remember_balancer());
+        tokio::time::advance(REMEMBERED).await;
+        assert!(!network.upgrades() && network.remember_balancer() && network.upgrades());
+    }
+
+    #[tokio::test]
+    async fn a_load_balancer_changes_nothing_if_the_user_has_decided() {
+        let (always, never) = (network(Upgrade::Always), network(Upgrade::Never));
+        assert!(!always.remember_balancer() && always.upgrades());
+        assert!(!never.remember_balancer() && !never.upgrades());
     }
 }

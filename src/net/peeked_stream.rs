@@ -1,4 +1,4 @@
-//! How the other side begins: what it is, where it does not speak TLS.
+//! A stream that remembers how the peer began, so that an error can say what it speaks if that is not TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -6,37 +6,38 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::protocol::Protocol;
 use crate::text::sanitize;
 
-/// A banner of SSH has more, but is known by then.
-const ENOUGH: usize = 48;
+/// How many bytes are remembered. The banner of an SSH server may be longer.
+const REMEMBERED: usize = 48;
 
-/// A stream that remembers the first bytes which came, and ends where they are not those of TLS: some would announce
-/// more to come, which a TLS library then waits for.
+/// A stream that remembers the first bytes that it reads, and fails if they are not TLS. A TLS library could take them for
+/// the length of a record and wait for the rest.
 pub(crate) struct PeekedStream<S> {
     stream: S,
     first: Vec<u8>,
 }
 
 impl<S> PeekedStream<S> {
-    /// Nothing has been read from `stream` yet.
+    /// Nothing must have been read from `stream`.
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, first: Vec::new() }
     }
 
-    /// What speaks there, if it is not TLS; completes «it is …».
+    /// The peer's protocol if it is not TLS; completes "it is …".
     pub(crate) fn identify_protocol(&self) -> Option<String> {
-        let first = self.first.as_slice();
-        // A record of TLS begins with its type (RFC 8446, 5.1).
-        match first {
-            [] | [20..=24, ..] => None,
-            _ if first.starts_with(b"HTTP/") => Some("plain HTTP".to_owned()),
-            _ if first.starts_with(b"SSH-") => {
-                let banner = first.split(|byte| byte.is_ascii_control()).next().unwrap_or_default();
-                Some(format!("a server of SSH, {}", sanitize(&String::from_utf8_lossy(banner))))
+        let found = match Protocol::identify(&self.first)? {
+            Protocol::Tls => return None,
+            Protocol::Http => "plain HTTP".to_owned(),
+            Protocol::Ssh => {
+                let banner = self.first.split(u8::is_ascii_control).next().unwrap_or_default();
+                format!("an SSH server, {}", sanitize(&String::from_utf8_lossy(banner)))
             }
-            _ => Some("something else".to_owned()),
-        }
+            Protocol::Socks5 => "a SOCKS5 server".to_owned(),
+            Protocol::Unknown => "something else".to_owned(),
+        };
+        Some(found)
     }
 }
 
@@ -44,13 +45,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeekedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let missing = ENOUGH - self.first.len();
+        let missing = REMEMBERED - self.first.len();
         if missing > 0 {
             let new = buf.filled().get(before..).unwrap_or_default();
             self.first.extend(new.iter().take(missing));
         }
-        match self.first.first() {
-            None | Some(20..=24) => Poll::Ready(Ok(())),
+        match Protocol::identify(&self.first) {
+            None | Some(Protocol::Tls) => Poll::Ready(Ok(())),
             Some(_) => {
                 buf.set_filled(before);
                 Poll::Ready(Err(io::Error::other("this is not TLS")))
@@ -92,27 +93,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn strangers_are_known_by_how_they_begin() {
-        for (said, stranger) in [
+    async fn other_protocols_are_identified_and_end_the_stream() {
+        for (bytes, found) in [
             (&b""[..], None),
             (b"\x16\x03\x03\x00\x7a\x02", None),
             (b"\x15\x03\x01\x00\x02\x02\x46", None),
             (b"HTTP/1.1 400 Bad Request\r\n", Some("plain HTTP")),
-            (b"SSH-2.0-OpenSSH_9.2p1\r\nmore", Some("a server of SSH, SSH-2.0-OpenSSH_9.2p1")),
+            (b"SSH-2.0-OpenSSH_9.2p1\r\nmore", Some("an SSH server, SSH-2.0-OpenSSH_9.2p1")),
             (b"220 mail.example.com ESMTP\r\n", Some("something else")),
         ] {
-            let mut stream = PeekedStream::new(said);
+            let mut stream = PeekedStream::new(bytes);
             let read = stream.read_to_end(&mut Vec::new()).await;
-            assert_eq!(stream.identify_protocol().as_deref(), stranger);
-            assert_eq!(read.is_err(), stranger.is_some());
+            assert_eq!(stream.identify_protocol().as_deref(), found);
+            assert_eq!(read.is_err(), found.is_some());
         }
     }
 
     #[tokio::test]
-    async fn what_came_is_handed_on_and_only_its_beginning_kept() {
-        let said = b"\x16\x03\x03\x3f".repeat(100);
-        let (mut stream, mut all) = (PeekedStream::new(&said[..]), Vec::new());
+    async fn tls_passes_and_only_its_beginning_is_remembered() {
+        let bytes = b"\x16\x03\x03\x3f".repeat(100);
+        let (mut stream, mut all) = (PeekedStream::new(&bytes[..]), Vec::new());
         stream.read_to_end(&mut all).await.unwrap();
-        assert_eq!((all, stream.first.len()), (said, ENOUGH));
+        assert_eq!((all, stream.first.len()), (bytes, REMEMBERED));
     }
 }

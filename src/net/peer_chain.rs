@@ -1,5 +1,6 @@
-//! What a server's certificates tell of who answers: the proxy, somebody in front of it, or another cluster.
+//! Who answers, judged by the certificates of a server: the proxy, something in front of it, or another cluster.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,8 @@ use crate::x509::X509;
 /// The name that every host certificate of Auth and of proxies has (teleport-issue-and-outputs.md 1.2).
 pub(crate) const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
-/// What inspects TLS, by what stands in the names of its authorities, in lower case.
-const INSPECTORS: [(&str, &str); 24] = [
+/// Products that intercept TLS, by a part of the names of their authorities in lower case.
+const INTERCEPTORS: [(&str, &str); 24] = [
     ("zscaler", "Zscaler"),
     ("netskope", "Netskope"),
     ("goskope", "Netskope"),
@@ -42,11 +43,11 @@ const INSPECTORS: [(&str, &str); 24] = [
     ("mitmproxy", "mitmproxy"),
 ];
 
-/// The chain of certificates that a server has shown, its own first. Nothing in it is believed.
+/// The certificates that a server has shown, its own first. They are not verified.
 pub(crate) struct PeerChain(Vec<X509>);
 
 impl PeerChain {
-    /// Those of them that can be read.
+    /// Leaves out certificates that cannot be parsed.
     pub(crate) fn new(chain: &[CertificateDer<'_>]) -> Self {
         Self(chain.iter().filter_map(|der| X509::from_der(der).ok()).collect())
     }
@@ -56,20 +57,19 @@ impl PeerChain {
         self.0.first()
     }
 
-    /// Whether it is a certificate for Auth or a proxy of some Teleport cluster, which no web server and no load
-    /// balancer has.
+    /// Whether the server's certificate is one for Auth or a proxy of any Teleport cluster. Web servers and load balancers
+    /// have none like that.
     pub(crate) fn is_teleport_server(&self) -> bool {
         self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == TELEPORT_SERVER_NAME))
     }
 
-    /// Who signed.
     pub(crate) fn signer(&self) -> Signer {
-        let itself = self.0.len() == 1 && self.leaf().is_some_and(|leaf| leaf.issuer() == leaf.subject());
-        Signer::from_issuers(&self.0.iter().map(X509::issuer).collect::<Vec<_>>(), itself)
+        let self_signed = self.0.len() == 1 && self.leaf().is_some_and(|leaf| leaf.issuer() == leaf.subject());
+        Signer::from_issuers(&self.0.iter().map(X509::issuer).collect::<Vec<_>>(), self_signed)
     }
 }
 
-/// Who signed a certificate, by its own account: the issuer of the last certificate that was shown.
+/// Who signed a certificate: the issuer of the last certificate that was shown. The name is not verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
     name: String,
@@ -78,64 +78,62 @@ pub(crate) struct Signer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Nobody else.
-    Itself,
-    /// A product that opens TLS on its way.
-    Inspector(&'static str),
-    /// An authority that was not shown: the server has sent its own certificate alone.
-    Unshown,
-    /// Any other.
+    /// The server signed its certificate itself.
+    SelfSigned,
+    /// A product that intercepts TLS.
+    Interceptor(&'static str),
+    /// An authority whose certificate was not shown: the server sent only its own certificate.
+    NotShown,
     Private,
 }
 
 impl Signer {
-    /// The issuers of a chain, the server's own first.
-    pub(crate) fn from_issuers(issuers: &[String], itself: bool) -> Self {
-        let inspector = issuers.iter().find_map(|issuer| {
+    /// `issuers` are those of a chain, the issuer of the server's own certificate first.
+    pub(crate) fn from_issuers(issuers: &[String], self_signed: bool) -> Self {
+        let interceptor = issuers.iter().find_map(|issuer| {
             let issuer = issuer.to_lowercase();
-            INSPECTORS.iter().find(|(part, _)| issuer.contains(part)).map(|(_, product)| *product)
+            INTERCEPTORS.iter().find(|(part, _)| issuer.contains(part)).map(|(_, product)| *product)
         });
-        let kind = match (inspector, issuers) {
-            (Some(product), _) => Kind::Inspector(product),
-            (None, _) if itself => Kind::Itself,
-            (None, [_]) => Kind::Unshown,
+        let kind = match (interceptor, issuers) {
+            (Some(product), _) => Kind::Interceptor(product),
+            (None, _) if self_signed => Kind::SelfSigned,
+            (None, [_]) => Kind::NotShown,
             (None, _) => Kind::Private,
         };
         let name = issuers.last().map_or("an authority whose name cannot be read", |issuer| issuer);
         Self { name: sanitize(name), kind }
     }
 
-    /// Why it is not trusted, if it was expected to be a public authority.
-    pub(crate) fn likely_cause(&self) -> String {
+    /// Why the signer is not trusted if a public authority was expected.
+    pub(crate) fn likely_cause(&self) -> Cow<'static, str> {
         match self.kind {
-            Kind::Itself => {
-                "The proxy was set up without a certificate of an authority; Teleport makes one then.".into()
-            }
-            Kind::Inspector(product) => format!("{product} inspects TLS on the way from here."),
+            Kind::SelfSigned => "The proxy was set up without a certificate; Teleport signs one itself then.".into(),
+            Kind::Interceptor(product) => format!("{product} intercepts TLS on the way to the proxy.").into(),
             Kind::Private => {
-                "The cluster has a certificate of a private authority, or a company's gateway inspects TLS.".into()
+                "The cluster has a certificate of a private authority, or a company's gateway intercepts TLS.".into()
             }
-            Kind::Unshown => "The cluster has a certificate of a private authority, a company's gateway inspects TLS, \
-                              or the proxy does not send the certificates between its own and the authority's."
-                .into(),
+            Kind::NotShown => {
+                "The cluster has a certificate of a private authority, a company's gateway intercepts TLS, \
+                              or the proxy does not send its intermediate certificates."
+                    .into()
+            }
         }
     }
 
-    /// What makes it trusted.
-    pub(crate) fn what_to_do(&self) -> String {
+    /// What makes the signer trusted.
+    pub(crate) fn remedy(&self) -> &'static str {
         match self.kind {
-            Kind::Itself => {
-                "Give the proxy a certificate of an authority, or name a PEM file with this one by CA_FILE \
-                             (or SSL_CERT_FILE)."
-                    .into()
+            Kind::SelfSigned => {
+                "Give the proxy a certificate that an authority signed, or set CA_FILE (or SSL_CERT_FILE) to a PEM file with \
+                 this one."
             }
-            Kind::Inspector(_) => "Have the proxy's address exempted from settings; or name a PEM file with the \
-                                   authority's certificate by CA_FILE (or SSL_CERT_FILE), if it lets WebSockets pass."
-                .into(),
-            Kind::Private | Kind::Unshown => {
-                "Name a PEM file with the authority's certificate by CA_FILE (or SSL_CERT_FILE). \
+            Kind::Interceptor(_) => {
+                "Have the proxy's address exempted from inspection. Or, if it lets WebSockets pass, set CA_FILE (or \
+                 SSL_CERT_FILE) to a PEM file with the authority's certificate."
+            }
+            Kind::Private | Kind::NotShown => {
+                "Set CA_FILE (or SSL_CERT_FILE) to a PEM file with the authority's certificate. \
                  It is trusted in addition to the public ones."
-                    .into()
             }
         }
     }
@@ -144,14 +142,14 @@ impl Signer {
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Itself => write!(f, "itself: {}", self.name),
+            Kind::SelfSigned => write!(f, "{} (self-signed)", self.name),
             _ => f.write_str(&self.name),
         }
     }
 }
 
-/// rustls's own verifier, and a memory of what it refused: an error that names who signed is worth more. It decides
-/// nothing itself.
+/// Calls another verifier and records the chain that it refuses, so that an error can name the signer. It decides nothing
+/// itself.
 #[derive(Debug)]
 pub(crate) struct RecordingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
@@ -160,17 +158,16 @@ pub(crate) struct RecordingVerifier {
 }
 
 impl RecordingVerifier {
-    /// For one connection.
     pub(crate) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
     }
 
-    /// Whether a certificate was shown, and is good.
+    /// Whether a certificate was shown and accepted.
     pub(crate) fn has_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// The chain that was refused; empty if none was.
+    /// The chain that was refused; it is empty if none was.
     pub(crate) fn refused(&self) -> PeerChain {
         PeerChain::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -225,28 +222,28 @@ impl ServerCertVerifier for RecordingVerifier {
 mod tests {
     use super::*;
 
-    fn signed_by(issuers: &[&str], itself: bool) -> Signer {
-        Signer::from_issuers(&issuers.iter().map(|issuer| (*issuer).to_owned()).collect::<Vec<_>>(), itself)
+    fn signed_by(issuers: &[&str], self_signed: bool) -> Signer {
+        Signer::from_issuers(&issuers.iter().map(|issuer| (*issuer).to_owned()).collect::<Vec<_>>(), self_signed)
     }
 
     #[test]
-    fn who_signed_is_told_by_name() {
+    fn signers_are_classified_by_name() {
         let kind = |issuers: &[&str]| signed_by(issuers, false).kind;
         assert_eq!(kind(&["R11 (Let's Encrypt)", "ISRG Root X1 (Internet Security Research Group)"]), Kind::Private);
-        assert_eq!(kind(&["Acme Issuing CA (Acme)"]), Kind::Unshown);
-        assert_eq!(signed_by(&["localhost"], true).kind, Kind::Itself);
+        assert_eq!(kind(&["Acme Issuing CA (Acme)"]), Kind::NotShown);
+        assert_eq!(signed_by(&["localhost"], true).kind, Kind::SelfSigned);
         // A product's authority may be signed by the company's.
         let zscaler = kind(&["Zscaler Intermediate Root CA (zscalertwo.net) (Zscaler Inc.)", "Acme Root (Acme)"]);
-        assert_eq!(zscaler, Kind::Inspector("Zscaler"));
-        assert_eq!(kind(&["FGT60FTK19000000 (Fortinet)"]), Kind::Inspector("Fortinet FortiGate"));
+        assert_eq!(zscaler, Kind::Interceptor("Zscaler"));
+        assert_eq!(kind(&["FGT60FTK19000000 (Fortinet)"]), Kind::Interceptor("Fortinet FortiGate"));
         let cloudflare = kind(&["Gateway CA - Cloudflare Managed G1 (Cloudflare, Inc.)"]);
-        assert_eq!(cloudflare, Kind::Inspector("Cloudflare Gateway"));
-        // Cloudflare's authority for the web is another.
+        assert_eq!(cloudflare, Kind::Interceptor("Cloudflare Gateway"));
+        // This one is Cloudflare's authority for public web servers.
         assert_eq!(kind(&["Cloudflare Inc ECC CA-3 (Cloudflare, Inc.)", "Baltimore CyberTrust Root"]), Kind::Private);
     }
 
     #[test]
-    fn names_of_authorities_are_foreign_text() {
+    fn names_of_authorities_are_sanitized() {
         assert_eq!(signed_by(&["a", "Root\u{1b}[2J\nCA"], false).to_string(), "Root [2J CA");
         assert_eq!(signed_by(&[], false).to_string(), "an authority whose name cannot be read");
     }

@@ -1,5 +1,5 @@
 //! Bytes to the Auth Service of a cluster through the proxy's transport service (route B of
-//! teleport-issue-and-outputs.md 1.5): for proxies that have several ports, and where the cluster's name is too long for
+//! teleport-issue-and-outputs.md 1.5): for proxies that have several ports, and for clusters whose name is too long for
 //! ALPN.
 
 use std::io;
@@ -20,25 +20,24 @@ use crate::text::sanitize_nested;
 /// The largest frame that Teleport itself sends, in bytes (teleport-ssh-proxy.md 2.3).
 const FRAME: usize = 16 * 1024;
 
-/// Frames under way in one direction.
+/// The most frames that wait in one direction.
 const FRAMES: usize = 16;
 
-/// A connection to the Auth Service of `cluster`. It is open at once: there is no answer but that of Auth, and a refusal
-/// is what reading it fails with.
+/// A connection to the Auth Service of `cluster`. The proxy does not confirm it: if the proxy refuses, reading fails.
 pub(crate) fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
     let (write, written) = tokio::io::duplex(FRAME);
-    let (say, said) = mpsc::channel(FRAMES);
-    let (hear, heard) = mpsc::channel(FRAMES);
-    tokio::spawn(send(written, cluster.to_string(), say));
-    tokio::spawn(receive(channel.clone(), said, hear));
-    Box::new(tokio::io::join(StreamReader::new(ReceiverStream::new(heard)), write))
+    let (requests, sent) = mpsc::channel(FRAMES);
+    let (bytes, received) = mpsc::channel(FRAMES);
+    tokio::spawn(send(written, cluster.to_string(), requests));
+    tokio::spawn(receive(channel.clone(), sent, bytes));
+    Box::new(tokio::io::join(StreamReader::new(ReceiverStream::new(received)), write))
 }
 
-/// From us. The first frame says to which cluster.
+/// Sends our bytes. The first frame names the cluster.
 async fn send(mut from: DuplexStream, cluster: String, to: mpsc::Sender<ProxyClusterRequest>) {
     let mut cluster = Some(cluster);
     let mut buffer = vec![0; FRAME];
-    // Never an empty frame; the end of what we say is the end of the stream.
+    // An empty frame is never sent. The end of our bytes is the end of the stream.
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let payload = buffer.get(..length).unwrap_or_default().to_vec();
         let request =
@@ -49,15 +48,15 @@ async fn send(mut from: DuplexStream, cluster: String, to: mpsc::Sender<ProxyClu
     }
 }
 
-/// To us, and why it ended if it did not end well.
+/// Receives bytes, and the error if the stream ends with one.
 async fn receive(
     channel: Channel,
-    said: mpsc::Receiver<ProxyClusterRequest>,
+    requests: mpsc::Receiver<ProxyClusterRequest>,
     to: mpsc::Sender<io::Result<io::Cursor<Vec<u8>>>>,
 ) {
     let mut client = TransportServiceClient::with_origin(channel.clone(), channel.origin());
-    let talk = async {
-        let mut answers = client.proxy_cluster(ReceiverStream::new(said)).await?.into_inner();
+    let conversation = async {
+        let mut answers = client.proxy_cluster(ReceiverStream::new(requests)).await?.into_inner();
         while let Some(answer) = answers.message().await? {
             let payload = answer.frame.map(|frame| frame.payload).unwrap_or_default();
             if to.send(Ok(io::Cursor::new(payload))).await.is_err() {
@@ -67,12 +66,13 @@ async fn receive(
         Ok::<(), Status>(())
     };
     let ended = tokio::select! {
-        ended = talk => ended,
-        // Nobody listens any more, though nothing comes.
+        ended = conversation => ended,
+        // The reader is gone.
         () = to.closed() => return,
     };
     if let Err(status) = ended {
-        let reason = format!("the proxy says: {} ({})", sanitize_nested(status.message()), code_name(status.code()));
+        let reason =
+            format!("the proxy answered: {} ({})", sanitize_nested(status.message()), code_name(status.code()));
         let _ = to.send(Err(io::Error::other(reason))).await;
     }
 }

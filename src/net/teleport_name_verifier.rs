@@ -1,8 +1,8 @@
-//! Whom a first join believes inside of a connection upgrade.
+//! The verifier for the nested TLS of a first join, inside a connection upgrade.
 //!
-//! The proxy shows a certificate of the cluster's host CA there, which only the join makes known; who is talked to was
-//! found out by the TLS around the upgrade. So a certificate with the name that all servers of Teleport have will do, as
-//! it does for Teleport's own clients (teleport-join.md 3.3). That the server has the certificate's key is checked.
+//! The proxy shows a certificate of the cluster's host CA there, which is known only after the join. The TLS connection
+//! around the upgrade has verified the server. So any certificate with the name that all Teleport servers have is accepted,
+//! as Teleport's own clients do (teleport-join.md 3.3). The verifier does check that the server has the certificate's key.
 
 use std::time::UNIX_EPOCH;
 
@@ -17,7 +17,7 @@ use super::crypto::provider;
 use super::peer_chain::TELEPORT_SERVER_NAME;
 use crate::x509::X509;
 
-/// Believes any certificate that is for a Teleport server and has not expired.
+/// Accepts any certificate that is for a Teleport server and has not expired.
 #[derive(Debug)]
 pub(crate) struct TeleportNameVerifier;
 
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    // Signed by themselves, valid from 2026 to 2036.
+    // Self-signed certificates, valid from 2026 to 2036.
     /// For `teleport.cluster.local`.
     const TELEPORT: &str = "MIIBjTCCATOgAwIBAgIUQSLlmYJhDQarZx2VVSDs2EzKDWgwCgYIKoZIzj0EAwIwDDEKMAgGA1UECgwBdDAeFw0yNjExMjExODA1\
         NDZaFw0zNjExMTgxODA1NDZaMAwxCjAIBgNVBAoMAXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAR+CHZOEujzb5deH02z4/JC\
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_teleport_server_of_today_and_nobody_else() {
+    fn only_a_teleport_server_with_a_current_certificate_is_accepted() {
         verdict(TELEPORT, 2030).unwrap();
         let error = verdict(TELEPORT, 2038).unwrap_err();
         assert!(matches!(error, rustls::Error::InvalidCertificate(CertificateError::Expired)), "{error}");

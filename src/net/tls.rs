@@ -1,10 +1,10 @@
 //! TLS, and its two domains of trust (teleport-issue-and-outputs.md 9.6):
 //!
-//! * the **web** certificate of the proxy, by public authorities: discovery and joining;
+//! * the **web** certificate of the proxy, signed by public authorities: discovery and joining;
 //! * certificates of the **cluster's host CA**, with a client certificate: Auth, and connections to nodes.
 //!
-//! The proxy routes by the first ALPN name that it knows in *our* order, and negotiates by *its own* order; that is why
-//! each offer is exact (teleport-join.md 3.1, teleport-ssh-proxy.md 2.2).
+//! The proxy routes by the first ALPN name that it knows in *our* order, and negotiates by *its own* order. That is why each
+//! offer is exact (teleport-join.md 3.1, teleport-ssh-proxy.md 2.2).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,10 +23,10 @@ use super::peer_chain::{PeerChain, RecordingVerifier};
 use super::teleport_name_verifier::TeleportNameVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 use crate::text::sanitize;
 
-/// What we want to talk to behind the proxy's one port.
+/// A service behind the proxy's port.
 #[derive(Clone, Debug)]
 pub(crate) enum Service {
     /// Discovery and the REST join.
@@ -35,13 +35,13 @@ pub(crate) enum Service {
     Join,
     /// The cluster's Auth Service.
     Auth(ClusterName),
-    /// The cluster's Auth Service, through the transport service: nobody routes by name there.
+    /// The cluster's Auth Service, through the transport service, where nothing is routed by ALPN.
     NestedAuth,
     /// The transport service: connections to nodes.
     Transport,
-    /// Nothing that we want: only a Teleport proxy knows the name.
+    /// Only used to find load balancers: no other server than a Teleport proxy knows the name.
     ReverseTunnel,
-    /// A load balancer, which is asked for a connection upgrade.
+    /// A connection upgrade, which a load balancer may pass on.
     Balancer,
 }
 
@@ -51,19 +51,19 @@ impl Service {
         let names: &[&str] = match self {
             Self::Web => &["http/1.1"],
             Self::Join => &["teleport-proxy-grpc", "h2"],
-            // The name comes first to be routed by, `h2` is what Auth itself knows.
+            // The proxy routes by the first name; Auth itself knows `h2`.
             Self::Auth(cluster) => &[&format!("teleport-auth@{}", cluster.auth_server_name()), "h2"],
             Self::NestedAuth => &["h2"],
             Self::Transport => &["teleport-proxy-ssh-grpc", "h2"],
             Self::ReverseTunnel => &["teleport-reversetunnel"],
-            // As Teleport's own clients do: whoever sees no name expects HTTP/1.1.
+            // As Teleport's own clients do: a load balancer that sees no name expects HTTP/1.1.
             Self::Balancer => &[],
         };
         names.iter().map(|name| name.as_bytes().to_vec()).collect()
     }
 }
 
-/// Who is believed to be the server, and who we are.
+/// Which server certificates are accepted, and the client certificate.
 #[derive(Clone)]
 pub(crate) struct Trust {
     servers: Servers,
@@ -72,29 +72,28 @@ pub(crate) struct Trust {
 
 #[derive(Clone)]
 enum Servers {
-    /// Those that these authorities have signed.
+    /// Certificates that these authorities have signed.
     SignedBy(Arc<RootCertStore>),
-    /// Whatever says that it is a Teleport server.
-    Teleport,
+    /// Certificates that name a Teleport server ([`TeleportNameVerifier`]).
+    AnyTeleport,
 }
 
 /// A client certificate and its key.
 pub(crate) struct ClientIdentity {
-    /// The leaf, alone: a chain of two is refused (teleport-issue-and-outputs.md 1.2).
+    /// Without its chain, because a chain of two is refused (teleport-issue-and-outputs.md 1.2).
     pub(crate) certificate: CertificateDer<'static>,
-    /// Its key.
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
 impl Trust {
-    /// The public authorities, and these besides.
+    /// The public authorities and `private`.
     pub(crate) fn web(private: &Authorities) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(private.iter().cloned());
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: None }
     }
 
-    /// The cluster's own authorities, and the certificate that we show.
+    /// The cluster's own authorities, and our client certificate.
     pub(crate) fn cluster<'a>(
         authorities: impl IntoIterator<Item = &'a CertificateDer<'static>>,
         client: ClientIdentity,
@@ -104,14 +103,14 @@ impl Trust {
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
     }
 
-    /// Any server of Teleport's: for a join inside of a connection upgrade ([`TeleportNameVerifier`]).
+    /// Any Teleport server, not verified: for the nested TLS of a join ([`TeleportNameVerifier`]).
     pub(crate) fn unverified_teleport() -> Self {
-        Self { servers: Servers::Teleport, client: None }
+        Self { servers: Servers::AnyTeleport, client: None }
     }
 
-    /// Whether the servers have certificates of a cluster, not of the web.
+    /// Whether the server has a certificate of a cluster, not one of the web.
     fn expects_cluster_certificate(&self) -> bool {
-        self.client.is_some() || matches!(self.servers, Servers::Teleport)
+        self.client.is_some() || matches!(self.servers, Servers::AnyTeleport)
     }
 
     /// A verifier for one connection.
@@ -121,13 +120,13 @@ impl Trust {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
                 verifier.map_err(|error| rustls::Error::General(error.to_string()))?
             }
-            Servers::Teleport => Arc::new(TeleportNameVerifier),
+            Servers::AnyTeleport => Arc::new(TeleportNameVerifier),
         };
         Ok(Arc::new(RecordingVerifier::new(verifier)))
     }
 
     fn config(&self, service: &Service, verifier: Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
-        // "Dangerous" is any verifier that is not rustls's own; this one hands everything on.
+        // rustls calls any verifier "dangerous" that is not its own. This one calls its own.
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -137,16 +136,13 @@ impl Trust {
             Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
         };
         config.alpn_protocols = service.alpn();
-        // Every connection of a run goes to another service: there is nothing to resume.
+        // Each connection of a run goes to another service, so there is nothing to resume.
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
     }
 }
 
-/// TLS over `stream`, to the server of that name.
-///
-/// # Errors
-/// The handshake fails, takes too long, or negotiates no protocol.
+/// TLS over `stream`. Fails if no protocol is negotiated by ALPN and the service needs one.
 pub(crate) async fn connect(
     stream: impl super::Io + 'static,
     server: &str,
@@ -155,37 +151,32 @@ pub(crate) async fn connect(
     deadline: Deadline,
 ) -> Result<Stream, Error> {
     let stream = handshake(stream, server, service, trust, deadline).await?;
-    // A web server may leave HTTP/1.1 unsaid; every other service must have been picked by name.
+    // A web server need not confirm HTTP/1.1; every other service must have been selected by name.
     if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web | Service::Balancer) {
         return Err(Error::NoAlpn { host: server.to_owned() });
     }
     Ok(Box::new(stream))
 }
 
-/// What a handshake with a web port has shown.
+/// The facts of a handshake.
 pub(crate) struct TlsInfo {
     /// The version of TLS, such as `TLS 1.3`.
     pub(crate) version: String,
-    /// The certificates.
-    pub(crate) shown: PeerChain,
+    pub(crate) chain: PeerChain,
 }
 
 impl TlsInfo {
-    /// What this connection has shown.
     pub(crate) fn new<S>(stream: &TlsStream<S>) -> Self {
         let connection = stream.get_ref().1;
         let version = connection.protocol_version().map(|version| format!("{version:?}"));
         Self {
             version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
-            shown: PeerChain::new(connection.peer_certificates().unwrap_or_default()),
+            chain: PeerChain::new(connection.peer_certificates().unwrap_or_default()),
         }
     }
 }
 
-/// The same with what was negotiated.
-///
-/// # Errors
-/// The handshake fails or takes too long.
+/// As [`connect`], but any ALPN result is accepted.
 pub(crate) async fn handshake<S: super::Io>(
     stream: S,
     server: &str,
@@ -205,11 +196,11 @@ pub(crate) async fn handshake<S: super::Io>(
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
-    let awaited = Awaited { addr: server.to_owned(), what: "a TLS handshake" };
+    let awaited = WaitingFor { addr: server.to_owned(), what: "a TLS handshake" };
     deadline.bound(awaited, handshake).await
 }
 
-/// Whose certificate it is, somebody else shows it.
+/// The certificate was accepted, but the server's signature was not made with its key.
 const NO_KEY: &str = "the server does not have its key";
 
 fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
@@ -218,21 +209,20 @@ fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
 
 /// The failure of a handshake with Auth or the transport service.
 fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier: &RecordingVerifier) -> Error {
-    let (host, shown) = (server.to_owned(), &verifier.refused());
+    let (host, chain) = (server.to_owned(), &verifier.refused());
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             let reason = match fault {
-                // Refused after it was accepted.
-                CertificateError::BadSignature if shown.leaf().is_none() => NO_KEY.to_owned(),
-                // The authority is the right one, where one is known.
+                CertificateError::BadSignature if chain.leaf().is_none() => NO_KEY.to_owned(),
+                // The authority is right, if one is known.
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
                     if matches!(trust.servers, Servers::SignedBy(_)) =>
                 {
-                    "it is that of another of its servers".to_owned()
+                    "it is for another server of the cluster".to_owned()
                 }
-                _ if !shown.is_teleport_server() => return Error::EndsTls { host, signer: shown.signer() },
+                _ if !chain.is_teleport_server() => return Error::TlsTerminated { host, signer: chain.signer() },
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                    format!("it is signed by {}", shown.signer())
+                    format!("it is signed by {}", chain.signer())
                 }
                 CertificateError::ExpiredContext { time, not_after } => {
                     format!("it was valid until {} and here it is {}", at(*not_after), at(*time))
@@ -244,12 +234,12 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
             };
             Error::NotOfCluster { host, reason }
         }
-        // TLS 1.2 tells in the handshake what TLS 1.3 tells later: once we have accepted the server's certificate, an
-        // alert is about ours, or that there is none.
+        // In TLS 1.2 the server refuses our certificate during the handshake, in TLS 1.3 later. An alert after we have
+        // accepted the server's certificate is about ours, or about the lack of one.
         Some(rustls::Error::AlertReceived(alert)) if verifier.has_accepted() => {
             Error::ClientRefused { addr: host, alert: format!("{alert:?}") }
         }
-        _ => explain_web(server, error, shown),
+        _ => explain_web(server, error, chain),
     }
 }
 
@@ -257,21 +247,20 @@ fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// The failure of a handshake with the proxy's web port, told apart by what a person can do.
-fn explain_web(server: &str, error: &std::io::Error, shown: &PeerChain) -> Error {
+/// The failure of a handshake with the proxy's web port.
+fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error {
     let host = server.to_owned();
     let Some(tls) = tls_error(error) else {
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
     match tls {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            // Refused after it was accepted.
-            CertificateError::BadSignature if shown.leaf().is_none() => {
+            CertificateError::BadSignature if chain.leaf().is_none() => {
                 Error::Certificate { host, reason: NO_KEY.to_owned() }
             }
-            // An authority of the same name is another one if its key is.
+            // A bad signature is that of another authority with the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Error::Untrusted { host, signer: shown.signer() }
+                Error::Untrusted { host, signer: chain.signer() }
             }
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
@@ -286,7 +275,7 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &PeerChain) -> Error
             }
             CertificateError::NotValidYet => Error::NotYetValid { host, times: String::new() },
             CertificateError::NotValidYetContext { time, not_before } => {
-                let times = format!(": it will be from {} on and here it is {}", at(*not_before), at(*time));
+                let times = format!(": it will be valid from {} on and here it is {}", at(*not_before), at(*time));
                 Error::NotYetValid { host, times }
             }
             _ => Error::Certificate { host, reason: sanitize(&tls.to_string()) },
@@ -296,33 +285,15 @@ fn explain_web(server: &str, error: &std::io::Error, shown: &PeerChain) -> Error
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
         | rustls::Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        ) => Error::OldTls { host, lacking: "version of TLS" },
-        // What servers say that find none of their ciphers in our offer (RFC 5246, 7.2.2; OpenSSL and Go do).
+        ) => Error::OldTls { host, lacking: "TLS version" },
+        // The alerts of servers that find none of their ciphers in our offer (RFC 5246, section 7.2.2; OpenSSL and Go).
         rustls::Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
         | rustls::Error::PeerIncompatible(
             PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon,
-        ) => Error::OldTls { host, lacking: "cipher of TLS" },
+        ) => Error::OldTls { host, lacking: "TLS cipher" },
         rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             Error::WrongName { host, names: "the server does not know that name".to_owned() }
         }
         _ => Error::Tls { host, reason: sanitize(&tls.to_string()) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn alpn_offers_are_exact() {
-        let offer = |service: Service| {
-            service.alpn().into_iter().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
-        };
-        assert_eq!(offer(Service::Web), ["http/1.1"]);
-        assert_eq!(offer(Service::Join), ["teleport-proxy-grpc", "h2"]);
-        assert_eq!(offer(Service::Transport), ["teleport-proxy-ssh-grpc", "h2"]);
-        let cluster = "a.example".parse().unwrap();
-        let auth = ["teleport-auth@612e6578616d706c65.teleport.cluster.local", "h2"];
-        assert_eq!(offer(Service::Auth(cluster)), auth);
     }
 }

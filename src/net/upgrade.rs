@@ -1,5 +1,5 @@
-//! Connection upgrade: Teleport's protocols inside a WebSocket, where a load balancer in front of the proxy ends TLS and
-//! so takes the protocol names (ALPN) away (teleport-join.md 3.3, teleport-ssh-proxy.md 3).
+//! Connection upgrade: Teleport's protocols inside a WebSocket. It is needed if a load balancer in front of the proxy
+//! terminates TLS and so removes the protocol names (ALPN) (teleport-join.md 3.3, teleport-ssh-proxy.md 3).
 
 use base64ct::{Base64, Encoding as _};
 use http_body_util::Full;
@@ -18,41 +18,39 @@ use super::http::retry_after;
 use super::tls::Service;
 use super::websocket::WebSocket;
 use super::{Error, Stream};
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
-/// Where tbot is told whether connections are to be upgraded.
+/// tbot's variable for [`Upgrade`].
 pub(crate) const VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
 
-/// Whether connections are to be upgraded.
+/// Whether connections to the web port are upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
-    /// Where one without has shown that it is needed.
-    WhereNeeded,
-    /// Always.
+    /// If a connection without an upgrade has shown that a load balancer terminates TLS.
+    IfNeeded,
     Always,
-    /// Never.
     Never,
 }
 
 impl Upgrade {
-    /// What tbot's [`VARIABLE`] says of this address (`host:port`): items of the form
-    /// `<addr>=<bool>`, or `<bool>` for all others, with `,` or `;` between them. A variable that does not mention the
-    /// address says no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
+    /// The value of tbot's [`VARIABLE`] for this address (`host:port`). Its items are `<addr>=<bool>`, or `<bool>` for all
+    /// other addresses, with `,` or `;` between them. A variable that does not mention the address means no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
     pub(crate) fn from_variable(text: Option<&str>, addr: &str) -> Self {
         let Some(text) = text else {
-            return Self::WhereNeeded;
+            return Self::IfNeeded;
         };
         let items = || text.split([',', ';']);
         let own = items().find_map(|item| item.split_once(&format!("{addr}=")));
-        let says = match own {
-            Some((_, value)) => boolean(value),
-            None => items().filter_map(boolean).next_back(),
+        let value = match own {
+            Some((_, text)) => go_bool(text),
+            None => items().filter_map(go_bool).next_back(),
         };
-        if says == Some(true) { Self::Always } else { Self::Never }
+        if value == Some(true) { Self::Always } else { Self::Never }
     }
 }
 
-fn boolean(text: &str) -> Option<bool> {
+/// The words that Teleport accepts for a boolean, which are not those of our own variables.
+fn go_bool(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "yeah" | "y" | "true" | "1" | "on" => Some(true),
         "no" | "nope" | "n" | "false" | "0" | "off" => Some(false),
@@ -60,25 +58,22 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// What a server adds to the key before it hashes it (RFC 6455, section 1.3).
+/// The server appends this to the key before it hashes it (RFC 6455, section 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The way through a load balancer: `stream` is a TLS connection to it. What comes back leads to the proxy itself, which
-/// expects TLS inside.
-///
-/// # Errors
-/// The upgrade is refused, or the connection breaks.
-pub(crate) async fn through(
+/// Upgrades `stream`, a TLS connection to a load balancer. The result leads to the proxy itself, which expects nested TLS.
+pub(crate) async fn connect(
     stream: Stream,
     addr: &str,
     service: &Service,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
-    let awaited = Awaited { addr: addr.to_owned(), what: "a connection upgrade" };
-    deadline.bound(awaited, ask(stream, addr, protocol(service))).await
+    let awaited = WaitingFor { addr: addr.to_owned(), what: "a connection upgrade" };
+    deadline.bound(awaited, request(stream, addr, protocol(service))).await
 }
 
-/// The proxy pings long connections, so that nothing on the way takes them for dead. Those to its own services are short.
+/// The subprotocol. With `alpn-ping` the proxy pings the connection, so that nothing on the way takes it for dead.
+/// Connections to the proxy's own services are too short to need that.
 fn protocol(service: &Service) -> &'static str {
     match service {
         Service::Web | Service::Join => "alpn",
@@ -86,7 +81,7 @@ fn protocol(service: &Service) -> &'static str {
     }
 }
 
-async fn ask(stream: Stream, addr: &str, protocol: &'static str) -> Result<Stream, Error> {
+async fn request(stream: Stream, addr: &str, protocol: &'static str) -> Result<Stream, Error> {
     let broken = |error: hyper::Error| broken(addr, &error);
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection.with_upgrades());
@@ -115,13 +110,13 @@ fn key() -> String {
     Base64::encode_string(&bytes)
 }
 
-/// Whether the server has understood.
+/// Whether the server has upgraded the connection.
 fn check<B>(response: &Response<B>, addr: &str, key: &str, protocol: &str) -> Result<(), Error> {
     let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
     let refused = |answer: String| Err(Error::NoUpgrade { addr: addr.to_owned(), answer });
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {}
-        // For the moment only.
+        // These may be gone at the next attempt.
         status @ (StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
@@ -134,7 +129,7 @@ fn check<B>(response: &Response<B>, addr: &str, key: &str, protocol: &str) -> Re
     }
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
     if header(SEC_WEBSOCKET_ACCEPT) != Some(&Base64::encode_string(digest.as_ref())) {
-        return refused("101 for something else".to_owned());
+        return refused("101 for another key".to_owned());
     }
     match header(SEC_WEBSOCKET_PROTOCOL) {
         Some(answer) if answer == protocol => Ok(()),
@@ -147,9 +142,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_variable_says() {
-        use Upgrade::{Always, Never, WhereNeeded};
-        assert_eq!(Upgrade::from_variable(None, "a:443"), WhereNeeded);
+    fn the_variable() {
+        use Upgrade::{Always, IfNeeded, Never};
+        assert_eq!(Upgrade::from_variable(None, "a:443"), IfNeeded);
         for (text, expected) in [
             ("true", Always),
             ("YES", Always),
@@ -176,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn answers_to_an_upgrade() {
         let accept = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(answer(101, &[accept, ("sec-websocket-protocol", "alpn")]), Ok(()));
         for (status, headers) in [

@@ -1,9 +1,9 @@
-//! The frames inside a connection upgrade: bytes in, bytes out (RFC 6455, as far as Teleport speaks it;
+//! The frames inside a connection upgrade (RFC 6455, as far as Teleport uses it;
 //! teleport-ssh-proxy.md 3.2).
 //!
-//! Own code, since Teleport asks for what libraries do not offer: every write is one unfragmented binary frame, and the
-//! mask is all zeros, which servers understand whether they unmask or not. The bytes are those of a TLS session, which
-//! looks after itself; masks are for proxies that mistake frames for HTTP.
+//! No library does what Teleport needs: every write is one unfragmented binary frame, and the mask is all zeros, which
+//! servers understand whether they unmask or not. Masks protect proxies that mistake frames for HTTP; these bytes are
+//! those of a TLS session, so nothing is lost.
 
 use std::io;
 use std::pin::Pin;
@@ -17,48 +17,48 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// Payload of a frame of ours, at most, in bytes.
+/// The largest payload of a frame that we send, in bytes.
 const FRAME: usize = 16 * 1024;
-/// Payload of a control frame, at most, in bytes (RFC 6455, section 5.5).
+/// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const CONTROL: usize = 125;
-/// Pongs that nobody takes, in bytes: whoever lets more of them wait does not want answers.
-const PONGS: usize = 64 * 1024;
-/// What is read from the stream at once, in bytes.
+/// The most bytes of pongs that wait to be sent. A server that sends pings and does not read the pongs is refused.
+const MOST_PONGS: usize = 64 * 1024;
+/// The size of the read buffer, in bytes.
 const CHUNK: usize = 16 * 1024;
 
-/// The client's end, over an upgraded connection.
+/// The client's end of an upgraded connection.
 pub(crate) struct WebSocket<S> {
     stream: S,
-    /// Room for what is read. From `start` to `end` it is not yet understood.
-    room: Box<[u8]>,
+    /// What was read; from `start` to `end` it is not yet parsed.
+    buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// What is left of the payload of a data frame.
+    /// How much of the payload of the current data frame is not yet read.
     payload: u64,
-    /// The other side has said that it is done.
-    ended: bool,
-    /// Frames on their way out; from `sent` on.
+    /// The server has sent a close frame.
+    closed: bool,
+    /// Frames to be sent, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
 }
 
-/// What the head of a frame says.
+/// The head of a frame.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
     opcode: u8,
     length: u64,
-    /// Of the head itself, in bytes.
+    /// The size of the head itself, in bytes.
     size: usize,
 }
 
 impl Head {
-    /// The head at the beginning of `bytes`, once it is whole.
+    /// Parses the head at the beginning of `bytes`. Returns `None` if it is incomplete.
     fn read(bytes: &[u8]) -> io::Result<Option<Self>> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
         if first & 0x70 != 0 || second & 0x80 != 0 {
-            return Err(mistake("a frame with an extension, or masked"));
+            return Err(protocol_error("a frame with an extension, or masked"));
         }
         let opcode = first & 0x0f;
         let (length, size) = match second & 0x7f {
@@ -75,15 +75,15 @@ impl Head {
         match opcode {
             CONTINUATION | BINARY => {}
             CLOSE | PING | PONG if length <= CONTROL as u64 && first & 0x80 != 0 => {}
-            _ => return Err(mistake("a frame of an unknown kind")),
+            _ => return Err(protocol_error("a frame of an unknown kind")),
         }
         Ok(Some(Self { opcode, length, size }))
     }
 
-    /// The head of one of ours, with the mask that changes nothing.
+    /// Writes the head of a frame that we send, with a mask of zeros.
     fn write(opcode: u8, length: usize, to: &mut Vec<u8>) {
         to.push(0x80 | opcode);
-        // A frame of ours is shorter than 64 KiB.
+        // No frame that we send has 64 KiB.
         match u8::try_from(length) {
             Ok(short) if length <= CONTROL => to.push(0x80 | short),
             _ => {
@@ -95,20 +95,20 @@ impl Head {
     }
 }
 
-fn mistake(what: &str) -> io::Error {
+fn protocol_error(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the connection upgrade brought {what}"))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Speaks frames over `stream`, which has been upgraded.
+    /// `stream` has been upgraded.
     pub(crate) fn new(stream: S) -> Self {
-        let room = vec![0; CHUNK].into_boxed_slice();
-        Self { stream, room, start: 0, end: 0, payload: 0, ended: false, unsent: Vec::new(), sent: 0 }
+        let buffer = vec![0; CHUNK].into_boxed_slice();
+        Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: Vec::new(), sent: 0 }
     }
 
-    /// Takes the next head, and answers what is no data. `None` if more has to be read first.
+    /// Parses the next head, and handles control frames. Returns `None` if more has to be read first.
     fn next_frame(&mut self) -> io::Result<Option<()>> {
-        let bytes = self.room.get(self.start..self.end).unwrap_or_default();
+        let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
         let Some(Head { opcode, length, size }) = Head::read(bytes)? else {
             return Ok(None);
         };
@@ -122,8 +122,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             return Ok(None);
         };
         match opcode {
-            CLOSE => self.ended = true,
-            PING if self.unsent.len() - self.sent > PONGS => return Err(mistake("more pings than answers fit")),
+            CLOSE => self.closed = true,
+            PING if self.unsent.len() - self.sent > MOST_PONGS => {
+                return Err(protocol_error("more pings than answers fit"));
+            }
             PING => {
                 Head::write(PONG, body.len(), &mut self.unsent);
                 self.unsent.extend_from_slice(body);
@@ -134,20 +136,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(Some(()))
     }
 
-    /// More bytes from the stream. False at its end.
+    /// Reads more bytes from the stream. Returns false at its end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        // At most a head and a control frame that are not whole: there is always room behind them.
-        self.room.copy_within(self.start..self.end, 0);
+        // At most an incomplete head or control frame is left, so there is always room behind it.
+        self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        let mut buffer = ReadBuf::new(self.room.get_mut(self.end..).unwrap_or_default());
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        let length = buffer.filled().len();
+        let mut unread = ReadBuf::new(self.buffer.get_mut(self.end..).unwrap_or_default());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut unread))?;
+        let length = unread.filled().len();
         self.end += length;
         Poll::Ready(Ok(length > 0))
     }
 
-    /// Sends what waits to be sent.
+    /// Sends the frames that wait.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(unsent) = self.unsent.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, unsent))? {
@@ -164,8 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while !this.ended {
-            let bytes = this.room.get(this.start..this.end).unwrap_or_default();
+        while !this.closed {
+            let bytes = this.buffer.get(this.start..this.end).unwrap_or_default();
             let most = bytes.len().min(out.remaining()).min(usize::try_from(this.payload).unwrap_or(usize::MAX));
             if most > 0 || out.remaining() == 0 {
                 out.put_slice(bytes.get(..most).unwrap_or_default());
@@ -174,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 return Poll::Ready(Ok(()));
             }
             if this.payload == 0 && !bytes.is_empty() && this.next_frame()?.is_some() {
-                // A pong leaves at once; when it cannot, the next write takes it along.
+                // A pong is sent at once; if that is not possible, with the next write.
                 let _ = this.poll_send(cx)?;
                 continue;
             }
@@ -192,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // One frame at a time: whoever writes faster than the network waits.
+        // One frame at a time, so that the writer is no faster than the network.
         ready!(this.poll_send(cx))?;
         let bytes = bytes.get(..FRAME).unwrap_or(bytes);
         if bytes.is_empty() {
@@ -200,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         }
         Head::write(BINARY, bytes.len(), &mut this.unsent);
         this.unsent.extend_from_slice(bytes);
-        // As much of it as goes now; the rest with the next write, or when it is flushed.
+        // As much as is possible now; the rest with the next write or flush.
         let _ = this.poll_send(cx)?;
         Poll::Ready(Ok(bytes.len()))
     }
@@ -214,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
-        // Closing the stream is an end to Teleport just as a close frame is.
+        // Teleport treats the end of the stream like a close frame.
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
@@ -225,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client does on a stream of which the other end is the test's.
+    /// Runs a client and a server at the two ends of a stream.
     fn with_server<T>(talk: impl AsyncFnOnce(WebSocket<DuplexStream>, DuplexStream) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -251,7 +253,7 @@ mod tests {
         frame
     }
 
-    /// Everything that a client reads of these bytes, if they come in pieces of this size.
+    /// Everything that a client reads if the server sends these bytes in pieces of this size.
     fn read(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         with_server(async |mut client, mut server| {
             let mut read = Vec::new();
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_read_however_they_are_cut() {
+    fn frames_are_read_in_pieces_of_any_size() {
         let large = vec![7; 70_000];
         let frames =
             [frame(0x82, b"abc"), frame(0x82, b""), frame(0x82, &large[..300]), frame(0x82, &large), frame(0x88, b"")];
@@ -278,7 +280,7 @@ mod tests {
         }
     }
 
-    /// No Teleport proxy fragments, but what stands in front of one may.
+    /// No Teleport proxy sends fragments, but a load balancer may.
     #[test]
     fn fragments_are_put_together() {
         let frames = [frame(0x02, b"ab"), frame(0x89, b"?"), frame(0x00, b"c"), frame(0x80, b"d")].concat();
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_of_teleport() {
+    fn frames_that_teleport_does_not_send_are_refused() {
         let masked = [0x82, 0x81, 0, 0, 0, 0, 1];
         let long_ping = frame(0x89, &[0; 126]);
         for bytes in
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_behind_the_close() {
+    fn nothing_is_read_after_the_close() {
         assert_eq!(read(&[frame(0x88, b""), frame(0x82, b"late")].concat(), 1 << 20).unwrap(), b"");
     }
 
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_are_answered_while_nothing_else_is_said() {
+    fn pings_are_answered_although_nothing_is_written() {
         with_server(async |mut client, mut server| {
             server.write_all(&[frame(0x89, b"teleport"), frame(0x82, b"x")].concat()).await.unwrap();
             assert_eq!(client.read_u8().await.unwrap(), b'x');
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_waits_for_nothing_to_be_written() {
+    fn a_pong_is_sent_before_the_client_is_dropped() {
         let pong = with_server(async |mut client, mut server| {
             server.write_all(&[frame(0x89, b"teleport"), frame(0x82, b"x")].concat()).await.unwrap();
             assert_eq!(client.read_u8().await.unwrap(), b'x');
@@ -356,7 +358,7 @@ mod tests {
             let mut byte = [0];
             let ended = async { client.read(&mut byte).await };
             let ended = tokio::select! { () = writing => None, ended = ended => Some(ended) };
-            // The other end takes nothing, so answers pile up.
+            // The server reads nothing, so pongs pile up.
             assert!(matches!(ended, Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData));
         });
     }

@@ -79,7 +79,7 @@ fn the_log_has_times_and_in_a_ci_colours() {
 fn the_log_says_what_a_long_wait_is_for() {
     let waits = |fault: Fault, stage: &str, what: &str| {
         let cluster = Testcluster::builder().fault(fault).start();
-        let log = Step::of(&cluster).env("TIMEOUT", "5s").pipe().stderr;
+        let log = Step::of(&cluster).env("TIMEOUT", "8s").pipe().stderr;
         let waits = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
         assert!(log.lines().any(waits), "{log}");
     };

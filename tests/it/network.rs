@@ -112,7 +112,10 @@ pub(crate) fn stubborn_ones() -> Vec<Failure> {
 pub(crate) fn silent_ones() -> Vec<Failure> {
     vec![
         faulty("proxy-hangs", 5, Fault::Hang).with(|step, _| step.env("TIMEOUT", "3s")),
-        faulty("join-stalls", 5, Fault::JoinStalls).with(|step, _| step.env("TIMEOUT", "3s")),
+        // With a join by REST the run would survive it.
+        Failure::new("join-stalls", 5)
+            .at(Testcluster::builder().fault(Fault::JoinStalls).rest_join(false))
+            .env("TIMEOUT", "3s"),
     ]
 }
 

@@ -68,7 +68,7 @@ fn the_pipe_and_then_ssh_get_through_each_kind() {
         ] {
             let step = behind(Step::of(&cluster), &gateway, &gateway.url_with(ENCODED));
             let said = step.pipe().ok();
-            assert!(said.stderr.contains(" by the outgoing proxy "), "{}", said.stderr);
+            assert!(said.stderr.contains(" through the forward proxy "), "{}", said.stderr);
             let mode = fs::metadata(step.output("network.json")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             let before = gateway.targets().len();
@@ -140,7 +140,7 @@ fn what_is_reached_without() {
     let cluster = Testcluster::start();
     let step = behind(Step::of(&cluster), &gateway, &gateway.url());
     let said = step.pipe().ok();
-    assert!(!said.stderr.contains("outgoing proxy"), "{}", said.stderr);
+    assert!(!said.stderr.contains("forward proxy"), "{}", said.stderr);
     hello(&rest(step), &cluster);
 
     let cluster = hidden().start();

@@ -9,7 +9,7 @@ pub(crate) mod findings;
 mod report;
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
@@ -17,7 +17,7 @@ use self::findings::{TooOld, clock, described, id_token};
 use self::report::{Check, Outcome, Report};
 use super::block_on;
 use crate::auth::AuthRoute;
-use crate::clock::{Offset, approximate};
+use crate::clock::{Clock, Offset, approximate};
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::net::authorities::Authorities;
@@ -63,7 +63,7 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
     let addr = &settings.connection.addr;
     report.add(&PROGRAM, Outcome::Good(format!("{program} on {system}, checking {addr}")))?;
-    let now = || (host.now)();
+    let now = || host.clock.now();
     let token = platform::detect(&host.env);
     // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
     let seems_expired = token.as_ref().is_ok_and(|token| token.expired(now()).is_some());
@@ -76,11 +76,11 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
         network: &settings.connection.network(&authorities),
         platform: token.as_ref().map_or(platform::ALL[0], |token| token.platform()),
         deadline: Deadline::after(settings.timeout),
-        now: host.now,
+        clock: &host.clock,
     };
     let clock = block_on(checks.all(&mut report))??;
     if seems_expired {
-        report.add(&ID_TOKEN, id_token(&host.env, clock.there(now()), settings.privacy))?;
+        report.add(&ID_TOKEN, id_token(&host.env, clock.cluster_time(now()), settings.privacy))?;
     }
     Ok(report.verdict()?)
 }
@@ -105,7 +105,7 @@ struct Checks<'a> {
     network: &'a Network,
     platform: &'static Platform,
     deadline: Deadline,
-    now: fn() -> SystemTime,
+    clock: &'a Clock,
 }
 
 impl Checks<'_> {
@@ -147,7 +147,7 @@ impl Checks<'_> {
     /// Connects through a forward proxy or directly. Returns whether there is a connection.
     async fn connects(&self, report: &mut Report) -> Result<bool, HostError> {
         let Connection { addr: proxy, egress, .. } = self.connection;
-        let Some(through) = egress.through(proxy) else {
+        let Some(through) = egress.proxy_name(proxy) else {
             let found = match egress.url() {
                 Some(_) => "not used: NO_PROXY exempts the cluster's proxy, or it is this machine",
                 None => "not used: none is set",
@@ -203,7 +203,7 @@ impl Checks<'_> {
     /// TLS to the web port, as browsers do it.
     async fn web(&self, report: &mut Report) -> Result<Option<Http>, HostError> {
         let (began, deadline) = self.begin();
-        let (outcome, http) = match self.network.look(&self.connection.addr, deadline).await {
+        let (outcome, http) = match self.network.web_with_info(&self.connection.addr, deadline).await {
             Ok((http, info)) => (Outcome::Good(self.described_tls(&info)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
@@ -211,9 +211,9 @@ impl Checks<'_> {
         Ok(http)
     }
 
-    fn described_tls(&self, TlsInfo { version, shown }: &TlsInfo) -> String {
-        let Some(leaf) = shown.leaf() else { return version.clone() };
-        let left = leaf.not_after().duration_since((self.now)()).unwrap_or_default();
+    fn described_tls(&self, TlsInfo { version, chain }: &TlsInfo) -> String {
+        let Some(leaf) = chain.leaf() else { return version.clone() };
+        let left = leaf.not_after().duration_since(self.clock.now()).unwrap_or_default();
         let left = match left.as_secs() / 86_400 {
             ..2 => approximate(left).to_string(),
             days => format!("{days} days"),
@@ -221,13 +221,13 @@ impl Checks<'_> {
         let mut names = leaf.names();
         names.dedup();
         let names = sanitize(&names.join(", "));
-        format!("{version}, a certificate for {names}, signed by {}, valid for {left}", shown.signer())
+        format!("{version}, a certificate for {names}, signed by {}, valid for {left}", chain.signer())
     }
 
     /// Discovery.
     async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, HostError> {
         let (began, deadline) = self.begin();
-        let answer = ask(&mut http, &self.connection.addr, self.now, deadline).await;
+        let answer = ask(&mut http, &self.connection.addr, self.clock, deadline).await;
         let (outcome, cluster) = match answer {
             Ok(cluster) if cluster.is_older_than(self.platform.since) => (
                 Outcome::Bad(TooOld { version: cluster.version.clone(), platform: self.platform }.into()),
@@ -247,13 +247,14 @@ impl Checks<'_> {
             Upgrade::Always => {
                 report.add(&LOAD_BALANCER, Outcome::Good(format!("yes, because {} says so", upgrade::VARIABLE)))
             }
-            Upgrade::Never => {
-                report.add(&LOAD_BALANCER, Outcome::Skipped(format!("nyes, because {} says so", upgrade::VARIABLE)))
-            }
-            Upgrade::WhereNeeded if !cluster.tls_routing => {
+            Upgrade::Never => report.add(
+                &LOAD_BALANCER,
+                Outcome::Skipped(format!("not looked for, because {} says so", upgrade::VARIABLE)),
+            ),
+            Upgrade::IfNeeded if !cluster.tls_routing => {
                 report.add(&LOAD_BALANCER, Outcome::Skipped("not looked for: the proxy has separate ports".to_owned()))
             }
-            Upgrade::WhereNeeded => {
+            Upgrade::IfNeeded => {
                 let found = match self.network.finds_balancer(&self.connection.addr, deadline).await {
                     true => "one terminates TLS: connections are upgraded (WebSocket)",
                     false => "none that terminates TLS",

@@ -26,7 +26,7 @@ use crate::values::Privacy;
 
 /// Prints the token's claims, the cluster's answer to discovery, and what would admit this step.
 pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
-    let now = (host.now)();
+    let now = host.clock.now();
     let token = platform::detect(&host.env)?;
     let (platform, claims) = (token.platform(), token.claims());
     if let Some(error) = token.expired(now) {
@@ -110,9 +110,9 @@ fn ask(
     let deadline = Deadline::after(settings.timeout);
     let answer = match connection.authorities(&host.working_dir) {
         Ok(authorities) => {
-            connection.egress.log_use(&connection.addr);
+            connection.egress.log_proxy(&connection.addr);
             let network = connection.network(&authorities);
-            block_on(discover(&network, &connection.addr, host.now, deadline))?.map(|(cluster, _)| cluster)
+            block_on(discover(&network, &connection.addr, &host.clock, deadline))?.map(|(cluster, _)| cluster)
         }
         Err(error) => Err(error),
     };

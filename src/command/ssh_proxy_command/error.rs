@@ -5,9 +5,9 @@ use tonic::{Code, Status};
 use crate::address::HostPort;
 use crate::error::{Advice, Exit, Explain};
 use crate::net;
-use crate::net::grpc::{broken, code_name};
-use crate::retry::Awaited;
-use crate::text::{sanitize, sanitize_nested};
+use crate::net::grpc::{Refusal, code_name};
+use crate::retry::WaitingFor;
+use crate::text::sanitize;
 
 /// `name` is the node as the proxy was asked for it, `reason` is the proxy's message or, for a file, what is wrong with
 /// it. The reason never quotes the file.
@@ -33,8 +33,8 @@ pub(crate) enum Error {
     Ended { name: String, reason: String },
 }
 
-impl From<Awaited> for Error {
-    fn from(awaited: Awaited) -> Self {
+impl From<WaitingFor> for Error {
+    fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
 }
@@ -42,14 +42,14 @@ impl From<Awaited> for Error {
 impl Error {
     /// The error of a call that opens a session.
     pub(super) fn from_status(status: &Status, node: &str, proxy: &HostPort) -> Self {
-        if let Some(error) = broken(status, &proxy.to_string()) {
-            return Self::Net(error);
-        }
-        let (name, reason) = (sanitize(node), sanitize_nested(status.message()));
-        match status.code() {
-            // An unknown or absent node has any of these codes, depending on the version (teleport-ssh-proxy.md 2.5).
-            Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
-            code => Self::Refused { name, reason, code },
+        let name = sanitize(node);
+        match Refusal::from_status(status, &proxy.to_string()) {
+            Err(error) => Self::Net(error),
+            Ok(Refusal { code, message: reason, .. }) => match code {
+                // An unknown or absent node has any of these codes, depending on the version (teleport-ssh-proxy.md 2.5).
+                Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
+                code => Self::Refused { name, reason, code },
+            },
         }
     }
 

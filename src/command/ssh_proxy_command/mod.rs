@@ -42,7 +42,7 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
     let certificate =
         X509::from_der(&identity.certificate).map_err(|_| unusable("its TLS certificate cannot be read".to_owned()))?;
     let network_file = read_network_file(&flags.destination_dir)?;
-    if certificate.not_after() <= network_file.clock.there(SystemTime::now()) {
+    if certificate.not_after() <= network_file.clock.cluster_time(SystemTime::now()) {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
     }
     let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();
@@ -70,7 +70,7 @@ fn network(file: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
     let authorities = match file.authorities {
         Some(authorities) => authorities,
         // Only a load balancer and a forward proxy show a certificate of the web.
-        None if upgrade == Upgrade::Always || egress.is_secured(proxy) => {
+        None if upgrade == Upgrade::Always || egress.uses_tls(proxy) => {
             Authorities::from_file(env.get("SSL_CERT_FILE").map(Path::new))?
         }
         None => Authorities::default(),

@@ -23,7 +23,7 @@ use crate::net::grpc::Channel;
 use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
 use crate::output::identity::identity_file::Identity;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 use crate::ssh_agent::Agent;
 use crate::text::sanitize;
 
@@ -62,7 +62,7 @@ pub(super) async fn run(
     // The target alone: a frame in the same message would be lost (conformance FINDINGS 16).
     let _ = requests.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
     let opening = open(TransportServiceClient::with_origin(channel.clone(), channel.origin()), stream, &node, proxy);
-    let awaited = || Awaited { addr: node.clone(), what: "a connection to the node" };
+    let awaited = || WaitingFor { addr: node.clone(), what: "a connection to the node" };
     let opening = deadline.bound(awaited(), opening);
     tokio::pin!(opening);
     // Reads from the beginning, to see whether ssh exits.

@@ -1,4 +1,4 @@
-//! The URL of an outgoing proxy.
+//! The URL of a forward proxy.
 
 use std::fmt;
 
@@ -11,28 +11,26 @@ use crate::invalid::{Error, Invalid};
 const FORM: &str = "Write it as http://host:port, https://host:port or socks5://host:port; with credentials as \
                     http://user:password@host:port, and in these `%40` for `@`, `%2F` for `/` and `%3A` for `:`.";
 
-/// An outgoing proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     pub(super) scheme: Scheme,
     pub(super) addr: HostPort,
     pub(super) credentials: Option<Credentials>,
-    /// The variable that names it.
-    named_by: &'static str,
+    /// The variable or file that the URL is from.
+    origin: &'static str,
 }
 
-/// What is spoken with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     /// HTTP CONNECT.
     Http,
-    /// The same over TLS.
+    /// HTTP CONNECT over TLS.
     Https,
-    /// SOCKS5. Names are always sent as they are, which some call `socks5h`.
+    /// SOCKS5. The server resolves names, which other programs call `socks5h`.
     Socks5,
 }
 
-/// User and password, decoded.
+/// Without percent-encoding.
 #[derive(Clone)]
 pub(super) struct Credentials {
     pub(super) user: Zeroizing<Vec<u8>>,
@@ -40,22 +38,22 @@ pub(super) struct Credentials {
 }
 
 impl Proxy {
-    /// Reads `[scheme://][user[:password]@]host[:port]`. What follows the first slash counts for nothing, as in Go.
-    pub(super) fn parse(named_by: &'static str, text: &str) -> Result<Self, Error> {
-        // Any part of it may be one of a password.
-        let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(named_by, text);
+    /// Parses `[scheme://][user[:password]@]host[:port]`. As in Go, anything after the first slash is ignored.
+    pub(super) fn parse(origin: &'static str, text: &str) -> Result<Self, Error> {
+        // Any part of the text may be part of a password.
+        let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(origin, text);
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),
             "https" => (Scheme::Https, 443),
             "socks5" | "socks5h" => (Scheme::Socks5, 1080),
             other if other.chars().all(|c| c.is_ascii_alphanumeric()) => {
-                return Err(invalid(&format!("has the scheme `{other}`, none of http, https and socks5")));
+                return Err(invalid(&format!("has the scheme `{other}`, which is not http, https or socks5")));
             }
             _ => return Err(invalid("has no scheme before its `://`")),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // `me:8080/secret@proxy`: the host would be `me`, and be shown.
+        // In `me:8080/secret@proxy` the host would be `me`, which errors would show.
         if path.contains('@') {
             return Err(invalid("has a `/`, `?` or `#` before its `@`"));
         }
@@ -74,10 +72,10 @@ impl Proxy {
         if !credentials.as_ref().is_none_or(fits) {
             return Err(invalid("has a user or a password of more than the 255 bytes that SOCKS5 takes"));
         }
-        Ok(Self { scheme, addr, credentials, named_by })
+        Ok(Self { scheme, addr, credentials, origin })
     }
 
-    /// All of it, to be read again.
+    /// The URL with credentials, which [`parse`](Self::parse) reads again.
     pub(super) fn url(&self) -> Zeroizing<String> {
         let encode = |part: &[u8]| percent_encode(part, NON_ALPHANUMERIC).to_string();
         let userinfo = self
@@ -97,10 +95,10 @@ impl Credentials {
     }
 }
 
-/// Without credentials, and where it comes from.
+/// The URL without credentials, and its origin.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{} ({})", self.scheme, self.addr, self.named_by)
+        write!(f, "{}://{} ({})", self.scheme, self.addr, self.origin)
     }
 }
 
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_and_what_people_write() {
+    fn urls_are_parsed() {
         for (text, shown) in [
             ("proxy.example:3128", "http://proxy.example:3128"),
             ("proxy.example", "http://proxy.example:80"),
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_named_without_credentials() {
+    fn errors_about_a_url_do_not_show_it() {
         for text in [
             "ftp://me:secret@proxy.example",
             "http://me:secret",

@@ -1,9 +1,9 @@
-//! The way out of this network: straight to the address, or through a proxy that was named.
+//! How connections leave this network: directly, or through a forward proxy that a variable names.
 //!
-//! That one is called the outgoing proxy here, because Teleport has a proxy, too. Which one, and for what, is decided
-//! as Teleport's own clients do (teleport-ssh-proxy.md 7, and golang.org/x/net/http/httpproxy, which they use), so that
-//! an environment that works for them works here. The layers: [`dial`] to the outgoing proxy, TLS to it if its URL is
-//! `https://`, then `connect` or `socks5`. It is given the cluster's name as it is: the name need not resolve here.
+//! "Proxy" alone always means Teleport's Proxy Service. Teleport's own clients decide in the same way whether a forward
+//! proxy is used (teleport-ssh-proxy.md 7, and golang.org/x/net/http/httpproxy, which they use), so that an environment
+//! that works for them works here. The layers are [`dial`] to the forward proxy, TLS to it if its URL is `https://`, then
+//! `connect` or `socks5`. The forward proxy resolves the cluster's name, which need not resolve here.
 
 mod connect;
 mod forward_proxy;
@@ -18,15 +18,15 @@ use super::{Error as NetError, Stream, dial};
 use crate::address::HostPort;
 use crate::environment::Environment;
 use crate::invalid;
-use crate::retry::{Awaited, Deadline};
+use crate::retry::{Deadline, WaitingFor};
 
-/// The variables that name an outgoing proxy; the first that is set counts.
+/// The variables that name a forward proxy. The first one that is set counts.
 pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
-/// The variables that say what is reached without it; the first that is set counts.
+/// The variables that list the hosts that bypass it. The first one that is set counts.
 pub(crate) const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// The name under which errors mention what is read from a file.
+/// How errors name the origin of a forward proxy that is read from a file.
 const FROM_FILE: &str = "network.json";
 
 /// How connections leave this network.
@@ -37,108 +37,81 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
-    /// What the environment says. `ALL_PROXY` says nothing, here as in Teleport's own clients.
-    ///
-    /// # Errors
-    /// The variable that counts cannot be understood.
+    /// Reads the environment. `ALL_PROXY` is not used, as in Teleport's own clients.
     pub(crate) fn from_environment(env: &Environment) -> Result<Self, invalid::Error> {
-        // What a web server hands to its programs may come from whoever asked: then `Proxy: evil` is HTTP_PROXY.
+        // A web server sets HTTP_PROXY for its CGI programs if a client sends the header `Proxy`.
         let is_cgi = env.get("REQUEST_METHOD").is_some();
-        let believed = |name: &&str| !is_cgi || !name.eq_ignore_ascii_case("HTTP_PROXY");
-        let named = PROXY_VARIABLES.into_iter().filter(believed).find_map(|name| Some((name, env.get(name)?)));
+        let is_trusted = |name: &&str| !is_cgi || !name.eq_ignore_ascii_case("HTTP_PROXY");
+        let named = PROXY_VARIABLES.into_iter().filter(is_trusted).find_map(|name| Some((name, env.get(name)?)));
         let proxy = named.map(|(name, text)| Proxy::parse(name, text)).transpose()?;
         let exempt = NO_PROXY_VARIABLES.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
         Ok(Self { proxy, exempt: NoProxy::new(exempt.unwrap_or_default().join(",")) })
     }
 
-    /// What a file of ours keeps of it: [`url`](Self::url) and [`exempt`](Self::exempt).
-    ///
-    /// # Errors
-    /// The URL cannot be understood.
+    /// Restores what a file keeps: [`url`](Self::url) and [`exempt`](Self::exempt).
     pub(crate) fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
         Ok(Self { proxy: Some(Proxy::parse(FROM_FILE, url)?), exempt: NoProxy::new(exempt.to_owned()) })
     }
 
-    /// The outgoing proxy with its credentials, which are secret; `None` if there is none.
+    /// The URL of the forward proxy with its credentials, which are secret.
     pub(crate) fn url(&self) -> Option<zeroize::Zeroizing<String>> {
         self.proxy.as_ref().map(Proxy::url)
     }
 
-    /// What is reached without it, as in `NO_PROXY`.
+    /// The hosts that bypass it, as in `NO_PROXY`.
     pub(crate) fn exempt(&self) -> &str {
         self.exempt.as_str()
     }
 
-    /// Says in the log by which outgoing proxy this address is reached, if by one.
-    pub(crate) fn log_use(&self, addr: &HostPort) {
+    /// Logs the forward proxy for this address, if there is one.
+    pub(crate) fn log_proxy(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
-            log::info!(target: "discover", "to {addr} by the outgoing proxy {proxy}");
+            log::info!(target: "discover", "to {addr} through the forward proxy {proxy}");
         }
     }
 
-    /// The outgoing proxy for this address, fit for a log; `None` if it is reached directly.
-    pub(crate) fn through(&self, addr: &HostPort) -> Option<String> {
+    /// The forward proxy for this address without credentials; `None` if the connection is direct.
+    pub(crate) fn proxy_name(&self, addr: &HostPort) -> Option<String> {
         self.proxy_for(addr).map(ToString::to_string)
     }
 
-    /// Whether the outgoing proxy shows a web certificate on the way to this address.
-    pub(crate) fn is_secured(&self, addr: &HostPort) -> bool {
+    /// Whether the forward proxy for this address speaks TLS.
+    pub(crate) fn uses_tls(&self, addr: &HostPort) -> bool {
         self.proxy_for(addr).is_some_and(|proxy| proxy.scheme == Scheme::Https)
     }
 
-    /// Bytes to and from this address. `web` is who is believed where the outgoing proxy speaks TLS.
-    ///
-    /// # Errors
-    /// It is not reached, or the outgoing proxy is not, or does not want to.
+    /// Connects to this address. `web` is for a forward proxy that speaks TLS.
     pub(crate) async fn connect(&self, addr: &HostPort, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let Some(proxy) = self.proxy_for(addr) else {
             return Ok(Box::new(dial::connect(addr, deadline).await?));
         };
-        let reached = proxy.reach(web, deadline).await;
-        let stream =
-            reached.map_err(|source| Error::Unreached { proxy: proxy.to_string(), source: Box::new(source) })?;
-        let asking = async {
+        let unreached = |source| NetError::EgressUnreached { proxy: proxy.to_string(), source: Box::new(source) };
+        let stream = proxy.dial(web, deadline).await.map_err(unreached)?;
+        let connecting = async {
             match proxy.scheme {
-                Scheme::Http | Scheme::Https => connect::ask(stream, proxy, addr).await,
-                Scheme::Socks5 => socks5::ask(stream, proxy, addr).await,
+                Scheme::Http | Scheme::Https => connect::connect(stream, proxy, addr).await,
+                Scheme::Socks5 => socks5::connect(stream, proxy, addr).await,
             }
         };
-        let awaited = Awaited { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
-        let asking = async { Ok(asking.await) };
-        let answer = deadline.bound(awaited, asking).await;
-        let late = |_: Awaited| Error::Late { proxy: proxy.to_string(), target: addr.to_string() };
-        Ok(answer.map_err(late).flatten()?)
+        let waiting_for = WaitingFor { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
+        let connecting = async { Ok(connecting.await) };
+        let answer = deadline.bound(waiting_for, connecting).await;
+        let timeout = |_: WaitingFor| Error::Timeout { proxy: proxy.to_string(), target: addr.to_string() };
+        Ok(answer.map_err(timeout).flatten()?)
     }
 
     fn proxy_for(&self, addr: &HostPort) -> Option<&Proxy> {
-        self.proxy.as_ref().filter(|_| !self.exempt.has(addr))
+        self.proxy.as_ref().filter(|_| !self.exempt.contains(addr))
     }
 }
 
 impl Proxy {
-    /// A connection to the outgoing proxy itself.
-    async fn reach(&self, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
+    /// A connection to the forward proxy itself.
+    async fn dial(&self, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let stream = dial::connect(&self.addr, deadline).await?;
         match self.scheme {
             Scheme::Https => tls::connect(stream, &self.addr.host, &Service::Web, web, deadline).await,
             Scheme::Http | Scheme::Socks5 => Ok(Box::new(stream)),
-        }
-    }
-}
-
-/// What the first bytes of somebody are who does not speak what was expected.
-fn sounds_like(heard: &[u8]) -> String {
-    let begins = |with: &[u8]| heard.starts_with(with) || (heard.len() > 1 && with.starts_with(heard));
-    match heard {
-        [] => "it says nothing".to_owned(),
-        // An alert or a handshake record.
-        [0x15 | 0x16, 3, ..] => "it speaks TLS".to_owned(),
-        _ if begins(b"SSH-") => "it speaks SSH".to_owned(),
-        _ if begins(b"HTTP/") => "it speaks HTTP".to_owned(),
-        [5, _, ..] => "it speaks SOCKS5".to_owned(),
-        _ => {
-            let start = String::from_utf8_lossy(heard.get(..40).unwrap_or(heard));
-            format!("it says `{}`", crate::text::sanitize(&start))
         }
     }
 }
@@ -151,12 +124,12 @@ mod tests {
         Egress::from_environment(&variables.iter().copied().collect()).unwrap()
     }
 
-    fn through(variables: &[(&'static str, &'static str)]) -> Option<String> {
+    fn proxy_for(variables: &[(&'static str, &'static str)]) -> Option<String> {
         egress(variables).proxy_for(&"example.teleport.sh:443".parse().unwrap()).map(ToString::to_string)
     }
 
     #[test]
-    fn which_variable_counts() {
+    fn the_first_variable_that_is_set_counts() {
         for (variables, proxy) in [
             (&[][..], None),
             (&[("ALL_PROXY", "p")], None),
@@ -172,45 +145,30 @@ mod tests {
                 &[("HTTPS_PROXY", "a"), ("NO_PROXY_COUNT", "2"), ("NO_PROXY_0", "x"), ("NO_PROXY_1", "teleport.sh")],
                 None,
             ),
-            // As a program of a web server.
+            // As a CGI program.
             (&[("HTTP_PROXY", "c"), ("REQUEST_METHOD", "GET")], None),
             (&[("http_proxy", "d"), ("REQUEST_METHOD", "GET")], None),
             (&[("HTTPS_PROXY", "a"), ("HTTP_PROXY", "c"), ("REQUEST_METHOD", "GET")], Some("a")),
         ] {
-            let found = through(variables);
+            let found = proxy_for(variables);
             let host = found.as_deref().map(|text| text.strip_prefix("http://").unwrap().split(':').next().unwrap());
             assert_eq!(host, proxy, "{variables:?}");
         }
     }
 
     #[test]
-    fn a_file_keeps_all_of_it() {
+    fn a_file_restores_everything() {
         let given = egress(&[("https_proxy", "https://me%40x:p%3A%2Fw%00@p.example"), ("NO_PROXY", " a, .b:80")]);
         let kept = Egress::from_file(&given.url().unwrap(), given.exempt()).unwrap();
         assert_eq!((kept.url(), kept.exempt()), (given.url(), "a,.b:80"));
         let cluster = "example.teleport.sh:443".parse().unwrap();
         assert_eq!(kept.proxy_for(&cluster).unwrap().to_string(), "https://p.example:443 (network.json)");
-        assert!(kept.is_secured(&cluster) && !kept.is_secured(&"a:1".parse().unwrap()));
+        assert!(kept.uses_tls(&cluster) && !kept.uses_tls(&"a:1".parse().unwrap()));
     }
 
     #[test]
-    fn debug_shows_no_credentials() {
-        let shown = format!("{:?}", egress(&[("HTTPS_PROXY", "http://somebody:s3cret@p.example:3128")]));
-        assert!(shown.contains("p.example") && !shown.contains("s3cret") && !shown.contains("somebody"), "{shown}");
-    }
-
-    #[test]
-    fn strangers_are_told_by_their_first_bytes() {
-        for (heard, said) in [
-            (&b""[..], "it says nothing"),
-            (b"\x15\x03\x01\0\x02\x02\x50", "it speaks TLS"),
-            (b"SS", "it speaks SSH"),
-            (b"SSH-2.0-OpenSSH_10.0", "it speaks SSH"),
-            (b"HT", "it speaks HTTP"),
-            (b"\x05\xff", "it speaks SOCKS5"),
-            (b"220 mail\x1b[31m ready\r\n", "it says `220 mail [31m ready`"),
-        ] {
-            assert_eq!(sounds_like(heard), said);
-        }
+    fn debug_does_not_show_credentials() {
+        let shown = format!("{:?}", egress(&[("HTTPS_PROXY", "http://alice:s3cret@p.example:3128")]));
+        assert!(shown.contains("p.example") && !shown.contains("s3cret") && !shown.contains("alice"), "{shown}");
     }
 }

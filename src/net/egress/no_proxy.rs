@@ -1,35 +1,34 @@
-//! What is reached without the outgoing proxy: `NO_PROXY` by the rules of Go's `httpproxy` package, which differ from
-//! those of other programs.
+//! `NO_PROXY`: the hosts that bypass the forward proxy, by the rules of Go's `httpproxy` package. They differ from those of
+//! other programs.
 
 use std::net::IpAddr;
 
 use crate::address::{HostPort, split_port};
 
-/// A list as it was given: names, addresses, networks, each but networks with or without a port, or `*`.
+/// A list of names, addresses and networks, or `*`. Names and addresses may have a port.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoProxy(String);
 
 impl NoProxy {
-    /// What cannot be understood in it exempts nothing.
+    /// An entry that cannot be parsed matches nothing.
     pub(super) fn new(list: String) -> Self {
         Self(list)
     }
 
-    /// The list.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this address is reached without. This machine always is.
-    pub(super) fn has(&self, addr: &HostPort) -> bool {
+    /// Whether this address bypasses the forward proxy. This machine always does.
+    pub(super) fn contains(&self, addr: &HostPort) -> bool {
         let ip = addr.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         addr.host == "localhost"
             || ip.is_some_and(|ip| ip.is_loopback())
-            || self.0.split(',').any(|entry| exempts(&entry.trim().to_ascii_lowercase(), addr, ip))
+            || self.0.split(',').any(|entry| matches(&entry.trim().to_ascii_lowercase(), addr, ip))
     }
 }
 
-fn exempts(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
+fn matches(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
     if entry == "*" {
         return true;
     }
@@ -44,14 +43,14 @@ fn exempts(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
         return ip == Some(listed.to_canonical());
     }
     let is_below = |domain| addr.host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    // `*.foo.com` is another way to write `.foo.com`: what is below it, and not itself.
+    // `*.foo.com` is the same as `.foo.com`: the names below it, and not the name itself.
     match host.strip_prefix("*.").or_else(|| host.strip_prefix('.')) {
         Some(domain) => is_below(domain),
         None => addr.host == host || is_below(host),
     }
 }
 
-/// Whether an address is in a network; `None` if that is none.
+/// Whether `ip` lies in `network/bits`. Returns `None` if the network does not parse.
 fn is_within(ip: IpAddr, network: &str, bits: &str) -> Option<bool> {
     let (network, bits) = (network.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?);
     match (ip, network) {
@@ -71,17 +70,17 @@ fn is_within(ip: IpAddr, network: &str, bits: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// Whether port 80 of a host is reached without, by this list.
-    fn has(list: &str, host: &str) -> bool {
-        NoProxy::new(list.to_owned()).has(&HostPort { host: host.to_owned(), port: 80 })
+    /// Whether port 80 of a host bypasses the forward proxy.
+    fn contains(list: &str, host: &str) -> bool {
+        NoProxy::new(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
     }
 
-    /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, but for names in other scripts: ours are ASCII.
+    /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, without names in other scripts: ours are ASCII.
     #[test]
-    fn as_go_does_it() {
+    fn go_has_the_same_results() {
         const LIST: &str = "foobar.com, .barbaz.net, *.wildcard.io, 192.168.1.1, 192.168.1.2:81, 192.168.1.3:80, \
             10.0.0.0/30, 2001:db8::52:0:1, [2001:db8::52:0:2]:443, [2001:db8::52:0:3]:80, 2002:db8:a::45/64";
-        let without = [
+        let direct = [
             "localhost",
             "127.0.0.1",
             "127.0.0.2",
@@ -97,7 +96,7 @@ mod tests {
             "www.foobar.com",
             "nested.wildcard.io",
         ];
-        let through = [
+        let proxied = [
             "::2",
             "192.168.1.2",
             "192.168.1.4",
@@ -112,19 +111,19 @@ mod tests {
             "wildcard.io",
             "awildcard.io",
         ];
-        for host in without {
-            assert!(has(LIST, host), "{host}");
+        for host in direct {
+            assert!(contains(LIST, host), "{host}");
         }
-        for host in through {
-            assert!(!has(LIST, host), "{host}");
+        for host in proxied {
+            assert!(!contains(LIST, host), "{host}");
         }
-        for host in without.into_iter().chain(through) {
-            assert!(has("*", host), "{host}");
+        for host in direct.into_iter().chain(proxied) {
+            assert!(contains("*", host), "{host}");
         }
     }
 
     #[test]
-    fn forms_and_their_edges() {
+    fn forms_of_an_entry() {
         for (list, host, expected) in [
             ("", "example.com", false),
             (":1", "example.com", false),
@@ -155,15 +154,15 @@ mod tests {
             ("::/0", "2001:db8::1", true),
             ("2001:db8::/127", "2001:db8::1", true),
             ("2001:db8::/127", "2001:db8::2", false),
-            // Whoever speaks of a network speaks of addresses, not of names that lead there.
+            // A network matches addresses, not names that resolve to them.
             ("10.0.0.0/8", "ten.example.com", false),
-            // One address, two ways to write it.
+            // Two forms of one address.
             ("::ffff:10.1.2.3", "10.1.2.3", true),
             ("10.1.2.3", "::ffff:10.1.2.3", true),
             ("", "::ffff:127.0.0.1", true),
             ("[2001:db8::1]", "2001:db8::1", true),
         ] {
-            assert_eq!(has(list, host), expected, "{list:?} {host}");
+            assert_eq!(contains(list, host), expected, "{list:?} {host}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! SOCKS5 (RFC 1928, and RFC 1929 for user and password), as much of it as a client needs.
 //!
-//! Our own, because the libraries do not give what is needed here: hyper-util's `SocksV5` reads past the reply and drops
-//! what it read, and insists on credentials where the server wants none; tokio-socks brings five crates, among them a
-//! second `thiserror`. Both hide what a server said that speaks something else.
+//! Two libraries were considered. hyper-util's `SocksV5` drops bytes that it reads after the reply, and fails if it has
+//! credentials that the server does not ask for. tokio-socks adds five crates, among them a second `thiserror`. Neither
+//! returns the answer of a server that speaks another protocol.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,29 +11,29 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use super::forward_proxy::Proxy;
-use super::{Stream, sounds_like};
 use crate::address::HostPort;
+use crate::net::Stream;
 use crate::net::error::egress::Error;
 use crate::text::sanitize;
 
 const VERSION: u8 = 5;
 
-/// Ways to sign in (RFC 1928, section 3).
+/// Authentication methods (RFC 1928, section 3).
 mod method {
     pub(super) const NONE: u8 = 0;
     pub(super) const PASSWORD: u8 = 2;
     pub(super) const REFUSED: u8 = 0xff;
 }
 
-/// Kinds of addresses (RFC 1928, section 5).
+/// Types of addresses (RFC 1928, section 5).
 mod kind {
     pub(super) const IPV4: u8 = 1;
     pub(super) const NAME: u8 = 3;
     pub(super) const IPV6: u8 = 4;
 }
 
-/// A connection to `target` through the server at the other end of `stream`. Nothing behind its reply is read.
-pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) -> Result<Stream, Error> {
+/// A connection to `target` through the server at the other end of `stream`. Reads nothing after its reply.
+pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort) -> Result<Stream, Error> {
     let broken = |error: io::Error| {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "it was closed in the middle".to_owned(),
@@ -41,7 +41,7 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
         };
         Error::Broken { proxy: proxy.to_string(), reason }
     };
-    let stranger = |found: String| Error::NotAProxy { proxy: proxy.to_string(), found };
+    let not_a_proxy = |first: &[u8]| Error::not_a_proxy(proxy.to_string(), first);
 
     let methods: &[u8] = match proxy.credentials {
         Some(_) => &[VERSION, 2, method::NONE, method::PASSWORD],
@@ -50,16 +50,16 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
     stream.write_all(methods).await.map_err(broken)?;
     let mut answer = [0; 2];
     stream.read_exact(&mut answer).await.map_err(broken)?;
-    let denied = |said: &str| Error::Credentials {
+    let denied = |answer: &str| Error::Credentials {
         proxy: proxy.to_string(),
         given: proxy.credentials.is_some(),
-        said: said.to_owned(),
+        answer: answer.to_owned(),
     };
     match (answer, &proxy.credentials) {
         ([VERSION, method::NONE], _) => {}
         ([VERSION, method::PASSWORD], Some(given)) => {
             let (user, password) = (given.user.as_slice(), given.password.as_slice());
-            // Whoever reads the variable has seen to it that both fit into a byte.
+            // `Proxy::parse` has checked that both lengths fit into a byte.
             let length = |part: &[u8]| u8::try_from(part.len()).unwrap_or(u8::MAX);
             let parts = [&[1, length(user)], user, &[length(password)], password];
             stream.write_all(&Zeroizing::new(parts.concat())).await.map_err(broken)?;
@@ -69,8 +69,8 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
                 return Err(denied("user or password is wrong"));
             }
         }
-        ([VERSION, method::REFUSED], _) => return Err(denied("no way to sign in that both know")),
-        (heard, _) => return Err(stranger(sounds_like(&heard))),
+        ([VERSION, method::REFUSED], _) => return Err(denied("no authentication method in common")),
+        (heard, _) => return Err(not_a_proxy(&heard)),
     }
 
     stream.write_all(&request(target)).await.map_err(broken)?;
@@ -80,23 +80,26 @@ pub(super) async fn ask(mut stream: Stream, proxy: &Proxy, target: &HostPort) ->
         answer
     };
     if version != VERSION {
-        return Err(stranger(sounds_like(&[version, reply])));
+        return Err(not_a_proxy(&[version, reply]));
     }
     if reply != 0 {
         return Err(refusal(reply, proxy, target));
     }
-    // Where the connection leaves it, which says nothing to us.
+    // The address from which the server connects is not needed.
     let length = match bound {
         kind::IPV4 => 4,
         kind::IPV6 => 16,
         kind::NAME => stream.read_u8().await.map_err(broken)?.into(),
-        _ => return Err(stranger(format!("it answers with an address of kind {bound}"))),
+        _ => {
+            let found = format!("it answers with an address of type {bound}");
+            return Err(Error::NotAProxy { proxy: proxy.to_string(), found });
+        }
     };
     stream.read_exact(&mut vec![0; length + 2]).await.map_err(broken)?;
     Ok(stream)
 }
 
-/// CONNECT to an address, or to a name, which is the server's to resolve.
+/// CONNECT to an address, or to a name, which the server resolves.
 fn request(target: &HostPort) -> Vec<u8> {
     let mut request = vec![VERSION, 1, 0];
     match target.host.parse() {
@@ -108,7 +111,7 @@ fn request(target: &HostPort) -> Vec<u8> {
             request.push(kind::IPV6);
             request.extend(ip.octets());
         }
-        // No longer than a name of DNS, which an address has been held to.
+        // `HostPort` has checked that the name is not longer than a DNS name.
         Err(_) => {
             request.extend([kind::NAME, u8::try_from(target.host.len()).unwrap_or(u8::MAX)]);
             request.extend(target.host.bytes());
@@ -121,17 +124,19 @@ fn request(target: &HostPort) -> Vec<u8> {
 /// The replies of RFC 1928, section 6.
 fn refusal(reply: u8, proxy: &Proxy, target: &HostPort) -> Error {
     let (proxy, target) = (proxy.to_string(), target.to_string());
-    let no_way = |said: &str| Error::NoWay { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };
-    let refused = |said: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), said: said.to_owned() };
+    let unreachable =
+        |answer: &str| Error::Unreachable { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
+    let refused =
+        |answer: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
     match reply {
-        1 => no_way("general failure"),
+        1 => unreachable("general failure"),
         2 => refused("not allowed by its rules"),
-        3 => no_way("network unreachable"),
-        4 => no_way("host unreachable"),
-        5 => no_way("connection refused"),
-        6 => no_way("time to live expired"),
-        7 => refused("it makes no connections"),
-        8 => refused("it does not know this kind of address"),
+        3 => unreachable("network unreachable"),
+        4 => unreachable("host unreachable"),
+        5 => unreachable("connection refused"),
+        6 => unreachable("time to live expired"),
+        7 => refused("it does not support CONNECT"),
+        8 => refused("it does not support this type of address"),
         other => refused(&format!("reply {other}")),
     }
 }
@@ -141,38 +146,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_name_what_they_were_given() {
+    fn requests_have_the_type_of_the_address() {
         let request = |addr: &str| request(&addr.parse().unwrap());
         assert_eq!(request("p.example:443"), b"\x05\x01\x00\x03\x09p.example\x01\xbb");
         assert_eq!(request("192.0.2.1:3080"), b"\x05\x01\x00\x01\xc0\x00\x02\x01\x0c\x08");
         assert_eq!(request("[2001:db8::1]:1")[3..7], [4, 0x20, 1, 0x0d]);
     }
 
-    /// Both ends in memory: what the server says, in one piece, and what comes of it.
-    async fn ask_one_that_says(says: &'static [u8], url: &str) -> Result<Vec<u8>, Error> {
+    /// Connects through a server in memory that sends `answer` in one piece, and returns what follows the reply.
+    async fn connect_through(answer: &'static [u8], url: &str) -> Result<Vec<u8>, Error> {
         let proxy = Proxy::parse("HTTPS_PROXY", url).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
-        far.write_all(says).await.unwrap();
-        let mut stream = ask(Box::new(near), &proxy, &"p.example:443".parse().unwrap()).await?;
+        far.write_all(answer).await.unwrap();
+        let mut stream = connect(Box::new(near), &proxy, &"p.example:443".parse().unwrap()).await?;
         let mut behind = vec![0; 5];
         stream.read_exact(&mut behind).await.unwrap();
         Ok(behind)
     }
 
     #[tokio::test]
-    async fn what_comes_right_behind_the_reply_is_kept() {
-        for says in [
+    async fn bytes_right_after_the_reply_are_kept() {
+        for answer in [
             &b"\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00hello"[..],
             b"\x05\x00\x05\x00\x00\x03\x02ab\x00\x00hello",
             b"\x05\x02\x01\x00\x05\x00\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00\x00hello",
         ] {
-            assert_eq!(ask_one_that_says(says, "socks5://me:secret@p").await.unwrap(), b"hello");
+            assert_eq!(connect_through(answer, "socks5://me:secret@p").await.unwrap(), b"hello");
         }
     }
 
     #[tokio::test]
-    async fn credentials_that_were_not_given_are_not_sent() {
-        let error = ask_one_that_says(b"\x05\x02", "socks5://p").await.unwrap_err();
+    async fn a_server_that_ignores_the_offered_methods_is_not_a_proxy() {
+        let error = connect_through(b"\x05\x02", "socks5://p").await.unwrap_err();
         assert!(matches!(error, Error::NotAProxy { .. }), "{error}");
     }
 }

@@ -1,166 +1,127 @@
-//! Why the outgoing proxy does not let us through. None of these knows its credentials.
+//! Why the forward proxy does not connect us. No error contains its credentials.
 
-use crate::error::{Exit, Explain, Retry};
-use crate::net;
+use crate::error::{Advice, Exit, Explain, Retry};
+use crate::net::protocol::Protocol;
 use crate::retry::Transient;
+use crate::text::sanitize;
 
-/// Why there is no connection through the outgoing proxy. `proxy` is always its URL without credentials, and what named
-/// it; `target` is `host:port`.
+/// Why there is no connection through the forward proxy. `proxy` is its URL without credentials, and the variable that
+/// names it; `target` is `host:port`; `answer` is that of the proxy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is not there, or not who it should be.
-    #[error("the outgoing proxy {proxy} is not reached: {source}")]
-    Unreached {
-        /// Which one.
-        proxy: String,
-        /// Why.
-        source: Box<net::Error>,
-    },
-    /// It takes the question and never answers.
-    #[error("the outgoing proxy {proxy} does not answer in time (waiting for its connection to {target})")]
-    Late {
-        /// Which one.
-        proxy: String,
-        /// Where to.
-        target: String,
-    },
-    /// It goes away before it has answered.
-    #[error("the connection to the outgoing proxy {proxy} broke ({reason})")]
-    Broken {
-        /// Which one.
-        proxy: String,
-        /// What the layer that saw it says.
-        reason: String,
-    },
-    /// Something else listens there.
-    #[error("the outgoing proxy {proxy} is not one of that kind ({found})")]
-    NotAProxy {
-        /// Which one.
-        proxy: String,
-        /// What it said instead.
-        found: String,
-    },
-    /// 407, or SOCKS's way to say that.
-    #[error("the outgoing proxy {proxy} {} ({said})", if *given { "does not accept the credentials" } else { "wants credentials" })]
-    Credentials {
-        /// Which one.
-        proxy: String,
-        /// Whether it was sent some.
-        given: bool,
-        /// Its words.
-        said: String,
-    },
-    /// 407 without a way that we know.
-    #[error("the outgoing proxy {proxy} wants to be signed in to by {schemes}, which is not supported")]
-    SignIn {
-        /// Which one.
-        proxy: String,
-        /// What it offers.
-        schemes: String,
-    },
-    /// It could, but may not.
-    #[error("the outgoing proxy {proxy} refuses a connection to {target} ({said})")]
-    Refused {
-        /// Which one.
-        proxy: String,
-        /// Where to.
-        target: String,
-        /// Its words.
-        said: String,
-    },
-    /// It would, but cannot.
-    #[error("the outgoing proxy {proxy} does not get through to {target} ({said})")]
-    NoWay {
-        /// Which one.
-        proxy: String,
-        /// Where to.
-        target: String,
-        /// Its words.
-        said: String,
-    },
+    #[error("the forward proxy {proxy} does not answer in time (waiting for its connection to {target})")]
+    Timeout { proxy: String, target: String },
+    #[error("the connection to the forward proxy {proxy} broke ({reason})")]
+    Broken { proxy: String, reason: String },
+    #[error("the server at {proxy} is not a forward proxy of that kind ({found})")]
+    NotAProxy { proxy: String, found: String },
+    /// 407, or what SOCKS5 has for it. `given` is whether the URL has credentials.
+    #[error("the forward proxy {proxy} {} ({answer})", if *given { "does not accept the credentials" } else { "requires credentials" })]
+    Credentials { proxy: String, given: bool, answer: String },
+    /// 407 without an authentication scheme that we know.
+    #[error("the forward proxy {proxy} requires authentication by {schemes}, which is not supported")]
+    AuthScheme { proxy: String, schemes: String },
+    /// The proxy does not want to connect us.
+    #[error("the forward proxy {proxy} refuses a connection to {target} ({answer})")]
+    Refused { proxy: String, target: String, answer: String },
+    /// The proxy wants to connect us and cannot.
+    #[error("the forward proxy {proxy} cannot reach {target} ({answer})")]
+    Unreachable { proxy: String, target: String, answer: String },
+}
+
+impl Error {
+    /// The error for a server whose first bytes are not those of a proxy.
+    pub(crate) fn not_a_proxy(proxy: String, first: &[u8]) -> Self {
+        let found = match Protocol::identify(first) {
+            None => "it says nothing".to_owned(),
+            Some(Protocol::Tls) => "it speaks TLS".to_owned(),
+            Some(Protocol::Ssh) => "it speaks SSH".to_owned(),
+            Some(Protocol::Http) => "it speaks HTTP".to_owned(),
+            Some(Protocol::Socks5) => "it speaks SOCKS5".to_owned(),
+            Some(Protocol::Unknown) => {
+                let first = String::from_utf8_lossy(first.get(..40).unwrap_or(first));
+                format!("it says `{}`", sanitize(&first))
+            }
+        };
+        Self::NotAProxy { proxy, found }
+    }
 }
 
 impl Transient for Error {
     fn retry(&self) -> Retry {
-        match self {
-            Self::Unreached { source, .. } => source.retry(),
-            Self::Late { .. } | Self::Broken { .. } | Self::NoWay { .. } => Retry::Yes,
-            Self::NotAProxy { .. } => Retry::Once,
-            Self::Credentials { .. } | Self::SignIn { .. } | Self::Refused { .. } => Retry::No,
-        }
+        self.advice().retry
     }
 }
 
 impl Explain for Error {
-    fn likely_cause(&self) -> Option<String> {
-        Some(
-            match self {
-                Self::Unreached { source, .. } => match &**source {
-                    net::Error::Untrusted { .. } => "It has a certificate of the company's own authority.",
-                    net::Error::NotTls { .. } => "It does not speak TLS itself: https:// is for proxies that do.",
-                    _ => "The URL is misspelt, or that proxy serves another network than this runner's.",
-                },
-                Self::Late { .. } => "It hangs, or waits for the cluster, which does not answer it.",
-                Self::Broken { .. } => "It was restarted, or does not take this runner for one of its own.",
-                Self::NotAProxy { .. } => "The URL has the port or the scheme of something else.",
-                Self::Credentials { given: true, .. } => {
-                    "They are wrong or no longer valid, or a character in them needs to be written as %XX."
-                }
-                Self::Credentials { given: false, .. } => "The URL has no user and no password in it.",
-                Self::SignIn { .. } => "The company signs people in by their own machines, which a runner is not.",
-                Self::Refused { .. } => "The company's rules do not allow that host, or not that port.",
-                Self::NoWay { .. } => "The cluster is down, or the name does not resolve where that proxy stands.",
-            }
-            .to_owned(),
-        )
-    }
-
-    fn what_to_do(&self) -> String {
+    fn advice(&self) -> Advice {
+        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
+            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+        };
         match self {
-            Self::Unreached { source, .. } => match **source {
-                net::Error::Untrusted { .. } => return source.what_to_do(),
-                net::Error::NotTls { .. } => "Write http:// in HTTPS_PROXY, as most are.",
-                _ => {
-                    "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached without \
-                     it, leave it out, or name the cluster in NO_PROXY."
-                }
-            },
-            Self::Late { .. } | Self::NoWay { .. } => {
-                "Ask whoever runs that proxy whether it gets through to the cluster. If this runner does without it, \
-                 name the cluster in NO_PROXY."
-            }
-            Self::Broken { .. } => "Run the step again; if it keeps failing, ask whoever runs that proxy.",
-            Self::NotAProxy { .. } => {
+            Self::Timeout { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-does-not-answer",
+                "It hangs, or it waits for the cluster, which does not answer.",
+                CHECK_PROXY,
+            ),
+            Self::Broken { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-breaks-off",
+                "It was restarted, or it does not serve this runner.",
+                "Run the step again; if it keeps failing, ask the administrators of that proxy.",
+            ),
+            Self::NotAProxy { .. } => network(
+                Retry::Once,
+                "not-an-outgoing-proxy",
+                "The URL has the port or the scheme of another service.",
                 "Write the port and the scheme of the proxy: http:// for one that is spoken to in clear, https:// for \
-                 one that speaks TLS, socks5:// for SOCKS5."
-            }
-            Self::Credentials { given: true, .. } => {
-                "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25."
-            }
-            Self::Credentials { given: false, .. } => {
-                "Write them into the URL, in front of the host, `user:password@`, and keep that in a secured variable."
-            }
-            Self::SignIn { .. } => "Ask whoever runs that proxy for a way in by Basic, or by the runner's address.",
-            Self::Refused { .. } => {
-                "Ask whoever runs that proxy to allow CONNECT to that host and port, without opening TLS."
-            }
+                 one that speaks TLS, socks5:// for SOCKS5.",
+            ),
+            Self::Credentials { given: true, .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "They are wrong or no longer valid, or a character in them has to be written as %XX.",
+                "Correct them in HTTPS_PROXY, a secured variable: `@` in them is %40, `:` is %3A, `/` is %2F, `%` is %25.",
+            ),
+            Self::Credentials { given: false, .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "The URL has no user and no password in it.",
+                "Write `user:password@` in front of the host in the URL, and keep the URL in a secured variable.",
+            ),
+            Self::AuthScheme { .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-wants-credentials",
+                "The proxy authenticates domain-joined machines; a CI runner is not one.",
+                "Ask the administrators of that proxy to admit the runner by Basic authentication or by its address.",
+            ),
+            Self::Refused { .. } => network(
+                Retry::No,
+                "the-outgoing-proxy-refuses",
+                "The company's rules do not allow that host or that port.",
+                "Ask the administrators of that proxy to allow CONNECT to that host and port, without intercepting TLS.",
+            ),
+            Self::Unreachable { .. } => network(
+                Retry::Yes,
+                "the-outgoing-proxy-does-not-get-through",
+                "The cluster is down, or its name does not resolve in the network of that proxy.",
+                CHECK_PROXY,
+            ),
         }
-        .to_owned()
     }
+}
 
-    fn exit(&self) -> Exit {
-        Exit::Network
-    }
+const CHECK_PROXY: &str = "Ask the administrators of that proxy whether it can reach the cluster. If this runner does \
+                               not need it, name the cluster in NO_PROXY.";
 
-    fn anchor(&self) -> &'static str {
-        match self {
-            Self::Unreached { .. } => "the-outgoing-proxy-is-not-reached",
-            Self::Late { .. } => "the-outgoing-proxy-does-not-answer",
-            Self::Broken { .. } => "the-outgoing-proxy-breaks-off",
-            Self::NotAProxy { .. } => "not-an-outgoing-proxy",
-            Self::Credentials { .. } | Self::SignIn { .. } => "the-outgoing-proxy-wants-credentials",
-            Self::Refused { .. } => "the-outgoing-proxy-refuses",
-            Self::NoWay { .. } => "the-outgoing-proxy-does-not-get-through",
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_of_an_unknown_protocol_are_quoted() {
+        let error = Error::not_a_proxy("p".to_owned(), b"220 mail\x1b[31m ready\r\n");
+        assert!(error.to_string().ends_with("(it says `220 mail [31m ready`)"), "{error}");
     }
 }
