@@ -93,14 +93,14 @@ impl ClusterName {
     }
 
     /// The name of its Auth Service in ALPN: lower-case hex, so that it is one label and matches the wildcard of the
-    /// certificate (teleport-issue-and-outputs.md 1.2).
+    /// certificate (docs/protocol.md, "Auth Service").
     pub(crate) fn auth_server_name(&self) -> String {
         let hex: String = self.0.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("{hex}.teleport.cluster.local")
     }
 
     /// The name of its Auth Service in SNI. The hex label passes the 63 bytes of a DNS label when the name has 32 or
-    /// more; then it is the name that all Auth certificates share (DESIGN.md decision 3).
+    /// more; then it is the name that all Auth certificates share (docs/decisions.md, 3).
     pub(crate) fn auth_sni(&self) -> String {
         match self.0.len() {
             0..=31 => self.auth_server_name(),

@@ -1,6 +1,6 @@
 //! The calls of a run to the Auth Service, with the bot's own certificate.
 //!
-//! There are two ways to it (teleport-issue-and-outputs.md 1.5): TLS through the proxy's web port, told apart by ALPN
+//! There are two ways to it (docs/protocol.md, "Routes to Auth"): TLS through the proxy's web port, told apart by ALPN
 //! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
 //! for the cluster's name.
 
@@ -27,7 +27,7 @@ use crate::retry::{Deadline, RetryAfter, Transient, WaitingFor};
 use crate::text::sanitize;
 use crate::{keys, net};
 
-/// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (DESIGN.md decision 3).
+/// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (docs/decisions.md, 3).
 const LONGEST_NAME: usize = 109;
 
 /// The way to a cluster's Auth Service through its proxy.
@@ -104,7 +104,7 @@ impl Auth {
     }
 
     /// The roles that the role of this name may impersonate. A bot's own role has the bot's user name
-    /// (teleport-issue-and-outputs.md 3).
+    /// (docs/protocol.md, "Issued certificates").
     pub(crate) async fn impersonated_roles(&self, own_role: &str) -> Result<Vec<String>, Error> {
         let request = GetRoleRequest { name: own_role.to_owned() };
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());

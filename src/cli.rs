@@ -1,4 +1,4 @@
-//! The command line: tbot's flags under tbot's names (teleport-issue-and-outputs.md 7.3, teleport-ssh-proxy.md 1.1).
+//! The command line: tbot's flags under tbot's names (docs/protocol.md, "Command line" and "ProxyCommand").
 //! The doc comments are the help.
 
 use std::path::PathBuf;
@@ -316,10 +316,11 @@ mod tests {
 
     #[test]
     fn the_guides_line_word_for_word() {
-        let settings = identity(
-            "tbot start identity --destination=./tbot-user --join-method=bitbucket \
+        let settings = identity(&format!(
+            "tbot start identity --destination=./tbot-user --join-method={} \
              --proxy-server=example.teleport.sh:443 --token=example-bot --oneshot",
-        )
+            platform::ALL[0].method,
+        ))
         .unwrap();
         assert_eq!(settings.connection.addr.to_string(), "example.teleport.sh:443");
         assert_eq!(settings.onboarding.token.reveal(), "example-bot");

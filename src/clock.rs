@@ -30,7 +30,7 @@ impl fmt::Debug for Clock {
 }
 
 /// A smaller difference is ignored: answers take their time and show whole seconds, and certificates are valid from a
-/// minute back (teleport-issue-and-outputs.md 3).
+/// minute back (docs/protocol.md, "Issued certificates").
 const NOTABLE: Duration = Duration::from_secs(30);
 
 /// A larger difference is not a matter of clocks: a server may show the year 9999, which leaves no room for a lifetime

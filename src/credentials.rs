@@ -19,7 +19,7 @@ use crate::net::crypto::provider;
 use crate::text::sanitize;
 use crate::x509::X509;
 
-/// Principals with this prefix are Teleport's own, not logins of a node (teleport-issue-and-outputs.md 3).
+/// Principals with this prefix are Teleport's own, not logins of a node (docs/protocol.md, "Issued certificates").
 const INTERNAL_PRINCIPAL_PREFIX: &str = "-teleport-";
 
 /// A certificate may live this much longer than requested, because clocks differ by seconds.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-/// Environment variables. Values are trimmed. An empty one counts as unset, because Bitbucket passes optional pipe
-/// variables as empty strings (bitbucket-pipes.md 2.3).
+/// Environment variables. Values are trimmed. An empty one counts as unset, because pipes get optional
+/// variables as empty strings (docs/protocol.md, "Pipe variables").
 #[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, Zeroizing<String>>);
 
@@ -22,8 +22,8 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is how Bitbucket
-    /// passes a YAML list (bitbucket-pipes.md 2.3). Empty values are left out.
+    /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is how pipes
+    /// get a YAML list (docs/protocol.md, "Pipe variables"). Empty values are left out.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         if let Some(text) = self.get(name) {
             return text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();

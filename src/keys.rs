@@ -1,7 +1,6 @@
 //! Key pairs, by signature suite, in every encoding that Teleport and OpenSSH use.
 //!
-//! One key pair serves SSH and TLS. Every join and every output has its own (teleport-join.md 5,
-//! teleport-issue-and-outputs.md 4.2 and 6).
+//! One key pair serves SSH and TLS. Every join and every output has its own (docs/protocol.md, "Keys").
 
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rand_core::CryptoRngCore;

@@ -29,7 +29,7 @@ pub(crate) fn start(debug: bool, env: &Environment) {
 }
 
 /// Whether this crate made the record, with the stage of the run as its target. HTTP and TLS libraries stay out of the
-/// log, whatever the level is, because they print what they send (security-checklist.md D2.1).
+/// log, whatever the level is, because they print what they send (docs/decisions.md, 14).
 fn is_ours(record: &Record<'_>) -> bool {
     let root = record.module_path().and_then(|path| path.split("::").next());
     root == Some(env!("CARGO_CRATE_NAME"))
@@ -40,8 +40,7 @@ pub(crate) fn colour_on_stdout(env: &Environment) -> bool {
     colour(env, std::io::stdout().is_terminal())
 }
 
-/// Bitbucket shows colours without a terminal (bitbucket-pipes.md 2.2), and it sets `CI`, for pipes as well. `NO_COLOR`
-/// (<https://no-color.org>) switches colours off.
+/// CI systems show colours without a terminal (docs/protocol.md, "How a pipe runs"), and set `CI`. `NO_COLOR` (<https://no-color.org>) switches colours off.
 fn colour(env: &Environment, is_terminal: bool) -> bool {
     env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || is_terminal)
 }

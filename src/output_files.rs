@@ -34,7 +34,7 @@ pub(crate) const RECORD: &str = ".teleport-pipe.sha256";
 /// The names of incomplete files begin with this.
 pub(crate) const TEMPORARY: &str = ".teleport-pipe.tmp.";
 
-/// Our files and tbot's (teleport-issue-and-outputs.md 4.1). Each cluster has files of its own besides.
+/// Our files and tbot's (docs/protocol.md, "Output files"). Each cluster has files of its own besides.
 const FILES: [(&str, Class); 15] = [
     (IDENTITY, Class::PrivateKey),
     (KEY, Class::PrivateKey),
@@ -57,7 +57,7 @@ const FILES: [(&str, Class); 15] = [
 /// The files that only some runs write.
 pub(crate) const OPTIONAL: [&str; 1] = [NETWORK];
 
-/// The first line of the files of a single cluster. A later run knows by it that they are ours.
+/// The first line of the files of a single cluster. A later run recognizes them by this line.
 pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
 
 /// What [`FIRST_LINE`] begins with in every version.
@@ -79,7 +79,7 @@ pub(crate) fn of_cluster(cluster: &str, name: &str) -> String {
 }
 
 /// Whether a file is one of a single cluster, by its name and its first line. tbot's files begin with a comment in words
-/// of tbot's own, which names the cluster (teleport-issue-and-outputs.md 4.4).
+/// of tbot's own, which names the cluster (docs/protocol.md, "known_hosts").
 pub(crate) fn is_of_cluster(name: &str, first_line: impl FnOnce() -> Option<String>) -> bool {
     let cluster = [SSH_CONFIG, KNOWN_HOSTS].iter().find_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
     let Some(cluster) = cluster.filter(|cluster| !cluster.is_empty()) else { return false };

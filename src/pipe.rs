@@ -53,7 +53,7 @@ pub const VARIABLES: [Variable; 15] = {
     ]
 };
 
-/// tbot's variables that are accepted instead of ours (teleport-issue-and-outputs.md 7.3).
+/// tbot's variables that are accepted instead of ours (docs/protocol.md, "Command line").
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.

@@ -1,5 +1,5 @@
 //! An ssh-agent with one key and its certificate, for proxies that record sessions: such a proxy terminates ssh's
-//! connection and logs in to the node with this agent (teleport-ssh-proxy.md 2.4, 4).
+//! connection and logs in to the node with this agent (docs/protocol.md, "Session recording").
 //!
 //! The protocol is draft-ietf-sshm-ssh-agent. The agent answers two requests: it lists its certificate, and it signs a
 //! login. All other requests fail, and no request changes anything. The key also belongs to a TLS certificate, so a

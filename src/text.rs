@@ -3,7 +3,7 @@
 /// Makes text from outside safe for the log. Control characters, line breaks, terminal escapes and characters that change
 /// the direction of writing become spaces, what looks like an ID token is hidden, and the text is cut after 300 characters.
 ///
-/// An error message of a server is input like any other (security-checklist.md D3).
+/// An error message of a server is input like any other (docs/decisions.md, 9).
 pub(crate) fn sanitize(text: &str) -> String {
     const MOST: usize = 300;
     let clean = sanitize_whole(text);
@@ -26,7 +26,7 @@ pub(crate) fn sanitize_whole(text: &str) -> String {
 }
 
 /// [`sanitize`] for a message of Teleport. Each line of it is the reason of the line before, one tab deeper
-/// (teleport-join.md 2.3).
+/// (docs/protocol.md, "Error answers").
 pub(crate) fn sanitize_nested(text: &str) -> String {
     let reasons = text.lines().map(|line| line.trim_matches(|c: char| c.is_whitespace() || is_invisible(c)));
     let reasons = reasons.filter(|line| !line.is_empty());

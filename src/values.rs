@@ -41,7 +41,7 @@ pub(crate) enum Privacy {
 }
 
 /// The name of a join token. It is not a secret if the join method is a platform's: the ID token admits, not the name
-/// (teleport-join.md 7).
+/// (docs/protocol.md, "Join token").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenName(String);
 

@@ -71,7 +71,7 @@ impl X509 {
         texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).into_iter().next()
     }
 
-    /// The subject's organizations: the roles (teleport-issue-and-outputs.md 3).
+    /// The subject's organizations: the roles (docs/protocol.md, "Issued certificates").
     pub(crate) fn organizations(&self) -> Vec<String> {
         texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
     }
@@ -101,7 +101,7 @@ impl X509 {
         names.into_iter().filter_map(text).collect()
     }
 
-    /// The issuer's organization: the cluster (teleport-issue-and-outputs.md 1.2).
+    /// The issuer's organization: the cluster (docs/protocol.md, "Auth Service").
     pub(crate) fn issuer_organization(&self) -> Option<String> {
         texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
     }

@@ -1,4 +1,4 @@
-//! What a person can ask for; one module each.
+//! The commands, one module each. Only these modules print.
 
 pub(crate) mod cleanup;
 pub(crate) mod doctor;
@@ -12,11 +12,7 @@ use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::settings::Command;
 
-/// Does what was asked for. What was done and found something wrong may have a status to exit with, though it is no
-/// failure.
-///
-/// # Errors
-/// Those of the command.
+/// Runs a command. One that has done its work may still have found something wrong, which its exit status says.
 pub(crate) fn run(command: &Command, host: &Host) -> Result<Option<Exit>, Failure> {
     match command {
         Command::Start(settings) => start::run(settings, host)?,
@@ -27,8 +23,8 @@ pub(crate) fn run(command: &Command, host: &Host) -> Result<Option<Exit>, Failur
     Ok(None)
 }
 
-/// Runs the one asynchronous part of a command, and leaves without waiting for threads that are stuck in a resolver or
-/// in reading a terminal.
+/// Runs the asynchronous part of a command. Threads that are stuck in a resolver or in reading a terminal do not delay
+/// the exit.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, HostError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(HostError::because("the system's way to wait for network connections"))?;

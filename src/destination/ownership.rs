@@ -18,8 +18,8 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Changes the owner of the open `file`. A guess that cannot be carried out is dropped: Bitbucket's clone directory
-    /// belongs to root and has mode 0777 (bitbucket-pipes.md 2.5), and a process of another user must work there.
+    /// Changes the owner of the open `file`. A guess that cannot be carried out is dropped: the clone directory may
+    /// belong to root with mode 0777 (docs/protocol.md, "Owners and modes"), and a process of another user must work there.
     pub(super) fn apply(self, file: impl AsFd, path: &Path) -> Result<(), Error> {
         let failed = |errno| Error::from_errno("change the owner of", path, errno);
         if self.owner.owns(&fstat(&file).map_err(failed)?) {

@@ -88,7 +88,7 @@ impl DestinationPath {
     }
 
     /// Another user who owns something in the working directory. The clone directory belongs to root, whichever user
-    /// runs the step, but what the step created before belongs to that user (bitbucket-pipes.md 2.5).
+    /// runs the step, but what the step created before belongs to that user (docs/protocol.md, "Owners and modes").
     pub(super) fn other_user_in_working_dir(&self, uid: u32) -> Option<u32> {
         /// Bounds the time.
         const MAX_ENTRIES: usize = 1000;
@@ -107,7 +107,7 @@ impl DestinationPath {
     }
 
     /// Opens the directory after creating what is missing of it: mode 0700, parents too, as tbot does
-    /// (teleport-issue-and-outputs.md 5.1). Also returns the number of directories that were missing.
+    /// (docs/protocol.md, "Output files"). Also returns the number of directories that were missing.
     pub(super) fn create(&self, ownership: Ownership) -> Result<(Directory, usize), Error> {
         let Deepest { mut dir, depth } = self.deepest()?;
         for next in depth..self.parts.len() {

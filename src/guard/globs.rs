@@ -1,8 +1,8 @@
 //! Matches patterns and paths, by rules that are only partly documented.
 //!
-//! For the patterns of artifacts Bitbucket gives examples only, and emulators differ (bitbucket-pipes.md 5.1), so there
-//! are several [`Rules`]. No pattern may be slow: the matcher follows all alternatives at once, which takes at most the
-//! length of the pattern times that of the path, and it counts these steps.
+//! For the patterns of artifacts Bitbucket gives examples only, and emulators differ (docs/protocol.md, "Artifacts and
+//! caches"), so there are several [`Rules`]. No pattern may be slow: the matcher follows all alternatives at once,
+//! which takes at most the length of the pattern times that of the path, and it counts these steps.
 //!
 //! `globset` has such rules as options (`literal_separator`) and is linear, too. It is not used because of its size:
 //! with its seven crates it adds 668 kB to the binary, 282 kB compressed.

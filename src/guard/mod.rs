@@ -5,7 +5,7 @@
 //! is read. The guard knows only what that file says, and it ends a run only if there is no other way to read it. All
 //! work is bounded. A file that cannot be read does not end a run: who can break the file could as well remove it.
 //!
-//! Facts: bitbucket-pipes.md 5. `docs/leak-check.md` is the description for users.
+//! Facts: docs/protocol.md, "Artifacts and caches". `docs/leak-check.md` is the description for users.
 
 mod captures;
 mod clone_dir;
@@ -38,7 +38,8 @@ use crate::yaml::Tree;
 
 const FILE: &str = "bitbucket-pipelines.yml";
 
-/// Directories that Bitbucket searches for test reports by itself, and how deep (bitbucket-pipes.md 5.1).
+/// Directories that Bitbucket searches for test reports by itself, and how deep (docs/protocol.md, "Artifacts and
+/// caches").
 const TEST_REPORTS: [&str; 5] = ["test-reports", "TestResults", "test-results", "surefire-reports", "failsafe-reports"];
 const TEST_REPORTS_DEPTH: usize = 4;
 

@@ -1,7 +1,7 @@
 //! Reads all steps of `bitbucket-pipelines.yml`, and of each step what the guard needs.
 //!
-//! Forms: bitbucket-pipes.md 5.1 to 5.3, and the published schema. Unknown parts are skipped, and everything beside
-//! them is still read: Bitbucket validates the file, the guard does not.
+//! Forms: docs/protocol.md, "Artifacts and caches" and "Pipeline file", and the published schema. Unknown parts are
+//! skipped, and everything beside them is still read: Bitbucket validates the file, the guard does not.
 
 use std::rc::Rc;
 

@@ -1,7 +1,8 @@
 //! Checks that the step sees the destination, and that no other step does.
 //!
 //! A pipe shares only the clone directory with its step. What it writes elsewhere is lost when its container is
-//! removed. Bitbucket passes one part of the clone directory on to later steps (bitbucket-pipes.md 2.2, 2.4).
+//! removed. Bitbucket passes one part of the clone directory on to later steps (docs/protocol.md, "How a pipe runs" and
+//! "Storage directories").
 
 use std::fs;
 use std::path::{Path, PathBuf};

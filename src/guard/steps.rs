@@ -1,6 +1,6 @@
 //! Finds the running step in the file.
 //!
-//! A step knows neither its name nor its pipeline (bitbucket-pipes.md 5.4), so the steps are compared with the
+//! A step knows neither its name nor its pipeline (docs/protocol.md, "Which step"), so the steps are compared with the
 //! environment, property by property. A property that no step has is ignored, because it was misread by us or in the
 //! file.
 

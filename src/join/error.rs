@@ -1,4 +1,5 @@
-//! Why a join failed, as the words say that Teleport uses for it (teleport-join.md 2.3, 3.5, 4.1).
+//! Why a join failed, as the words say that Teleport uses for it (docs/protocol.md, "Error answers", "Join service" and
+//! "ID token checks").
 
 use std::borrow::Cow;
 
@@ -77,7 +78,7 @@ impl Attempt {
 
 impl Transient for Attempt {
     /// OIDC failures are `Unknown` and 500, too: those are final, the token was verified and refused
-    /// (teleport-join.md 8.19).
+    /// (docs/protocol.md, "ID token checks").
     fn retry(&self) -> Retry {
         let open = matches!(self.refusal(), Some(Refusal::Other | Refusal::Keys));
         match self {
@@ -100,7 +101,8 @@ impl Transient for Attempt {
     }
 }
 
-/// What the cluster means. Matched anywhere in the text: services put words in front (conformance FINDINGS).
+/// What the cluster means. Matched anywhere in the text: services put words in front (docs/protocol.md, "Error
+/// answers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     TokenName,

@@ -1,4 +1,4 @@
-//! The older join: `POST /webapi/host/credentials` (teleport-join.md 2). v17 knows only this one.
+//! The older join: `POST /webapi/host/credentials` (docs/protocol.md, "REST join"). v17 knows only this one.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};

@@ -47,7 +47,7 @@ pub(crate) struct Rest<'a> {
 #[derive(Debug)]
 pub(crate) struct Hints {
     pub(crate) method: &'static str,
-    /// What proves that this may join, for example "an ID token of Bitbucket Pipelines".
+    /// What proves that this may join, for example "an ID token of GitLab CI".
     pub(crate) proof: String,
     /// The first version of Teleport that knows the method.
     pub(crate) since: String,

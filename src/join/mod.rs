@@ -1,8 +1,8 @@
 //! One join: the bot's own, short-lived identity, in exchange for a proof that this may have it.
 //!
 //! The join service is asked first. If it is not there, or does not know the join method, the older REST call is made
-//! (DESIGN.md decision 4; Teleport's own client does the same: teleport-join.md 3.6). Neither knows a join method by
-//! name.
+//! (docs/decisions.md, 4; Teleport's own client does the same: docs/protocol.md, "Fallback"). Neither knows a join
+//! method by name.
 
 pub(crate) mod error;
 mod legacy;
@@ -29,7 +29,7 @@ use crate::values::{Privacy, Secret, Ttl};
 
 /// What a join needs.
 pub(crate) struct Request<'a> {
-    /// The address that was configured: discovery's is not used to join (teleport-join.md 1.3).
+    /// The address that was configured: discovery's is not used to join (docs/protocol.md, "Addresses").
     pub(crate) proxy: &'a HostPort,
     pub(crate) network: &'a Network,
     pub(crate) token: &'a Secret,
@@ -51,7 +51,7 @@ pub(crate) struct Joined {
     pub(crate) suite: Suite,
     /// The client certificate.
     pub(crate) certificate: CertificateDer<'static>,
-    /// Host and user CA in any order (teleport-join.md 6.1): they identify the Auth Service.
+    /// Host and user CA in any order (docs/protocol.md, "Bot certificate"): they identify the Auth Service.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
     /// Which service the bot joined by.
     pub(crate) service: &'static str,

@@ -1,4 +1,5 @@
-//! Joining with an ID token of a platform (teleport-join.md 4.5). The platforms differ in their ID tokens only.
+//! Joining with an ID token of a platform (docs/protocol.md, "Join service"). The platforms differ in their ID tokens
+//! only.
 
 use std::time::SystemTime;
 

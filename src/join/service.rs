@@ -1,4 +1,4 @@
-//! The join service: one stream of `teleport.join.v1.JoinService/Join` (teleport-join.md 3).
+//! The join service: one stream of `teleport.join.v1.JoinService/Join` (docs/protocol.md, "Join service").
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -162,7 +162,7 @@ async fn converse(request: &Request<'_>, deadline: Deadline, progress: &Cell<Pro
     stream.deadline = request.deadline.attempt("join");
     stream.send(request.method.init(bot_params(expires, &key)?)).await;
     // The result ends the join. The end of the stream is not awaited: behind a proxy it takes a minute unless the client
-    // half-closes first (teleport-join.md 3.5). Dropping the stream tells the service that we are done.
+    // half-closes first (docs/protocol.md, "Join service"). Dropping the stream tells the service that we are done.
     let certificates = stream.certificates(request).await?;
     Ok(Joined {
         certificate: CertificateDer::from(certificates.tls_cert),
@@ -211,7 +211,8 @@ impl Conversation {
         }
     }
 
-    /// A failure to send is not an error here: the status says why, and is read next (conformance FINDINGS 27).
+    /// A failure to send is not an error here: the status says why, and is read next (docs/protocol.md, "Join
+    /// service").
     async fn send(&self, payload: ToServer) {
         let _ = self.requests.send(wire::JoinRequest { payload: Some(payload) }).await;
     }

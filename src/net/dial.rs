@@ -16,7 +16,7 @@ use crate::retry::{Deadline, WaitingFor};
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How often a quiet connection is probed: an ssh session may be silent for hours, and load balancers and NAT forget it
-/// (teleport-ssh-proxy.md 1.3). A server would take HTTP/2's own pings for an attack.
+/// (docs/protocol.md, "Stream limits"). A server would take HTTP/2's own pings for an attack.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A connection ends if neither data nor a probe is acknowledged for this long, in milliseconds. The system's own limits are

@@ -1,4 +1,4 @@
-//! `GET /webapi/find`: the proxy's answer about its cluster and its addresses (teleport-join.md 1).
+//! `GET /webapi/find`: the proxy's answer about its cluster and its addresses (docs/protocol.md, "Discovery").
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(crate) struct ClusterInfo {
     /// All services are behind the web port.
     pub(crate) tls_routing: bool,
     pub(crate) clock: Offset,
-    /// The address for ssh (teleport-issue-and-outputs.md 1.3).
+    /// The address for ssh (docs/protocol.md, "Addresses").
     pub(crate) ssh_proxy: HostPort,
 }
 
@@ -100,7 +100,7 @@ struct FindAuth {
 }
 
 /// Parses an answer. The status comes first, because the body of an error is a valid, empty answer
-/// (conformance FINDINGS 17).
+/// (docs/protocol.md, "Discovery").
 fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
     let addr = || proxy.to_string();
     let find: Option<Find> = serde_json::from_slice(&answer.body).ok();
@@ -157,7 +157,7 @@ fn info(proxy: &HostPort, find: Find) -> Result<ClusterInfo, Error> {
 
 impl FindProxy {
     /// The address for ssh: the public one, else the one that it listens on, else the one that we were given. With
-    /// separate ports the SSH port is used (teleport-issue-and-outputs.md 1.3).
+    /// separate ports the SSH port is used (docs/protocol.md, "Addresses").
     fn ssh_proxy(&self, given: &HostPort) -> HostPort {
         let ssh = &self.ssh;
         let port_of = |text: &str, default: u16| address(text, default).map_or(default, |addr| addr.port);
@@ -194,7 +194,7 @@ fn address(text: &str, default_port: u16) -> Option<HostPort> {
     Some(addr)
 }
 
-/// The message of an error body, in the three forms that it may have (teleport-join.md 2.3).
+/// The message of an error body, in the three forms that it may have (docs/protocol.md, "Error answers").
 pub(crate) fn error_message(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);

@@ -22,7 +22,7 @@ use crate::retry::{Deadline, RetryAfter, WaitingFor};
 use crate::text::{sanitize, sanitize_nested};
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
-/// speed limit of a file copy over ssh (teleport-ssh-proxy.md 2.3).
+/// speed limit of a file copy over ssh (docs/protocol.md, "Stream limits").
 const WINDOW: u32 = 1 << 20;
 
 /// A connection to one gRPC server. Clones share it.
@@ -97,7 +97,7 @@ impl tower_service::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // No `version` metadata: a missing one is accepted, a wrong one is not (teleport-join.md 1.4).
+        // No `version` metadata: a missing one is accepted, a wrong one is not (docs/protocol.md, "Client version").
         let agent = HeaderValue::from_static(concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let answer = self.sender.send_request(request);
@@ -178,7 +178,7 @@ fn retry_after_of(status: &Status) -> RetryAfter {
 }
 
 /// Whether the server may answer the same call differently a moment later. OIDC failures are `Unknown`, too
-/// (teleport-join.md 8.19), so `Unknown` is for the caller to judge by its text.
+/// (docs/protocol.md, "ID token checks"), so `Unknown` is for the caller to judge by its text.
 pub(crate) fn is_temporary(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted)
 }

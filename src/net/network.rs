@@ -15,7 +15,7 @@ use super::{Error, Stream};
 use crate::address::HostPort;
 use crate::retry::Deadline;
 
-/// A load balancer answers within this time (teleport-join.md 3.3).
+/// A load balancer answers within this time (docs/protocol.md, "Connection upgrade").
 const PROBE: Duration = Duration::from_secs(5);
 
 /// How long a load balancer that was found is remembered. That is longer than a run takes, so that each run pays for the
@@ -60,7 +60,7 @@ impl Network {
     }
 
     /// Looks for a load balancer in front of the proxy that terminates TLS, as Teleport's own clients do
-    /// (teleport-join.md 3.3). Returns true if there is one and it was not known before.
+    /// (docs/protocol.md, "Connection upgrade"). Returns true if there is one and it was not known before.
     pub(crate) async fn finds_balancer(&self, proxy: &HostPort, deadline: Deadline) -> bool {
         if self.upgrade != Upgrade::IfNeeded || self.upgrades() {
             return false;

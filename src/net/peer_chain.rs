@@ -12,7 +12,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use crate::text::sanitize;
 use crate::x509::X509;
 
-/// The name that every host certificate of Auth and of proxies has (teleport-issue-and-outputs.md 1.2).
+/// The name that every host certificate of Auth and of proxies has (docs/protocol.md, "Two trust domains").
 pub(crate) const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
 /// Products that intercept TLS, by a part of the names of their authorities in lower case.

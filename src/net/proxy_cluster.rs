@@ -1,6 +1,5 @@
-//! Bytes to the Auth Service of a cluster through the proxy's transport service (route B of
-//! teleport-issue-and-outputs.md 1.5): for proxies that have several ports, and for clusters whose name is too long for
-//! ALPN.
+//! Bytes to the Auth Service of a cluster through the proxy's transport service (route B of docs/protocol.md, "Routes
+//! to Auth"): for proxies that have several ports, and for clusters whose name is too long for ALPN.
 
 use std::io;
 
@@ -17,7 +16,7 @@ use super::grpc::{Channel, code_name};
 use crate::address::ClusterName;
 use crate::text::sanitize_nested;
 
-/// The largest frame that Teleport itself sends, in bytes (teleport-ssh-proxy.md 2.3).
+/// The largest frame that Teleport itself sends, in bytes (docs/protocol.md, "Stream limits").
 const FRAME: usize = 16 * 1024;
 
 /// The most frames that wait in one direction.

@@ -1,8 +1,9 @@
 //! The verifier for the nested TLS of a first join, inside a connection upgrade.
 //!
 //! The proxy shows a certificate of the cluster's host CA there, which is known only after the join. The TLS connection
-//! around the upgrade has verified the server. So any certificate with the name that all Teleport servers have is accepted,
-//! as Teleport's own clients do (teleport-join.md 3.3). The verifier does check that the server has the certificate's key.
+//! around the upgrade has verified the server. So any certificate with the name that all Teleport servers have is
+//! accepted, as Teleport's own clients do (docs/protocol.md, "Connection upgrade"). The verifier does check that the
+//! server has the certificate's key.
 
 use std::time::UNIX_EPOCH;
 

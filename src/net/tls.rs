@@ -1,10 +1,10 @@
-//! TLS, and its two domains of trust (teleport-issue-and-outputs.md 9.6):
+//! TLS, and its two domains of trust (docs/protocol.md, "Two trust domains"):
 //!
 //! * the **web** certificate of the proxy, signed by public authorities: discovery and joining;
 //! * certificates of the **cluster's host CA**, with a client certificate: Auth, and connections to nodes.
 //!
 //! The proxy routes by the first ALPN name that it knows in *our* order, and negotiates by *its own* order. That is why each
-//! offer is exact (teleport-join.md 3.1, teleport-ssh-proxy.md 2.2).
+//! offer is exact (docs/protocol.md, "ALPN routing").
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -75,12 +75,12 @@ enum Servers {
     /// Certificates that these authorities have signed.
     SignedBy(Arc<RootCertStore>),
     /// Certificates that name a Teleport server ([`TeleportNameVerifier`]).
-    AnyTeleport,
+    UnverifiedTeleport,
 }
 
 /// A client certificate and its key.
 pub(crate) struct ClientIdentity {
-    /// Without its chain, because a chain of two is refused (teleport-issue-and-outputs.md 1.2).
+    /// Without its chain, because a chain of two is refused (docs/protocol.md, "Auth Service").
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
@@ -105,12 +105,12 @@ impl Trust {
 
     /// Any Teleport server, not verified: for the nested TLS of a join ([`TeleportNameVerifier`]).
     pub(crate) fn unverified_teleport() -> Self {
-        Self { servers: Servers::AnyTeleport, client: None }
+        Self { servers: Servers::UnverifiedTeleport, client: None }
     }
 
     /// Whether the server has a certificate of a cluster, not one of the web.
     fn expects_cluster_certificate(&self) -> bool {
-        self.client.is_some() || matches!(self.servers, Servers::AnyTeleport)
+        self.client.is_some() || matches!(self.servers, Servers::UnverifiedTeleport)
     }
 
     /// A verifier for one connection.
@@ -120,7 +120,7 @@ impl Trust {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
                 verifier.map_err(|error| rustls::Error::General(error.to_string()))?
             }
-            Servers::AnyTeleport => Arc::new(TeleportNameVerifier),
+            Servers::UnverifiedTeleport => Arc::new(TeleportNameVerifier),
         };
         Ok(Arc::new(RecordingVerifier::new(verifier)))
     }

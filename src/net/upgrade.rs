@@ -1,5 +1,5 @@
 //! Connection upgrade: Teleport's protocols inside a WebSocket. It is needed if a load balancer in front of the proxy
-//! terminates TLS and so removes the protocol names (ALPN) (teleport-join.md 3.3, teleport-ssh-proxy.md 3).
+//! terminates TLS and so removes the protocol names (ALPN) (docs/protocol.md, "Connection upgrade").
 
 use base64ct::{Base64, Encoding as _};
 use http_body_util::Full;
@@ -33,8 +33,9 @@ pub(crate) enum Upgrade {
 }
 
 impl Upgrade {
-    /// The value of tbot's [`VARIABLE`] for this address (`host:port`). Its items are `<addr>=<bool>`, or `<bool>` for all
-    /// other addresses, with `,` or `;` between them. A variable that does not mention the address means no (teleport-ssh-proxy.md 3.1, conformance FINDINGS 10).
+    /// The value of tbot's [`VARIABLE`] for this address (`host:port`). Its items are `<addr>=<bool>`, or `<bool>` for
+    /// all other addresses, with `,` or `;` between them. A variable that does not mention the address means no
+    /// (docs/protocol.md, "Connection upgrade").
     pub(crate) fn from_variable(text: Option<&str>, addr: &str) -> Self {
         let Some(text) = text else {
             return Self::IfNeeded;

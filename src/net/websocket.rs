@@ -1,5 +1,5 @@
 //! The frames inside a connection upgrade (RFC 6455, as far as Teleport uses it;
-//! teleport-ssh-proxy.md 3.2).
+//! docs/protocol.md, "Connection upgrade").
 //!
 //! No library does what Teleport needs: every write is one unfragmented binary frame, and the mask is all zeros, which
 //! servers understand whether they unmask or not. Masks protect proxies that mistake frames for HTTP; these bytes are
@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // One frame at a time, so that the writer is no faster than the network.
+        // One frame at a time, so that the writer does not get ahead of the network.
         ready!(this.poll_send(cx))?;
         let bytes = bytes.get(..FRAME).unwrap_or(bytes);
         if bytes.is_empty() {

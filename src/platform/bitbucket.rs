@@ -1,6 +1,7 @@
 //! Bitbucket Pipelines: the step's ID token is in its environment if the step says `oidc: true`.
 //!
-//! Facts: bitbucket-pipes.md 2.3 and 3; what the cluster demands of the token: teleport-join.md 4.1 and 7.
+//! Facts: docs/protocol.md, "Pipe variables" and "Bitbucket ID tokens"; what the cluster demands of the token:
+//! docs/protocol.md, "ID token checks" and "Join token".
 
 use std::fmt::Write as _;
 use std::path::Path;

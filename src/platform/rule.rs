@@ -1,4 +1,4 @@
-//! The rule of a join token that admits a step, and how many other steps it admits (teleport-join.md 7).
+//! The rule of a join token that admits a step, and how many other steps it admits (docs/protocol.md, "Join token").
 //!
 //! The cluster compares each value with its claim letter by letter: UUIDs keep their braces.
 
@@ -75,7 +75,7 @@ impl Rule {
 }
 
 /// The audience for the join token. The cluster accepts a token with several audiences only if an authorized party is
-/// one of them, and then compares with that one (teleport-join.md 4.1).
+/// one of them, and then compares with that one (docs/protocol.md, "ID token checks").
 fn audience(claims: &Claims) -> Option<&str> {
     let audiences = claims.audiences();
     let party = claims.literal("azp").filter(|party| audiences.contains(party));

@@ -141,7 +141,7 @@ version: v2
 oneshot: true
 certificate_ttl: 90m
 storage: ~
-onboarding: {join_method: bitbucket}
+onboarding: {join_method: token}
 roles: [a, b]
 outputs:
   - type: identity
@@ -156,7 +156,7 @@ outputs:
             assert_eq!(section.parsed_by("oneshot", values::boolean)?, Some(true));
             assert_eq!(section.parsed::<Ttl>("certificate_ttl")?, Some(Ttl(Duration::from_secs(5400))));
             assert!(section.section("storage")?.is_none() && section.parsed::<Ttl>("renewal_interval")?.is_none());
-            assert_eq!(section.section("onboarding")?.unwrap().text("join_method")?, Some("bitbucket"));
+            assert_eq!(section.section("onboarding")?.unwrap().text("join_method")?, Some("token"));
             assert_eq!((section.texts("roles")?, section.texts("version")?), (vec!["a", "b"], vec!["v2"]));
             let mut lines = Vec::new();
             for mut output in section.sections("outputs")? {

@@ -1,7 +1,7 @@
 //! Routing of connections by ALPN.
 //!
 //! The first name of the client's list that is served decides on the route. The name that TLS negotiates is the
-//! server's choice, by the server's order (teleport-join.md 3.1, conformance/FINDINGS.md 15).
+//! server's choice, by the server's order (docs/protocol.md, "ALPN routing").
 
 /// The service that a connection is routed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub enum Route {
     /// The transport service, with a host certificate; requires a client certificate.
     Transport,
     /// Reverse tunnels, of which only the handshake is served, because clients use it to detect load balancers
-    /// (teleport-join.md 3.3).
+    /// (docs/protocol.md, "Connection upgrade").
     ReverseTunnel,
     /// The load balancer in front of the proxy.
     LoadBalancer,
@@ -61,7 +61,7 @@ fn handler(name: &str, cluster: &str) -> Option<Option<Route>> {
     }
 }
 
-/// The ALPN name of a cluster's Auth, which contains the cluster's name in hex (teleport-issue-and-outputs.md 1.5).
+/// The ALPN name of a cluster's Auth, which contains the cluster's name in hex (docs/protocol.md, "Routes to Auth").
 pub(crate) fn auth_name(cluster: &str) -> String {
     let hex: String = cluster.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{AUTH_PREFIX}{hex}.teleport.cluster.local")

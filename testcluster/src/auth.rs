@@ -1,4 +1,4 @@
-//! The methods of `proto.AuthService` that a bot calls (teleport-issue-and-outputs.md 2.2).
+//! The methods of `proto.AuthService` that a bot calls (docs/protocol.md, "Auth calls").
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl AuthApi {
 }
 
 /// The connection of a call and the holder of its client certificate. A client whose version is too old is refused
-/// (teleport-issue-and-outputs.md 1.6).
+/// (docs/protocol.md, "Client version").
 pub(crate) fn caller<T>(cluster: &Cluster, request: &Request<T>) -> Result<(Peer, Identity), Status> {
     let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("no connection"))?;
     version::check(version::from_metadata(request.metadata()).as_deref(), &cluster.options.min_client_version)?;

@@ -1,5 +1,5 @@
 //! A certificate authority of the cluster, with a key for X.509 and a key for SSH certificates
-//! (teleport-issue-and-outputs.md 6).
+//! (docs/protocol.md, "Keys").
 
 mod keys;
 mod ssh;

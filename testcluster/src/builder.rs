@@ -338,7 +338,7 @@ fn free_port(address: IpAddr) -> io::Result<(TcpSocket, u16)> {
 /// How long connections are refused if that happens once.
 const REFUSING: Duration = Duration::from_secs(1);
 
-/// Names in the proxy's host certificate besides the public one (teleport-ssh-proxy.md 2.2).
+/// Names in the proxy's host certificate besides the public one (docs/protocol.md, "Two trust domains").
 const PROXY_NAMES: [&str; 4] = ["127.0.0.1", "::1", "*.teleport.cluster.local", "teleport.cluster.local"];
 
 /// The certificates of Auth and the transport service, and the authorities of their clients.

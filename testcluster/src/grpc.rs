@@ -33,7 +33,7 @@ use crate::record::EventKind;
 use crate::transport::TransportApi;
 use crate::trust::TrustApi;
 
-/// Streams that a client may have open on one connection (teleport-ssh-proxy.md 2.3).
+/// Streams that a client may have open on one connection (docs/protocol.md, "Stream limits").
 const MAX_STREAMS: u32 = 1000;
 
 type GrpcResponse = Response<tonic::body::Body>;

@@ -1,4 +1,4 @@
-//! `GenerateUserCerts`: checks callers, roles and lifetimes, and signs (teleport-issue-and-outputs.md 3).
+//! `GenerateUserCerts`: checks callers, roles and lifetimes, and signs (docs/protocol.md, "Issued certificates").
 
 use teleport_api::proto::{Certs, UserCertsRequest};
 

@@ -1,5 +1,5 @@
 //! What the join service and the REST join have in common: they verify the ID token and sign the bot's own certificates
-//! (teleport-join.md 6).
+//! (docs/protocol.md, "Bot certificate").
 
 use rand_core::{OsRng, RngCore};
 use ssh_key::Certificate;
@@ -16,7 +16,7 @@ use crate::suite::KeyKind;
 
 /// Lifetime of the bot's own certificates if the request has none.
 const DEFAULT_TTL: u64 = 3600;
-/// Their longest lifetime; a longer one is silently reduced to it (6.2).
+/// Their longest lifetime; a longer one is silently reduced to it (docs/protocol.md, "Bot certificate").
 pub(crate) const MAX_TTL: u64 = 24 * 3600;
 
 /// The parameters of a join.
@@ -98,7 +98,7 @@ pub(crate) fn record_key(
     cluster.record.add(peer.connection(), event);
 }
 
-/// The placeholder for the logins of an identity without any (teleport-issue-and-outputs.md 3).
+/// The placeholder for the logins of an identity without any (docs/protocol.md, "Issued certificates").
 pub(crate) fn nologin_principal() -> String {
     format!("-teleport-nologin-{}", uuid())
 }

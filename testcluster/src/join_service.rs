@@ -1,4 +1,4 @@
-//! `teleport.join.v1.JoinService`, as a proxy forwards it (teleport-join.md 3.5).
+//! `teleport.join.v1.JoinService`, as a proxy forwards it (docs/protocol.md, "Join service").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::record::EventKind;
 use crate::refusal::Refusal;
 use crate::version;
 
-/// How long a join may take, on the proxy and on Auth (3.1).
+/// How long a join may take, on the proxy and on Auth (docs/protocol.md, "Join service").
 const LIMIT: Duration = Duration::from_secs(60);
 
 type Responses = mpsc::Sender<Result<pb::JoinResponse, Status>>;
@@ -189,7 +189,8 @@ impl Attempt {
         let _left = self.responses.send(Ok(pb::JoinResponse { payload: Some(payload) })).await;
     }
 
-    /// A proxy forwards the end of the stream only after the client has ended its side, or at the time limit (3.5).
+    /// A proxy forwards the end of the stream only after the client has ended its side, or at the time limit
+    /// (docs/protocol.md, "Join service").
     async fn wait_for_half_close(&mut self) {
         tokio::select! {
             () = self.responses.closed() => {}
@@ -198,7 +199,7 @@ impl Attempt {
     }
 }
 
-/// Decodes the parameters, whose keys are DER and SSH wire format (3.4).
+/// Decodes the parameters, whose keys are DER and SSH wire format (docs/protocol.md, "Join service").
 fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
     let params = init.client_params.and_then(|params| params.payload);
     let Some(pb::client_params::Payload::BotParams(bot)) = params else {
@@ -216,7 +217,7 @@ fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
     })
 }
 
-/// Encodes certificates in DER and SSH wire format (3.4).
+/// Encodes certificates in DER and SSH wire format (docs/protocol.md, "Join service").
 fn encode(certificates: &BotCertificates<'_>) -> Result<pb::Certificates, Refusal> {
     let ssh_cert = certificates.ssh.to_bytes().map_err(|error| Refusal::other(error.to_string()))?;
     Ok(pb::Certificates {

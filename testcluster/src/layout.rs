@@ -9,9 +9,9 @@ pub enum Layout {
     #[default]
     TlsRouting,
     /// A web port, an SSH port and a port of reverse tunnels: the default before version 15, and still common. The web
-    /// port serves discovery and both joins, the SSH port the transport service (teleport-ssh-proxy.md 4). Whether the
-    /// web port routes `teleport-auth@` names is inferred from the source and was not observed
-    /// (teleport-issue-and-outputs.md 1.5), so a client has to work with both.
+    /// port serves discovery and both joins, the SSH port the transport service (docs/protocol.md, "Separate ports").
+    /// Whether the web port routes `teleport-auth@` names is inferred from the source and was not observed
+    /// (docs/protocol.md, "Routes to Auth"), so a client has to work with both.
     SeparatePorts {
         /// Whether the web port routes ALPN names of Auth.
         auth_on_web: bool,
@@ -44,7 +44,7 @@ impl LoadBalancer {
     }
 
     /// Has the proxy behind it speak plain HTTP (`teleport start --insecure-no-tls`); such a proxy serves only
-    /// discovery and the REST join (teleport-join.md 8, trap 29).
+    /// discovery and the REST join (docs/protocol.md, "REST join").
     pub fn plain_http_proxy(self) -> Self {
         Self { backend: Backend::PlainHttp, ..self }
     }

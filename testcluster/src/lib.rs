@@ -2,7 +2,7 @@
 //!
 //! It is real where it can be: TLS with ALPN routing on one loopback port, gRPC, X.509 and SSH certificate authorities,
 //! ID tokens that are signed and verified, and the system's own OpenSSH server as a node. It is based on the facts that
-//! the comments cite ("teleport-join.md 3.5"), and shares no code with the product, so that a mistake in one is not a
+//! the comments cite (docs/protocol.md), and shares no code with the product, so that a mistake in one is not a
 //! mistake in both.
 //!
 //! ```no_run

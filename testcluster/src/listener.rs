@@ -37,8 +37,8 @@ pub(crate) type TlsConnection = TlsStream<Box<dyn ByteStream>>;
 pub(crate) enum Port {
     /// The web port: everything that ALPN routes to. A load balancer may be in its place.
     Web,
-    /// The SSH proxy's port: the transport service for any ALPN list (teleport-ssh-proxy.md 4). Plain SSH is not
-    /// served.
+    /// The SSH proxy's port: the transport service for any ALPN list (docs/protocol.md, "Separate ports"). Plain SSH is
+    /// not served.
     Ssh,
     /// The port of reverse tunnels, of which only SSH's identification string is served.
     Tunnel,
@@ -253,7 +253,7 @@ async fn inject(fault: NetworkFault, faults: &StreamFaults) -> io::Result<()> {
     Ok(())
 }
 
-/// The client. Auth accepts one certificate and no chain (teleport-issue-and-outputs.md 1.2).
+/// The client. Auth accepts one certificate and no chain (docs/protocol.md, "Auth Service").
 fn peer(number: u64, connection: &TlsConnection, faults: Arc<StreamFaults>) -> io::Result<Peer> {
     let identity = match connection.get_ref().1.peer_certificates() {
         None | Some([]) => None,

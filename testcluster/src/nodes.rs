@@ -1,4 +1,5 @@
-//! The nodes of the root cluster and the leaf clusters, and how a dial target is resolved (teleport-ssh-proxy.md 6, 9).
+//! The nodes of the root cluster and the leaf clusters, and how a dial target is resolved (docs/protocol.md, "Node
+//! names").
 
 use std::io;
 use std::path::Path;

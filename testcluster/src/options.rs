@@ -12,7 +12,7 @@ use crate::layout::{Backend, Layout, LoadBalancer};
 use crate::rotation::Phase;
 use crate::suite::{Suite, SuiteInFind};
 
-/// What the join service supports (teleport-join.md, version timeline).
+/// What the join service supports (docs/protocol.md, "Versions").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JoinService {
     /// It supports the join token's method, as in later 18.x.
@@ -23,7 +23,8 @@ pub enum JoinService {
     WithoutMethod,
 }
 
-/// An allow rule of the join token. Its fields have the names of `spec.<method>.allow` (teleport-join.md 7).
+/// An allow rule of the join token. Its fields have the names of `spec.<method>.allow` (docs/protocol.md, "Join
+/// token").
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowRule(Vec<(String, String)>);
 
@@ -46,7 +47,7 @@ pub struct Role {
     pub name: String,
     /// The logins that it allows.
     pub logins: Vec<String>,
-    /// `max_session_ttl`; the default is 30 hours (conformance/FINDINGS.md 4).
+    /// `max_session_ttl`; the default is 30 hours (docs/protocol.md, "Issued certificates").
     pub max_session_ttl: Duration,
 }
 
@@ -136,7 +137,7 @@ impl Options {
             dialled_name: None,
             layout: Layout::TlsRouting,
             load_balancer: None,
-            // Teleport's default (teleport-ssh-proxy.md 3.2).
+            // Teleport's default (docs/protocol.md, "Connection upgrade").
             upgrade_ping: Duration::from_secs(30),
             small_websocket_frames: false,
             tls_12_only: false,
@@ -157,7 +158,7 @@ impl Options {
                 ])],
             },
             impersonated: vec!["example-role".into()],
-            roles: vec![Role::new("example-role", logins), Role::new("other-role", ["nobody"])],
+            roles: vec![Role::new("example-role", logins), Role::new("other-role", ["guest"])],
             phase: Phase::Standby,
             leaf_clusters: Vec::new(),
             openssh_node: false,

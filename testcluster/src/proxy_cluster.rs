@@ -1,5 +1,5 @@
-//! `ProxyCluster`: a connection to Auth inside a call of the transport service (teleport-issue-and-outputs.md 1.5, route
-//! B).
+//! `ProxyCluster`: a connection to Auth inside a call of the transport service (docs/protocol.md, "Routes to Auth",
+//! route B).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::listener;
 use crate::record::EventKind;
 use crate::refusal::Refusal;
 
-/// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
+/// Largest payload that a server sends (docs/protocol.md, "Stream limits").
 const CHUNK: usize = 16 * 1024;
 
 pub(crate) type Responses = mpsc::Sender<Result<pb::ProxyClusterResponse, Status>>;

@@ -25,7 +25,8 @@ pub(crate) struct Received<K> {
 pub(crate) type TlsKey = Received<SubjectPublicKeyInfoOwned>;
 pub(crate) type SshKey = Received<PublicKey>;
 
-/// Decodes PKIX DER, the encoding of the join service (teleport-join.md 5). Anything else is an untyped error (3.5).
+/// Decodes PKIX DER, the encoding of the join service (docs/protocol.md, "Keys"). Anything else is an untyped error
+/// (docs/protocol.md, "Join service").
 pub(crate) fn tls_from_der(der: &[u8]) -> Result<TlsKey, Refusal> {
     let unknown = |error: String| Refusal::other(format!("parsing PublicTLSKey: {error}"));
     let key = SubjectPublicKeyInfoOwned::from_der(der).map_err(|error| unknown(error.to_string()))?;
@@ -33,8 +34,8 @@ pub(crate) fn tls_from_der(der: &[u8]) -> Result<TlsKey, Refusal> {
     Ok(Received { key, kind, encoding: "PKIX DER" })
 }
 
-/// Decodes PEM, the encoding of the REST join and of Auth: PKIX or PKCS#1 with either of two labels (teleport-join.md
-/// 2.1).
+/// Decodes PEM, the encoding of the REST join and of Auth: PKIX or PKCS#1 with either of two labels (docs/protocol.md,
+/// "REST join").
 pub(crate) fn tls_from_pem(pem: &[u8]) -> Result<TlsKey, Refusal> {
     let bad = |error: String| Refusal::bad_parameter(format!("parsing TLS public key: {error}"));
     let text = std::str::from_utf8(pem).map_err(|error| bad(error.to_string()))?;
@@ -64,7 +65,7 @@ pub(crate) fn ssh_from_wire(bytes: &[u8]) -> Result<SshKey, Refusal> {
 
 /// Decodes an authorized_keys line, the encoding of the REST join and of Auth.
 pub(crate) fn ssh_from_line(line: &[u8]) -> Result<SshKey, Refusal> {
-    // This is the error of Go's parser (conformance/FINDINGS.md 2).
+    // This is the error of Go's parser (docs/protocol.md, "Auth calls").
     let key = std::str::from_utf8(line)
         .ok()
         .and_then(|line| PublicKey::from_openssh(line.trim_end()).ok())

@@ -55,7 +55,7 @@ pub enum EventKind {
         /// Whether it has the payload of the proxy's pings.
         same: bool,
     },
-    /// The client of a WebSocket has sent a frame that real proxies drop (teleport-ssh-proxy.md 3.2).
+    /// The client of a WebSocket has sent a frame that real proxies drop (docs/protocol.md, "Connection upgrade").
     WebSocketMistake(&'static str),
     /// The connection was closed before it carried a call, for this reason.
     Refused(String),
@@ -112,7 +112,7 @@ pub enum EventKind {
         algorithm: String,
     },
     /// The client of the transport service has sent a frame without payload, which is an error for real servers
-    /// (teleport-ssh-proxy.md 2.4).
+    /// (docs/protocol.md, "Transport service").
     EmptyFrame,
     /// A connection to a node has ended.
     Tunnel {

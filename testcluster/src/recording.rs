@@ -1,6 +1,6 @@
-//! Session recording at the proxy (teleport-ssh-proxy.md 2.4, 4). A real proxy terminates SSH and logs in to the node
-//! with signatures that it requests from the client's agent. Here the signatures are checked, and SSH is forwarded to
-//! the node.
+//! Session recording at the proxy (docs/protocol.md, "Session recording"). A real proxy terminates SSH and logs in to
+//! the node with signatures that it requests from the client's agent. Here the signatures are checked, and SSH is
+//! forwarded to the node.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Errors of Teleport's services: a kind has an HTTP status and a gRPC code (teleport-join.md 2.3).
+//! Errors of Teleport's services: a kind has an HTTP status and a gRPC code (docs/protocol.md, "Error answers").
 
 use tonic::{Code, Status};
 

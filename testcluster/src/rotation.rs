@@ -1,5 +1,5 @@
 //! Rotation of the host CA and the user CA (Teleport's documentation, "Certificate Authority Rotation";
-//! teleport-issue-and-outputs.md 2.2).
+//! docs/protocol.md, "Auth calls").
 
 use std::sync::{OnceLock, PoisonError, RwLock};
 

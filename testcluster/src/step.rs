@@ -1,4 +1,4 @@
-//! The environment of a Bitbucket step (bitbucket-pipes.md, the variables of two real logs).
+//! The environment of a Bitbucket step (docs/protocol.md, "Pipe variables").
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Signature algorithm suites, and the keys of a cluster's authorities in each.
 
-/// The cluster's `signature_algorithm_suite` (teleport-issue-and-outputs.md 6).
+/// The cluster's `signature_algorithm_suite` (docs/protocol.md, "Keys").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Suite {
     /// Not set, which is the same as `legacy`.
@@ -15,7 +15,7 @@ pub enum Suite {
     HsmV1,
 }
 
-/// How `/webapi/find` encodes the suite (teleport-join.md 1.2).
+/// How `/webapi/find` encodes the suite (docs/protocol.md, "Discovery").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SuiteInFind {
     /// A string such as `"balanced-v1"`; the key is absent if the suite is not set.
@@ -35,7 +35,7 @@ pub(crate) enum KeyKind {
 }
 
 impl Suite {
-    /// The short text, which is empty if the suite is not set (teleport-join.md 3.5).
+    /// The short text, which is empty if the suite is not set (docs/protocol.md, "Join service").
     pub(crate) fn text(self) -> &'static str {
         match self {
             Suite::Unspecified => "",
@@ -46,7 +46,7 @@ impl Suite {
         }
     }
 
-    /// The number of the enum (teleport-join.md 1.2).
+    /// The number of the enum (docs/protocol.md, "Discovery").
     pub(crate) fn number(self) -> u8 {
         match self {
             Suite::Unspecified => 0,

@@ -58,7 +58,7 @@ impl ServerConfigs {
     }
 
     /// The configuration of a route. Inside an upgrade the proxy uses its host certificate instead of the web
-    /// certificate (teleport-ssh-proxy.md 3.3).
+    /// certificate (docs/protocol.md, "Connection upgrade").
     pub(crate) fn for_route(&self, route: Route, upgraded: bool) -> Arc<ServerConfig> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(match route {
@@ -110,7 +110,7 @@ impl HostCertificates<'_> {
     fn configs(&self) -> HostConfigs {
         let upgraded = server(builder(ALL_VERSIONS).with_no_client_auth(), &self.proxy);
         // Auth supports `h2` alone, so that a client that offers only the routing name is refused
-        // (teleport-issue-and-outputs.md 9.4); the transport service prefers `h2` (teleport-ssh-proxy.md 2.2).
+        // (docs/protocol.md, "ALPN routing"); the transport service prefers `h2` (docs/protocol.md, "ALPN routing").
         HostConfigs {
             upgraded: Arc::new(with_alpn(upgraded, &WEB_PREFERENCE)),
             auth: Arc::new(with_alpn(self.with_clients(&self.auth), &[H2])),

@@ -1,4 +1,5 @@
-//! `teleport.transport.v1.TransportService`: connections to nodes (teleport-ssh-proxy.md 2.4, 2.5).
+//! `teleport.transport.v1.TransportService`: connections to nodes (docs/protocol.md, "Transport service" and "Node
+//! errors").
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::record::EventKind;
 use crate::recording::ClientAgent;
 use crate::refusal::Refusal;
 
-/// Largest payload that a server sends (teleport-ssh-proxy.md 2.3).
+/// Largest payload that a server sends (docs/protocol.md, "Stream limits").
 const CHUNK: usize = 16 * 1024;
 /// How long a client's agent may take.
 const AGENT_LIMIT: Duration = Duration::from_secs(20);

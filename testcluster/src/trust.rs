@@ -1,4 +1,4 @@
-//! `teleport.trust.v1.TrustService`: the public keys of the authorities (teleport-issue-and-outputs.md 2.2).
+//! `teleport.trust.v1.TrustService`: the public keys of the authorities (docs/protocol.md, "Auth calls").
 
 use std::sync::Arc;
 

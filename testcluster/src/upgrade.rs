@@ -1,5 +1,5 @@
 //! `GET /webapi/connectionupgrade`: TLS to the proxy inside an HTTP connection, for clients behind a load balancer that
-//! terminates TLS (teleport-ssh-proxy.md 3).
+//! terminates TLS (docs/protocol.md, "Connection upgrade").
 
 use std::sync::Arc;
 

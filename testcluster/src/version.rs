@@ -1,11 +1,11 @@
-//! The client's version in the metadata of a call (teleport-join.md 1.4).
+//! The client's version in the metadata of a call (docs/protocol.md, "Client version").
 
 use semver::Version;
 use tonic::metadata::MetadataMap;
 
 use crate::refusal::Refusal;
 
-/// The value of `version`. More than one value counts as none (teleport-join.md 3.1).
+/// The value of `version`. More than one value counts as none (docs/protocol.md, "Client version").
 pub(crate) fn from_metadata(metadata: &MetadataMap) -> Option<String> {
     let mut values = metadata.get_all("version").iter();
     match (values.next(), values.next()) {

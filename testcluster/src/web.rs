@@ -78,7 +78,7 @@ where
     response
 }
 
-/// Every path exists with and without a version prefix (teleport-join.md 1.1, 2.1).
+/// Every path exists with and without a version prefix (docs/protocol.md, "Discovery" and "REST join").
 async fn route(cluster: &Arc<Cluster>, peer: &Peer, request: Request<Incoming>) -> Response<WebBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
@@ -150,7 +150,7 @@ pub(crate) fn reply(status: StatusCode, value: &Value) -> Response<WebBody> {
     typed(status, "application/json", value.to_string())
 }
 
-/// The response for an error (teleport-join.md 2.3).
+/// The response for an error (docs/protocol.md, "Error answers").
 fn refuse(refusal: &Refusal) -> Response<WebBody> {
     let status = StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply(status, &json!({"error": {"message": refusal.message()}, "message": refusal.message()}))

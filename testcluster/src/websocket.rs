@@ -1,5 +1,5 @@
 //! The server side of a WebSocket with the rules of Teleport's proxies: one unfragmented binary frame per write, pings
-//! only from the server, and a close frame ends the stream (teleport-ssh-proxy.md 3.2).
+//! only from the server, and a close frame ends the stream (docs/protocol.md, "Connection upgrade").
 
 use std::io;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `bitbucket-pipeline-runner`, an emulator that somebody else wrote: the line that it makes of our pipe's item.
 //!
-//! It pulls every image, so that only its line can be run here. What it has otherwise than Bitbucket
-//! (bitbucket-pipes.md 6): a pipe gets neither the ID token, which is handed on as a variable, nor storage directories.
+//! It pulls every image, so that only its line can be run here. What it has otherwise than Bitbucket (docs/protocol.md,
+//! "Emulators"): a pipe gets neither the ID token, which is handed on as a variable, nor storage directories.
 
 use std::ffi::OsString;
 use std::io::Write as _;

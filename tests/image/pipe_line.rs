@@ -1,4 +1,5 @@
-//! The line into which Bitbucket turns a `pipe:` item (bitbucket-pipes.md 2.2); `emulator.rs` runs another one.
+//! The line into which Bitbucket turns a `pipe:` item (docs/protocol.md, "How a pipe runs"); `emulator.rs` runs another
+//! one.
 
 use std::path::Path;
 

@@ -40,7 +40,8 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A clone of a repository, made as Bitbucket makes it: by root, for everybody (bitbucket-pipes.md 2.5).
+    /// A clone of a repository, made as Bitbucket makes it: by root, for everybody (docs/protocol.md, "Owners and
+    /// modes").
     pub(crate) fn of(cluster: &Testcluster) -> Self {
         let step = Self::without_clone(cluster);
         let git = |args: &[&str]| step.git(args).ok();

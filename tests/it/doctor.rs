@@ -130,7 +130,7 @@ fn load_balancers() {
 fn separate_ports() {
     let (_cluster, step) = at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web: false }));
     let said = step.pipe().ok();
-    for line in ["   -  load balancer ", "  ok  join service ", "   -  Auth Service ", "  ok  way to nodes "] {
+    for line in ["   -  load balancer ", "  ok  join service ", "   -  Auth Service ", "  ok  transport service "] {
         assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
     }
     assert!(said.stdout.contains(", separate ports, "), "{}", said.stdout);

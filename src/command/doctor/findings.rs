@@ -48,7 +48,7 @@ pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_pro
 }
 
 /// Expiries are requested by the cluster's clock, but OpenSSH checks by ours whether a certificate is valid already. Fresh
-/// ones are valid since a minute ago (teleport-issue-and-outputs.md 3).
+/// ones are valid since a minute ago (docs/protocol.md, "Issued certificates").
 pub(super) fn clock(offset: Offset) -> Outcome {
     match offset.seconds() {
         60.. => Outcome::Bad(Behind { offset }.into()),

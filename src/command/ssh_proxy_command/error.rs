@@ -46,7 +46,8 @@ impl Error {
         match Refusal::from_status(status, &proxy.to_string()) {
             Err(error) => Self::Net(error),
             Ok(Refusal { code, message: reason, .. }) => match code {
-                // An unknown or absent node has any of these codes, depending on the version (teleport-ssh-proxy.md 2.5).
+                // An unknown or absent node has any of these codes, depending on the version (docs/protocol.md, "Node
+                // errors").
                 Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
                 code => Self::Refused { name, reason, code },
             },

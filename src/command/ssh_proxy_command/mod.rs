@@ -1,7 +1,7 @@
 //! `ssh-proxy-command`: copies bytes between ssh and a node, through the proxy's transport service.
 //!
-//! Facts: teleport-ssh-proxy.md 1 and 2. It reads the files beside `ssh_config`, and takes the settings of the network
-//! that those do not have from the environment.
+//! Facts: docs/protocol.md, "ProxyCommand" and "Transport service". It reads the files beside `ssh_config`, and takes
+//! the settings of the network that those do not have from the environment.
 
 mod error;
 mod session;
@@ -79,8 +79,8 @@ fn network(file: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
 }
 
 /// The node's name without the suffixes that the patterns of ssh_config demand: the proxy's host first, then the
-/// cluster, each once (teleport-ssh-proxy.md 1.3). If the cluster's name ends with the proxy's, as that of a leaf
-/// cluster may, it is removed as a whole.
+/// cluster, each once (docs/protocol.md, "ProxyCommand"). If the cluster's name ends with the proxy's, as that of a
+/// leaf cluster may, it is removed as a whole.
 fn node_name<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
     let without = |name: &'a str, suffix: &str| name.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
     let is_subdomain = cluster.strip_suffix(proxy_host).is_some_and(|rest| rest.ends_with('.'));

@@ -33,7 +33,7 @@ const OPENING: Duration = Duration::from_secs(30);
 /// The time that is left to open the stream once ssh has exited: enough to show the proxy's reason.
 const OPENING_WITHOUT_SSH: Duration = Duration::from_secs(5);
 
-/// The largest frame that Teleport itself sends (teleport-ssh-proxy.md 2.3).
+/// The largest frame that Teleport itself sends (docs/protocol.md, "Stream limits").
 const MAX_FRAME: usize = 16 * 1024;
 
 /// Frames between reading stdin and sending: enough to fill the window of a long link.
@@ -59,7 +59,7 @@ pub(super) async fn run(
 
     let node = target.host_port.clone();
     let (requests, stream) = mpsc::channel(FRAMES);
-    // The target alone: a frame in the same message would be lost (conformance FINDINGS 16).
+    // The target alone: a frame in the same message would be lost (docs/protocol.md, "Transport service").
     let _ = requests.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
     let opening = open(TransportServiceClient::with_origin(channel.clone(), channel.origin()), stream, &node, proxy);
     let awaited = || WaitingFor { addr: node.clone(), what: "a connection to the node" };
@@ -91,8 +91,8 @@ pub(super) async fn run(
     tokio::pin!(sending, receiving);
     tokio::select! {
         ended = &mut receiving => ended.map_err(|status| Error::from_status_of_session(&status, &node, proxy)),
-        // ssh has exited. The stream cannot be closed in one direction only (teleport-ssh-proxy.md 2.4), and nothing
-        // reads an error any more.
+        // ssh has exited. The stream cannot be closed in one direction only (docs/protocol.md, "Transport service"),
+        // and nothing reads an error any more.
         () = &mut sending => {
             let _ = timeout(DRAINING, receiving).await;
             Ok(())

@@ -1,9 +1,9 @@
 //! How connections leave this network: directly, or through a forward proxy that a variable names.
 //!
 //! "Proxy" alone always means Teleport's Proxy Service. Teleport's own clients decide in the same way whether a forward
-//! proxy is used (teleport-ssh-proxy.md 7, and golang.org/x/net/http/httpproxy, which they use), so that an environment
-//! that works for them works here. The layers are [`dial`] to the forward proxy, TLS to it if its URL is `https://`, then
-//! `connect` or `socks5`. The forward proxy resolves the cluster's name, which need not resolve here.
+//! proxy is used (docs/protocol.md, "Forward proxy", and golang.org/x/net/http/httpproxy, which they use), so that an
+//! environment that works for them works here. The layers are [`dial`] to the forward proxy, TLS to it if its URL is
+//! `https://`, then `connect` or `socks5`. The forward proxy resolves the cluster's name, which need not resolve here.
 
 mod connect;
 mod forward_proxy;

@@ -90,7 +90,7 @@ pub(crate) enum Error {
 }
 
 /// The failure of an open connection. In TLS 1.3 a server refuses a client certificate only after the handshake, by an alert,
-/// which the layers above pass on as text (teleport-ssh-proxy.md 2.2).
+/// which the layers above pass on as text (docs/protocol.md, "Transport service").
 pub(super) fn broken(addr: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     const ALERTS: [&str; 5] =
         ["BadCertificate", "CertificateExpired", "CertificateUnknown", "AccessDenied", "UnknownCA"];

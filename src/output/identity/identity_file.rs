@@ -1,5 +1,5 @@
 //! The `identity` file: everything in one file, for `tsh -i`, `tctl -i`, Teleport's Go library and our ProxyCommand
-//! (teleport-issue-and-outputs.md 4.3).
+//! (docs/protocol.md, "Identity file").
 
 use base64ct::{Base64, Encoding as _};
 use rustls::pki_types::pem::PemObject as _;

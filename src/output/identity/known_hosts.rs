@@ -1,4 +1,4 @@
-//! `known_hosts`: the CAs that ssh trusts for the nodes (teleport-issue-and-outputs.md 4.4).
+//! `known_hosts`: the CAs that ssh trusts for the nodes (docs/protocol.md, "known_hosts").
 
 use super::cert_authority;
 use super::clusters::{is_subdomain, subdomains};

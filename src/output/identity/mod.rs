@@ -1,5 +1,5 @@
 //! The identity output: pure functions from credentials to the bytes of files. Names, order and encodings are those of
-//! tbot (teleport-issue-and-outputs.md 4), so that programs that read the output of tbot can read ours.
+//! tbot (docs/protocol.md, "Output files"), so that programs that read the output of tbot can read ours.
 
 pub(crate) mod clusters;
 pub(crate) mod identity_file;

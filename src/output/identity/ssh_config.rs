@@ -1,5 +1,5 @@
-//! `ssh_config`: the directives of tbot (teleport-issue-and-outputs.md 4.5), and others that make it strict and usable at
-//! once (DESIGN.md decision 8):
+//! `ssh_config`: the directives of tbot (docs/protocol.md, "ssh_config"), and others that make it strict and usable at
+//! once (docs/decisions.md, 8):
 //!
 //! * our binary in the destination is the `ProxyCommand`, so nothing needs to be installed;
 //! * only hosts with a certificate of the cluster's CA are accepted: `StrictHostKeyChecking yes`, no other known_hosts,

@@ -1,4 +1,4 @@
-//! Signing SSH certificates (teleport-issue-and-outputs.md 3, teleport-ssh-proxy.md 9).
+//! Signing SSH certificates (docs/protocol.md, "Issued certificates" and "Node names").
 
 use rand_core::{OsRng, RngCore};
 use ssh_key::certificate::{Builder, CertType};

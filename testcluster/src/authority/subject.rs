@@ -1,4 +1,4 @@
-//! The identity in a user certificate, and its place in the X.509 subject (teleport-join.md 6.1).
+//! The identity in a user certificate, and its place in the X.509 subject (docs/protocol.md, "Bot certificate").
 
 use std::collections::BTreeSet;
 

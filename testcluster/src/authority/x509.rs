@@ -54,7 +54,7 @@ impl Authority {
     }
 }
 
-/// An authority's own certificate, whose O and CN are the cluster's name (teleport-issue-and-outputs.md 1.2).
+/// An authority's own certificate, whose O and CN are the cluster's name (docs/protocol.md, "Auth Service").
 pub(super) fn self_signed(key: &SigningKey, cluster: &str, now: u64) -> Certificate {
     sign(key, Profile::Root, authority_name(cluster, cluster), key.public(), None, (now - YEAR, now + 10 * YEAR))
 }

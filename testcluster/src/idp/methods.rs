@@ -1,5 +1,5 @@
-//! The join methods whose proof is an ID token, one row each (teleport-join.md 4.1, 7; conformance/FINDINGS.md 29 to
-//! 32).
+//! The join methods whose proof is an ID token, one row each (docs/protocol.md, "ID token checks", "Join token" and
+//! "Other CIs").
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Verification of ID tokens (teleport-join.md 4.1).
+//! Verification of ID tokens (docs/protocol.md, "ID token checks").
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use rsa::pkcs1v15::Signature;

@@ -53,7 +53,7 @@ impl Body for WebBody {
                     Err(io::Error::other("truncated on purpose"))
                 }
             }),
-            // Whitespace, which a JSON parser would skip for ever.
+            // Whitespace, which a JSON parser would skip without end.
             Self::Endless => Some(Ok(Frame::data(Bytes::from(vec![b' '; CHUNK])))),
         })
     }

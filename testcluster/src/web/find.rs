@@ -1,4 +1,4 @@
-//! `GET /webapi/find` (teleport-join.md 1.2).
+//! `GET /webapi/find` (docs/protocol.md, "Discovery").
 
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ pub(super) fn body(cluster: &Cluster) -> Value {
     })
 }
 
-/// `proxy.ssh`, for one port or for three (teleport-issue-and-outputs.md 1.3).
+/// `proxy.ssh`, for one port or for three (docs/protocol.md, "Addresses").
 fn addresses(cluster: &Cluster) -> Value {
     let options = &cluster.options;
     let listen = |port| SocketAddr::new(options.address, port).to_string();

@@ -1,4 +1,4 @@
-//! `POST /webapi/host/credentials`, the join of older clusters (teleport-join.md 2).
+//! `POST /webapi/host/credentials`, the join of older clusters (docs/protocol.md, "REST join").
 
 use base64ct::{Base64, Encoding};
 use http_body_util::{BodyExt, Limited};
@@ -80,7 +80,8 @@ fn bytes(fields: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Refusal> {
         .map_err(|_| Refusal::bad_parameter(format!("request: {name} is not base64")))
 }
 
-/// Base64 of PEM and of authorized_keys lines. The authorities' SSH "certificates" are public keys (2.2).
+/// Base64 of PEM and of authorized_keys lines. The authorities' SSH "certificates" are public keys (docs/protocol.md,
+/// "REST join").
 fn encode(certificates: &BotCertificates) -> Result<Value, Refusal> {
     let base64 = |text: String| Base64::encode_string(text.as_bytes());
     let ssh = certificates.ssh.to_openssh().map_err(|error| Refusal::other(error.to_string()))?;
