@@ -29,15 +29,13 @@ check: prepare ## formatting, lints, unit tests and the fast stories, before eac
 container-test: ## `make test` in a container without privileges, as root and as an ordinary user (needs root)
 	@tests/container
 
-container-test: ## `make test` in a container without privileges, as root and as an ordinary user (needs root)
-	@tests/container
-
 lint: prepare ## formatting, lints, documentation, the YAML in the documents
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@! grep -rnE --include='*.rs' '#\[(tokio::)?test\b' tests # does nothing there: the harness wants `stories!`
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 	@tests/snippets $(TARGET)/snippets
+	@tests/architecture
 
 static: ## the static binary for x86_64, and its size
 	@release/binary amd64

@@ -1,18 +1,23 @@
-//! Joins a Teleport cluster from a CI step and writes short-lived SSH credentials.
+//! Joins a Teleport cluster from a step of a CI system and writes short-lived SSH credentials.
 //!
-//! The map; data walks from top to bottom, a module knows those below it:
+//! Values flow down and never back:
 //!
-//! * [`cli`], [`pipe`]: the command line and the pipe's variables become [`settings`];
-//! * [`command`]: one module per thing a person asks for; `command::join` reads like the README;
-//! * `manifests`: what the cluster's side of a join looks like, in YAML with every `scalar` quoted;
-//! * [`platform`]: which CI is this, and what is its ID token;
-//! * [`guard`]: would artifacts or caches of the step take the credentials? It reads [`yaml`];
-//! * [`join`]: an ID token becomes the [`bot_identity`]'s own identity; [`auth`]: that becomes certificates with roles;
-//! * [`credentials`]: what came back, checked; [`output`]: rendered; [`destination`]: written, whole or not at all;
-//! * [`output_files`]: the names of those files, and which are secret; [`regular_file`]: opening files safely;
-//! * [`net`]: discovery, TCP, TLS, HTTP and gRPC; every call has a [`retry::Deadline`]; [`clock`]: what time it is there;
-//! * [`keys`], [`x509`], [`ssh_agent`]: keys and certificates; [`error`], [`log`], [`shell`]: what a person reads and
-//!   types.
+//! ```text
+//! command line | pipe variables  ->  Settings  ->  Session  ->  Issued  ->  files  ->  Destination
+//! ```
+//!
+//! * `cli`, `pipe`: the front doors; each ends in `settings`.
+//! * `command`: one module per command; only these print.
+//! * `session`: opened by a join, it issues certificates; `bot_identity` and `auth` make the calls, `credentials` checks
+//!   the answers.
+//! * `join`: the two services that a bot joins by, and the join methods.
+//! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
+//! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
+//! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
+//! * The ground floor, which knows none of these: `address`, `values`, `invalid`, `text`, `error`, `log`, `retry`,
+//!   `clock`, `host`, `environment`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
+//!
+//! `tests/architecture` refuses a circle of imports.
 
 mod address;
 mod auth;
@@ -56,7 +61,7 @@ use crate::error::{Exit, Failure};
 use crate::host::Host;
 use crate::settings::Command;
 
-// What the tests hold the program against.
+// For the tests in tests/.
 pub use crate::output::identity::identity_file::parse as parse_identity_file;
 pub use crate::pipe::VARIABLES;
 pub use crate::retry::LONGEST_ATTEMPT;

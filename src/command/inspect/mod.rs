@@ -129,26 +129,14 @@ fn ask(
 }
 
 fn hidden(platform: &Platform) -> String {
-    let text = format!(
-        "This repository is public, and so is this log: claims of the ID token are not shown, nor LOGINS. bot-token.yaml \
-         has placeholders; a person finds their values {}. Or set DEBUG: 'true' (-d) to see all of it here.",
+    format!(
+        "\
+# This repository is public, and so is this log: claims of the ID token are not shown, nor LOGINS. bot-token.yaml has
+# placeholders; their values are {}. Or set
+# DEBUG: 'true' (-d) to see all of it here.
+",
         platform.texts.values,
-    );
-    wrapped(&text)
-}
-
-/// The text as comments of at most 120 columns.
-fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::from("#")];
-    for word in text.split_whitespace() {
-        if lines.last().is_some_and(|line| line.len() + word.len() >= 120) {
-            lines.push(String::from("#"));
-        }
-        if let Some(line) = lines.last_mut() {
-            let _ = write!(line, " {word}");
-        }
-    }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    )
 }
 
 const NOT_ASKED: &str = "\
