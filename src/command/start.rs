@@ -61,7 +61,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
 
 fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
     let token = match settings.onboarding.platform {
-        Some(platform) => platform.id_token(&host.env)?,
+        Some(platform) => platform.detect(&host.env).unwrap_or(Err(platform::Error::NoCi))?,
         None => platform::detect(&host.env)?,
     };
     report::id_token(&token, host.clock.now(), settings.privacy);

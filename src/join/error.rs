@@ -174,8 +174,8 @@ impl Error {
     }
 
     /// The remedy, and what would admit this step.
-    fn with_admission(&self, remedy: &str) -> String {
-        match &self.hints.admission {
+    fn with_admission(&self, remedy: &str) -> Cow<'static, str> {
+        let text = match &self.hints.admission {
             Some(Admission { claims, token_spec }) => format!(
                 "{remedy}\nThis step's ID token says (not verified here):\n{}\
                  A join token (`kind: token`) with this in its spec would admit it:\n{}",
@@ -186,71 +186,73 @@ impl Error {
                 "{remedy}\nThis repository is public, and so is its log: \
                  set DEBUG: 'true' (-d) to see in it what would admit this step."
             ),
-        }
+        };
+        text.into()
     }
 
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
-        let refused = |anchor, remedy: Cow<'static, str>| Advice::new(Exit::Refused, anchor, remedy);
-        let Hints { method, changed, .. } = &self.hints;
-        match refusal {
-            Refusal::TokenName => refused(
+        let correct = || self.with_admission("Correct the join token with `tctl create -f`.");
+        let (anchor, cause, remedy): (_, _, Cow<'static, str>) = match refusal {
+            Refusal::TokenName => (
                 "the-join-token-is-not-known",
+                "TOKEN names no join token of this cluster, or one that has expired.",
                 "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".into(),
-            )
-            .cause("TOKEN names no join token of this cluster, or one that has expired."),
-            Refusal::Rule => refused(
+            ),
+            Refusal::Rule => (
                 "no-allow-rule-fits",
-                self.with_admission("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`.")
-                    .into(),
-            )
-            .cause("No rule under `allow:` of the join token fits this step; values must be equal, braces included."),
-            Refusal::Audience => refused(
-                "the-audience-is-wrong",
-                self.with_admission("Correct the join token with `tctl create -f`.").into(),
-            )
-            .cause("The join token's `audience` is not that of the step's ID token."),
-            Refusal::Issuer => refused(
-                "the-issuer-is-wrong",
-                self.with_admission("Correct the join token with `tctl create -f`.").into(),
-            )
-            .cause("The join token's `identity_provider_url` is not the issuer of the step's ID token."),
-            Refusal::Expired => refused(
-                "the-clocks-differ",
-                "Run the pipe early in the step. If it was early, check the clock of the Auth Service.".into(),
-            )
-            .cause("The step's ID token expired on the way, or the cluster's clock is ahead."),
-            Refusal::Future => refused("the-clocks-differ", "Correct the clock of the Auth Service.".into())
-                .cause("The cluster's clock is behind."),
-            Refusal::Keys => refused(
-                "the-cluster-cannot-reach-the-identity-provider",
-                "Let the Auth Service reach it over HTTPS within 15 s, or correct the URL in the join token.".into(),
-            )
-            .cause("The cluster cannot reach `identity_provider_url` of the join token to fetch its keys."),
-            Refusal::Signature => refused("the-id-tokens-signature-is-wrong", (*changed).into())
-                .cause("The ID token was changed on the way, or another issuer signed it."),
-            Refusal::Method => refused(
-                "the-join-token-is-for-another-method",
-                self.with_admission(&format!("Create a join token with `join_method: {method}`.")).into(),
-            )
-            .cause("The join token is for another join method."),
-            Refusal::Role => {
-                refused("the-join-token-lacks-the-role-bot", "Add `roles: [Bot]` to the spec of the join token.".into())
-                    .cause("The join token's `roles:` does not contain Bot.")
+                "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
+                self.with_admission("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`."),
+            ),
+            Refusal::Audience => {
+                ("the-audience-is-wrong", "The join token's `audience` is not that of the step's ID token.", correct())
             }
-            Refusal::Other => self.unknown_refusal_advice(),
-        }
+            Refusal::Issuer => (
+                "the-issuer-is-wrong",
+                "The join token's `identity_provider_url` is not the issuer of the step's ID token.",
+                correct(),
+            ),
+            Refusal::Expired => (
+                "the-clocks-differ",
+                "The step's ID token expired on the way, or the cluster's clock is ahead.",
+                "Run the pipe early in the step. If it was early, check the clock of the Auth Service.".into(),
+            ),
+            Refusal::Future => {
+                ("the-clocks-differ", "The cluster's clock is behind.", "Correct the clock of the Auth Service.".into())
+            }
+            Refusal::Keys => (
+                "the-cluster-cannot-reach-the-identity-provider",
+                "The cluster cannot reach `identity_provider_url` of the join token to fetch its keys.",
+                "Let the Auth Service reach it over HTTPS within 15 s, or correct the URL in the join token.".into(),
+            ),
+            Refusal::Signature => (
+                "the-id-tokens-signature-is-wrong",
+                "The ID token was changed on the way, or another issuer signed it.",
+                self.hints.changed.into(),
+            ),
+            Refusal::Method => (
+                "the-join-token-is-for-another-method",
+                "The join token is for another join method.",
+                self.with_admission(&format!("Create a join token with `join_method: {}`.", self.hints.method)),
+            ),
+            Refusal::Role => (
+                "the-join-token-lacks-the-role-bot",
+                "The join token's `roles:` does not contain Bot.",
+                "Add `roles: [Bot]` to the spec of the join token.".into(),
+            ),
+            Refusal::Other => ("the-cluster-refused-the-join", "", self.remedy_of_other().into()),
+        };
+        let exit = if self.useful.is_passing() { Exit::Network } else { Exit::Refused };
+        Advice::new(exit, anchor, remedy).cause(cause)
     }
 
-    fn unknown_refusal_advice(&self) -> Advice {
-        let remedy = match &self.useful {
+    fn remedy_of_other(&self) -> &'static str {
+        match &self.useful {
             attempt if attempt.is_too_late() => RetryAfter::TOO_LATE,
             attempt if attempt.is_passing() => {
                 "Run the step again, later or fewer at once; if it keeps failing, ask the administrator of the cluster."
             }
             _ => "Ask the administrator of the cluster; its audit log has the join attempt at this time.",
-        };
-        let exit = if self.useful.is_passing() { Exit::Network } else { Exit::Refused };
-        Advice::new(exit, "the-cluster-refused-the-join", remedy)
+        }
     }
 }
 

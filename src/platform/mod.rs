@@ -124,33 +124,14 @@ pub(crate) struct Recipe<'a> {
     pub(crate) command: &'a str,
 }
 
-/// Whether an environment has an ID token of a platform.
-#[derive(Debug)]
-pub(crate) enum Detection {
-    NotHere,
-    /// This is the platform, but there is no usable ID token.
-    Unusable(Error),
-    Here(IdToken),
-}
-
 impl Platform {
-    /// Looks for the ID token. It may have expired: only the caller knows by which clock.
-    pub(crate) fn detect(&'static self, env: &Environment) -> Detection {
+    /// The ID token, or why there is none that could be used; `None` if this is not the platform. The token may have
+    /// expired: only the caller knows by which clock.
+    pub(crate) fn detect(&'static self, env: &Environment) -> Option<Result<IdToken, Error>> {
         let Source::Variable(variable) = self.source;
-        match env.get(variable).map(|text| IdToken::parse(self, text)) {
-            Some(Some(token)) => Detection::Here(token),
-            Some(None) => Detection::Unusable(Error::NotAJwt { platform: self, variable }),
-            None if (self.is_here)(env) => Detection::Unusable(Error::Missing { platform: self, variable }),
-            None => Detection::NotHere,
-        }
-    }
-
-    /// The ID token, if this is the platform and has a usable one.
-    pub(crate) fn id_token(&'static self, env: &Environment) -> Result<IdToken, Error> {
-        match self.detect(env) {
-            Detection::Here(token) => Ok(token),
-            Detection::Unusable(error) => Err(error),
-            Detection::NotHere => Err(Error::NoCi),
+        match env.get(variable) {
+            Some(text) => Some(IdToken::parse(self, text).ok_or(Error::NotAJwt { platform: self, variable })),
+            None => (self.is_here)(env).then_some(Err(Error::Missing { platform: self, variable })),
         }
     }
 
@@ -220,8 +201,7 @@ impl std::fmt::Debug for Platform {
 
 /// The ID token of the platform that this is.
 pub(crate) fn detect(env: &Environment) -> Result<IdToken, Error> {
-    let here = ALL.into_iter().find(|platform| !matches!(platform.detect(env), Detection::NotHere));
-    here.ok_or(Error::NoCi)?.id_token(env)
+    ALL.into_iter().find_map(|platform| platform.detect(env)).unwrap_or(Err(Error::NoCi))
 }
 
 /// The platform with this join method.
