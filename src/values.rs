@@ -116,12 +116,16 @@ pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ttl(pub(crate) Duration);
 
+impl Ttl {
+    pub(crate) const MIN: Self = Self(Duration::from_secs(60));
+}
+
 impl FromStr for Ttl {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let ttl = duration(text)?;
-        if ttl < Duration::from_secs(60) {
+        if ttl < Self::MIN.0 {
             return Err(Invalid::new("is less than a minute", "Give at least 1m; the usual 1h suits most steps."));
         }
         // The cluster cuts at 24 h, which is reported later. Far above that it is a mistake.

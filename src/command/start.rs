@@ -1,16 +1,20 @@
 //! `start` and the pipe's `join`: one session, whose outputs are all written or none.
 
+use std::time::SystemTime;
+
 use super::{block_on, report};
 use crate::destination::{self, Destination, File, Written};
 use crate::error::Failure;
 use crate::guard::RunningStep;
 use crate::host::Host;
+use crate::join::Method;
 use crate::join::oidc::Oidc;
 use crate::output::Issued;
 use crate::platform::{self, IdToken};
 use crate::retry::Deadline;
 use crate::session::{Context, Session};
 use crate::settings::{Service, Settings};
+use crate::values::Ttl;
 
 /// Joins once and writes credentials. Nothing is written before everything is there and checked.
 pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
@@ -28,26 +32,17 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let program = host.own_binary()?;
 
     let method = Oidc { id_token };
-    let Some(longest) = settings.services.iter().map(|service| service.ttl).max() else { return Ok(()) };
+    let context = Context {
+        connection: &settings.connection,
+        network: &network,
+        authorities: &authorities,
+        clock: &host.clock,
+        deadline,
+        privacy: settings.privacy,
+        on_event: &|event| report::event(event, &settings.connection.addr, settings.privacy),
+    };
     block_on(async {
-        let context = Context {
-            connection: &settings.connection,
-            network: &network,
-            authorities: &authorities,
-            clock: &host.clock,
-            deadline,
-            privacy: settings.privacy,
-            on_event: &|event| report::event(event, &settings.connection.addr, settings.privacy),
-        };
-        let token = &settings.onboarding.token;
-        let session = Session::open(context, &method, token, longest, settings.services.len()).await?;
-        let now = session.opened_by_cluster_clock();
-        let mut issued = Vec::new();
-        for Service { output, ttl, .. } in &settings.services {
-            let one = session.issue(&output.request(), *ttl).await?;
-            report::certificates(&one.credentials, now, *ttl, settings.privacy);
-            issued.push(one);
-        }
+        let (issued, now) = issue(context, &method, settings).await?;
         let (names, written) = write(&targets, &issued, program, deadline).await?;
         for (((target, issued), names), written) in targets.iter().zip(&issued).zip(names).zip(written) {
             let (directory, Service { output, destination, .. }) = (target.destination.absolute(), target.service);
@@ -57,6 +52,26 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
         }
         Ok(())
     })?
+}
+
+/// Joins, and gets what each service requests. Also returns the time by the cluster's clock.
+async fn issue(
+    context: Context<'_>,
+    method: &dyn Method,
+    settings: &Settings,
+) -> Result<(Vec<Issued>, SystemTime), Failure> {
+    let services = &settings.services;
+    // The bot's own identity lives as long as the longest of its outputs.
+    let ttl = services.iter().fold(Ttl::MIN, |longest, service| longest.max(service.ttl));
+    let session = Session::open(context, method, &settings.onboarding.token, ttl, services.len()).await?;
+    let now = session.opened_by_cluster_clock();
+    let mut issued = Vec::new();
+    for Service { output, ttl, .. } in services {
+        let one = session.issue(&output.request(), *ttl).await?;
+        report::certificates(&one.credentials, now, *ttl, settings.privacy);
+        issued.push(one);
+    }
+    Ok((issued, now))
 }
 
 fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
@@ -110,4 +125,70 @@ async fn write(
     }
     let names = sets.iter().map(|(_, files)| files.iter().map(|file| file.name().to_owned()).collect()).collect();
     Ok((names, destination::write_all(sets, deadline).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use testcluster::Testcluster;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::environment::Environment;
+    use crate::pipe;
+    use crate::settings::Command;
+
+    /// A run of the pipe in `step` with a second service, whose credentials live for two hours.
+    fn run_two(cluster: &Testcluster, step: &Path, second: &str) -> Result<(), Failure> {
+        let more = [("PROXY_SERVER", cluster.proxy_addr()), ("TOKEN", cluster.token_name().to_owned())];
+        let more = more.map(|(name, value)| (name.to_owned(), value));
+        let ca = ("CA_FILE".to_owned(), cluster.web_ca_file().to_str().unwrap().to_owned());
+        let env: Environment = cluster.step_env(step).into_iter().chain(more).chain([ca]).collect();
+        let with_destination = |path: &str| {
+            let destination = ("DESTINATION".to_owned(), path.to_owned());
+            let ttl = ("TTL".to_owned(), if path == second { "2h" } else { "1h" }.to_owned());
+            let variables = env.names().map(|name| (name.to_owned(), env.get(name).unwrap_or_default().to_owned()));
+            match pipe::command(&variables.chain([destination, ttl]).collect()).unwrap() {
+                Command::Start(settings) => settings,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut settings = with_destination("./first");
+        settings.services.extend(with_destination(second).services);
+        fs::write(step.join("program"), "program").unwrap();
+        let host = Host { env, working_dir: step.into(), executable: step.join("program"), clock: Clock::system() };
+        run(&settings, &host)
+    }
+
+    #[test]
+    fn two_outputs_have_their_own_keys_and_lifetimes_from_one_join() {
+        let (cluster, step) = (Testcluster::start(), tempfile::tempdir().unwrap());
+        run_two(&cluster, step.path(), "./second").unwrap();
+        let read = |name: &str| fs::read(step.path().join(name)).unwrap();
+        assert_ne!(read("first/key"), read("second/key"));
+        for directory in ["first", "second"] {
+            assert_eq!(read(&format!("{directory}/teleport-pipe")), b"program");
+        }
+        let lifetime = |directory: &str| {
+            let certificate = String::from_utf8(read(&format!("{directory}/key-cert.pub"))).unwrap();
+            ssh_key::Certificate::from_openssh(&certificate).unwrap().valid_before()
+        };
+        assert!(lifetime("second") > lifetime("first") + 3500, "{} {}", lifetime("second"), lifetime("first"));
+        let calls = |end: &str| cluster.calls().iter().filter(|call| call.name.ends_with(end)).count();
+        assert_eq!((calls("/Join"), calls("/GenerateUserCerts")), (1, 2), "{:?}", cluster.calls());
+    }
+
+    #[test]
+    fn if_one_output_cannot_be_written_none_is() {
+        let (cluster, step) = (Testcluster::start(), tempfile::tempdir().unwrap());
+        fs::create_dir(step.path().join("second")).unwrap();
+        fs::write(step.path().join("second/mine"), "").unwrap();
+        assert!(run_two(&cluster, step.path(), "./second").is_err());
+        // Unknown files are found before the network is used.
+        assert!(cluster.record().is_empty() && !step.path().join("first").exists());
+        assert!(run_two(&cluster, step.path(), "./first").is_err());
+        assert!(!step.path().join("first").exists());
+    }
 }

@@ -39,7 +39,7 @@ impl Method for OneTime {
 /// Joins. Returns whether that succeeded, and how many calls of the two services the cluster saw.
 fn join(cluster: &Testcluster, may_repeat: bool) -> (bool, usize) {
     let clone_dir = tempfile::tempdir().unwrap();
-    let env: Environment = cluster.bitbucket_env(clone_dir.path()).into_iter().collect();
+    let env: Environment = cluster.step_env(clone_dir.path()).into_iter().collect();
     let id_token = crate::platform::detect(&env).unwrap();
     let (addr, ca) = (cluster.proxy_addr().parse().unwrap(), cluster.web_ca_file().to_str().unwrap());
     let connection = Connection::new(addr, Some(ca), &Environment::default()).unwrap();

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! let cluster = testcluster::Testcluster::builder().suite(testcluster::Suite::Legacy).start();
-//! let environment = cluster.bitbucket_env(std::path::Path::new("/clone/dir"));
+//! let environment = cluster.step_env(std::path::Path::new("/clone/dir"));
 //! // ... run the product against cluster.proxy_addr(), with SSL_CERT_FILE=cluster.web_ca_file() ...
 //! assert_eq!(cluster.calls()[0].name, "GET /webapi/find");
 //! ```

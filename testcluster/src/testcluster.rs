@@ -151,7 +151,7 @@ impl Testcluster {
     }
 
     /// The `BITBUCKET_*` variables (and `CI`) of a step in `clone_dir`, with a valid ID token.
-    pub fn bitbucket_env(&self, clone_dir: &Path) -> Vec<(String, String)> {
+    pub fn step_env(&self, clone_dir: &Path) -> Vec<(String, String)> {
         step::environment(clone_dir, &self.step_token())
     }
 

@@ -62,7 +62,7 @@ impl Step {
         let mut step = Self {
             directory,
             workdir: BUILD.to_owned(),
-            environment: cluster.bitbucket_env(Path::new(BUILD)).into_iter().collect(),
+            environment: cluster.step_env(Path::new(BUILD)).into_iter().collect(),
             variables: Vec::new(),
             user: "0:0".to_owned(),
             network: vec![format!("--add-host={PROXY}:{}", gateway())],

@@ -28,7 +28,7 @@ impl Step {
     /// A step with `oidc: true` and the pipe's two variables.
     pub(crate) fn of(cluster: &Testcluster) -> Self {
         let mut step = Self::empty();
-        step.env.extend(cluster.bitbucket_env(step.clone_dir.path()));
+        step.env.extend(cluster.step_env(step.clone_dir.path()));
         step.scrub.push((format!(":{}", cluster.port()), ":PORT"));
         step.env("PROXY_SERVER", &cluster.proxy_addr())
             .env("TOKEN", cluster.token_name())

@@ -49,7 +49,7 @@ fn join(cluster: &Testcluster, binary: &Path, clone_dir: &Path) -> Result<(), St
     let shown: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     println!("$ {} {}", shown.join(" "), binary.display());
     let status = command(binary.as_os_str().to_owned(), clone_dir)
-        .envs(cluster.bitbucket_env(clone_dir))
+        .envs(cluster.step_env(clone_dir))
         .envs(variables)
         .status()
         .map_err(|error| format!("cannot run {}: {error}", binary.display()))?;
