@@ -176,6 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_join_token_is_shown_only_if_the_join_method_says_that_its_name_is_public() {
+        let secret = "hunter2 with spaces";
+        let message = |is_public| join_token(secret, is_public).unwrap_err().named("TOKEN", secret).to_string();
+        assert!(message(true).contains(secret) && !message(false).contains("hunter2"), "{}", message(false));
+        let debug = format!("{:?}", join_token("hunter2", false).unwrap());
+        assert_eq!(debug, "Secret(..)");
+    }
+
+    #[test]
     fn an_id_token_given_as_token_name_is_not_shown() {
         let jwt = "eyJhbGciOi.eyJzdWIi.c2ln";
         let error = jwt.parse::<TokenName>().unwrap_err().named("TOKEN", jwt);
