@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -15,32 +14,25 @@ use crate::x509::X509;
 /// The name that every host certificate of Auth and of proxies has (docs/protocol.md, "Two trust domains").
 pub(crate) const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
-/// Products that intercept TLS, by a part of the names of their authorities in lower case.
-const INTERCEPTORS: [(&str, &str); 24] = [
-    ("zscaler", "Zscaler"),
-    ("netskope", "Netskope"),
-    ("goskope", "Netskope"),
-    ("fortinet", "Fortinet FortiGate"),
-    ("fortigate", "Fortinet FortiGate"),
-    ("palo alto", "Palo Alto Networks"),
-    ("paloalto", "Palo Alto Networks"),
-    ("blue coat", "Blue Coat (Symantec)"),
-    ("bluecoat", "Blue Coat (Symantec)"),
-    ("symantec web security", "Blue Coat (Symantec)"),
-    ("cisco umbrella", "Cisco Umbrella"),
-    ("cisco secure access", "Cisco Secure Access"),
-    ("sophos", "Sophos"),
-    ("check point", "Check Point"),
-    ("mcafee", "Skyhigh (McAfee)"),
-    ("skyhigh", "Skyhigh (McAfee)"),
-    ("forcepoint", "Forcepoint"),
-    ("websense", "Forcepoint"),
-    ("gateway ca - cloudflare", "Cloudflare Gateway"),
-    ("cato networks", "Cato Networks"),
-    ("barracuda", "Barracuda"),
-    ("watchguard", "WatchGuard"),
-    ("sonicwall", "SonicWall"),
-    ("mitmproxy", "mitmproxy"),
+/// Products that intercept TLS, and parts of the names of their authorities in lower case.
+const INTERCEPTORS: [(&str, &[&str]); 17] = [
+    ("Zscaler", &["zscaler"]),
+    ("Netskope", &["netskope", "goskope"]),
+    ("Fortinet FortiGate", &["fortinet", "fortigate"]),
+    ("Palo Alto Networks", &["palo alto", "paloalto"]),
+    ("Blue Coat (Symantec)", &["blue coat", "bluecoat", "symantec web security"]),
+    ("Cisco Umbrella", &["cisco umbrella"]),
+    ("Cisco Secure Access", &["cisco secure access"]),
+    ("Sophos", &["sophos"]),
+    ("Check Point", &["check point"]),
+    ("Skyhigh (McAfee)", &["mcafee", "skyhigh"]),
+    ("Forcepoint", &["forcepoint", "websense"]),
+    ("Cloudflare Gateway", &["gateway ca - cloudflare"]),
+    ("Cato Networks", &["cato networks"]),
+    ("Barracuda", &["barracuda"]),
+    ("WatchGuard", &["watchguard"]),
+    ("SonicWall", &["sonicwall"]),
+    ("mitmproxy", &["mitmproxy"]),
 ];
 
 /// The certificates that a server has shown, its own first. They are not verified.
@@ -57,8 +49,7 @@ impl PeerChain {
         self.0.first()
     }
 
-    /// Whether the server's certificate is one for Auth or a proxy of any Teleport cluster. Web servers and load balancers
-    /// have none like that.
+    /// Whether the server's certificate is one for Auth or a proxy of any Teleport cluster.
     pub(crate) fn is_teleport_server(&self) -> bool {
         self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == TELEPORT_SERVER_NAME))
     }
@@ -78,7 +69,6 @@ pub(crate) struct Signer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// The server signed its certificate itself.
     SelfSigned,
     /// A product that intercepts TLS.
     Interceptor(&'static str),
@@ -92,10 +82,10 @@ impl Signer {
     pub(crate) fn from_issuers(issuers: &[String], self_signed: bool) -> Self {
         let interceptor = issuers.iter().find_map(|issuer| {
             let issuer = issuer.to_lowercase();
-            INTERCEPTORS.iter().find(|(part, _)| issuer.contains(part)).map(|(_, product)| *product)
+            INTERCEPTORS.iter().find(|(_, parts)| parts.iter().any(|part| issuer.contains(part)))
         });
         let kind = match (interceptor, issuers) {
-            (Some(product), _) => Kind::Interceptor(product),
+            (Some((product, _)), _) => Kind::Interceptor(product),
             (None, _) if self_signed => Kind::SelfSigned,
             (None, [_]) => Kind::NotShown,
             (None, _) => Kind::Private,
@@ -114,7 +104,7 @@ impl Signer {
             }
             Kind::NotShown => {
                 "The cluster has a certificate of a private authority, a company's gateway intercepts TLS, \
-                              or the proxy does not send its intermediate certificates."
+                               or the proxy does not send its intermediate certificates."
                     .into()
             }
         }
@@ -153,23 +143,23 @@ impl fmt::Display for Signer {
 #[derive(Debug)]
 pub(crate) struct RecordingVerifier {
     verifier: Arc<dyn ServerCertVerifier>,
-    refused: Mutex<Vec<CertificateDer<'static>>>,
-    accepted: AtomicBool,
+    /// Empty if the chain was accepted. Without a value if the server has shown none.
+    refused: OnceLock<Vec<CertificateDer<'static>>>,
 }
 
 impl RecordingVerifier {
     pub(crate) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
+        Self { verifier, refused: OnceLock::new() }
     }
 
     /// Whether a certificate was shown and accepted.
     pub(crate) fn has_accepted(&self) -> bool {
-        self.accepted.load(Ordering::Relaxed)
+        self.refused.get().is_some_and(Vec::is_empty)
     }
 
     /// The chain that was refused; it is empty if none was.
     pub(crate) fn refused(&self) -> PeerChain {
-        PeerChain::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
+        PeerChain::new(self.refused.get().map_or(&[], Vec::as_slice))
     }
 }
 
@@ -183,11 +173,8 @@ impl ServerCertVerifier for RecordingVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verdict = self.verifier.verify_server_cert(leaf, others, name, ocsp, now);
-        self.accepted.store(verdict.is_ok(), Ordering::Relaxed);
-        if verdict.is_err() {
-            let chain = std::iter::once(leaf).chain(others).map(|shown| shown.clone().into_owned());
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
-        }
+        let chain = std::iter::once(leaf).chain(others).filter(|_| verdict.is_err());
+        let _ = self.refused.set(chain.map(|shown| shown.clone().into_owned()).collect());
         verdict
     }
 

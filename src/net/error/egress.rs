@@ -1,6 +1,7 @@
 //! Why the forward proxy does not connect us. No error contains its credentials.
 
-use crate::error::{Advice, Exit, Explain, Retry};
+use super::network;
+use crate::error::{Advice, Explain, Retry};
 use crate::net::protocol::Protocol;
 use crate::retry::Transient;
 use crate::text::sanitize;
@@ -33,17 +34,17 @@ impl Error {
     /// The error for a server whose first bytes are not those of a proxy.
     pub(crate) fn not_a_proxy(proxy: String, first: &[u8]) -> Self {
         let found = match Protocol::identify(first) {
-            None => "it says nothing".to_owned(),
-            Some(Protocol::Tls) => "it speaks TLS".to_owned(),
-            Some(Protocol::Ssh) => "it speaks SSH".to_owned(),
-            Some(Protocol::Http) => "it speaks HTTP".to_owned(),
-            Some(Protocol::Socks5) => "it speaks SOCKS5".to_owned(),
+            None => "it says nothing",
+            Some(Protocol::Tls) => "it speaks TLS",
+            Some(Protocol::Ssh) => "it speaks SSH",
+            Some(Protocol::Http) => "it speaks HTTP",
+            Some(Protocol::Socks5) => "it speaks SOCKS5",
             Some(Protocol::Unknown) => {
                 let first = String::from_utf8_lossy(first.get(..40).unwrap_or(first));
-                format!("it says `{}`", sanitize(&first))
+                &format!("it says `{}`", sanitize(&first))
             }
         };
-        Self::NotAProxy { proxy, found }
+        Self::NotAProxy { proxy, found: found.to_owned() }
     }
 }
 
@@ -55,9 +56,6 @@ impl Transient for Error {
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
-            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
-        };
         match self {
             Self::Timeout { .. } => network(
                 Retry::Yes,

@@ -31,7 +31,6 @@ pub(crate) enum Error {
     Connect { addr: String, source: io::Error },
     #[error("no answer from {addr} in time (waiting for {waiting_for})")]
     Timeout { addr: String, waiting_for: &'static str },
-    /// The chain ends at a root that we do not trust.
     #[error("the certificate of {host} is signed by {signer}, which is not a trusted CA")]
     Untrusted { host: String, signer: Signer },
     /// Auth or the transport service show a certificate that does not belong to any Teleport cluster.
@@ -52,7 +51,6 @@ pub(crate) enum Error {
     /// `times` says until when the certificate was valid and what the time is here; it may be empty.
     #[error("the certificate of {host} has expired{times}")]
     Expired { host: String, times: String },
-    /// `times` as in [`Expired`](Self::Expired).
     #[error("the certificate of {host} is not valid yet{times}")]
     NotYetValid { host: String, times: String },
     #[error("{host} does not speak TLS on that port: it is {found}")]
@@ -84,7 +82,6 @@ pub(crate) enum Error {
     Garbled { addr: String, reason: String },
     #[error("the answer of {addr} is larger than 4 MiB, the most that is read")]
     TooLarge { addr: String },
-    /// `CA_FILE` or `SSL_CERT_FILE` cannot be used.
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile { path: PathBuf, reason: String },
 }
@@ -169,7 +166,6 @@ fn retry_resolve(reason: &str) -> Retry {
     if reason.contains("emporary") || reason.contains("ry again") { Retry::Yes } else { Retry::Once }
 }
 
-const FIREWALL: &str = "A firewall drops the connection, or the proxy is only reachable from another network.";
 const TRY_CURL: &str =
     "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way.";
 const CHECK_CLOCK: &str = "Look at the clock of the runner first, then at the certificate.";
@@ -178,34 +174,37 @@ const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or l
                                 TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not disable upgrades for this address.";
 const SEE_PROXY_LOG: &str = "Run the step again; if it keeps failing, look at the proxy's log at that time.";
 
+/// Advice for an error of the network. It is retried once if only one of several addresses, or of several servers behind
+/// one, may cause it.
+fn network(
+    retry: Retry,
+    anchor: &'static str,
+    cause: impl Into<Cow<'static, str>>,
+    remedy: impl Into<Cow<'static, str>>,
+) -> Advice {
+    Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+}
+
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        // An error is retried once if only one of several addresses, or of several servers behind one, may cause it.
-        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
-            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
-        };
         match self {
             Self::Egress(error) => error.advice(),
             Self::EgressUnreached { source, .. } => {
                 let Advice { remedy, retry, .. } = source.advice();
-                let unreached = |cause: &'static str, remedy: Cow<'static, str>| {
-                    Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy).cause(cause).retry(retry)
-                };
-                match **source {
-                    Self::Untrusted { .. } => {
-                        unreached("Its certificate is signed by the company's own authority.", remedy)
-                    }
-                    Self::NotTls { .. } => unreached(
+                let (cause, remedy) = match **source {
+                    Self::Untrusted { .. } => ("Its certificate is signed by the company's own authority.", remedy),
+                    Self::NotTls { .. } => (
                         "It does not speak TLS itself: https:// is for proxies that do.",
                         "Write http:// in HTTPS_PROXY; most proxies are spoken to in clear.".into(),
                     ),
-                    _ => unreached(
+                    _ => (
                         "The URL is misspelt, or that proxy serves another network than the runner's.",
                         "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
                          without a proxy, unset it, or name the cluster in NO_PROXY."
                             .into(),
                     ),
-                }
+                };
+                network(retry, "the-outgoing-proxy-is-not-reached", cause, remedy)
             }
             Self::Resolve { reason, .. } => network(
                 retry_resolve(reason),
@@ -213,20 +212,18 @@ impl Explain for Error {
                 "The name is misspelt, or it is known only in another network.",
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
             ),
-            Self::Connect { source, .. } => network(
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
-                match source.kind() {
-                    io::ErrorKind::ConnectionRefused => {
-                        "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
-                    }
-                    _ => FIREWALL,
-                },
+                "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080.",
                 TRY_CURL,
             ),
-            Self::Timeout { waiting_for: TCP, .. } => {
-                network(Retry::Yes, "no-connection-to-the-proxy", FIREWALL, TRY_CURL)
-            }
+            Self::Connect { .. } | Self::Timeout { waiting_for: TCP, .. } => network(
+                Retry::Yes,
+                "no-connection-to-the-proxy",
+                "A firewall drops the connection, or the proxy is only reachable from another network.",
+                TRY_CURL,
+            ),
             Self::Timeout { .. } => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
@@ -235,8 +232,7 @@ impl Explain for Error {
                  (--timeout); if it does not answer, ask the administrators of the cluster.",
             ),
             Self::Untrusted { signer, .. } => {
-                network(Retry::Once, "the-proxys-certificate-is-not-trusted", "", signer.remedy())
-                    .cause(signer.likely_cause())
+                network(Retry::Once, "the-proxys-certificate-is-not-trusted", signer.likely_cause(), signer.remedy())
             }
             Self::TlsTerminated { .. } => network(
                 Retry::Once,
