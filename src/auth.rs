@@ -4,9 +4,6 @@
 //! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
 //! for the cluster's name.
 
-use std::time::Duration;
-
-use prost_types::Timestamp;
 use teleport_api::proto::auth_service_client::AuthServiceClient;
 use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
@@ -14,8 +11,7 @@ use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
 use teleport_api::types::CertAuthorityV2;
 use tonic::{Code, Status};
 
-use crate::address::ClusterName;
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
@@ -30,7 +26,6 @@ use crate::{keys, net};
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (docs/decisions.md, 3).
 const LONGEST_NAME: usize = 109;
 
-/// The way to a cluster's Auth Service through its proxy.
 pub(crate) struct AuthRoute<'a> {
     pub(crate) network: &'a Network,
     /// The address that was configured.
@@ -41,14 +36,9 @@ pub(crate) struct AuthRoute<'a> {
 impl AuthRoute<'_> {
     /// The Auth Service of the cluster of this name at the web port (route A); `None` if there is no such route.
     pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
-        let endpoint = Endpoint {
-            addr: self.proxy,
-            service: Service::Auth(name.clone()),
-            server_name: sni,
-            trust,
-            web_port: true,
-        };
-        (self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME).then_some(endpoint)
+        let (addr, service) = (self.proxy, Service::Auth(name.clone()));
+        let has_route = self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME;
+        has_route.then_some(Endpoint { addr, service, server_name: sni, trust, web_port: true })
     }
 
     async fn connect(
@@ -122,20 +112,8 @@ impl Auth {
         if list.is_empty() { Err(Error::NoAuthorities) } else { Ok(list) }
     }
 
-    /// User certificates that hold `roles` by impersonation. The server may cut `expires` without an error: the
-    /// certificates show it.
-    pub(crate) async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
-        let cluster = request.cluster;
-        let request = UserCertsRequest {
-            username: request.user.to_owned(),
-            expires: Some(Timestamp { seconds: request.expires.as_secs().cast_signed(), nanos: 0 }),
-            route_to_cluster: request.cluster.to_string(),
-            role_requests: request.roles.to_vec(),
-            // Without it the request would renew the bot's own certificate, which gives access to nothing.
-            use_role_requests: true,
-            ssh_public_key: request.ssh_public_key.into_bytes(),
-            tls_public_key: request.tls_public_key.into_bytes(),
-        };
+    /// User certificates for `cluster`, which is that of the request.
+    pub(crate) async fn user_certs(&self, request: UserCertsRequest, cluster: &ClusterName) -> Result<Certs, Error> {
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GenerateUserCerts", client.generate_user_certs(request)).await;
         // `remote cluster "…" not found`, or `is not found` if the cluster does not exist.
@@ -154,13 +132,12 @@ impl Auth {
     ) -> Result<T, Error> {
         let awaited = WaitingFor { addr: self.addr.clone(), what: method };
         let answer = async {
-            call.await.map(tonic::Response::into_inner).map_err(|status| {
-                match grpc::Refusal::from_status(&status, &self.addr) {
-                    Ok(grpc::Refusal { code, message, retry_after }) => {
-                        Error::Refused { method, code, message, retry_after, hidden: false }
-                    }
-                    Err(error) => Error::Net(error),
+            let answer = call.await.map_err(|status| grpc::Refusal::from_status(&status, &self.addr));
+            answer.map(tonic::Response::into_inner).map_err(|refusal| match refusal {
+                Ok(grpc::Refusal { code, message, retry_after }) => {
+                    Error::Refused { method, code, message, retry_after, hidden: false }
                 }
+                Err(error) => Error::Net(error),
             })
         };
         self.deadline.bound(awaited, answer).await
@@ -171,22 +148,6 @@ impl From<WaitingFor> for Error {
     fn from(awaited: WaitingFor) -> Self {
         Self::Net(awaited.into())
     }
-}
-
-/// A request for user certificates.
-pub(crate) struct UserCerts<'a> {
-    /// The bot's user name.
-    pub(crate) user: &'a str,
-    /// The cluster that the certificates are routed to.
-    pub(crate) cluster: &'a ClusterName,
-    /// Roles to impersonate.
-    pub(crate) roles: &'a [String],
-    /// Time since 1970.
-    pub(crate) expires: Duration,
-    /// A line of authorized_keys.
-    pub(crate) ssh_public_key: String,
-    /// PEM.
-    pub(crate) tls_public_key: String,
 }
 
 /// Why there are no certificates.
@@ -205,7 +166,6 @@ pub(crate) enum Error {
         /// The log is public, so the message is not shown.
         hidden: bool,
     },
-    /// No cluster has the name that the certificates should be routed to.
     #[error("there is no cluster {cluster}")]
     UnknownCluster {
         cluster: ClusterName,
@@ -217,7 +177,6 @@ pub(crate) enum Error {
     ClosedCluster { cluster: ClusterName },
     #[error("the cluster names no certificate authorities")]
     NoAuthorities,
-    /// The bot may impersonate no role.
     #[error("the bot {bot} has no roles")]
     NoRoles { bot: String },
 }
@@ -260,12 +219,11 @@ impl Explain for Error {
             Self::Key(error) => error.advice(),
             Self::Refused { code, message, retry_after, .. } => refused(*code, message, *retry_after),
             Self::UnknownCluster { known, .. } => {
-                let remedy = match known.is_empty() {
-                    true => "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out.".to_owned(),
-                    false => {
-                        format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", sanitize(&known.join(", ")))
-                    }
+                let name = match known.is_empty() {
+                    true => "`tsh clusters` shows the name".to_owned(),
+                    false => format!("one of {}", sanitize(&known.join(", "))),
                 };
+                let remedy = format!("Write CLUSTER (--cluster) as {name}, or leave it out.");
                 Advice::new(Exit::BadInput, "the-certificates-cannot-be-routed", remedy)
                     .cause("The name is misspelled, or that cluster is no longer trusted.")
             }
@@ -313,7 +271,7 @@ fn refused(code: Code, message: &str, retry_after: RetryAfter) -> Advice {
         _ if is_temporary => ("", "Run the step again; if it keeps failing, check the Auth Service."),
         _ => ("", "Ask the administrator of the cluster; its audit log has the request at this time."),
     };
-    let remedy = if retry_after.is_too_late() { RetryAfter::TOO_LATE } else { remedy };
+    let remedy = if retry_after.too_late { RetryAfter::TOO_LATE } else { remedy };
     let anchor = if code == Code::NotFound { "a-role-does-not-exist" } else { "the-auth-service-refuses" };
     let (exit, retry) = if is_temporary { (Exit::Network, Retry::Yes) } else { (Exit::Refused, Retry::No) };
     Advice::new(exit, anchor, remedy).cause(cause).retry(retry)

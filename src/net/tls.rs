@@ -78,7 +78,6 @@ enum Servers {
     UnverifiedTeleport,
 }
 
-/// A client certificate and its key.
 pub(crate) struct ClientIdentity {
     /// Without its chain, because a chain of two is refused (docs/protocol.md, "Auth Service").
     pub(crate) certificate: CertificateDer<'static>,
@@ -113,7 +112,6 @@ impl Trust {
         self.client.is_some() || matches!(self.servers, Servers::UnverifiedTeleport)
     }
 
-    /// A verifier for one connection.
     fn verifier(&self) -> Result<Arc<RecordingVerifier>, rustls::Error> {
         let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
             Servers::SignedBy(roots) => {
@@ -158,7 +156,6 @@ pub(crate) async fn connect(
     Ok(Box::new(stream))
 }
 
-/// The facts of a handshake.
 pub(crate) struct TlsInfo {
     /// The version of TLS, such as `TLS 1.3`.
     pub(crate) version: String,
@@ -203,8 +200,20 @@ pub(crate) async fn handshake<S: super::Io>(
 /// The certificate was accepted, but the server's signature was not made with its key.
 const NO_KEY: &str = "the server does not have its key";
 
-fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+/// Until or from when the certificate is valid, and what the time is here, if rustls says so.
+fn times(fault: &CertificateError) -> Option<String> {
+    let at = |time: &UnixTime| {
+        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+    };
+    match fault {
+        CertificateError::ExpiredContext { time, not_after } => {
+            Some(format!("it was valid until {} and here it is {}", at(not_after), at(time)))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Some(format!("it will be valid from {} on and here it is {}", at(not_before), at(time)))
+        }
+        _ => None,
+    }
 }
 
 /// The failure of a handshake with Auth or the transport service.
@@ -224,13 +233,8 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     format!("it is signed by {}", chain.signer())
                 }
-                CertificateError::ExpiredContext { time, not_after } => {
-                    format!("it was valid until {} and here it is {}", at(*not_after), at(*time))
-                }
-                CertificateError::NotValidYetContext { time, not_before } => {
-                    format!("it will be valid from {} on and here it is {}", at(*not_before), at(*time))
-                }
-                fault => sanitize(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
+                fault => times(fault)
+                    .unwrap_or_else(|| sanitize(&rustls::Error::InvalidCertificate(fault.clone()).to_string())),
             };
             Error::NotOfCluster { host, reason }
         }
@@ -254,7 +258,7 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
     match tls {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
+        rustls::Error::InvalidCertificate(fault) => match fault {
             CertificateError::BadSignature if chain.leaf().is_none() => {
                 Error::Certificate { host, reason: NO_KEY.to_owned() }
             }
@@ -268,15 +272,11 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
                 let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
                 Error::WrongName { host, names: sanitize(&format!("it is for {}", names.join(", "))) }
             }
-            CertificateError::Expired => Error::Expired { host, times: String::new() },
-            CertificateError::ExpiredContext { time, not_after } => {
-                let times = format!(": it was valid until {} and here it is {}", at(*not_after), at(*time));
-                Error::Expired { host, times }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Error::Expired { host, times: times(fault).map(|times| format!(": {times}")).unwrap_or_default() }
             }
-            CertificateError::NotValidYet => Error::NotYetValid { host, times: String::new() },
-            CertificateError::NotValidYetContext { time, not_before } => {
-                let times = format!(": it will be valid from {} on and here it is {}", at(*not_before), at(*time));
-                Error::NotYetValid { host, times }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Error::NotYetValid { host, times: times(fault).map(|times| format!(": {times}")).unwrap_or_default() }
             }
             _ => Error::Certificate { host, reason: sanitize(&tls.to_string()) },
         },
