@@ -17,14 +17,12 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// The largest payload of a frame that we send, in bytes.
+/// The largest payload of a frame that we send, and the size of the read buffer, in bytes.
 const FRAME: usize = 16 * 1024;
 /// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const CONTROL: usize = 125;
 /// The most bytes of pongs that wait to be sent. A server that sends pings and does not read the pongs is refused.
 const MOST_PONGS: usize = 64 * 1024;
-/// The size of the read buffer, in bytes.
-const CHUNK: usize = 16 * 1024;
 
 /// The client's end of an upgraded connection.
 pub(crate) struct WebSocket<S> {
@@ -43,7 +41,6 @@ pub(crate) struct WebSocket<S> {
 }
 
 /// The head of a frame.
-#[derive(Debug, PartialEq, Eq)]
 struct Head {
     opcode: u8,
     length: u64,
@@ -54,24 +51,17 @@ struct Head {
 impl Head {
     /// Parses the head at the beginning of `bytes`. Returns `None` if it is incomplete.
     fn read(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let &[first, second, ref rest @ ..] = bytes else {
-            return Ok(None);
-        };
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 || second & 0x80 != 0 {
             return Err(protocol_error("a frame with an extension, or masked"));
         }
         let opcode = first & 0x0f;
-        let (length, size) = match second & 0x7f {
-            126 => match rest.first_chunk() {
-                Some(length) => (u64::from(u16::from_be_bytes(*length)), 4),
-                None => return Ok(None),
-            },
-            127 => match rest.first_chunk() {
-                Some(length) => (u64::from_be_bytes(*length), 10),
-                None => return Ok(None),
-            },
-            short => (u64::from(short), 2),
+        let length_and_size = match second & 0x7f {
+            126 => rest.first_chunk().map(|length| (u64::from(u16::from_be_bytes(*length)), 4)),
+            127 => rest.first_chunk().map(|length| (u64::from_be_bytes(*length), 10)),
+            short => Some((u64::from(short), 2)),
         };
+        let Some((length, size)) = length_and_size else { return Ok(None) };
         match opcode {
             CONTINUATION | BINARY => {}
             CLOSE | PING | PONG if length <= CONTROL as u64 && first & 0x80 != 0 => {}
@@ -102,25 +92,21 @@ fn protocol_error(what: &str) -> io::Error {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// `stream` has been upgraded.
     pub(crate) fn new(stream: S) -> Self {
-        let buffer = vec![0; CHUNK].into_boxed_slice();
+        let buffer = vec![0; FRAME].into_boxed_slice();
         Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: Vec::new(), sent: 0 }
     }
 
     /// Parses the next head, and handles control frames. Returns `None` if more has to be read first.
     fn next_frame(&mut self) -> io::Result<Option<()>> {
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let Some(Head { opcode, length, size }) = Head::read(bytes)? else {
-            return Ok(None);
-        };
+        let Some(Head { opcode, length, size }) = Head::read(bytes)? else { return Ok(None) };
         if matches!(opcode, BINARY | CONTINUATION) {
             self.start += size;
             self.payload = length;
             return Ok(Some(()));
         }
         let end = size + usize::try_from(length).unwrap_or(CONTROL);
-        let Some(body) = bytes.get(size..end) else {
-            return Ok(None);
-        };
+        let Some(body) = bytes.get(size..end) else { return Ok(None) };
         match opcode {
             CLOSE => self.closed = true,
             PING if self.unsent.len() - self.sent > MOST_PONGS => {
@@ -181,10 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 continue;
             }
             if !ready!(this.poll_fill(cx))? {
-                return match this.start == this.end && this.payload == 0 {
-                    true => Poll::Ready(Ok(())),
-                    false => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                };
+                let is_complete = this.start == this.end && this.payload == 0;
+                return Poll::Ready(is_complete.then_some(()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
             }
         }
         Poll::Ready(Ok(()))

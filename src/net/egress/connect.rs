@@ -82,7 +82,6 @@ struct Answer {
     status: u16,
     /// The authentication schemes that the proxy offers.
     schemes: Vec<String>,
-    /// The reason of a refusal.
     reason: String,
 }
 
@@ -102,10 +101,7 @@ async fn reason(answer: Response<Incoming>) -> String {
     let Ok(body) = Limited::new(answer.into_body(), LARGEST_PAGE).collect().await else { return String::new() };
     let body = body.to_bytes();
     let text = String::from_utf8_lossy(&body);
-    match is_text {
-        true => sanitize(&text),
-        false => title(&text).map(sanitize).unwrap_or_default(),
-    }
+    sanitize(if is_text { &text } else { title(&text).unwrap_or_default() })
 }
 
 fn title(page: &str) -> Option<&str> {

@@ -78,12 +78,10 @@ impl Proxy {
     /// The URL with credentials, which [`parse`](Self::parse) reads again.
     pub(super) fn url(&self) -> Zeroizing<String> {
         let encode = |part: &[u8]| percent_encode(part, NON_ALPHANUMERIC).to_string();
-        let userinfo = self
-            .credentials
-            .as_ref()
-            .map(|Credentials { user, password }| Zeroizing::new(format!("{}:{}@", encode(user), encode(password))));
-        let userinfo = userinfo.as_ref().map_or("", |userinfo| userinfo.as_str());
-        Zeroizing::new(format!("{}://{userinfo}{}", self.scheme, self.addr))
+        let userinfo = self.credentials.as_ref().map_or_else(Zeroizing::default, |Credentials { user, password }| {
+            Zeroizing::new(format!("{}:{}@", encode(user), encode(password)))
+        });
+        Zeroizing::new(format!("{}://{}{}", self.scheme, *userinfo, self.addr))
     }
 }
 

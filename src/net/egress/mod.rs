@@ -26,9 +26,6 @@ pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HT
 /// The variables that list the hosts that bypass it. The first one that is set counts.
 pub(crate) const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// How errors name the origin of a forward proxy that is read from a file.
-const FROM_FILE: &str = "network.json";
-
 /// How connections leave this network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
@@ -50,7 +47,7 @@ impl Egress {
 
     /// Restores what a file keeps: [`url`](Self::url) and [`exempt`](Self::exempt).
     pub(crate) fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
-        Ok(Self { proxy: Some(Proxy::parse(FROM_FILE, url)?), exempt: NoProxy::new(exempt.to_owned()) })
+        Ok(Self { proxy: Some(Proxy::parse("network.json", url)?), exempt: NoProxy::new(exempt.to_owned()) })
     }
 
     /// The URL of the forward proxy with its credentials, which are secret.

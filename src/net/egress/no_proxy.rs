@@ -53,17 +53,12 @@ fn matches(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
 /// Whether `ip` lies in `network/bits`. Returns `None` if the network does not parse.
 fn is_within(ip: IpAddr, network: &str, bits: &str) -> Option<bool> {
     let (network, bits) = (network.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?);
-    match (ip, network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => {
-            let differ = ip.to_bits() ^ network.to_bits();
-            Some(differ.checked_shr(u32::BITS.checked_sub(bits)?).unwrap_or(0) == 0)
-        }
-        (IpAddr::V6(ip), IpAddr::V6(network)) => {
-            let differ = ip.to_bits() ^ network.to_bits();
-            Some(differ.checked_shr(u128::BITS.checked_sub(bits)?).unwrap_or(0) == 0)
-        }
-        _ => Some(false),
-    }
+    let (width, differ) = match (ip, network) {
+        (IpAddr::V4(ip), IpAddr::V4(network)) => (u32::BITS, u128::from(ip.to_bits() ^ network.to_bits())),
+        (IpAddr::V6(ip), IpAddr::V6(network)) => (u128::BITS, ip.to_bits() ^ network.to_bits()),
+        _ => return Some(false),
+    };
+    Some(differ.checked_shr(width.checked_sub(bits)?).unwrap_or(0) == 0)
 }
 
 #[cfg(test)]
