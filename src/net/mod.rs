@@ -16,9 +16,9 @@ pub(crate) mod peeked_stream;
 pub(crate) mod peer_chain;
 pub(crate) mod protocol;
 pub(crate) mod proxy_cluster;
-pub(crate) mod teleport_name_verifier;
 pub(crate) mod tls;
 pub(crate) mod upgrade;
+mod verifier;
 pub(crate) mod websocket;
 
 use tokio::io::{AsyncRead, AsyncWrite};

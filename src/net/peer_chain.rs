@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::pki_types::CertificateDer;
 
 use crate::text::sanitize;
 use crate::x509::X509;
@@ -135,73 +132,6 @@ impl fmt::Display for Signer {
             Kind::SelfSigned => write!(f, "{} (self-signed)", self.name),
             _ => f.write_str(&self.name),
         }
-    }
-}
-
-/// Calls another verifier and records the chain that it refuses, so that an error can name the signer. It decides nothing
-/// itself.
-#[derive(Debug)]
-pub(crate) struct RecordingVerifier {
-    verifier: Arc<dyn ServerCertVerifier>,
-    /// Empty if the chain was accepted. Without a value if the server has shown none.
-    refused: OnceLock<Vec<CertificateDer<'static>>>,
-}
-
-impl RecordingVerifier {
-    pub(crate) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { verifier, refused: OnceLock::new() }
-    }
-
-    /// Whether a certificate was shown and accepted.
-    pub(crate) fn has_accepted(&self) -> bool {
-        self.refused.get().is_some_and(Vec::is_empty)
-    }
-
-    /// The chain that was refused; it is empty if none was.
-    pub(crate) fn refused(&self) -> PeerChain {
-        PeerChain::new(self.refused.get().map_or(&[], Vec::as_slice))
-    }
-}
-
-impl ServerCertVerifier for RecordingVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.verifier.verify_server_cert(leaf, others, name, ocsp, now);
-        let chain = std::iter::once(leaf).chain(others).filter(|_| verdict.is_err());
-        let _ = self.refused.set(chain.map(|shown| shown.clone().into_owned()).collect());
-        verdict
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.verifier.root_hint_subjects()
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
 use tokio_rustls::TlsConnector;
@@ -19,8 +18,8 @@ use tokio_rustls::client::TlsStream;
 use super::authorities::Authorities;
 use super::crypto::provider;
 use super::peeked_stream::PeekedStream;
-use super::peer_chain::{PeerChain, RecordingVerifier};
-use super::teleport_name_verifier::TeleportNameVerifier;
+use super::peer_chain::PeerChain;
+use super::verifier::RecordingVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
 use crate::retry::{Deadline, WaitingFor};
@@ -31,7 +30,6 @@ use crate::text::sanitize;
 pub(crate) enum Service {
     /// Discovery and the REST join.
     Web,
-    /// The join service.
     Join,
     /// The cluster's Auth Service.
     Auth(ClusterName),
@@ -74,7 +72,7 @@ pub(crate) struct Trust {
 enum Servers {
     /// Certificates that these authorities have signed.
     SignedBy(Arc<RootCertStore>),
-    /// Certificates that name a Teleport server ([`TeleportNameVerifier`]).
+    /// Any certificate that names a Teleport server.
     UnverifiedTeleport,
 }
 
@@ -102,7 +100,7 @@ impl Trust {
         Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
     }
 
-    /// Any Teleport server, not verified: for the nested TLS of a join ([`TeleportNameVerifier`]).
+    /// Any Teleport server, not verified: for the nested TLS of a join.
     pub(crate) fn unverified_teleport() -> Self {
         Self { servers: Servers::UnverifiedTeleport, client: None }
     }
@@ -113,14 +111,14 @@ impl Trust {
     }
 
     fn verifier(&self) -> Result<Arc<RecordingVerifier>, rustls::Error> {
-        let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
+        let web_pki = match &self.servers {
             Servers::SignedBy(roots) => {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
-                verifier.map_err(|error| rustls::Error::General(error.to_string()))?
+                Some(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
             }
-            Servers::UnverifiedTeleport => Arc::new(TeleportNameVerifier),
+            Servers::UnverifiedTeleport => None,
         };
-        Ok(Arc::new(RecordingVerifier::new(verifier)))
+        Ok(Arc::new(RecordingVerifier::new(web_pki)))
     }
 
     fn config(&self, service: &Service, verifier: Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
@@ -193,8 +191,7 @@ pub(crate) async fn handshake<S: super::Io>(
             None => explain_web(server, &error, &verifier.refused()),
         })
     };
-    let awaited = WaitingFor { addr: server.to_owned(), what: "a TLS handshake" };
-    deadline.bound(awaited, handshake).await
+    deadline.bound(WaitingFor { addr: server.to_owned(), what: "a TLS handshake" }, handshake).await
 }
 
 /// The certificate was accepted, but the server's signature was not made with its key.
