@@ -31,26 +31,39 @@ pub(crate) struct AuthRoute<'a> {
     /// The address that was configured.
     pub(crate) proxy: &'a HostPort,
     pub(crate) cluster: &'a ClusterInfo,
+    pub(crate) trust: &'a Trust,
 }
 
 impl AuthRoute<'_> {
     /// The Auth Service of the cluster of this name at the web port (route A); `None` if there is no such route.
-    pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
-        let (addr, service) = (self.proxy, Service::Auth(name.clone()));
+    pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str) -> Option<Endpoint<'a>> {
+        let (addr, service, trust) = (self.proxy, Service::Auth(name.clone()), self.trust);
         let has_route = self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME;
         has_route.then_some(Endpoint { addr, service, server_name: sni, trust, web_port: true })
     }
 
-    async fn connect(
+    /// Connects to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
+    /// already open.
+    pub(crate) async fn connect(
         &self,
         dialled: Option<Stream>,
         name: &ClusterName,
-        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Auth, Error> {
+        let addr = format!("the Auth Service of {name}");
+        let channel = self.channel(dialled, name, deadline).await;
+        Ok(Auth { channel: channel.map_err(|error| error.behind(self.proxy, &addr))?, addr, deadline })
+    }
+
+    async fn channel(
+        &self,
+        dialled: Option<Stream>,
+        name: &ClusterName,
         deadline: Deadline,
     ) -> Result<Channel, net::Error> {
-        let Self { network, proxy, cluster } = *self;
+        let Self { network, proxy, cluster, trust } = *self;
         let sni = name.auth_sni();
-        if let Some(endpoint) = self.endpoint(name, &sni, trust) {
+        if let Some(endpoint) = self.endpoint(name, &sni) {
             return network.grpc(&endpoint, dialled, deadline).await;
         }
         // The address that ssh uses is in the certificate that is shown there. The configured one need not be.
@@ -74,20 +87,6 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Connects to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
-    /// already open.
-    pub(crate) async fn connect(
-        route: &AuthRoute<'_>,
-        dialled: Option<Stream>,
-        cluster: &ClusterName,
-        trust: &Trust,
-        deadline: Deadline,
-    ) -> Result<Self, Error> {
-        let addr = format!("the Auth Service of {cluster}");
-        let channel = route.connect(dialled, cluster, trust, deadline).await;
-        Ok(Self { channel: channel.map_err(|error| error.behind(route.proxy, &addr))?, addr, deadline })
-    }
-
     /// The same connection for calls until another deadline.
     pub(crate) fn with_deadline(&self, deadline: Deadline) -> Self {
         Self { deadline, ..self.clone() }

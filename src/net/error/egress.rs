@@ -1,9 +1,8 @@
 //! Why the forward proxy does not connect us. No error contains its credentials.
 
-use super::network;
+use super::{network, once};
 use crate::error::{Advice, Explain, Retry};
 use crate::net::protocol::Protocol;
-use crate::retry::Transient;
 use crate::text::sanitize;
 
 /// Why there is no connection through the forward proxy. `proxy` is its URL without credentials, and the variable that
@@ -48,12 +47,6 @@ impl Error {
     }
 }
 
-impl Transient for Error {
-    fn retry(&self) -> Retry {
-        self.advice().retry
-    }
-}
-
 impl Explain for Error {
     fn advice(&self) -> Advice {
         match self {
@@ -69,8 +62,7 @@ impl Explain for Error {
                 "It was restarted, or it does not serve this runner.",
                 "Run the step again; if it keeps failing, ask the administrators of that proxy.",
             ),
-            Self::NotAProxy { .. } => network(
-                Retry::Once,
+            Self::NotAProxy { .. } => once(
                 "not-an-outgoing-proxy",
                 "The URL has the port or the scheme of another service.",
                 "Write the port and the scheme of the proxy: http:// for one that is spoken to in clear, https:// for \

@@ -174,8 +174,6 @@ const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or l
                                 TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not disable upgrades for this address.";
 const SEE_PROXY_LOG: &str = "Run the step again; if it keeps failing, look at the proxy's log at that time.";
 
-/// Advice for an error of the network. It is retried once if only one of several addresses, or of several servers behind
-/// one, may cause it.
 fn network(
     retry: Retry,
     anchor: &'static str,
@@ -183,6 +181,11 @@ fn network(
     remedy: impl Into<Cow<'static, str>>,
 ) -> Advice {
     Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+}
+
+/// Advice for an error that only one of several addresses, or of several servers behind one, may cause.
+fn once(anchor: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Advice {
+    network(Retry::Once, anchor, cause, remedy)
 }
 
 impl Explain for Error {
@@ -232,22 +235,19 @@ impl Explain for Error {
                  (--timeout); if it does not answer, ask the administrators of the cluster.",
             ),
             Self::Untrusted { signer, .. } => {
-                network(Retry::Once, "the-proxys-certificate-is-not-trusted", signer.likely_cause(), signer.remedy())
+                once("the-proxys-certificate-is-not-trusted", signer.likely_cause(), signer.remedy())
             }
-            Self::TlsTerminated { .. } => network(
-                Retry::Once,
+            Self::TlsTerminated { .. } => once(
                 "tls-ends-before-the-cluster",
                 "A load balancer or a gateway in front of the proxy terminates TLS.",
                 PASS_TLS_THROUGH,
             ),
-            Self::NotOfCluster { .. } => network(
-                Retry::Once,
+            Self::NotOfCluster { .. } => once(
                 "a-certificate-is-not-the-clusters",
                 "The host CA was rotated since the credentials were issued, or the address leads to another cluster.",
                 "Run teleport-pipe again in this step. If that does not help, see where the address leads.",
             ),
-            Self::Certificate { .. } => network(
-                Retry::Once,
+            Self::Certificate { .. } => once(
                 "the-proxys-certificate-cannot-be-accepted",
                 "The certificate was made for something else, or by a tool with a mistake.",
                 "Give the proxy a certificate that browsers accept, too.",
@@ -269,32 +269,28 @@ impl Explain for Error {
                     .remedy()
                     .unwrap_or("Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."),
             ),
-            Self::WrongName { .. } => network(
-                Retry::Once,
+            Self::WrongName { .. } => once(
                 "the-proxys-certificate-is-for-another-name",
                 "The proxy is known under another name.",
                 "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
             ),
-            Self::Expired { .. } => network(
-                Retry::Once,
+            Self::Expired { .. } => once(
                 "the-proxys-certificate-is-out-of-date",
                 "The certificate was not renewed, or the clock here is ahead.",
                 CHECK_CLOCK,
             ),
             Self::NotYetValid { .. } => {
-                network(Retry::Once, "the-proxys-certificate-is-out-of-date", "The clock here is behind.", CHECK_CLOCK)
+                once("the-proxys-certificate-is-out-of-date", "The clock here is behind.", CHECK_CLOCK)
             }
             Self::NotTls { .. } => {
-                network(Retry::Once, "the-port-does-not-speak-tls", "The port is that of another service.", CHECK_PORT)
+                once("the-port-does-not-speak-tls", "The port is that of another service.", CHECK_PORT)
             }
-            Self::OldTls { .. } => network(
-                Retry::Once,
+            Self::OldTls { .. } => once(
                 "no-tls-in-common",
                 "The proxy, or what terminates TLS in front of it, is old or set up for old clients.",
                 "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
             ),
-            Self::Tls { .. } => network(
-                Retry::Once,
+            Self::Tls { .. } => once(
                 "no-tls-connection",
                 "The port is that of another service, or something in between interferes with TLS.",
                 CHECK_PORT,
@@ -316,15 +312,13 @@ impl Explain for Error {
                 "The proxy was restarted, or something between here and it cut the connection.",
                 SEE_PROXY_LOG,
             ),
-            Self::NotTeleport { .. } => network(
-                Retry::Once,
+            Self::NotTeleport { .. } => once(
                 "not-a-teleport-proxy",
                 "The address is that of another server, or of a page in front of the proxy.",
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
                  `curl https://<proxy>/webapi/find` must answer with JSON.",
             ),
-            Self::Redirect { .. } => network(
-                Retry::Once,
+            Self::Redirect { .. } => once(
                 "the-proxy-leads-elsewhere",
                 "An access gateway in front of the proxy wants a person to sign in, or the cluster has moved.",
                 "If that is where you log in to Teleport, it is the address for PROXY_SERVER (--proxy-server). \
@@ -350,8 +344,7 @@ impl Explain for Error {
                 "Something between here and the proxy changed the answer or cut it short.",
                 SEE_PROXY_LOG,
             ),
-            Self::TooLarge { .. } => network(
-                Retry::Once,
+            Self::TooLarge { .. } => once(
                 "the-answer-cannot-be-used",
                 "The cluster has very many roles or authorities, or it is another server.",
                 "Ask the administrators of the cluster what has grown so large, for example by `tctl get roles`.",
