@@ -87,7 +87,6 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// The same connection for calls until another deadline.
     pub(crate) fn with_deadline(&self, deadline: Deadline) -> Self {
         Self { deadline, ..self.clone() }
     }
@@ -149,7 +148,6 @@ impl From<WaitingFor> for Error {
     }
 }
 
-/// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -171,7 +169,6 @@ pub(crate) enum Error {
         /// Empty if the log is public.
         known: Vec<String>,
     },
-    /// No role of the bot reaches the cluster that the certificates should be routed to.
     #[error("the Auth Service gives the bot no certificates for the cluster {cluster}")]
     ClosedCluster { cluster: ClusterName },
     #[error("the cluster names no certificate authorities")]

@@ -1,7 +1,6 @@
 //! The bot's own identity: the certificate that a join gives, checked.
 //!
-//! It gives access to nothing but the calls of [`request_certificates`](BotIdentity::request_certificates). Access to nodes comes with
-//! the certificates that these return.
+//! It gives access to nothing but the Auth Service. Access to nodes comes with the certificates that this one issues.
 
 use std::time::SystemTime;
 

@@ -22,14 +22,11 @@ use crate::x509::X509;
 /// A certificate may live this much longer than requested, because clocks differ by seconds.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Credentials that passed every check.
 pub(crate) struct Credentials {
-    /// Both certificates are for this key.
     pub(crate) key: KeyPair,
     /// One line, as Auth sent it.
     pub(crate) ssh_certificate: String,
     pub(crate) tls_certificate: X509,
-    /// The cluster that issued them.
     pub(crate) cluster: ClusterName,
     pub(crate) user: String,
     pub(crate) roles: Vec<String>,
@@ -71,7 +68,6 @@ impl Authority {
     }
 }
 
-/// The SSH public key of a CA.
 pub(crate) struct SshAuthority {
     text: String,
     fingerprint: Fingerprint,
@@ -100,11 +96,9 @@ pub(crate) struct Expected {
     pub(crate) expires: SystemTime,
     /// The time of our clock.
     pub(crate) now: SystemTime,
-    /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
-/// Checks everything that a client can check.
 pub(crate) fn check(
     expected: Expected,
     certs: &Certs,
@@ -239,7 +233,6 @@ pub(crate) enum Error {
     TooLong { kind: &'static str, longer: humantime::FormattedDuration },
     #[error("the {0} certificate from the cluster is not signed by its user CA")]
     NotSigned(&'static str),
-    /// The join returned another host CA, by which Auth was verified.
     #[error("the cluster's host CA is not the one that it named at the join")]
     OtherHostAuthority,
     #[error("the cluster returned no {0} CA of its own")]

@@ -21,7 +21,6 @@ pub(crate) struct ClusterInfo {
     /// All services are behind the web port.
     pub(crate) tls_routing: bool,
     pub(crate) clock: Offset,
-    /// The address for ssh (docs/protocol.md, "Addresses").
     pub(crate) ssh_proxy: HostPort,
 }
 
@@ -48,7 +47,6 @@ pub(crate) async fn discover(
     .await
 }
 
-/// Asks once, over a connection to the proxy.
 pub(crate) async fn ask(
     http: &mut Http,
     proxy: &HostPort,

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -38,11 +38,9 @@ impl Channel {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
         let origin: Result<Uri, _> = format!("https://{proxy}").parse();
         let origin = origin.map_err(|error| broken(error.to_string()))?;
-        let handshake = Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .handshake(TokioIo::new(stream))
-            .await;
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        let handshake = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
         // Ends by itself when the last clone and the last call are gone. Its errors reach the calls.
         tokio::spawn(async move { connection.await.ok() });
@@ -54,9 +52,7 @@ impl Channel {
     pub(crate) async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
-            let request = Request::builder()
-                .method(Method::POST)
-                .uri(uri)
+            let request = Request::post(uri)
                 .header(CONTENT_TYPE, "application/grpc")
                 .header(TE, "trailers")
                 // An empty message: not compressed, length 0.
@@ -135,8 +131,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// # Errors
-    /// The status is not the server's answer: tonic made it up because the connection under the call failed.
+    /// Fails if tonic made the status up because the connection under the call failed.
     pub(crate) fn from_status(status: &Status, addr: &str) -> Result<Self, Error> {
         let (code, message) = (status.code(), sanitize_nested(status.message()));
         let refusal = Self { code, message, retry_after: retry_after_of(status) };

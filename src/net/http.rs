@@ -48,14 +48,12 @@ impl Http {
 
     /// Sends a `GET`, or a `POST` if there is a JSON body. An answer with any status is `Ok`.
     pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        let awaited = WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" };
-        deadline.bound(awaited, self.exchange(path, json)).await
+        deadline.bound(WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" }, self.exchange(path, json)).await
     }
 
     async fn exchange(&mut self, path: &str, json: Option<Bytes>) -> Result<Answer, Error> {
         let addr = self.addr.as_str();
-        let mut request = Request::builder()
-            .uri(path)
+        let mut request = Request::get(path)
             .header(HOST, addr)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));

@@ -22,7 +22,6 @@ const PROBE: Duration = Duration::from_secs(5);
 /// daemon renews, because a load balancer may be taken away, or stand in front of one of several addresses only.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
-/// How clusters are reached from here.
 pub(crate) struct Network {
     egress: Egress,
     web: Trust,
@@ -31,13 +30,11 @@ pub(crate) struct Network {
     balancer_found: Cell<Option<Instant>>,
 }
 
-/// A service at a proxy's address.
 pub(crate) struct Endpoint<'a> {
     pub(crate) addr: &'a HostPort,
     pub(crate) service: Service,
     /// The name that its certificate must have.
     pub(crate) server_name: &'a str,
-    /// Which certificates are accepted.
     pub(crate) trust: &'a Trust,
     /// Whether it is a web port, which may have a load balancer in front.
     pub(crate) web_port: bool,
@@ -96,7 +93,6 @@ impl Network {
         async move { egress.connect(&addr, &web, deadline).await }
     }
 
-    /// A connection to the web API of a proxy.
     pub(crate) async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
         Ok(self.web_with_info(proxy, deadline).await?.0)
     }

@@ -41,7 +41,6 @@ impl PeerChain {
         Self(chain.iter().filter_map(|der| X509::from_der(der).ok()).collect())
     }
 
-    /// The server's own certificate.
     pub(crate) fn leaf(&self) -> Option<&X509> {
         self.0.first()
     }
@@ -107,7 +106,6 @@ impl Signer {
         }
     }
 
-    /// What makes the signer trusted.
     pub(crate) fn remedy(&self) -> &'static str {
         match self.kind {
             Kind::SelfSigned => {

@@ -81,8 +81,7 @@ async fn request(stream: Stream, addr: &str, protocol: &'static str) -> Result<S
     let mut random = [0; 16];
     OsRng.fill_bytes(&mut random);
     let key = Base64::encode_string(&random);
-    let request = Request::builder()
-        .uri("/webapi/connectionupgrade")
+    let request = Request::get("/webapi/connectionupgrade")
         .header(HOST, addr)
         .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "Upgrade")

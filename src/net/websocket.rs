@@ -33,14 +33,12 @@ pub(crate) struct WebSocket<S> {
     end: usize,
     /// How much of the payload of the current data frame is not yet read.
     payload: u64,
-    /// The server has sent a close frame.
     closed: bool,
     /// Frames to be sent, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
 }
 
-/// The head of a frame.
 struct Head {
     opcode: u8,
     length: u64,

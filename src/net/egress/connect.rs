@@ -80,7 +80,6 @@ fn basic(Credentials { user, password }: &Credentials) -> Result<HeaderValue, hy
 
 struct Answer {
     status: u16,
-    /// The authentication schemes that the proxy offers.
     schemes: Vec<String>,
     reason: String,
 }

@@ -22,9 +22,7 @@ pub(super) struct Proxy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// HTTP CONNECT.
     Http,
-    /// HTTP CONNECT over TLS.
     Https,
     /// SOCKS5. The server resolves names, which other programs call `socks5h`.
     Socks5,

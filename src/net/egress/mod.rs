@@ -26,7 +26,6 @@ pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HT
 /// The variables that list the hosts that bypass it. The first one that is set counts.
 pub(crate) const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// How connections leave this network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
     proxy: Option<Proxy>,
@@ -60,7 +59,6 @@ impl Egress {
         self.exempt.as_str()
     }
 
-    /// Logs the forward proxy for this address, if there is one.
     pub(crate) fn log_proxy(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} through the forward proxy {proxy}");
@@ -85,13 +83,12 @@ impl Egress {
         let unreached = |source| NetError::EgressUnreached { proxy: proxy.to_string(), source: Box::new(source) };
         let stream = proxy.dial(web, deadline).await.map_err(unreached)?;
         let connecting = async {
-            match proxy.scheme {
+            Ok(match proxy.scheme {
                 Scheme::Http | Scheme::Https => connect::connect(stream, proxy, addr).await,
                 Scheme::Socks5 => socks5::connect(stream, proxy, addr).await,
-            }
+            })
         };
         let waiting_for = WaitingFor { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
-        let connecting = async { Ok(connecting.await) };
         let answer = deadline.bound(waiting_for, connecting).await;
         let timeout = |_: WaitingFor| Error::Timeout { proxy: proxy.to_string(), target: addr.to_string() };
         Ok(answer.map_err(timeout).flatten()?)
@@ -103,7 +100,6 @@ impl Egress {
 }
 
 impl Proxy {
-    /// A connection to the forward proxy itself.
     async fn dial(&self, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let stream = dial::connect(&self.addr, deadline).await?;
         match self.scheme {

@@ -18,13 +18,10 @@ pub(crate) enum Error {
     /// 407, or what SOCKS5 has for it. `given` is whether the URL has credentials.
     #[error("the forward proxy {proxy} {} ({answer})", if *given { "does not accept the credentials" } else { "requires credentials" })]
     Credentials { proxy: String, given: bool, answer: String },
-    /// 407 without an authentication scheme that we know.
     #[error("the forward proxy {proxy} requires authentication by {schemes}, which is not supported")]
     AuthScheme { proxy: String, schemes: String },
-    /// The proxy does not want to connect us.
     #[error("the forward proxy {proxy} refuses a connection to {target} ({answer})")]
     Refused { proxy: String, target: String, answer: String },
-    /// The proxy wants to connect us and cannot.
     #[error("the forward proxy {proxy} cannot reach {target} ({answer})")]
     Unreachable { proxy: String, target: String, answer: String },
 }

@@ -15,13 +15,11 @@ use crate::text::sanitize;
 /// What [`Error::Timeout`] waits for if nothing has answered at all.
 pub(crate) const TCP: &str = "a TCP connection";
 
-/// Why the cluster was not reached. `addr` is `host:port`, or the name of a service behind the proxy; `host` is the name of
-/// a server in TLS.
+/// `addr` is `host:port`, or the name of a service behind the proxy; `host` is the name of a server in TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
     Egress(#[from] egress::Error),
-    /// The forward proxy is not there, or it is not the server that it should be.
     #[error("the forward proxy {proxy} cannot be reached: {source}")]
     EgressUnreached { proxy: String, source: Box<Self> },
     #[error("the proxy's name {host} does not resolve ({reason})")]
@@ -41,7 +39,6 @@ pub(crate) enum Error {
     NotOfCluster { host: String, reason: String },
     #[error("the certificate of {host} cannot be accepted ({reason})")]
     Certificate { host: String, reason: String },
-    /// The server does not accept our certificate. It says so by a TLS alert.
     #[error("{addr} does not accept the certificate that was issued ({alert})")]
     ClientRefused { addr: String, alert: String },
     #[error("{addr} answered HTTP {status} where gRPC was expected{retry_after}")]
@@ -57,10 +54,8 @@ pub(crate) enum Error {
     NotTls { host: String, found: String },
     #[error("{host} and this program have no {lacking} in common")]
     OldTls { host: String, lacking: &'static str },
-    /// Any other failure of the handshake.
     #[error("no TLS connection to {host} ({reason})")]
     Tls { host: String, reason: String },
-    /// Something between us and the proxy removed the protocol name.
     #[error("{host} does not speak Teleport's protocols on its web port: no ALPN protocol was negotiated")]
     NoAlpn { host: String },
     /// `answer` is the HTTP status, and what was wrong if it was 101.
