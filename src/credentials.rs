@@ -69,7 +69,8 @@ impl Authority {
 }
 
 pub(crate) struct SshAuthority {
-    text: String,
+    /// Algorithm and key, encoded again without a comment, so that nothing else of the line gets into a file.
+    pub(crate) line: String,
     fingerprint: Fingerprint,
 }
 
@@ -78,12 +79,7 @@ impl SshAuthority {
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut key = ssh_key::PublicKey::from_openssh(line).ok()?;
         key.set_comment("");
-        Some(Self { text: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
-    }
-
-    /// Algorithm and key, encoded again without a comment, so that nothing else of the line gets into a file.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
+        Some(Self { line: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
     }
 }
 

@@ -87,13 +87,11 @@ impl Deadline {
 /// Waits for `future`. If that takes long, the log says what for.
 pub(crate) async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
-    match tokio::time::timeout(SLOW, &mut future).await {
-        Ok(done) => done,
-        Err(_) => {
-            log::info!(target: stage, "{what}");
-            future.await
-        }
+    if let Ok(done) = tokio::time::timeout(SLOW, &mut future).await {
+        return done;
     }
+    log::info!(target: stage, "{what}");
+    future.await
 }
 
 /// An error of a call that may be made again.
@@ -105,9 +103,7 @@ pub(crate) trait Transient: std::error::Error {
     }
 
     /// The server's own word about when to try again, if the error has room for one.
-    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
-        None
-    }
+    fn retry_after(&mut self) -> Option<&mut RetryAfter>;
 }
 
 /// How long a server asks to be left alone, if it does: `Retry-After` (RFC 9110, section 10.2.3), or what gRPC servers
@@ -186,13 +182,11 @@ pub(crate) async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
             *too_late = asked >= deadline.left();
         }
         // An attempt without time would only replace this error by one that says less.
-        match pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) {
-            Some(pause) => {
-                log::log!(target: stage, level, "{error}; trying again in {} ms", pause.as_millis());
-                tokio::time::sleep(pause).await;
-            }
-            None => return Err(error),
-        }
+        let Some(pause) = pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) else {
+            return Err(error);
+        };
+        log::log!(target: stage, level, "{error}; trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
     }
 }
 

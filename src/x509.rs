@@ -6,14 +6,12 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME as ORGANIZATION};
 use x509_cert::der::pem::LineEnding;
 use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
-
-const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
 /// A parsed certificate, with its encodings.
 pub(crate) struct X509 {

@@ -142,14 +142,13 @@ impl Network {
             Some(stream) => stream,
             None => self.dial(addr, deadline).await?,
         };
-        let unverified = Trust::unverified_teleport();
         let mut trust = endpoint.trust;
         if upgraded {
             stream = tls::connect(stream, &addr.host, &Service::Balancer, &self.web, deadline).await?;
             stream = upgrade::connect(stream, &addr.to_string(), service, deadline).await?;
             // Before the join the cluster's authorities are not known; the outer TLS has verified the server.
             if matches!(service, Service::Join) {
-                trust = &unverified;
+                trust = &Trust::UnverifiedTeleport;
             }
         }
         Channel::new(tls::connect(stream, server_name, service, trust, deadline).await?, addr).await

@@ -63,16 +63,12 @@ impl Service {
 
 /// Which server certificates are accepted, and the client certificate.
 #[derive(Clone)]
-pub(crate) struct Trust {
-    servers: Servers,
-    client: Option<Arc<ClientIdentity>>,
-}
-
-#[derive(Clone)]
-enum Servers {
-    /// Certificates that these authorities have signed.
-    SignedBy(Arc<RootCertStore>),
-    /// Any certificate that names a Teleport server.
+pub(crate) enum Trust {
+    /// Those that the public authorities and `CA_FILE` have signed.
+    Web(Arc<RootCertStore>),
+    /// Those that the cluster's own authorities have signed.
+    Cluster(Arc<RootCertStore>, Arc<ClientIdentity>),
+    /// Any that names a Teleport server: for the nested TLS of a join.
     UnverifiedTeleport,
 }
 
@@ -87,7 +83,7 @@ impl Trust {
     pub(crate) fn web(private: &Authorities) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(private.iter().cloned());
-        Self { servers: Servers::SignedBy(Arc::new(roots)), client: None }
+        Self::Web(Arc::new(roots))
     }
 
     /// The cluster's own authorities, and our client certificate.
@@ -97,39 +93,31 @@ impl Trust {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(authorities.into_iter().cloned());
-        Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
-    }
-
-    /// Any Teleport server, not verified: for the nested TLS of a join.
-    pub(crate) fn unverified_teleport() -> Self {
-        Self { servers: Servers::UnverifiedTeleport, client: None }
-    }
-
-    /// Whether the server has a certificate of a cluster, not one of the web.
-    fn expects_cluster_certificate(&self) -> bool {
-        self.client.is_some() || matches!(self.servers, Servers::UnverifiedTeleport)
+        Self::Cluster(Arc::new(roots), Arc::new(client))
     }
 
     fn verifier(&self) -> Result<Arc<RecordingVerifier>, rustls::Error> {
-        let web_pki = match &self.servers {
-            Servers::SignedBy(roots) => {
+        let web_pki = match self {
+            Self::Web(roots) | Self::Cluster(roots, _) => {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
                 Some(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
             }
-            Servers::UnverifiedTeleport => None,
+            Self::UnverifiedTeleport => None,
         };
         Ok(Arc::new(RecordingVerifier::new(web_pki)))
     }
 
     fn config(&self, service: &Service, verifier: Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
-        // rustls calls any verifier "dangerous" that is not its own. This one calls its own.
+        // rustls calls any verifier "dangerous" that is not its own. `RecordingVerifier` calls it.
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match &self.client {
-            None => builder.with_no_client_auth(),
-            Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
+        let mut config = match self {
+            Self::Web(_) | Self::UnverifiedTeleport => builder.with_no_client_auth(),
+            Self::Cluster(_, client) => {
+                builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
+            }
         };
         config.alpn_protocols = service.alpn();
         // Each connection of a run goes to another service, so there is nothing to resume.
@@ -187,8 +175,8 @@ pub(crate) async fn handshake<S: super::Io>(
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, PeekedStream::new(stream));
         connecting.into_fallible().await.map_err(|(error, stream)| match stream.identify_protocol() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
-            None if trust.expects_cluster_certificate() => explain_cluster(server, &error, trust, &verifier),
-            None => explain_web(server, &error, &verifier.refused()),
+            None if matches!(trust, Trust::Web(_)) => explain_web(server, &error, &verifier.refused()),
+            None => explain_cluster(server, &error, trust, &verifier),
         })
     };
     deadline.bound(WaitingFor { addr: server.to_owned(), what: "a TLS handshake" }, handshake).await
@@ -222,7 +210,7 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 CertificateError::BadSignature if chain.leaf().is_none() => NO_KEY.to_owned(),
                 // The authority is right, if one is known.
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-                    if matches!(trust.servers, Servers::SignedBy(_)) =>
+                    if !matches!(trust, Trust::UnverifiedTeleport) =>
                 {
                     "it is for another server of the cluster".to_owned()
                 }

@@ -41,12 +41,12 @@ impl Egress {
         let named = PROXY_VARIABLES.into_iter().filter(is_trusted).find_map(|name| Some((name, env.get(name)?)));
         let proxy = named.map(|(name, text)| Proxy::parse(name, text)).transpose()?;
         let exempt = NO_PROXY_VARIABLES.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
-        Ok(Self { proxy, exempt: NoProxy::new(exempt.unwrap_or_default().join(",")) })
+        Ok(Self { proxy, exempt: NoProxy(exempt.unwrap_or_default().join(",")) })
     }
 
     /// Restores what a file keeps: [`url`](Self::url) and [`exempt`](Self::exempt).
     pub(crate) fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
-        Ok(Self { proxy: Some(Proxy::parse("network.json", url)?), exempt: NoProxy::new(exempt.to_owned()) })
+        Ok(Self { proxy: Some(Proxy::parse("network.json", url)?), exempt: NoProxy(exempt.to_owned()) })
     }
 
     /// The URL of the forward proxy with its credentials, which are secret.
@@ -56,7 +56,7 @@ impl Egress {
 
     /// The hosts that bypass it, as in `NO_PROXY`.
     pub(crate) fn exempt(&self) -> &str {
-        self.exempt.as_str()
+        &self.exempt.0
     }
 
     pub(crate) fn log_proxy(&self, addr: &HostPort) {

@@ -5,20 +5,12 @@ use std::net::IpAddr;
 
 use crate::address::{HostPort, split_port};
 
-/// A list of names, addresses and networks, or `*`. Names and addresses may have a port.
+/// A list of names, addresses and networks, or `*`. Names and addresses may have a port. An entry that
+/// cannot be parsed matches nothing.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NoProxy(String);
+pub(super) struct NoProxy(pub(super) String);
 
 impl NoProxy {
-    /// An entry that cannot be parsed matches nothing.
-    pub(super) fn new(list: String) -> Self {
-        Self(list)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether this address bypasses the forward proxy. This machine always does.
     pub(super) fn contains(&self, addr: &HostPort) -> bool {
         let ip = addr.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
@@ -67,7 +59,7 @@ mod tests {
 
     /// Whether port 80 of a host bypasses the forward proxy.
     fn contains(list: &str, host: &str) -> bool {
-        NoProxy::new(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
+        NoProxy(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
     }
 
     /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, without names in other scripts: ours are ASCII.

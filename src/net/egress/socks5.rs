@@ -38,7 +38,6 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
         Error::Broken { proxy: proxy.to_string(), reason }
     };
     let not_a_proxy = |first: &[u8]| Error::not_a_proxy(proxy.to_string(), first);
-
     let methods: &[u8] = match proxy.credentials {
         Some(_) => &[VERSION, 2, NO_AUTHENTICATION, PASSWORD],
         None => &[VERSION, 1, NO_AUTHENTICATION],
