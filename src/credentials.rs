@@ -169,11 +169,8 @@ fn check_lifetime(
     }
     // By our clock, because the programs that read the files here use it.
     if after > now {
-        return Err(Error::NotYetValid {
-            kind,
-            ahead: approximate(after.duration_since(now).unwrap_or_default()),
-            clock,
-        });
+        let ahead = approximate(after.duration_since(now).unwrap_or_default());
+        return Err(Error::NotYetValid { kind, ahead, clock });
     }
     match before.duration_since(requested) {
         Ok(longer) if longer > TOLERANCE => {

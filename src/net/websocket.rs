@@ -5,6 +5,7 @@
 //! servers understand whether they unmask or not. Masks protect proxies that mistake frames for HTTP; these bytes are
 //! those of a TLS session, so nothing is lost.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -34,9 +35,8 @@ pub(crate) struct WebSocket<S> {
     /// How much of the payload of the current data frame is not yet read.
     payload: u64,
     closed: bool,
-    /// Frames to be sent, from `sent` on.
-    unsent: Vec<u8>,
-    sent: usize,
+    /// Frames to be sent.
+    unsent: VecDeque<u8>,
 }
 
 struct Head {
@@ -69,13 +69,13 @@ impl Head {
     }
 
     /// Writes the head of a frame that we send, with a mask of zeros.
-    fn write(opcode: u8, length: usize, to: &mut Vec<u8>) {
-        to.push(0x80 | opcode);
+    fn write(opcode: u8, length: usize, to: &mut VecDeque<u8>) {
+        to.push_back(0x80 | opcode);
         // No frame that we send has 64 KiB.
         match u8::try_from(length) {
-            Ok(short) if length <= CONTROL => to.push(0x80 | short),
+            Ok(short) if length <= CONTROL => to.push_back(0x80 | short),
             _ => {
-                to.push(0x80 | 126);
+                to.push_back(0x80 | 126);
                 to.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
             }
         }
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// `stream` has been upgraded.
     pub(crate) fn new(stream: S) -> Self {
         let buffer = vec![0; FRAME].into_boxed_slice();
-        Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: Vec::new(), sent: 0 }
+        Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: VecDeque::new() }
     }
 
     /// Parses the next head, and handles control frames. Returns `None` if more has to be read first.
@@ -107,12 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let Some(body) = bytes.get(size..end) else { return Ok(None) };
         match opcode {
             CLOSE => self.closed = true,
-            PING if self.unsent.len() - self.sent > MOST_PONGS => {
+            PING if self.unsent.len() > MOST_PONGS => {
                 return Err(protocol_error("more pings than answers fit"));
             }
             PING => {
                 Head::write(PONG, body.len(), &mut self.unsent);
-                self.unsent.extend_from_slice(body);
+                self.unsent.extend(body);
             }
             _ => {}
         }
@@ -135,14 +135,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Sends the frames that wait.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(unsent) = self.unsent.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, unsent))? {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent.as_slices().0))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                length => self.sent += length,
+                length => drop(self.unsent.drain(..length)),
             }
         }
-        self.unsent.clear();
-        self.sent = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -183,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
             return Poll::Ready(Ok(0));
         }
         Head::write(BINARY, bytes.len(), &mut this.unsent);
-        this.unsent.extend_from_slice(bytes);
+        this.unsent.extend(bytes);
         // As much as is possible now; the rest with the next write or flush.
         let _ = this.poll_send(cx)?;
         Poll::Ready(Ok(bytes.len()))

@@ -102,22 +102,21 @@ impl From<WaitingFor> for Error {
 
 impl Error {
     /// The same failure with the name of a server behind the proxy, because its name in TLS means nothing to people.
-    pub(crate) fn behind(self, proxy: &HostPort, name: &str) -> Self {
-        let host = name.to_owned();
-        match self {
-            Self::Timeout { waiting_for, .. } => Self::Timeout { addr: host, waiting_for },
-            Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
-            Self::Garbled { reason, .. } => Self::Garbled { addr: host, reason },
-            Self::TooLarge { .. } => Self::TooLarge { addr: host },
-            Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
-            // TLS is terminated at the proxy's address.
-            Self::TlsTerminated { signer, .. } => Self::TlsTerminated { host: proxy.host.clone(), signer },
-            Self::Tls { reason, .. } => Self::Tls { host, reason },
-            Self::NotTls { found, .. } => Self::NotTls { host: proxy.host.clone(), found },
-            // The proxy picks the protocol.
-            Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
-            other => other,
+    pub(crate) fn behind(mut self, proxy: &HostPort, name: &str) -> Self {
+        match &mut self {
+            Self::Timeout { addr: peer, .. }
+            | Self::Broken { addr: peer, .. }
+            | Self::Garbled { addr: peer, .. }
+            | Self::TooLarge { addr: peer }
+            | Self::NotOfCluster { host: peer, .. }
+            | Self::Tls { host: peer, .. } => name.clone_into(peer),
+            // TLS is terminated at the proxy's address, and the proxy picks the protocol.
+            Self::TlsTerminated { host, .. } | Self::NotTls { host, .. } | Self::NoAlpn { host } => {
+                host.clone_from(&proxy.host);
+            }
+            _ => {}
         }
+        self
     }
 }
 
