@@ -4,9 +4,6 @@
 //! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
 //! for the cluster's name.
 
-use std::time::Duration;
-
-use prost_types::Timestamp;
 use teleport_api::proto::auth_service_client::AuthServiceClient;
 use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
@@ -14,8 +11,7 @@ use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
 use teleport_api::types::CertAuthorityV2;
 use tonic::{Code, Status};
 
-use crate::address::ClusterName;
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
@@ -30,37 +26,44 @@ use crate::{keys, net};
 /// An entry of ALPN holds 255 bytes, and the cluster's name is in it as hex (docs/decisions.md, 3).
 const LONGEST_NAME: usize = 109;
 
-/// The way to a cluster's Auth Service through its proxy.
 pub(crate) struct AuthRoute<'a> {
     pub(crate) network: &'a Network,
     /// The address that was configured.
     pub(crate) proxy: &'a HostPort,
     pub(crate) cluster: &'a ClusterInfo,
+    pub(crate) trust: &'a Trust,
 }
 
 impl AuthRoute<'_> {
     /// The Auth Service of the cluster of this name at the web port (route A); `None` if there is no such route.
-    pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str, trust: &'a Trust) -> Option<Endpoint<'a>> {
-        let endpoint = Endpoint {
-            addr: self.proxy,
-            service: Service::Auth(name.clone()),
-            server_name: sni,
-            trust,
-            web_port: true,
-        };
-        (self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME).then_some(endpoint)
+    pub(crate) fn endpoint<'a>(&'a self, name: &ClusterName, sni: &'a str) -> Option<Endpoint<'a>> {
+        let (addr, service, trust) = (self.proxy, Service::Auth(name.clone()), self.trust);
+        let has_route = self.cluster.tls_routing && name.as_str().len() <= LONGEST_NAME;
+        has_route.then_some(Endpoint { addr, service, server_name: sni, trust, web_port: true })
     }
 
-    async fn connect(
+    /// Connects to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
+    /// already open.
+    pub(crate) async fn connect(
         &self,
         dialled: Option<Stream>,
         name: &ClusterName,
-        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Auth, Error> {
+        let addr = format!("the Auth Service of {name}");
+        let channel = self.channel(dialled, name, deadline).await;
+        Ok(Auth { channel: channel.map_err(|error| error.behind(self.proxy, &addr))?, addr, deadline })
+    }
+
+    async fn channel(
+        &self,
+        dialled: Option<Stream>,
+        name: &ClusterName,
         deadline: Deadline,
     ) -> Result<Channel, net::Error> {
-        let Self { network, proxy, cluster } = *self;
+        let Self { network, proxy, cluster, trust } = *self;
         let sni = name.auth_sni();
-        if let Some(endpoint) = self.endpoint(name, &sni, trust) {
+        if let Some(endpoint) = self.endpoint(name, &sni) {
             return network.grpc(&endpoint, dialled, deadline).await;
         }
         // The address that ssh uses is in the certificate that is shown there. The configured one need not be.
@@ -84,21 +87,6 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Connects to the Auth Service of the cluster of this name. `dialled` is a connection to the proxy's web port that is
-    /// already open.
-    pub(crate) async fn connect(
-        route: &AuthRoute<'_>,
-        dialled: Option<Stream>,
-        cluster: &ClusterName,
-        trust: &Trust,
-        deadline: Deadline,
-    ) -> Result<Self, Error> {
-        let addr = format!("the Auth Service of {cluster}");
-        let channel = route.connect(dialled, cluster, trust, deadline).await;
-        Ok(Self { channel: channel.map_err(|error| error.behind(route.proxy, &addr))?, addr, deadline })
-    }
-
-    /// The same connection for calls until another deadline.
     pub(crate) fn with_deadline(&self, deadline: Deadline) -> Self {
         Self { deadline, ..self.clone() }
     }
@@ -122,20 +110,8 @@ impl Auth {
         if list.is_empty() { Err(Error::NoAuthorities) } else { Ok(list) }
     }
 
-    /// User certificates that hold `roles` by impersonation. The server may cut `expires` without an error: the
-    /// certificates show it.
-    pub(crate) async fn user_certs(&self, request: UserCerts<'_>) -> Result<Certs, Error> {
-        let cluster = request.cluster;
-        let request = UserCertsRequest {
-            username: request.user.to_owned(),
-            expires: Some(Timestamp { seconds: request.expires.as_secs().cast_signed(), nanos: 0 }),
-            route_to_cluster: request.cluster.to_string(),
-            role_requests: request.roles.to_vec(),
-            // Without it the request would renew the bot's own certificate, which gives access to nothing.
-            use_role_requests: true,
-            ssh_public_key: request.ssh_public_key.into_bytes(),
-            tls_public_key: request.tls_public_key.into_bytes(),
-        };
+    /// User certificates for `cluster`, which is that of the request.
+    pub(crate) async fn user_certs(&self, request: UserCertsRequest, cluster: &ClusterName) -> Result<Certs, Error> {
         let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
         let answer = self.call("GenerateUserCerts", client.generate_user_certs(request)).await;
         // `remote cluster "…" not found`, or `is not found` if the cluster does not exist.
@@ -154,13 +130,12 @@ impl Auth {
     ) -> Result<T, Error> {
         let awaited = WaitingFor { addr: self.addr.clone(), what: method };
         let answer = async {
-            call.await.map(tonic::Response::into_inner).map_err(|status| {
-                match grpc::Refusal::from_status(&status, &self.addr) {
-                    Ok(grpc::Refusal { code, message, retry_after }) => {
-                        Error::Refused { method, code, message, retry_after, hidden: false }
-                    }
-                    Err(error) => Error::Net(error),
+            let answer = call.await.map_err(|status| grpc::Refusal::from_status(&status, &self.addr));
+            answer.map(tonic::Response::into_inner).map_err(|refusal| match refusal {
+                Ok(grpc::Refusal { code, message, retry_after }) => {
+                    Error::Refused { method, code, message, retry_after, hidden: false }
                 }
+                Err(error) => Error::Net(error),
             })
         };
         self.deadline.bound(awaited, answer).await
@@ -173,23 +148,6 @@ impl From<WaitingFor> for Error {
     }
 }
 
-/// A request for user certificates.
-pub(crate) struct UserCerts<'a> {
-    /// The bot's user name.
-    pub(crate) user: &'a str,
-    /// The cluster that the certificates are routed to.
-    pub(crate) cluster: &'a ClusterName,
-    /// Roles to impersonate.
-    pub(crate) roles: &'a [String],
-    /// Time since 1970.
-    pub(crate) expires: Duration,
-    /// A line of authorized_keys.
-    pub(crate) ssh_public_key: String,
-    /// PEM.
-    pub(crate) tls_public_key: String,
-}
-
-/// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -205,19 +163,16 @@ pub(crate) enum Error {
         /// The log is public, so the message is not shown.
         hidden: bool,
     },
-    /// No cluster has the name that the certificates should be routed to.
     #[error("there is no cluster {cluster}")]
     UnknownCluster {
         cluster: ClusterName,
         /// Empty if the log is public.
         known: Vec<String>,
     },
-    /// No role of the bot reaches the cluster that the certificates should be routed to.
     #[error("the Auth Service gives the bot no certificates for the cluster {cluster}")]
     ClosedCluster { cluster: ClusterName },
     #[error("the cluster names no certificate authorities")]
     NoAuthorities,
-    /// The bot may impersonate no role.
     #[error("the bot {bot} has no roles")]
     NoRoles { bot: String },
 }
@@ -260,12 +215,11 @@ impl Explain for Error {
             Self::Key(error) => error.advice(),
             Self::Refused { code, message, retry_after, .. } => refused(*code, message, *retry_after),
             Self::UnknownCluster { known, .. } => {
-                let remedy = match known.is_empty() {
-                    true => "Write CLUSTER (--cluster) as `tsh clusters` shows the name, or leave it out.".to_owned(),
-                    false => {
-                        format!("Write CLUSTER (--cluster) as one of {}, or leave it out.", sanitize(&known.join(", ")))
-                    }
+                let name = match known.is_empty() {
+                    true => "`tsh clusters` shows the name".to_owned(),
+                    false => format!("one of {}", sanitize(&known.join(", "))),
                 };
+                let remedy = format!("Write CLUSTER (--cluster) as {name}, or leave it out.");
                 Advice::new(Exit::BadInput, "the-certificates-cannot-be-routed", remedy)
                     .cause("The name is misspelled, or that cluster is no longer trusted.")
             }
@@ -313,7 +267,7 @@ fn refused(code: Code, message: &str, retry_after: RetryAfter) -> Advice {
         _ if is_temporary => ("", "Run the step again; if it keeps failing, check the Auth Service."),
         _ => ("", "Ask the administrator of the cluster; its audit log has the request at this time."),
     };
-    let remedy = if retry_after.is_too_late() { RetryAfter::TOO_LATE } else { remedy };
+    let remedy = if retry_after.too_late { RetryAfter::TOO_LATE } else { remedy };
     let anchor = if code == Code::NotFound { "a-role-does-not-exist" } else { "the-auth-service-refuses" };
     let (exit, retry) = if is_temporary { (Exit::Network, Retry::Yes) } else { (Exit::Refused, Retry::No) };
     Advice::new(exit, anchor, remedy).cause(cause).retry(retry)

@@ -1,16 +1,16 @@
 //! The bot's own identity: the certificate that a join gives, checked.
 //!
-//! It gives access to nothing but the calls of [`request_certificates`](BotIdentity::request_certificates). Access to nodes comes with
-//! the certificates that these return.
+//! It gives access to nothing but the Auth Service. Access to nodes comes with the certificates that this one issues.
 
 use std::time::SystemTime;
 
+use prost_types::Timestamp;
 use rustls::pki_types::CertificateDer;
-use teleport_api::proto::Certs;
+use teleport_api::proto::{Certs, UserCertsRequest};
 use teleport_api::types::CertAuthorityV2;
 
 use crate::address::ClusterName;
-use crate::auth::{self, Auth, UserCerts};
+use crate::auth::{self, Auth};
 use crate::credentials;
 use crate::error::Failure;
 use crate::join::Joined;
@@ -66,15 +66,19 @@ impl BotIdentity {
             return Err(auth::Error::UnknownCluster { cluster: cluster.clone(), known: names.map(sanitize).collect() });
         }
         log::debug!(target: "certificates", "requesting the roles {}", sanitize(&roles.join(", ")));
-        let request = UserCerts {
-            user: &self.user,
-            cluster,
-            roles: &roles,
-            expires: expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            ssh_public_key: key.authorized_key()?,
-            tls_public_key: key.public_pem()?,
+        let expires = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let request = UserCertsRequest {
+            username: self.user.clone(),
+            // The server may cut this without an error: the certificates show it.
+            expires: Some(Timestamp { seconds: expires.cast_signed(), nanos: 0 }),
+            route_to_cluster: cluster.to_string(),
+            role_requests: roles,
+            // Without it the request would renew the bot's own certificate, which gives access to nothing.
+            use_role_requests: true,
+            ssh_public_key: key.authorized_key()?.into_bytes(),
+            tls_public_key: key.public_pem()?.into_bytes(),
         };
-        Ok(Response { certs: auth.user_certs(request).await?, host_authorities, user_authorities })
+        Ok(Response { certs: auth.user_certs(request, cluster).await?, host_authorities, user_authorities })
     }
 }
 

@@ -13,7 +13,6 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// The clock of this machine.
     pub(crate) fn system() -> Self {
         Self::new(SystemTime::now)
     }
@@ -65,10 +64,6 @@ impl Offset {
 
     pub(crate) fn seconds(self) -> i64 {
         self.0
-    }
-
-    pub(crate) fn is_zero(self) -> bool {
-        self.0 == 0
     }
 }
 

@@ -19,25 +19,15 @@ use crate::net::crypto::provider;
 use crate::text::sanitize;
 use crate::x509::X509;
 
-/// Principals with this prefix are Teleport's own, not logins of a node (docs/protocol.md, "Issued certificates").
-const INTERNAL_PRINCIPAL_PREFIX: &str = "-teleport-";
-
 /// A certificate may live this much longer than requested, because clocks differ by seconds.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Critical options that OpenSSH knows (PROTOCOL.certkeys).
-const KNOWN_OPTIONS: [&str; 3] = ["force-command", "source-address", "verify-required"];
-
-/// Credentials that passed every check.
 pub(crate) struct Credentials {
-    /// Both certificates are for this key.
     pub(crate) key: KeyPair,
     /// One line, as Auth sent it.
     pub(crate) ssh_certificate: String,
     pub(crate) tls_certificate: X509,
-    /// The cluster that issued them.
     pub(crate) cluster: ClusterName,
-    /// The user of the bot.
     pub(crate) user: String,
     pub(crate) roles: Vec<String>,
     /// Principals that nodes may accept.
@@ -71,18 +61,16 @@ impl Authority {
         let spec = authority.spec?;
         let cluster = spec.cluster_name.parse().ok()?;
         let sets: Vec<CaKeySet> = [spec.active_keys, spec.additional_trusted_keys].into_iter().flatten().collect();
-        let ssh = sets.iter().flat_map(|set| &set.ssh).filter_map(|pair| {
-            let line = std::str::from_utf8(&pair.public_key).ok()?;
-            SshAuthority::parse(line.trim())
-        });
+        let lines = sets.iter().flat_map(|set| &set.ssh).filter_map(|pair| std::str::from_utf8(&pair.public_key).ok());
+        let ssh = lines.filter_map(|line| SshAuthority::parse(line.trim()));
         let tls = sets.iter().flat_map(|set| &set.tls).filter_map(|pair| X509::from_pem(&pair.cert).ok());
         Some(Self { cluster, ssh: ssh.collect(), tls: tls.collect() })
     }
 }
 
-/// The SSH public key of a CA.
 pub(crate) struct SshAuthority {
-    text: String,
+    /// Algorithm and key, encoded again without a comment, so that nothing else of the line gets into a file.
+    pub(crate) line: String,
     fingerprint: Fingerprint,
 }
 
@@ -91,12 +79,7 @@ impl SshAuthority {
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut key = ssh_key::PublicKey::from_openssh(line).ok()?;
         key.set_comment("");
-        Some(Self { text: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
-    }
-
-    /// Algorithm and key, encoded again without a comment, so that nothing else of the line gets into a file.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
+        Some(Self { line: key.to_openssh().ok()?, fingerprint: key.fingerprint(HashAlg::Sha256) })
     }
 }
 
@@ -109,11 +92,9 @@ pub(crate) struct Expected {
     pub(crate) expires: SystemTime,
     /// The time of our clock.
     pub(crate) now: SystemTime,
-    /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
-/// Checks everything that a client can check.
 pub(crate) fn check(
     expected: Expected,
     certs: &Certs,
@@ -128,7 +109,9 @@ pub(crate) fn check(
         return Err(Error::OtherHostAuthority);
     }
 
-    let ssh_certificate = one_line(&certs.ssh)?;
+    // Further lines would get into files that ssh reads.
+    let line = std::str::from_utf8(&certs.ssh).ok().map(str::trim).filter(|text| !text.contains(char::is_control));
+    let ssh_certificate = line.ok_or(Error::Unreadable("SSH certificate"))?.to_owned();
     let ssh = Certificate::from_openssh(&ssh_certificate).map_err(|_| Error::Unreadable("SSH certificate"))?;
     let tls = X509::from_pem(&certs.tls).map_err(|_| Error::Unreadable("TLS certificate"))?;
 
@@ -144,12 +127,12 @@ pub(crate) fn check(
     check_lifetime("TLS", tls.not_before(), tls.not_after(), expires, now, clock)?;
     check_signatures(user, &ssh, &tls, clock.cluster_time(now))?;
 
-    let logins: Vec<String> =
-        ssh.valid_principals().iter().filter(|name| !name.starts_with(INTERNAL_PRINCIPAL_PREFIX)).cloned().collect();
     check_options(&ssh)?;
     if ssh.valid_principals().is_empty() {
         return Err(Error::NoPrincipals);
     }
+    // The others are Teleport's own (docs/protocol.md, "Issued certificates").
+    let logins = ssh.valid_principals().iter().filter(|name| !name.starts_with("-teleport-")).cloned();
     Ok(Credentials {
         expires: ssh.valid_before_time().min(tls.not_after()),
         user: tls.common_name().unwrap_or_default(),
@@ -158,7 +141,7 @@ pub(crate) fn check(
         ssh_certificate,
         tls_certificate: tls,
         cluster,
-        logins,
+        logins: logins.collect(),
         host_authorities,
         user_authorities,
     })
@@ -173,15 +156,6 @@ fn root_ca<'a>(
     found.filter(|authority| !authority.ssh.is_empty() && !authority.tls.is_empty()).ok_or(Error::NoAuthority(kind))
 }
 
-/// Parses the certificate's line. Further lines would get into files that ssh reads.
-fn one_line(bytes: &[u8]) -> Result<String, Error> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Error::Unreadable("SSH certificate"))?.trim();
-    match text.chars().any(char::is_control) {
-        true => Err(Error::Unreadable("SSH certificate")),
-        false => Ok(text.to_owned()),
-    }
-}
-
 fn check_lifetime(
     kind: &'static str,
     after: SystemTime,
@@ -190,29 +164,29 @@ fn check_lifetime(
     now: SystemTime,
     clock: Offset,
 ) -> Result<(), Error> {
-    let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs()));
     if let Ok(ago) = clock.cluster_time(now).duration_since(before) {
         return Err(Error::Expired { kind, ago: approximate(ago) });
     }
-    match after.duration_since(now) {
-        Ok(ahead) if !ahead.is_zero() => {
-            // By our clock, because the programs that read the files here use it.
-            return Err(Error::NotYetValid { kind, ahead: approximate(ahead), clock });
-        }
-        _ => {}
+    // By our clock, because the programs that read the files here use it.
+    if after > now {
+        let ahead = approximate(after.duration_since(now).unwrap_or_default());
+        return Err(Error::NotYetValid { kind, ahead, clock });
     }
     match before.duration_since(requested) {
-        Ok(longer) if longer > TOLERANCE => Err(Error::TooLong { kind, longer: seconds(longer) }),
+        Ok(longer) if longer > TOLERANCE => {
+            let longer = humantime::format_duration(Duration::from_secs(longer.as_secs()));
+            Err(Error::TooLong { kind, longer })
+        }
         _ => Ok(()),
     }
 }
 
 /// sshd refuses a certificate with an unknown critical option without saying why.
 fn check_options(ssh: &Certificate) -> Result<(), Error> {
-    match ssh.critical_options().keys().find(|name| !KNOWN_OPTIONS.contains(&name.as_str())) {
-        Some(name) => Err(Error::CriticalOption(sanitize(name))),
-        None => Ok(()),
-    }
+    // PROTOCOL.certkeys.
+    const KNOWN: [&str; 3] = ["force-command", "source-address", "verify-required"];
+    let unknown = ssh.critical_options().keys().find(|name| !KNOWN.contains(&name.as_str()));
+    unknown.map_or(Ok(()), |name| Err(Error::CriticalOption(sanitize(name))))
 }
 
 /// Checks that the user CA signed both certificates. For TLS this is the code that servers with rustls use.
@@ -242,32 +216,16 @@ pub(crate) enum Error {
     OtherKey(&'static str),
     #[error("the SSH certificate from the cluster names no principals")]
     NoPrincipals,
-    /// sshd would not accept the certificate.
     #[error("the SSH certificate from the cluster has the critical option `{0}`, which OpenSSH does not know")]
     CriticalOption(String),
     #[error("the {kind} certificate from the cluster expired {ago} ago")]
-    Expired {
-        /// SSH or TLS.
-        kind: &'static str,
-        ago: humantime::FormattedDuration,
-    },
+    Expired { kind: &'static str, ago: humantime::FormattedDuration },
     #[error("the {kind} certificate from the cluster becomes valid only in {ahead}: the clock here is {clock}")]
-    NotYetValid {
-        /// SSH or TLS.
-        kind: &'static str,
-        ahead: humantime::FormattedDuration,
-        /// The cluster's clock.
-        clock: Offset,
-    },
+    NotYetValid { kind: &'static str, ahead: humantime::FormattedDuration, clock: Offset },
     #[error("the {kind} certificate from the cluster is valid {longer} longer than requested")]
-    TooLong {
-        /// SSH or TLS.
-        kind: &'static str,
-        longer: humantime::FormattedDuration,
-    },
+    TooLong { kind: &'static str, longer: humantime::FormattedDuration },
     #[error("the {0} certificate from the cluster is not signed by its user CA")]
     NotSigned(&'static str),
-    /// The join returned another host CA, by which Auth was verified.
     #[error("the cluster's host CA is not the one that it named at the join")]
     OtherHostAuthority,
     #[error("the cluster returned no {0} CA of its own")]
@@ -287,13 +245,7 @@ impl Explain for Error {
                 "Run the step again. Nothing was written. If it keeps failing, tell the administrator of the cluster.",
             )
             .cause("The user CA was rotated at this very moment."),
-            Self::Unreadable(_)
-            | Self::OtherKey(_)
-            | Self::NoPrincipals
-            | Self::CriticalOption(_)
-            | Self::TooLong { .. }
-            | Self::OtherHostAuthority
-            | Self::NoAuthority(_) => Advice::new(
+            _ => Advice::new(
                 Exit::Refused,
                 NOT_RIGHT,
                 "Nothing was written. Tell the administrator of the cluster, and quote this message: Teleport itself \

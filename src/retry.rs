@@ -87,28 +87,23 @@ impl Deadline {
 /// Waits for `future`. If that takes long, the log says what for.
 pub(crate) async fn log_if_slow<T>(stage: &'static str, what: impl fmt::Display, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
-    match tokio::time::timeout(SLOW, &mut future).await {
-        Ok(done) => done,
-        Err(_) => {
-            log::info!(target: stage, "{what}");
-            future.await
-        }
+    if let Ok(done) = tokio::time::timeout(SLOW, &mut future).await {
+        return done;
     }
+    log::info!(target: stage, "{what}");
+    future.await
 }
 
 /// An error of a call that may be made again.
 pub(crate) trait Transient: std::error::Error {
     fn retry(&self) -> Retry;
 
-    /// Whether the error may be gone the next time.
     fn is_transient(&self) -> bool {
         self.retry() == Retry::Yes
     }
 
     /// The server's own word about when to try again, if the error has room for one.
-    fn retry_after(&mut self) -> Option<&mut RetryAfter> {
-        None
-    }
+    fn retry_after(&mut self) -> Option<&mut RetryAfter>;
 }
 
 /// How long a server asks to be left alone, if it does: `Retry-After` (RFC 9110, section 10.2.3), or what gRPC servers
@@ -128,13 +123,8 @@ impl RetryAfter {
         Self { asked: Some(wait), too_late: false }
     }
 
-    /// What to do if the deadline is before that.
     pub(crate) fn remedy(self) -> Option<&'static str> {
         self.too_late.then_some(Self::TOO_LATE)
-    }
-
-    pub(crate) fn is_too_late(self) -> bool {
-        self.too_late
     }
 }
 
@@ -146,30 +136,22 @@ impl fmt::Display for RetryAfter {
     }
 }
 
-/// How often a call is made, and how long the pauses in between are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
-    /// The number of attempts, the first one included.
-    attempts: u32,
-    /// The longest first pause. The limit doubles with each pause.
-    first: Duration,
-    /// No pause is longer than this.
-    longest: Duration,
-}
+/// The number of attempts of every call to the cluster, the first one included.
+const ATTEMPTS: u32 = 7;
 
-/// The policy for every call to the cluster.
-const POLICY: Policy = Policy { attempts: 7, first: Duration::from_millis(600), longest: Duration::from_secs(10) };
+/// The limit of the first pause. It doubles with each pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(600);
 
-impl Policy {
-    /// The pause after so many failures, the first being 1; `None` if there were enough. Full jitter: the pause is
-    /// anything between zero and its limit, so that a hundred steps that failed together do not come back together. If
-    /// the server asked for a pause, the jitter comes on top of it.
-    fn pause(self, failures: u32, asked: Duration, random: u32) -> Option<Duration> {
-        let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-        let limit = self.first.saturating_mul(doubled).min(self.longest);
-        let jitter = limit.mul_f64(f64::from(random) / f64::from(u32::MAX));
-        (failures < self.attempts).then(|| asked.saturating_add(jitter))
-    }
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pause after so many failures, the first being 1; `None` if there were enough. Full jitter: the pause is anything
+/// between zero and its limit, so that a hundred steps that failed together do not come back together. If the server asked
+/// for a pause, the jitter comes on top of it.
+fn pause(failures: u32, asked: Duration, random: u32) -> Option<Duration> {
+    let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    let limit = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
+    let jitter = limit.mul_f64(f64::from(random) / f64::from(u32::MAX));
+    (failures < ATTEMPTS).then(|| asked.saturating_add(jitter))
 }
 
 /// Makes up to seven attempts with growing pauses, as long as the error allows it and the deadline leaves time for the
@@ -194,19 +176,17 @@ pub(crate) async fn retry<T, E: Transient, F: Future<Output = Result<T, E>>>(
             Retry::Once | Retry::No => return Err(error),
         };
         failures += 1;
-        let retry_after = error.retry_after();
-        let asked = retry_after.as_ref().and_then(|retry_after| retry_after.asked).unwrap_or_default();
-        if let Some(retry_after) = retry_after {
-            retry_after.too_late = retry_after.asked.is_some_and(|asked| asked >= deadline.left());
+        let mut asked = Duration::ZERO;
+        if let Some(RetryAfter { asked: Some(wait), too_late }) = error.retry_after() {
+            asked = *wait;
+            *too_late = asked >= deadline.left();
         }
         // An attempt without time would only replace this error by one that says less.
-        match POLICY.pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) {
-            Some(pause) => {
-                log::log!(target: stage, level, "{error}; trying again in {} ms", pause.as_millis());
-                tokio::time::sleep(pause).await;
-            }
-            None => return Err(error),
-        }
+        let Some(pause) = pause(failures, asked, random()).filter(|pause| *pause < deadline.left()) else {
+            return Err(error);
+        };
+        log::log!(target: stage, level, "{error}; trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -299,11 +279,11 @@ mod tests {
     fn pauses_are_anything_below_a_growing_limit() {
         let limits = [600, 1200, 2400, 4800, 9600, 10_000];
         for (failures, limit) in (1..).zip(limits) {
-            let pause = |random| POLICY.pause(failures, Duration::ZERO, random).unwrap().as_millis();
+            let pause = |random| pause(failures, Duration::ZERO, random).unwrap().as_millis();
             assert_eq!((pause(0), pause(u32::MAX)), (0, limit));
             assert!(pause(u32::MAX / 2).abs_diff(limit / 2) <= 1);
         }
-        assert_eq!(POLICY.pause(7, Duration::ZERO, 0), None);
+        assert_eq!(pause(7, Duration::ZERO, 0), None);
         // Among 300 runs some come back in the first tenth of the time and some in the last.
         let first: Vec<_> = (0..300).map(|_| tries(Retry::Yes, RetryAfter::default(), HOUR).0[1].as_millis()).collect();
         assert!(first.iter().any(|pause| *pause < 60) && first.iter().any(|pause| *pause > 540), "{first:?}");

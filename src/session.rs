@@ -156,8 +156,9 @@ impl<'a> Session<'a> {
             return Ok(auth.with_deadline(deadline));
         }
         let Context { connection, network, .. } = &self.context;
-        let route = AuthRoute { network, proxy: &connection.addr, cluster: &self.cluster };
-        let auth = Auth::connect(&route, self.dialled.take(), &self.bot.cluster, &self.bot.trust, deadline).await?;
+        let (cluster, trust) = (&self.cluster, &self.bot.trust);
+        let route = AuthRoute { network, proxy: &connection.addr, cluster, trust };
+        let auth = route.connect(self.dialled.take(), &self.bot.cluster, deadline).await?;
         *self.auth.borrow_mut() = Some(auth.clone());
         Ok(auth)
     }

@@ -5,9 +5,8 @@
 ///
 /// An error message of a server is input like any other (docs/decisions.md, 9).
 pub(crate) fn sanitize(text: &str) -> String {
-    const MOST: usize = 300;
     let clean = sanitize_whole(text);
-    match clean.char_indices().nth(MOST) {
+    match clean.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,
     }
@@ -15,14 +14,8 @@ pub(crate) fn sanitize(text: &str) -> String {
 
 /// [`sanitize`] without the length limit.
 pub(crate) fn sanitize_whole(text: &str) -> String {
-    let mut clean = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()) {
-        if !clean.is_empty() {
-            clean.push(' ');
-        }
-        clean.push_str(word);
-    }
-    hide_tokens(&clean)
+    let words = text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty());
+    hide_tokens(&words.collect::<Vec<_>>().join(" "))
 }
 
 /// [`sanitize`] for a message of Teleport. Each line of it is the reason of the line before, one tab deeper

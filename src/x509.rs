@@ -6,14 +6,12 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME as ORGANIZATION};
 use x509_cert::der::pem::LineEnding;
 use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
-
-const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
 /// A parsed certificate, with its encodings.
 pub(crate) struct X509 {
@@ -68,12 +66,12 @@ impl X509 {
 
     /// The subject's common name: the user, in Teleport's user certificates.
     pub(crate) fn common_name(&self) -> Option<String> {
-        texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).into_iter().next()
+        texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).next()
     }
 
     /// The subject's organizations: the roles (docs/protocol.md, "Issued certificates").
     pub(crate) fn organizations(&self) -> Vec<String> {
-        texts(&self.parsed.tbs_certificate.subject, ORGANIZATION)
+        texts(&self.parsed.tbs_certificate.subject, ORGANIZATION).collect()
     }
 
     /// The issuer as a person reads it: common name and organization.
@@ -81,7 +79,6 @@ impl X509 {
         described(&self.parsed.tbs_certificate.issuer)
     }
 
-    /// The subject as a person reads it.
     pub(crate) fn subject(&self) -> String {
         described(&self.parsed.tbs_certificate.subject)
     }
@@ -92,10 +89,11 @@ impl X509 {
         let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
         let text = |name| match name {
             GeneralName::DnsName(name) => Some(name.to_string()),
-            GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
-                v4 if v4.len() == 4 => <[u8; 4]>::try_from(v4).ok().map(|v4| IpAddr::from(v4).to_string()),
-                v6 => <[u8; 16]>::try_from(v6).ok().map(|v6| IpAddr::from(v6).to_string()),
-            },
+            GeneralName::IpAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(bytes.as_bytes()).map(IpAddr::from);
+                let ip = v4.or_else(|_| <[u8; 16]>::try_from(bytes.as_bytes()).map(IpAddr::from));
+                ip.ok().map(|ip| ip.to_string())
+            }
             _ => None,
         };
         names.into_iter().filter_map(text).collect()
@@ -103,13 +101,13 @@ impl X509 {
 
     /// The issuer's organization: the cluster (docs/protocol.md, "Auth Service").
     pub(crate) fn issuer_organization(&self) -> Option<String> {
-        texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).into_iter().next()
+        texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).next()
     }
 }
 
 /// `Common Name (Organization)`, or one of them.
 fn described(name: &Name) -> String {
-    let first = |attribute| texts(name, attribute).into_iter().next();
+    let first = |attribute| texts(name, attribute).next();
     match (first(COMMON_NAME), first(ORGANIZATION)) {
         (Some(name), Some(organization)) if organization != name => format!("{name} ({organization})"),
         (Some(name), _) | (None, Some(name)) => name,
@@ -118,13 +116,11 @@ fn described(name: &Name) -> String {
 }
 
 /// The values of one attribute of a name. Go writes UTF8String or PrintableString.
-fn texts(name: &Name, attribute: ObjectIdentifier) -> Vec<String> {
-    let attributes = name.0.iter().flat_map(|rdn| rdn.0.iter()).filter(|entry| entry.oid == attribute);
-    attributes
-        .filter_map(|entry| {
-            let utf8 = entry.value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
-            utf8.or_else(|_| entry.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned()))
-                .ok()
-        })
-        .collect()
+fn texts(name: &Name, attribute: ObjectIdentifier) -> impl Iterator<Item = String> {
+    let attributes = name.0.iter().flat_map(|rdn| rdn.0.iter()).filter(move |entry| entry.oid == attribute);
+    attributes.filter_map(|entry| {
+        let utf8 = entry.value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
+        let printable = || entry.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned());
+        utf8.or_else(|_| printable()).ok()
+    })
 }

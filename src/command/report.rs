@@ -60,7 +60,7 @@ pub(super) fn event(event: Event<'_>, proxy: &HostPort, privacy: Privacy) {
 fn discovered(cluster: &ClusterInfo, proxy: &HostPort) {
     let ClusterInfo { name, version, suite, ssh_proxy, .. } = cluster;
     log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}, suite {}", suite.name());
-    if !cluster.clock.is_zero() {
+    if cluster.clock.seconds() != 0 {
         log::warn!(target: "discover", "the clock here is {}", cluster.clock);
     }
     let routing = if cluster.tls_routing { "with" } else { "without" };

@@ -154,9 +154,9 @@ fn final_errors<E: Variants + Explain, const N: usize>(errors: [(&str, E); N]) -
 }
 
 /// Samples of an error after which a call may be made again.
-fn call_errors<E: Variants + Explain + Transient, const N: usize>(errors: [(&str, E); N]) -> Vec<Sample> {
+fn call_errors<E: Variants + Explain, const N: usize>(errors: [(&str, E); N]) -> Vec<Sample> {
     cover(errors.iter().map(|(_, error)| error));
-    errors.iter().map(|(case, error)| Sample::new(name(error, case), error, Some(error.retry()))).collect()
+    errors.iter().map(|(case, error)| Sample::new(name(error, case), error, Some(error.advice().retry))).collect()
 }
 
 fn samples() -> Vec<Sample> {

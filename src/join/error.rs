@@ -68,7 +68,7 @@ impl Attempt {
 
     /// The cluster wants to be asked again when there is no time left.
     fn is_too_late(&self) -> bool {
-        matches!(self, Self::Grpc { retry_after, .. } | Self::Rest { retry_after, .. } if retry_after.is_too_late())
+        matches!(self, Self::Grpc { retry_after, .. } | Self::Rest { retry_after, .. } if retry_after.too_late)
     }
 
     fn refusal(&self) -> Option<Refusal> {

@@ -6,25 +6,21 @@ use serde_json::Value;
 use super::Error;
 use super::http::{Answer, Http};
 use super::network::Network;
-use crate::address::ClusterName;
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::clock::{Clock, Offset};
 use crate::keys::Suite;
 use crate::retry::{Deadline, retry};
 use crate::text::{sanitize, sanitize_nested};
 
-/// What the proxy says about its cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterInfo {
     pub(crate) name: ClusterName,
     /// The proxy's version, for example `18.2.0`; empty if the answer has none.
     pub(crate) version: String,
-    /// The signature suite, which decides the type of our keys.
     pub(crate) suite: Suite,
     /// All services are behind the web port.
     pub(crate) tls_routing: bool,
     pub(crate) clock: Offset,
-    /// The address for ssh (docs/protocol.md, "Addresses").
     pub(crate) ssh_proxy: HostPort,
 }
 
@@ -51,7 +47,6 @@ pub(crate) async fn discover(
     .await
 }
 
-/// Asks once, over a connection to the proxy.
 pub(crate) async fn ask(
     http: &mut Http,
     proxy: &HostPort,
@@ -65,7 +60,6 @@ pub(crate) async fn ask(
     Ok(cluster)
 }
 
-/// The JSON of the answer. Unknown keys are ignored.
 #[derive(Deserialize)]
 struct Find {
     cluster_name: String,
@@ -111,13 +105,8 @@ fn read(proxy: &HostPort, answer: &Answer) -> Result<ClusterInfo, Error> {
         }
         // A proxy that is overloaded or cannot reach Auth answers in JSON; a server in front of it mostly in HTML.
         (status, _) if status == 429 || status >= 500 => {
-            let message = error_message(&answer.body);
-            Err(Error::Status {
-                addr: addr(),
-                status,
-                message: format!("{message}{}", by(answer)),
-                retry_after: answer.retry_after,
-            })
+            let message = format!("{}{}", error_message(&answer.body), by(answer));
+            Err(Error::Status { addr: addr(), status, message, retry_after: answer.retry_after })
         }
         (status @ 300..=399, _) if !["", &*proxy.host].contains(&&*answer.redirect_host) => {
             Err(Error::Redirect { addr: addr(), status, to: sanitize(&answer.redirect_host) })
@@ -163,7 +152,6 @@ impl FindProxy {
         let port_of = |text: &str, default: u16| address(text, default).map_or(default, |addr| addr.port);
         let web_port = port_of(&ssh.web_listen_addr, 443);
         let ssh_port = port_of(&ssh.listen_addr, 3023);
-        let usable = |addr: &HostPort| !matches!(addr.host.as_str(), "0.0.0.0" | "::");
         let public = || address(&ssh.public_addr, web_port);
         let listed = || address(&ssh.web_listen_addr, web_port);
         let found = match self.tls_routing_enabled {
@@ -173,25 +161,23 @@ impl FindProxy {
                 .or_else(|| address(&ssh.listen_addr, ssh_port))
                 .or_else(listed),
         };
-        // The proxy listens on 0.0.0.0; clients cannot connect to it.
-        match found {
-            Some(addr) if usable(&addr) => addr,
-            Some(addr) if !self.tls_routing_enabled => HostPort { host: given.host.clone(), port: addr.port },
-            None if !self.tls_routing_enabled => HostPort { host: given.host.clone(), port: ssh_port },
-            _ => given.clone(),
-        }
+        let port = match &found {
+            _ if self.tls_routing_enabled => given.port,
+            Some(addr) => addr.port,
+            None => ssh_port,
+        };
+        // A proxy may listen on 0.0.0.0; clients cannot connect to it.
+        let usable = found.filter(|addr| !matches!(addr.host.as_str(), "0.0.0.0" | "::"));
+        usable.unwrap_or_else(|| HostPort { host: given.host.clone(), port })
     }
 }
 
 /// Parses an address of the answer, which may have a scheme and may lack the port.
 fn address(text: &str, default_port: u16) -> Option<HostPort> {
     let bare = ["tcp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
-    let mut addr: HostPort = bare.parse().ok()?;
+    let addr: HostPort = bare.parse().ok()?;
     let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(addr.port));
-    if !has_port {
-        addr.port = default_port;
-    }
-    Some(addr)
+    Some(HostPort { port: if has_port { addr.port } else { default_port }, ..addr })
 }
 
 /// The message of an error body, in the three forms that it may have (docs/protocol.md, "Error answers").

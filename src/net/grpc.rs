@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -36,14 +36,11 @@ impl Channel {
     /// Speaks HTTP/2 over `stream`. This costs no round trip: the first call is sent with the preface.
     pub(crate) async fn new(stream: Stream, proxy: &HostPort) -> Result<Self, Error> {
         let broken = |reason: String| Error::Broken { addr: proxy.to_string(), reason };
-        let origin = format!("https://{proxy}")
-            .parse()
-            .map_err(|error: hyper::http::uri::InvalidUri| broken(error.to_string()))?;
-        let handshake = Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .handshake(TokioIo::new(stream))
-            .await;
+        let origin: Result<Uri, _> = format!("https://{proxy}").parse();
+        let origin = origin.map_err(|error| broken(error.to_string()))?;
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        let handshake = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
         // Ends by itself when the last clone and the last call are gone. Its errors reach the calls.
         tokio::spawn(async move { connection.await.ok() });
@@ -55,17 +52,14 @@ impl Channel {
     pub(crate) async fn probe(&mut self, service: &str, addr: &str, deadline: Deadline) -> Result<Status, Error> {
         let uri = format!("{}{service}/Doctor", self.origin);
         let asking = async {
-            let request = Request::builder()
-                .method(Method::POST)
-                .uri(uri)
+            let request = Request::post(uri)
                 .header(CONTENT_TYPE, "application/grpc")
                 .header(TE, "trailers")
                 // An empty message: not compressed, length 0.
                 .body(Body::new(Full::new(Bytes::from_static(&[0; 5]))))
                 .map_err(|error| super::error::broken(addr, &error))?;
             let answer = self.call(request).await.map_err(|error| Self::broken(&*error, addr))?;
-            let no_status = || Status::unknown("no status");
-            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(no_status))
+            Ok(Status::from_header_map(answer.headers()).unwrap_or_else(|| Status::unknown("no status")))
         };
         deadline.bound(WaitingFor { addr: addr.to_owned(), what: "a gRPC answer" }, asking).await
     }
@@ -129,7 +123,7 @@ const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-st
 const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
 
 /// The status with which a server ended a call, fit for a log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,
     pub(crate) message: String,
@@ -137,17 +131,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// # Errors
-    /// The status is not the server's answer: tonic made it up because the connection under the call failed.
+    /// Fails if tonic made the status up because the connection under the call failed.
     pub(crate) fn from_status(status: &Status, addr: &str) -> Result<Self, Error> {
-        match broken(status, addr) {
-            Some(error) => Err(error),
-            None => Ok(Self {
-                code: status.code(),
-                message: sanitize_nested(status.message()),
-                retry_after: retry_after_of(status),
-            }),
-        }
+        let (code, message) = (status.code(), sanitize_nested(status.message()));
+        let refusal = Self { code, message, retry_after: retry_after_of(status) };
+        broken(status, addr).map_or(Ok(refusal), Err)
     }
 }
 
@@ -155,16 +143,15 @@ impl Refusal {
 /// up from an error has that error as its source; a status that was received has none.
 fn broken(status: &Status, addr: &str) -> Option<Error> {
     let contains = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
-    let to = || addr.to_owned();
-    if contains(&TOO_LARGE) {
-        return Some(Error::TooLarge { addr: to() });
-    }
+    let addr = addr.to_owned();
     match std::error::Error::source(status) {
-        Some(source) => Some(Channel::broken(source, addr)),
+        _ if contains(&TOO_LARGE) => Some(Error::TooLarge { addr }),
+        Some(source) => Some(Channel::broken(source, &addr)),
         None if contains(&CUT_SHORT) => {
-            Some(Error::Broken { addr: to(), reason: "it ended in the middle of an answer".to_owned() })
+            Some(Error::Broken { addr, reason: "it ended in the middle of an answer".to_owned() })
         }
-        None => contains(&GARBLED).then(|| Error::Garbled { addr: to(), reason: sanitize(status.message()) }),
+        None if contains(&GARBLED) => Some(Error::Garbled { addr, reason: sanitize(status.message()) }),
+        None => None,
     }
 }
 

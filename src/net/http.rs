@@ -48,14 +48,12 @@ impl Http {
 
     /// Sends a `GET`, or a `POST` if there is a JSON body. An answer with any status is `Ok`.
     pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        let awaited = WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" };
-        deadline.bound(awaited, self.exchange(path, json)).await
+        deadline.bound(WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" }, self.exchange(path, json)).await
     }
 
     async fn exchange(&mut self, path: &str, json: Option<Bytes>) -> Result<Answer, Error> {
         let addr = self.addr.as_str();
-        let mut request = Request::builder()
-            .uri(path)
+        let mut request = Request::get(path)
             .header(HOST, addr)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
@@ -65,29 +63,25 @@ impl Http {
         let request = request.body(Full::new(json.unwrap_or_default())).map_err(|error| broken(addr, &error))?;
         self.sender.ready().await.map_err(|error| broken(addr, &error))?;
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
-        let status = response.status().as_u16();
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let server = header(SERVER).to_owned();
-        let date = httpdate::parse_http_date(header(DATE)).ok();
-        let redirect_host = header(LOCATION).parse::<Uri>().ok().and_then(|to| to.host().map(str::to_owned));
-        let content_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let retry_after = retry_after(response.headers());
-        let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| match error
-            .is::<LengthLimitError>(
-        ) {
-            true => Error::NotTeleport {
-                addr: addr.to_owned(),
-                found: format!("{path} answered {status} and more than 1 MiB"),
-            },
-            false => broken(addr, &*error),
-        })?;
+        let (head, body) = response.into_parts();
+        let status = head.status.as_u16();
+        let body =
+            Limited::new(body, LARGEST).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+                true => {
+                    let found = format!("{path} answered {status} and more than 1 MiB");
+                    Error::NotTeleport { addr: addr.to_owned(), found }
+                }
+                false => broken(addr, &*error),
+            })?;
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let location = header(LOCATION).parse::<Uri>().unwrap_or_default();
         Ok(Answer {
             status,
-            content_type,
-            retry_after,
-            server,
-            redirect_host: redirect_host.unwrap_or_default(),
-            date,
+            content_type: header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+            server: header(SERVER).to_owned(),
+            redirect_host: location.host().unwrap_or_default().to_owned(),
+            date: httpdate::parse_http_date(header(DATE)).ok(),
+            retry_after: retry_after(&head.headers),
             body: body.to_bytes().to_vec(),
         })
     }

@@ -12,14 +12,14 @@ pub(crate) mod error;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod network;
-pub(crate) mod peeked_stream;
+mod peeked_stream;
 pub(crate) mod peer_chain;
-pub(crate) mod protocol;
+mod protocol;
 pub(crate) mod proxy_cluster;
-pub(crate) mod teleport_name_verifier;
 pub(crate) mod tls;
 pub(crate) mod upgrade;
-pub(crate) mod websocket;
+mod verifier;
+mod websocket;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

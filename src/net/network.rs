@@ -18,12 +18,10 @@ use crate::retry::Deadline;
 /// A load balancer answers within this time (docs/protocol.md, "Connection upgrade").
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How long a load balancer that was found is remembered. That is longer than a run takes, so that each run pays for the
-/// finding once. It is shorter than the interval at which a daemon renews, so that a load balancer which was taken away,
-/// or one of several addresses that has none, does not decide about the daemon's connections until it is restarted.
+/// How long a load balancer that was found is remembered: longer than a run takes, and shorter than the interval at which a
+/// daemon renews, because a load balancer may be taken away, or stand in front of one of several addresses only.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
-/// How clusters are reached from here.
 pub(crate) struct Network {
     egress: Egress,
     web: Trust,
@@ -32,13 +30,11 @@ pub(crate) struct Network {
     balancer_found: Cell<Option<Instant>>,
 }
 
-/// A service at a proxy's address.
 pub(crate) struct Endpoint<'a> {
     pub(crate) addr: &'a HostPort,
     pub(crate) service: Service,
     /// The name that its certificate must have.
     pub(crate) server_name: &'a str,
-    /// Which certificates are accepted.
     pub(crate) trust: &'a Trust,
     /// Whether it is a web port, which may have a load balancer in front.
     pub(crate) web_port: bool,
@@ -87,7 +83,7 @@ impl Network {
         self.egress.connect(addr, &self.web, deadline).await
     }
 
-    /// The same as a future of its own, to run while something else is done.
+    /// As [`dial`](Self::dial), as a future of its own, to run while something else is done.
     pub(crate) fn dial_ahead(
         &self,
         addr: &HostPort,
@@ -97,7 +93,6 @@ impl Network {
         async move { egress.connect(&addr, &web, deadline).await }
     }
 
-    /// A connection to the web API of a proxy.
     pub(crate) async fn web(&self, proxy: &HostPort, deadline: Deadline) -> Result<Http, Error> {
         Ok(self.web_with_info(proxy, deadline).await?.0)
     }
@@ -112,82 +107,51 @@ impl Network {
 
     /// A connection to the join service of a proxy. It needs no client certificate.
     pub(crate) async fn join(&self, proxy: &HostPort, deadline: Deadline) -> Result<Channel, Error> {
-        let endpoint = Endpoint {
-            addr: proxy,
-            service: Service::Join,
-            server_name: &proxy.host,
-            trust: &self.web,
-            web_port: true,
-        };
-        self.open(&endpoint, &Trust::unverified_teleport(), None, deadline).await
+        let (service, server_name, trust) = (Service::Join, &*proxy.host, &self.web);
+        self.grpc(&Endpoint { addr: proxy, service, server_name, trust, web_port: true }, None, deadline).await
     }
 
-    /// A connection to a gRPC service that shows a certificate of the cluster. `dialled` is an open connection to its
-    /// address, if there is one.
+    /// A connection to a gRPC service: directly or, if that is needed, by an upgrade. `dialled` is an open connection to
+    /// its address, if there is one.
     pub(crate) async fn grpc(
         &self,
         endpoint: &Endpoint<'_>,
-        dialled: Option<Stream>,
-        deadline: Deadline,
-    ) -> Result<Channel, Error> {
-        self.open(endpoint, endpoint.trust, dialled, deadline).await
-    }
-
-    /// Connects directly or, if that is needed, by an upgrade. `nested` says which certificates are accepted inside the
-    /// upgrade.
-    async fn open(
-        &self,
-        endpoint: &Endpoint<'_>,
-        nested: &Trust,
         mut dialled: Option<Stream>,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
         if !(endpoint.web_port && self.upgrades()) {
-            match self.connect_directly(endpoint, dialled.take(), deadline).await {
+            match self.connect(endpoint, dialled.take(), false, deadline).await {
                 // A load balancer that speaks HTTP/2 negotiates `h2` and shows a certificate of its own.
                 Err(Error::NoAlpn { .. } | Error::TlsTerminated { .. })
                     if endpoint.web_port && self.remember_balancer() => {}
                 answer => return answer,
             }
         }
-        self.connect_upgraded(endpoint, nested, dialled, deadline).await
+        self.connect(endpoint, dialled, true, deadline).await
     }
 
-    async fn connect_directly(
+    async fn connect(
         &self,
         endpoint: &Endpoint<'_>,
         dialled: Option<Stream>,
+        upgraded: bool,
         deadline: Deadline,
     ) -> Result<Channel, Error> {
-        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
-        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, endpoint.trust, deadline).await?;
-        Channel::new(stream, endpoint.addr).await
-    }
-
-    async fn connect_upgraded(
-        &self,
-        endpoint: &Endpoint<'_>,
-        nested: &Trust,
-        dialled: Option<Stream>,
-        deadline: Deadline,
-    ) -> Result<Channel, Error> {
-        let stream = self.dial_unless(dialled, endpoint, deadline).await?;
-        let stream = tls::connect(stream, &endpoint.addr.host, &Service::Balancer, &self.web, deadline).await?;
-        let stream = upgrade::connect(stream, &endpoint.addr.to_string(), &endpoint.service, deadline).await?;
-        let stream = tls::connect(stream, endpoint.server_name, &endpoint.service, nested, deadline).await?;
-        Channel::new(stream, endpoint.addr).await
-    }
-
-    async fn dial_unless(
-        &self,
-        dialled: Option<Stream>,
-        endpoint: &Endpoint<'_>,
-        deadline: Deadline,
-    ) -> Result<Stream, Error> {
-        match dialled {
-            Some(stream) => Ok(stream),
-            None => self.dial(endpoint.addr, deadline).await,
+        let Endpoint { addr, service, server_name, .. } = endpoint;
+        let mut stream = match dialled {
+            Some(stream) => stream,
+            None => self.dial(addr, deadline).await?,
+        };
+        let mut trust = endpoint.trust;
+        if upgraded {
+            stream = tls::connect(stream, &addr.host, &Service::Balancer, &self.web, deadline).await?;
+            stream = upgrade::connect(stream, &addr.to_string(), service, deadline).await?;
+            // Before the join the cluster's authorities are not known; the outer TLS has verified the server.
+            if matches!(service, Service::Join) {
+                trust = &Trust::UnverifiedTeleport;
+            }
         }
+        Channel::new(tls::connect(stream, server_name, service, trust, deadline).await?, addr).await
     }
 }
 

@@ -27,17 +27,16 @@ impl<S> PeekedStream<S> {
 
     /// The peer's protocol if it is not TLS; completes "it is …".
     pub(crate) fn identify_protocol(&self) -> Option<String> {
-        let found = match Protocol::identify(&self.first)? {
-            Protocol::Tls => return None,
-            Protocol::Http => "plain HTTP".to_owned(),
+        match Protocol::identify(&self.first)? {
+            Protocol::Tls => None,
+            Protocol::Http => Some("plain HTTP".to_owned()),
             Protocol::Ssh => {
                 let banner = self.first.split(u8::is_ascii_control).next().unwrap_or_default();
-                format!("an SSH server, {}", sanitize(&String::from_utf8_lossy(banner)))
+                Some(format!("an SSH server, {}", sanitize(&String::from_utf8_lossy(banner))))
             }
-            Protocol::Socks5 => "a SOCKS5 server".to_owned(),
-            Protocol::Unknown => "something else".to_owned(),
-        };
-        Some(found)
+            Protocol::Socks5 => Some("a SOCKS5 server".to_owned()),
+            Protocol::Unknown => Some("something else".to_owned()),
+        }
     }
 }
 
@@ -46,10 +45,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeekedStream<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let missing = REMEMBERED - self.first.len();
-        if missing > 0 {
-            let new = buf.filled().get(before..).unwrap_or_default();
-            self.first.extend(new.iter().take(missing));
-        }
+        self.first.extend(buf.filled().iter().skip(before).take(missing));
         match Protocol::identify(&self.first) {
             None | Some(Protocol::Tls) => Poll::Ready(Ok(())),
             Some(_) => {

@@ -2,12 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::pki_types::CertificateDer;
 
 use crate::text::sanitize;
 use crate::x509::X509;
@@ -15,32 +11,25 @@ use crate::x509::X509;
 /// The name that every host certificate of Auth and of proxies has (docs/protocol.md, "Two trust domains").
 pub(crate) const TELEPORT_SERVER_NAME: &str = "teleport.cluster.local";
 
-/// Products that intercept TLS, by a part of the names of their authorities in lower case.
-const INTERCEPTORS: [(&str, &str); 24] = [
-    ("zscaler", "Zscaler"),
-    ("netskope", "Netskope"),
-    ("goskope", "Netskope"),
-    ("fortinet", "Fortinet FortiGate"),
-    ("fortigate", "Fortinet FortiGate"),
-    ("palo alto", "Palo Alto Networks"),
-    ("paloalto", "Palo Alto Networks"),
-    ("blue coat", "Blue Coat (Symantec)"),
-    ("bluecoat", "Blue Coat (Symantec)"),
-    ("symantec web security", "Blue Coat (Symantec)"),
-    ("cisco umbrella", "Cisco Umbrella"),
-    ("cisco secure access", "Cisco Secure Access"),
-    ("sophos", "Sophos"),
-    ("check point", "Check Point"),
-    ("mcafee", "Skyhigh (McAfee)"),
-    ("skyhigh", "Skyhigh (McAfee)"),
-    ("forcepoint", "Forcepoint"),
-    ("websense", "Forcepoint"),
-    ("gateway ca - cloudflare", "Cloudflare Gateway"),
-    ("cato networks", "Cato Networks"),
-    ("barracuda", "Barracuda"),
-    ("watchguard", "WatchGuard"),
-    ("sonicwall", "SonicWall"),
-    ("mitmproxy", "mitmproxy"),
+/// Products that intercept TLS, and parts of the names of their authorities in lower case.
+const INTERCEPTORS: [(&str, &[&str]); 17] = [
+    ("Zscaler", &["zscaler"]),
+    ("Netskope", &["netskope", "goskope"]),
+    ("Fortinet FortiGate", &["fortinet", "fortigate"]),
+    ("Palo Alto Networks", &["palo alto", "paloalto"]),
+    ("Blue Coat (Symantec)", &["blue coat", "bluecoat", "symantec web security"]),
+    ("Cisco Umbrella", &["cisco umbrella"]),
+    ("Cisco Secure Access", &["cisco secure access"]),
+    ("Sophos", &["sophos"]),
+    ("Check Point", &["check point"]),
+    ("Skyhigh (McAfee)", &["mcafee", "skyhigh"]),
+    ("Forcepoint", &["forcepoint", "websense"]),
+    ("Cloudflare Gateway", &["gateway ca - cloudflare"]),
+    ("Cato Networks", &["cato networks"]),
+    ("Barracuda", &["barracuda"]),
+    ("WatchGuard", &["watchguard"]),
+    ("SonicWall", &["sonicwall"]),
+    ("mitmproxy", &["mitmproxy"]),
 ];
 
 /// The certificates that a server has shown, its own first. They are not verified.
@@ -52,13 +41,11 @@ impl PeerChain {
         Self(chain.iter().filter_map(|der| X509::from_der(der).ok()).collect())
     }
 
-    /// The server's own certificate.
     pub(crate) fn leaf(&self) -> Option<&X509> {
         self.0.first()
     }
 
-    /// Whether the server's certificate is one for Auth or a proxy of any Teleport cluster. Web servers and load balancers
-    /// have none like that.
+    /// Whether the server's certificate is one for Auth or a proxy of any Teleport cluster.
     pub(crate) fn is_teleport_server(&self) -> bool {
         self.leaf().is_some_and(|leaf| leaf.names().iter().any(|name| name == TELEPORT_SERVER_NAME))
     }
@@ -78,7 +65,6 @@ pub(crate) struct Signer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// The server signed its certificate itself.
     SelfSigned,
     /// A product that intercepts TLS.
     Interceptor(&'static str),
@@ -92,10 +78,10 @@ impl Signer {
     pub(crate) fn from_issuers(issuers: &[String], self_signed: bool) -> Self {
         let interceptor = issuers.iter().find_map(|issuer| {
             let issuer = issuer.to_lowercase();
-            INTERCEPTORS.iter().find(|(part, _)| issuer.contains(part)).map(|(_, product)| *product)
+            INTERCEPTORS.iter().find(|(_, parts)| parts.iter().any(|part| issuer.contains(part)))
         });
         let kind = match (interceptor, issuers) {
-            (Some(product), _) => Kind::Interceptor(product),
+            (Some((product, _)), _) => Kind::Interceptor(product),
             (None, _) if self_signed => Kind::SelfSigned,
             (None, [_]) => Kind::NotShown,
             (None, _) => Kind::Private,
@@ -114,13 +100,12 @@ impl Signer {
             }
             Kind::NotShown => {
                 "The cluster has a certificate of a private authority, a company's gateway intercepts TLS, \
-                              or the proxy does not send its intermediate certificates."
+                               or the proxy does not send its intermediate certificates."
                     .into()
             }
         }
     }
 
-    /// What makes the signer trusted.
     pub(crate) fn remedy(&self) -> &'static str {
         match self.kind {
             Kind::SelfSigned => {
@@ -145,76 +130,6 @@ impl fmt::Display for Signer {
             Kind::SelfSigned => write!(f, "{} (self-signed)", self.name),
             _ => f.write_str(&self.name),
         }
-    }
-}
-
-/// Calls another verifier and records the chain that it refuses, so that an error can name the signer. It decides nothing
-/// itself.
-#[derive(Debug)]
-pub(crate) struct RecordingVerifier {
-    verifier: Arc<dyn ServerCertVerifier>,
-    refused: Mutex<Vec<CertificateDer<'static>>>,
-    accepted: AtomicBool,
-}
-
-impl RecordingVerifier {
-    pub(crate) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { verifier, refused: Mutex::default(), accepted: AtomicBool::new(false) }
-    }
-
-    /// Whether a certificate was shown and accepted.
-    pub(crate) fn has_accepted(&self) -> bool {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// The chain that was refused; it is empty if none was.
-    pub(crate) fn refused(&self) -> PeerChain {
-        PeerChain::new(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl ServerCertVerifier for RecordingVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.verifier.verify_server_cert(leaf, others, name, ocsp, now);
-        self.accepted.store(verdict.is_ok(), Ordering::Relaxed);
-        if verdict.is_err() {
-            let chain = std::iter::once(leaf).chain(others).map(|shown| shown.clone().into_owned());
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
-        }
-        verdict
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.verifier.root_hint_subjects()
     }
 }
 

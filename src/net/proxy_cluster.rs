@@ -5,10 +5,10 @@ use std::io;
 
 use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
 use teleport_api::teleport::transport::v1::{Frame, ProxyClusterRequest};
-use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::io::StreamReader;
+use tokio_stream::{Stream as Requests, StreamExt as _};
+use tokio_util::io::{ReaderStream, StreamReader};
 use tonic::Status;
 
 use super::Stream;
@@ -19,43 +19,30 @@ use crate::text::sanitize_nested;
 /// The largest frame that Teleport itself sends, in bytes (docs/protocol.md, "Stream limits").
 const FRAME: usize = 16 * 1024;
 
-/// The most frames that wait in one direction.
-const FRAMES: usize = 16;
-
 /// A connection to the Auth Service of `cluster`. The proxy does not confirm it: if the proxy refuses, reading fails.
 pub(crate) fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
     let (write, written) = tokio::io::duplex(FRAME);
-    let (requests, sent) = mpsc::channel(FRAMES);
-    let (bytes, received) = mpsc::channel(FRAMES);
-    tokio::spawn(send(written, cluster.to_string(), requests));
-    tokio::spawn(receive(channel.clone(), sent, bytes));
+    // The most frames that wait to be read.
+    let (bytes, received) = mpsc::channel(16);
+    // The first frame names the cluster. An empty frame is never sent. The end of our bytes is the end of the stream.
+    let mut cluster = Some(cluster.to_string());
+    let requests = ReaderStream::with_capacity(written, FRAME).map_while(Result::ok).map(move |bytes| {
+        let frame = Some(Frame { payload: bytes.to_vec() });
+        ProxyClusterRequest { cluster: cluster.take().unwrap_or_default(), frame }
+    });
+    tokio::spawn(receive(channel.clone(), requests, bytes));
     Box::new(tokio::io::join(StreamReader::new(ReceiverStream::new(received)), write))
-}
-
-/// Sends our bytes. The first frame names the cluster.
-async fn send(mut from: DuplexStream, cluster: String, to: mpsc::Sender<ProxyClusterRequest>) {
-    let mut cluster = Some(cluster);
-    let mut buffer = vec![0; FRAME];
-    // An empty frame is never sent. The end of our bytes is the end of the stream.
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let payload = buffer.get(..length).unwrap_or_default().to_vec();
-        let request =
-            ProxyClusterRequest { cluster: cluster.take().unwrap_or_default(), frame: Some(Frame { payload }) };
-        if to.send(request).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Receives bytes, and the error if the stream ends with one.
 async fn receive(
     channel: Channel,
-    requests: mpsc::Receiver<ProxyClusterRequest>,
+    requests: impl Requests<Item = ProxyClusterRequest> + Send + 'static,
     to: mpsc::Sender<io::Result<io::Cursor<Vec<u8>>>>,
 ) {
     let mut client = TransportServiceClient::with_origin(channel.clone(), channel.origin());
     let conversation = async {
-        let mut answers = client.proxy_cluster(ReceiverStream::new(requests)).await?.into_inner();
+        let mut answers = client.proxy_cluster(requests).await?.into_inner();
         while let Some(answer) = answers.message().await? {
             let payload = answer.frame.map(|frame| frame.payload).unwrap_or_default();
             if to.send(Ok(io::Cursor::new(payload))).await.is_err() {

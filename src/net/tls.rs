@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
 use tokio_rustls::TlsConnector;
@@ -19,8 +18,8 @@ use tokio_rustls::client::TlsStream;
 use super::authorities::Authorities;
 use super::crypto::provider;
 use super::peeked_stream::PeekedStream;
-use super::peer_chain::{PeerChain, RecordingVerifier};
-use super::teleport_name_verifier::TeleportNameVerifier;
+use super::peer_chain::PeerChain;
+use super::verifier::RecordingVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
 use crate::retry::{Deadline, WaitingFor};
@@ -31,7 +30,6 @@ use crate::text::sanitize;
 pub(crate) enum Service {
     /// Discovery and the REST join.
     Web,
-    /// The join service.
     Join,
     /// The cluster's Auth Service.
     Auth(ClusterName),
@@ -65,20 +63,15 @@ impl Service {
 
 /// Which server certificates are accepted, and the client certificate.
 #[derive(Clone)]
-pub(crate) struct Trust {
-    servers: Servers,
-    client: Option<Arc<ClientIdentity>>,
-}
-
-#[derive(Clone)]
-enum Servers {
-    /// Certificates that these authorities have signed.
-    SignedBy(Arc<RootCertStore>),
-    /// Certificates that name a Teleport server ([`TeleportNameVerifier`]).
+pub(crate) enum Trust {
+    /// Those that the public authorities and `CA_FILE` have signed.
+    Web(Arc<RootCertStore>),
+    /// Those that the cluster's own authorities have signed.
+    Cluster(Arc<RootCertStore>, Arc<ClientIdentity>),
+    /// Any that names a Teleport server: for the nested TLS of a join.
     UnverifiedTeleport,
 }
 
-/// A client certificate and its key.
 pub(crate) struct ClientIdentity {
     /// Without its chain, because a chain of two is refused (docs/protocol.md, "Auth Service").
     pub(crate) certificate: CertificateDer<'static>,
@@ -90,7 +83,7 @@ impl Trust {
     pub(crate) fn web(private: &Authorities) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(private.iter().cloned());
-        Self { servers: Servers::SignedBy(Arc::new(roots)), client: None }
+        Self::Web(Arc::new(roots))
     }
 
     /// The cluster's own authorities, and our client certificate.
@@ -100,40 +93,31 @@ impl Trust {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(authorities.into_iter().cloned());
-        Self { servers: Servers::SignedBy(Arc::new(roots)), client: Some(Arc::new(client)) }
+        Self::Cluster(Arc::new(roots), Arc::new(client))
     }
 
-    /// Any Teleport server, not verified: for the nested TLS of a join ([`TeleportNameVerifier`]).
-    pub(crate) fn unverified_teleport() -> Self {
-        Self { servers: Servers::UnverifiedTeleport, client: None }
-    }
-
-    /// Whether the server has a certificate of a cluster, not one of the web.
-    fn expects_cluster_certificate(&self) -> bool {
-        self.client.is_some() || matches!(self.servers, Servers::UnverifiedTeleport)
-    }
-
-    /// A verifier for one connection.
     fn verifier(&self) -> Result<Arc<RecordingVerifier>, rustls::Error> {
-        let verifier: Arc<dyn ServerCertVerifier> = match &self.servers {
-            Servers::SignedBy(roots) => {
+        let web_pki = match self {
+            Self::Web(roots) | Self::Cluster(roots, _) => {
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
-                verifier.map_err(|error| rustls::Error::General(error.to_string()))?
+                Some(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
             }
-            Servers::UnverifiedTeleport => Arc::new(TeleportNameVerifier),
+            Self::UnverifiedTeleport => None,
         };
-        Ok(Arc::new(RecordingVerifier::new(verifier)))
+        Ok(Arc::new(RecordingVerifier::new(web_pki)))
     }
 
     fn config(&self, service: &Service, verifier: Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
-        // rustls calls any verifier "dangerous" that is not its own. This one calls its own.
+        // rustls calls any verifier "dangerous" that is not its own. `RecordingVerifier` calls it.
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match &self.client {
-            None => builder.with_no_client_auth(),
-            Some(client) => builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?,
+        let mut config = match self {
+            Self::Web(_) | Self::UnverifiedTeleport => builder.with_no_client_auth(),
+            Self::Cluster(_, client) => {
+                builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
+            }
         };
         config.alpn_protocols = service.alpn();
         // Each connection of a run goes to another service, so there is nothing to resume.
@@ -158,7 +142,6 @@ pub(crate) async fn connect(
     Ok(Box::new(stream))
 }
 
-/// The facts of a handshake.
 pub(crate) struct TlsInfo {
     /// The version of TLS, such as `TLS 1.3`.
     pub(crate) version: String,
@@ -192,19 +175,30 @@ pub(crate) async fn handshake<S: super::Io>(
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, PeekedStream::new(stream));
         connecting.into_fallible().await.map_err(|(error, stream)| match stream.identify_protocol() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
-            None if trust.expects_cluster_certificate() => explain_cluster(server, &error, trust, &verifier),
-            None => explain_web(server, &error, &verifier.refused()),
+            None if matches!(trust, Trust::Web(_)) => explain_web(server, &error, &verifier.refused()),
+            None => explain_cluster(server, &error, trust, &verifier),
         })
     };
-    let awaited = WaitingFor { addr: server.to_owned(), what: "a TLS handshake" };
-    deadline.bound(awaited, handshake).await
+    deadline.bound(WaitingFor { addr: server.to_owned(), what: "a TLS handshake" }, handshake).await
 }
 
 /// The certificate was accepted, but the server's signature was not made with its key.
 const NO_KEY: &str = "the server does not have its key";
 
-fn at(time: UnixTime) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+/// Until or from when the certificate is valid, and what the time is here, if rustls says so.
+fn times(fault: &CertificateError) -> Option<String> {
+    let at = |time: &UnixTime| {
+        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+    };
+    match fault {
+        CertificateError::ExpiredContext { time, not_after } => {
+            Some(format!("it was valid until {} and here it is {}", at(not_after), at(time)))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Some(format!("it will be valid from {} on and here it is {}", at(not_before), at(time)))
+        }
+        _ => None,
+    }
 }
 
 /// The failure of a handshake with Auth or the transport service.
@@ -216,7 +210,7 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 CertificateError::BadSignature if chain.leaf().is_none() => NO_KEY.to_owned(),
                 // The authority is right, if one is known.
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-                    if matches!(trust.servers, Servers::SignedBy(_)) =>
+                    if !matches!(trust, Trust::UnverifiedTeleport) =>
                 {
                     "it is for another server of the cluster".to_owned()
                 }
@@ -224,13 +218,8 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     format!("it is signed by {}", chain.signer())
                 }
-                CertificateError::ExpiredContext { time, not_after } => {
-                    format!("it was valid until {} and here it is {}", at(*not_after), at(*time))
-                }
-                CertificateError::NotValidYetContext { time, not_before } => {
-                    format!("it will be valid from {} on and here it is {}", at(*not_before), at(*time))
-                }
-                fault => sanitize(&rustls::Error::InvalidCertificate(fault.clone()).to_string()),
+                fault => times(fault)
+                    .unwrap_or_else(|| sanitize(&rustls::Error::InvalidCertificate(fault.clone()).to_string())),
             };
             Error::NotOfCluster { host, reason }
         }
@@ -254,7 +243,7 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
         return Error::Broken { addr: host, reason: format!("during the TLS handshake: {error}") };
     };
     match tls {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
+        rustls::Error::InvalidCertificate(fault) => match fault {
             CertificateError::BadSignature if chain.leaf().is_none() => {
                 Error::Certificate { host, reason: NO_KEY.to_owned() }
             }
@@ -268,15 +257,11 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
                 let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
                 Error::WrongName { host, names: sanitize(&format!("it is for {}", names.join(", "))) }
             }
-            CertificateError::Expired => Error::Expired { host, times: String::new() },
-            CertificateError::ExpiredContext { time, not_after } => {
-                let times = format!(": it was valid until {} and here it is {}", at(*not_after), at(*time));
-                Error::Expired { host, times }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Error::Expired { host, times: times(fault).map(|times| format!(": {times}")).unwrap_or_default() }
             }
-            CertificateError::NotValidYet => Error::NotYetValid { host, times: String::new() },
-            CertificateError::NotValidYetContext { time, not_before } => {
-                let times = format!(": it will be valid from {} on and here it is {}", at(*not_before), at(*time));
-                Error::NotYetValid { host, times }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Error::NotYetValid { host, times: times(fault).map(|times| format!(": {times}")).unwrap_or_default() }
             }
             _ => Error::Certificate { host, reason: sanitize(&tls.to_string()) },
         },

@@ -9,7 +9,7 @@ use hyper::header::{
     CONNECTION, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rand_core::{OsRng, RngCore as _};
 
@@ -37,9 +37,7 @@ impl Upgrade {
     /// all other addresses, with `,` or `;` between them. A variable that does not mention the address means no
     /// (docs/protocol.md, "Connection upgrade").
     pub(crate) fn from_variable(text: Option<&str>, addr: &str) -> Self {
-        let Some(text) = text else {
-            return Self::IfNeeded;
-        };
+        let Some(text) = text else { return Self::IfNeeded };
         let items = || text.split([',', ';']);
         let own = items().find_map(|item| item.split_once(&format!("{addr}=")));
         let value = match own {
@@ -69,26 +67,21 @@ pub(crate) async fn connect(
     service: &Service,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
+    // With `alpn-ping` the proxy pings the connection, so that nothing on the way takes it for dead. Connections to the
+    // proxy's own services are too short to need that.
+    let protocol = if matches!(service, Service::Web | Service::Join) { "alpn" } else { "alpn-ping" };
     let awaited = WaitingFor { addr: addr.to_owned(), what: "a connection upgrade" };
-    deadline.bound(awaited, request(stream, addr, protocol(service))).await
-}
-
-/// The subprotocol. With `alpn-ping` the proxy pings the connection, so that nothing on the way takes it for dead.
-/// Connections to the proxy's own services are too short to need that.
-fn protocol(service: &Service) -> &'static str {
-    match service {
-        Service::Web | Service::Join => "alpn",
-        _ => "alpn-ping",
-    }
+    deadline.bound(awaited, request(stream, addr, protocol)).await
 }
 
 async fn request(stream: Stream, addr: &str, protocol: &'static str) -> Result<Stream, Error> {
     let broken = |error: hyper::Error| broken(addr, &error);
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection.with_upgrades());
-    let key = key();
-    let request = Request::builder()
-        .uri("/webapi/connectionupgrade")
+    let mut random = [0; 16];
+    OsRng.fill_bytes(&mut random);
+    let key = Base64::encode_string(&random);
+    let request = Request::get("/webapi/connectionupgrade")
         .header(HOST, addr)
         .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "Upgrade")
@@ -104,38 +97,28 @@ async fn request(stream: Stream, addr: &str, protocol: &'static str) -> Result<S
     Ok(Box::new(WebSocket::new(TokioIo::new(upgraded))))
 }
 
-/// Base64 of 16 random bytes.
-fn key() -> String {
-    let mut bytes = [0; 16];
-    OsRng.fill_bytes(&mut bytes);
-    Base64::encode_string(&bytes)
-}
-
 /// Whether the server has upgraded the connection.
 fn check<B>(response: &Response<B>, addr: &str, key: &str, protocol: &str) -> Result<(), Error> {
     let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
     let refused = |answer: String| Err(Error::NoUpgrade { addr: addr.to_owned(), answer });
-    match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => {}
+    match response.status().as_u16() {
+        101 => {}
         // These may be gone at the next attempt.
-        status @ (StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT) => {
+        status @ (429 | 502 | 503 | 504) => {
             let message = "to a connection upgrade".to_owned();
             let (addr, retry_after) = (addr.to_owned(), retry_after(response.headers()));
-            return Err(Error::Status { addr, status: status.as_u16(), message, retry_after });
+            return Err(Error::Status { addr, status, message, retry_after });
         }
-        status => return refused(status.as_u16().to_string()),
+        status => return refused(status.to_string()),
     }
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
     if header(SEC_WEBSOCKET_ACCEPT) != Some(&Base64::encode_string(digest.as_ref())) {
         return refused("101 for another key".to_owned());
     }
-    match header(SEC_WEBSOCKET_PROTOCOL) {
-        Some(answer) if answer == protocol => Ok(()),
-        _ => refused(format!("101 without the protocol {protocol}")),
+    if header(SEC_WEBSOCKET_PROTOCOL) != Some(protocol) {
+        return refused(format!("101 without the protocol {protocol}"));
     }
+    Ok(())
 }
 
 #[cfg(test)]

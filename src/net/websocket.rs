@@ -5,6 +5,7 @@
 //! servers understand whether they unmask or not. Masks protect proxies that mistake frames for HTTP; these bytes are
 //! those of a TLS session, so nothing is lost.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,14 +18,12 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// The largest payload of a frame that we send, in bytes.
+/// The largest payload of a frame that we send, and the size of the read buffer, in bytes.
 const FRAME: usize = 16 * 1024;
 /// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const CONTROL: usize = 125;
 /// The most bytes of pongs that wait to be sent. A server that sends pings and does not read the pongs is refused.
 const MOST_PONGS: usize = 64 * 1024;
-/// The size of the read buffer, in bytes.
-const CHUNK: usize = 16 * 1024;
 
 /// The client's end of an upgraded connection.
 pub(crate) struct WebSocket<S> {
@@ -35,15 +34,11 @@ pub(crate) struct WebSocket<S> {
     end: usize,
     /// How much of the payload of the current data frame is not yet read.
     payload: u64,
-    /// The server has sent a close frame.
     closed: bool,
-    /// Frames to be sent, from `sent` on.
-    unsent: Vec<u8>,
-    sent: usize,
+    /// Frames to be sent.
+    unsent: VecDeque<u8>,
 }
 
-/// The head of a frame.
-#[derive(Debug, PartialEq, Eq)]
 struct Head {
     opcode: u8,
     length: u64,
@@ -54,24 +49,17 @@ struct Head {
 impl Head {
     /// Parses the head at the beginning of `bytes`. Returns `None` if it is incomplete.
     fn read(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let &[first, second, ref rest @ ..] = bytes else {
-            return Ok(None);
-        };
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 || second & 0x80 != 0 {
             return Err(protocol_error("a frame with an extension, or masked"));
         }
         let opcode = first & 0x0f;
-        let (length, size) = match second & 0x7f {
-            126 => match rest.first_chunk() {
-                Some(length) => (u64::from(u16::from_be_bytes(*length)), 4),
-                None => return Ok(None),
-            },
-            127 => match rest.first_chunk() {
-                Some(length) => (u64::from_be_bytes(*length), 10),
-                None => return Ok(None),
-            },
-            short => (u64::from(short), 2),
+        let length_and_size = match second & 0x7f {
+            126 => rest.first_chunk().map(|length| (u64::from(u16::from_be_bytes(*length)), 4)),
+            127 => rest.first_chunk().map(|length| (u64::from_be_bytes(*length), 10)),
+            short => Some((u64::from(short), 2)),
         };
+        let Some((length, size)) = length_and_size else { return Ok(None) };
         match opcode {
             CONTINUATION | BINARY => {}
             CLOSE | PING | PONG if length <= CONTROL as u64 && first & 0x80 != 0 => {}
@@ -81,13 +69,13 @@ impl Head {
     }
 
     /// Writes the head of a frame that we send, with a mask of zeros.
-    fn write(opcode: u8, length: usize, to: &mut Vec<u8>) {
-        to.push(0x80 | opcode);
+    fn write(opcode: u8, length: usize, to: &mut VecDeque<u8>) {
+        to.push_back(0x80 | opcode);
         // No frame that we send has 64 KiB.
         match u8::try_from(length) {
-            Ok(short) if length <= CONTROL => to.push(0x80 | short),
+            Ok(short) if length <= CONTROL => to.push_back(0x80 | short),
             _ => {
-                to.push(0x80 | 126);
+                to.push_back(0x80 | 126);
                 to.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
             }
         }
@@ -102,33 +90,29 @@ fn protocol_error(what: &str) -> io::Error {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// `stream` has been upgraded.
     pub(crate) fn new(stream: S) -> Self {
-        let buffer = vec![0; CHUNK].into_boxed_slice();
-        Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: Vec::new(), sent: 0 }
+        let buffer = vec![0; FRAME].into_boxed_slice();
+        Self { stream, buffer, start: 0, end: 0, payload: 0, closed: false, unsent: VecDeque::new() }
     }
 
     /// Parses the next head, and handles control frames. Returns `None` if more has to be read first.
     fn next_frame(&mut self) -> io::Result<Option<()>> {
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let Some(Head { opcode, length, size }) = Head::read(bytes)? else {
-            return Ok(None);
-        };
+        let Some(Head { opcode, length, size }) = Head::read(bytes)? else { return Ok(None) };
         if matches!(opcode, BINARY | CONTINUATION) {
             self.start += size;
             self.payload = length;
             return Ok(Some(()));
         }
         let end = size + usize::try_from(length).unwrap_or(CONTROL);
-        let Some(body) = bytes.get(size..end) else {
-            return Ok(None);
-        };
+        let Some(body) = bytes.get(size..end) else { return Ok(None) };
         match opcode {
             CLOSE => self.closed = true,
-            PING if self.unsent.len() - self.sent > MOST_PONGS => {
+            PING if self.unsent.len() > MOST_PONGS => {
                 return Err(protocol_error("more pings than answers fit"));
             }
             PING => {
                 Head::write(PONG, body.len(), &mut self.unsent);
-                self.unsent.extend_from_slice(body);
+                self.unsent.extend(body);
             }
             _ => {}
         }
@@ -151,14 +135,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Sends the frames that wait.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(unsent) = self.unsent.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, unsent))? {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent.as_slices().0))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                length => self.sent += length,
+                length => drop(self.unsent.drain(..length)),
             }
         }
-        self.unsent.clear();
-        self.sent = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -181,10 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 continue;
             }
             if !ready!(this.poll_fill(cx))? {
-                return match this.start == this.end && this.payload == 0 {
-                    true => Poll::Ready(Ok(())),
-                    false => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                };
+                let is_complete = this.start == this.end && this.payload == 0;
+                return Poll::Ready(is_complete.then_some(()).ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
             }
         }
         Poll::Ready(Ok(()))
@@ -201,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
             return Poll::Ready(Ok(0));
         }
         Head::write(BINARY, bytes.len(), &mut this.unsent);
-        this.unsent.extend_from_slice(bytes);
+        this.unsent.extend(bytes);
         // As much as is possible now; the rest with the next write or flush.
         let _ = this.poll_send(cx)?;
         Poll::Ready(Ok(bytes.len()))

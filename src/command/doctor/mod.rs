@@ -286,9 +286,9 @@ impl Checks<'_> {
     /// Whether the Auth Service answers. Its identity can be verified only after a join; that it is a Teleport server can
     /// be seen.
     async fn auth_service(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
-        let route = AuthRoute { network: self.network, proxy: &self.connection.addr, cluster };
-        let (sni, trust) = (cluster.name.auth_sni(), Trust::unverified_teleport());
-        match route.endpoint(&cluster.name, &sni, &trust) {
+        let (sni, trust) = (cluster.name.auth_sni(), &Trust::UnverifiedTeleport);
+        let route = AuthRoute { network: self.network, proxy: &self.connection.addr, cluster, trust };
+        match route.endpoint(&cluster.name, &sni) {
             Some(endpoint) => {
                 let (began, deadline) = self.begin();
                 let outcome = self.probe(&endpoint, deadline).await;
@@ -304,7 +304,7 @@ impl Checks<'_> {
 
     /// Whether the transport service answers, through which ssh connects to nodes.
     async fn transport_service(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
-        let (addr, trust) = (&cluster.ssh_proxy, Trust::unverified_teleport());
+        let (addr, trust) = (&cluster.ssh_proxy, Trust::UnverifiedTeleport);
         let web_port = cluster.tls_routing;
         let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust: &trust, web_port };
         let (began, deadline) = self.begin();

@@ -80,9 +80,7 @@ fn basic(Credentials { user, password }: &Credentials) -> Result<HeaderValue, hy
 
 struct Answer {
     status: u16,
-    /// The authentication schemes that the proxy offers.
     schemes: Vec<String>,
-    /// The reason of a refusal.
     reason: String,
 }
 
@@ -102,10 +100,7 @@ async fn reason(answer: Response<Incoming>) -> String {
     let Ok(body) = Limited::new(answer.into_body(), LARGEST_PAGE).collect().await else { return String::new() };
     let body = body.to_bytes();
     let text = String::from_utf8_lossy(&body);
-    match is_text {
-        true => sanitize(&text),
-        false => title(&text).map(sanitize).unwrap_or_default(),
-    }
+    sanitize(if is_text { &text } else { title(&text).unwrap_or_default() })
 }
 
 fn title(page: &str) -> Option<&str> {

@@ -22,9 +22,7 @@ pub(super) struct Proxy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// HTTP CONNECT.
     Http,
-    /// HTTP CONNECT over TLS.
     Https,
     /// SOCKS5. The server resolves names, which other programs call `socks5h`.
     Socks5,
@@ -78,12 +76,10 @@ impl Proxy {
     /// The URL with credentials, which [`parse`](Self::parse) reads again.
     pub(super) fn url(&self) -> Zeroizing<String> {
         let encode = |part: &[u8]| percent_encode(part, NON_ALPHANUMERIC).to_string();
-        let userinfo = self
-            .credentials
-            .as_ref()
-            .map(|Credentials { user, password }| Zeroizing::new(format!("{}:{}@", encode(user), encode(password))));
-        let userinfo = userinfo.as_ref().map_or("", |userinfo| userinfo.as_str());
-        Zeroizing::new(format!("{}://{userinfo}{}", self.scheme, self.addr))
+        let userinfo = self.credentials.as_ref().map_or_else(Zeroizing::default, |Credentials { user, password }| {
+            Zeroizing::new(format!("{}:{}@", encode(user), encode(password)))
+        });
+        Zeroizing::new(format!("{}://{}{}", self.scheme, *userinfo, self.addr))
     }
 }
 

@@ -26,10 +26,6 @@ pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HT
 /// The variables that list the hosts that bypass it. The first one that is set counts.
 pub(crate) const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// How errors name the origin of a forward proxy that is read from a file.
-const FROM_FILE: &str = "network.json";
-
-/// How connections leave this network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
     proxy: Option<Proxy>,
@@ -45,12 +41,12 @@ impl Egress {
         let named = PROXY_VARIABLES.into_iter().filter(is_trusted).find_map(|name| Some((name, env.get(name)?)));
         let proxy = named.map(|(name, text)| Proxy::parse(name, text)).transpose()?;
         let exempt = NO_PROXY_VARIABLES.into_iter().map(|name| env.list(name)).find(|list| !list.is_empty());
-        Ok(Self { proxy, exempt: NoProxy::new(exempt.unwrap_or_default().join(",")) })
+        Ok(Self { proxy, exempt: NoProxy(exempt.unwrap_or_default().join(",")) })
     }
 
     /// Restores what a file keeps: [`url`](Self::url) and [`exempt`](Self::exempt).
     pub(crate) fn from_file(url: &str, exempt: &str) -> Result<Self, invalid::Error> {
-        Ok(Self { proxy: Some(Proxy::parse(FROM_FILE, url)?), exempt: NoProxy::new(exempt.to_owned()) })
+        Ok(Self { proxy: Some(Proxy::parse("network.json", url)?), exempt: NoProxy(exempt.to_owned()) })
     }
 
     /// The URL of the forward proxy with its credentials, which are secret.
@@ -60,10 +56,9 @@ impl Egress {
 
     /// The hosts that bypass it, as in `NO_PROXY`.
     pub(crate) fn exempt(&self) -> &str {
-        self.exempt.as_str()
+        &self.exempt.0
     }
 
-    /// Logs the forward proxy for this address, if there is one.
     pub(crate) fn log_proxy(&self, addr: &HostPort) {
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} through the forward proxy {proxy}");
@@ -88,13 +83,12 @@ impl Egress {
         let unreached = |source| NetError::EgressUnreached { proxy: proxy.to_string(), source: Box::new(source) };
         let stream = proxy.dial(web, deadline).await.map_err(unreached)?;
         let connecting = async {
-            match proxy.scheme {
+            Ok(match proxy.scheme {
                 Scheme::Http | Scheme::Https => connect::connect(stream, proxy, addr).await,
                 Scheme::Socks5 => socks5::connect(stream, proxy, addr).await,
-            }
+            })
         };
         let waiting_for = WaitingFor { addr: proxy.addr.to_string(), what: "its connection to the cluster" };
-        let connecting = async { Ok(connecting.await) };
         let answer = deadline.bound(waiting_for, connecting).await;
         let timeout = |_: WaitingFor| Error::Timeout { proxy: proxy.to_string(), target: addr.to_string() };
         Ok(answer.map_err(timeout).flatten()?)
@@ -106,7 +100,6 @@ impl Egress {
 }
 
 impl Proxy {
-    /// A connection to the forward proxy itself.
     async fn dial(&self, web: &Trust, deadline: Deadline) -> Result<Stream, NetError> {
         let stream = dial::connect(&self.addr, deadline).await?;
         match self.scheme {

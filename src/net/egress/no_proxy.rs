@@ -5,20 +5,12 @@ use std::net::IpAddr;
 
 use crate::address::{HostPort, split_port};
 
-/// A list of names, addresses and networks, or `*`. Names and addresses may have a port.
+/// A list of names, addresses and networks, or `*`. Names and addresses may have a port. An entry that
+/// cannot be parsed matches nothing.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NoProxy(String);
+pub(super) struct NoProxy(pub(super) String);
 
 impl NoProxy {
-    /// An entry that cannot be parsed matches nothing.
-    pub(super) fn new(list: String) -> Self {
-        Self(list)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether this address bypasses the forward proxy. This machine always does.
     pub(super) fn contains(&self, addr: &HostPort) -> bool {
         let ip = addr.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
@@ -53,17 +45,12 @@ fn matches(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
 /// Whether `ip` lies in `network/bits`. Returns `None` if the network does not parse.
 fn is_within(ip: IpAddr, network: &str, bits: &str) -> Option<bool> {
     let (network, bits) = (network.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?);
-    match (ip, network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => {
-            let differ = ip.to_bits() ^ network.to_bits();
-            Some(differ.checked_shr(u32::BITS.checked_sub(bits)?).unwrap_or(0) == 0)
-        }
-        (IpAddr::V6(ip), IpAddr::V6(network)) => {
-            let differ = ip.to_bits() ^ network.to_bits();
-            Some(differ.checked_shr(u128::BITS.checked_sub(bits)?).unwrap_or(0) == 0)
-        }
-        _ => Some(false),
-    }
+    let (width, differ) = match (ip, network) {
+        (IpAddr::V4(ip), IpAddr::V4(network)) => (u32::BITS, u128::from(ip.to_bits() ^ network.to_bits())),
+        (IpAddr::V6(ip), IpAddr::V6(network)) => (u128::BITS, ip.to_bits() ^ network.to_bits()),
+        _ => return Some(false),
+    };
+    Some(differ.checked_shr(width.checked_sub(bits)?).unwrap_or(0) == 0)
 }
 
 #[cfg(test)]
@@ -72,7 +59,7 @@ mod tests {
 
     /// Whether port 80 of a host bypasses the forward proxy.
     fn contains(list: &str, host: &str) -> bool {
-        NoProxy::new(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
+        NoProxy(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
     }
 
     /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, without names in other scripts: ours are ASCII.

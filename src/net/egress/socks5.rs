@@ -19,18 +19,14 @@ use crate::text::sanitize;
 const VERSION: u8 = 5;
 
 /// Authentication methods (RFC 1928, section 3).
-mod method {
-    pub(super) const NONE: u8 = 0;
-    pub(super) const PASSWORD: u8 = 2;
-    pub(super) const REFUSED: u8 = 0xff;
-}
+const NO_AUTHENTICATION: u8 = 0;
+const PASSWORD: u8 = 2;
+const NO_METHOD: u8 = 0xff;
 
 /// Types of addresses (RFC 1928, section 5).
-mod kind {
-    pub(super) const IPV4: u8 = 1;
-    pub(super) const NAME: u8 = 3;
-    pub(super) const IPV6: u8 = 4;
-}
+const IPV4: u8 = 1;
+const NAME: u8 = 3;
+const IPV6: u8 = 4;
 
 /// A connection to `target` through the server at the other end of `stream`. Reads nothing after its reply.
 pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort) -> Result<Stream, Error> {
@@ -42,10 +38,9 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
         Error::Broken { proxy: proxy.to_string(), reason }
     };
     let not_a_proxy = |first: &[u8]| Error::not_a_proxy(proxy.to_string(), first);
-
     let methods: &[u8] = match proxy.credentials {
-        Some(_) => &[VERSION, 2, method::NONE, method::PASSWORD],
-        None => &[VERSION, 1, method::NONE],
+        Some(_) => &[VERSION, 2, NO_AUTHENTICATION, PASSWORD],
+        None => &[VERSION, 1, NO_AUTHENTICATION],
     };
     stream.write_all(methods).await.map_err(broken)?;
     let mut answer = [0; 2];
@@ -56,8 +51,8 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
         answer: answer.to_owned(),
     };
     match (answer, &proxy.credentials) {
-        ([VERSION, method::NONE], _) => {}
-        ([VERSION, method::PASSWORD], Some(given)) => {
+        ([VERSION, NO_AUTHENTICATION], _) => {}
+        ([VERSION, PASSWORD], Some(given)) => {
             let (user, password) = (given.user.as_slice(), given.password.as_slice());
             // `Proxy::parse` has checked that both lengths fit into a byte.
             let length = |part: &[u8]| u8::try_from(part.len()).unwrap_or(u8::MAX);
@@ -69,16 +64,14 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
                 return Err(denied("user or password is wrong"));
             }
         }
-        ([VERSION, method::REFUSED], _) => return Err(denied("no authentication method in common")),
+        ([VERSION, NO_METHOD], _) => return Err(denied("no authentication method in common")),
         (heard, _) => return Err(not_a_proxy(&heard)),
     }
 
     stream.write_all(&request(target)).await.map_err(broken)?;
-    let [version, reply, _, bound] = {
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer).await.map_err(broken)?;
-        answer
-    };
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).await.map_err(broken)?;
+    let [version, reply, _, bound] = answer;
     if version != VERSION {
         return Err(not_a_proxy(&[version, reply]));
     }
@@ -87,9 +80,9 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
     }
     // The address from which the server connects is not needed.
     let length = match bound {
-        kind::IPV4 => 4,
-        kind::IPV6 => 16,
-        kind::NAME => stream.read_u8().await.map_err(broken)?.into(),
+        IPV4 => 4,
+        IPV6 => 16,
+        NAME => stream.read_u8().await.map_err(broken)?.into(),
         _ => {
             let found = format!("it answers with an address of type {bound}");
             return Err(Error::NotAProxy { proxy: proxy.to_string(), found });
@@ -103,17 +96,11 @@ pub(super) async fn connect(mut stream: Stream, proxy: &Proxy, target: &HostPort
 fn request(target: &HostPort) -> Vec<u8> {
     let mut request = vec![VERSION, 1, 0];
     match target.host.parse() {
-        Ok(IpAddr::V4(ip)) => {
-            request.push(kind::IPV4);
-            request.extend(ip.octets());
-        }
-        Ok(IpAddr::V6(ip)) => {
-            request.push(kind::IPV6);
-            request.extend(ip.octets());
-        }
+        Ok(IpAddr::V4(ip)) => request.extend([IPV4].into_iter().chain(ip.octets())),
+        Ok(IpAddr::V6(ip)) => request.extend([IPV6].into_iter().chain(ip.octets())),
         // `HostPort` has checked that the name is not longer than a DNS name.
         Err(_) => {
-            request.extend([kind::NAME, u8::try_from(target.host.len()).unwrap_or(u8::MAX)]);
+            request.extend([NAME, u8::try_from(target.host.len()).unwrap_or(u8::MAX)]);
             request.extend(target.host.bytes());
         }
     }
@@ -124,20 +111,21 @@ fn request(target: &HostPort) -> Vec<u8> {
 /// The replies of RFC 1928, section 6.
 fn refusal(reply: u8, proxy: &Proxy, target: &HostPort) -> Error {
     let (proxy, target) = (proxy.to_string(), target.to_string());
-    let unreachable =
-        |answer: &str| Error::Unreachable { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
-    let refused =
-        |answer: &str| Error::Refused { proxy: proxy.clone(), target: target.clone(), answer: answer.to_owned() };
+    let answer = match reply {
+        1 => "general failure",
+        2 => "not allowed by its rules",
+        3 => "network unreachable",
+        4 => "host unreachable",
+        5 => "connection refused",
+        6 => "time to live expired",
+        7 => "it does not support CONNECT",
+        8 => "it does not support this type of address",
+        other => &format!("reply {other}"),
+    };
+    let answer = answer.to_owned();
     match reply {
-        1 => unreachable("general failure"),
-        2 => refused("not allowed by its rules"),
-        3 => unreachable("network unreachable"),
-        4 => unreachable("host unreachable"),
-        5 => unreachable("connection refused"),
-        6 => unreachable("time to live expired"),
-        7 => refused("it does not support CONNECT"),
-        8 => refused("it does not support this type of address"),
-        other => refused(&format!("reply {other}")),
+        1 | 3..=6 => Error::Unreachable { proxy, target, answer },
+        _ => Error::Refused { proxy, target, answer },
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why the forward proxy does not connect us. No error contains its credentials.
 
-use crate::error::{Advice, Exit, Explain, Retry};
+use super::{network, once};
+use crate::error::{Advice, Explain, Retry};
 use crate::net::protocol::Protocol;
-use crate::retry::Transient;
 use crate::text::sanitize;
 
 /// Why there is no connection through the forward proxy. `proxy` is its URL without credentials, and the variable that
@@ -18,13 +18,10 @@ pub(crate) enum Error {
     /// 407, or what SOCKS5 has for it. `given` is whether the URL has credentials.
     #[error("the forward proxy {proxy} {} ({answer})", if *given { "does not accept the credentials" } else { "requires credentials" })]
     Credentials { proxy: String, given: bool, answer: String },
-    /// 407 without an authentication scheme that we know.
     #[error("the forward proxy {proxy} requires authentication by {schemes}, which is not supported")]
     AuthScheme { proxy: String, schemes: String },
-    /// The proxy does not want to connect us.
     #[error("the forward proxy {proxy} refuses a connection to {target} ({answer})")]
     Refused { proxy: String, target: String, answer: String },
-    /// The proxy wants to connect us and cannot.
     #[error("the forward proxy {proxy} cannot reach {target} ({answer})")]
     Unreachable { proxy: String, target: String, answer: String },
 }
@@ -33,31 +30,22 @@ impl Error {
     /// The error for a server whose first bytes are not those of a proxy.
     pub(crate) fn not_a_proxy(proxy: String, first: &[u8]) -> Self {
         let found = match Protocol::identify(first) {
-            None => "it says nothing".to_owned(),
-            Some(Protocol::Tls) => "it speaks TLS".to_owned(),
-            Some(Protocol::Ssh) => "it speaks SSH".to_owned(),
-            Some(Protocol::Http) => "it speaks HTTP".to_owned(),
-            Some(Protocol::Socks5) => "it speaks SOCKS5".to_owned(),
+            None => "it says nothing",
+            Some(Protocol::Tls) => "it speaks TLS",
+            Some(Protocol::Ssh) => "it speaks SSH",
+            Some(Protocol::Http) => "it speaks HTTP",
+            Some(Protocol::Socks5) => "it speaks SOCKS5",
             Some(Protocol::Unknown) => {
                 let first = String::from_utf8_lossy(first.get(..40).unwrap_or(first));
-                format!("it says `{}`", sanitize(&first))
+                &format!("it says `{}`", sanitize(&first))
             }
         };
-        Self::NotAProxy { proxy, found }
-    }
-}
-
-impl Transient for Error {
-    fn retry(&self) -> Retry {
-        self.advice().retry
+        Self::NotAProxy { proxy, found: found.to_owned() }
     }
 }
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
-            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
-        };
         match self {
             Self::Timeout { .. } => network(
                 Retry::Yes,
@@ -71,8 +59,7 @@ impl Explain for Error {
                 "It was restarted, or it does not serve this runner.",
                 "Run the step again; if it keeps failing, ask the administrators of that proxy.",
             ),
-            Self::NotAProxy { .. } => network(
-                Retry::Once,
+            Self::NotAProxy { .. } => once(
                 "not-an-outgoing-proxy",
                 "The URL has the port or the scheme of another service.",
                 "Write the port and the scheme of the proxy: http:// for one that is spoken to in clear, https:// for \

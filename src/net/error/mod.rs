@@ -15,13 +15,11 @@ use crate::text::sanitize;
 /// What [`Error::Timeout`] waits for if nothing has answered at all.
 pub(crate) const TCP: &str = "a TCP connection";
 
-/// Why the cluster was not reached. `addr` is `host:port`, or the name of a service behind the proxy; `host` is the name of
-/// a server in TLS.
+/// `addr` is `host:port`, or the name of a service behind the proxy; `host` is the name of a server in TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
     Egress(#[from] egress::Error),
-    /// The forward proxy is not there, or it is not the server that it should be.
     #[error("the forward proxy {proxy} cannot be reached: {source}")]
     EgressUnreached { proxy: String, source: Box<Self> },
     #[error("the proxy's name {host} does not resolve ({reason})")]
@@ -31,7 +29,6 @@ pub(crate) enum Error {
     Connect { addr: String, source: io::Error },
     #[error("no answer from {addr} in time (waiting for {waiting_for})")]
     Timeout { addr: String, waiting_for: &'static str },
-    /// The chain ends at a root that we do not trust.
     #[error("the certificate of {host} is signed by {signer}, which is not a trusted CA")]
     Untrusted { host: String, signer: Signer },
     /// Auth or the transport service show a certificate that does not belong to any Teleport cluster.
@@ -42,7 +39,6 @@ pub(crate) enum Error {
     NotOfCluster { host: String, reason: String },
     #[error("the certificate of {host} cannot be accepted ({reason})")]
     Certificate { host: String, reason: String },
-    /// The server does not accept our certificate. It says so by a TLS alert.
     #[error("{addr} does not accept the certificate that was issued ({alert})")]
     ClientRefused { addr: String, alert: String },
     #[error("{addr} answered HTTP {status} where gRPC was expected{retry_after}")]
@@ -52,17 +48,14 @@ pub(crate) enum Error {
     /// `times` says until when the certificate was valid and what the time is here; it may be empty.
     #[error("the certificate of {host} has expired{times}")]
     Expired { host: String, times: String },
-    /// `times` as in [`Expired`](Self::Expired).
     #[error("the certificate of {host} is not valid yet{times}")]
     NotYetValid { host: String, times: String },
     #[error("{host} does not speak TLS on that port: it is {found}")]
     NotTls { host: String, found: String },
     #[error("{host} and this program have no {lacking} in common")]
     OldTls { host: String, lacking: &'static str },
-    /// Any other failure of the handshake.
     #[error("no TLS connection to {host} ({reason})")]
     Tls { host: String, reason: String },
-    /// Something between us and the proxy removed the protocol name.
     #[error("{host} does not speak Teleport's protocols on its web port: no ALPN protocol was negotiated")]
     NoAlpn { host: String },
     /// `answer` is the HTTP status, and what was wrong if it was 101.
@@ -84,7 +77,6 @@ pub(crate) enum Error {
     Garbled { addr: String, reason: String },
     #[error("the answer of {addr} is larger than 4 MiB, the most that is read")]
     TooLarge { addr: String },
-    /// `CA_FILE` or `SSL_CERT_FILE` cannot be used.
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile { path: PathBuf, reason: String },
 }
@@ -110,22 +102,21 @@ impl From<WaitingFor> for Error {
 
 impl Error {
     /// The same failure with the name of a server behind the proxy, because its name in TLS means nothing to people.
-    pub(crate) fn behind(self, proxy: &HostPort, name: &str) -> Self {
-        let host = name.to_owned();
-        match self {
-            Self::Timeout { waiting_for, .. } => Self::Timeout { addr: host, waiting_for },
-            Self::Broken { reason, .. } => Self::Broken { addr: host, reason },
-            Self::Garbled { reason, .. } => Self::Garbled { addr: host, reason },
-            Self::TooLarge { .. } => Self::TooLarge { addr: host },
-            Self::NotOfCluster { reason, .. } => Self::NotOfCluster { host, reason },
-            // TLS is terminated at the proxy's address.
-            Self::TlsTerminated { signer, .. } => Self::TlsTerminated { host: proxy.host.clone(), signer },
-            Self::Tls { reason, .. } => Self::Tls { host, reason },
-            Self::NotTls { found, .. } => Self::NotTls { host: proxy.host.clone(), found },
-            // The proxy picks the protocol.
-            Self::NoAlpn { .. } => Self::NoAlpn { host: proxy.host.clone() },
-            other => other,
+    pub(crate) fn behind(mut self, proxy: &HostPort, name: &str) -> Self {
+        match &mut self {
+            Self::Timeout { addr: peer, .. }
+            | Self::Broken { addr: peer, .. }
+            | Self::Garbled { addr: peer, .. }
+            | Self::TooLarge { addr: peer }
+            | Self::NotOfCluster { host: peer, .. }
+            | Self::Tls { host: peer, .. } => name.clone_into(peer),
+            // TLS is terminated at the proxy's address, and the proxy picks the protocol.
+            Self::TlsTerminated { host, .. } | Self::NotTls { host, .. } | Self::NoAlpn { host } => {
+                host.clone_from(&proxy.host);
+            }
+            _ => {}
         }
+        self
     }
 }
 
@@ -169,7 +160,6 @@ fn retry_resolve(reason: &str) -> Retry {
     if reason.contains("emporary") || reason.contains("ry again") { Retry::Yes } else { Retry::Once }
 }
 
-const FIREWALL: &str = "A firewall drops the connection, or the proxy is only reachable from another network.";
 const TRY_CURL: &str =
     "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way.";
 const CHECK_CLOCK: &str = "Look at the clock of the runner first, then at the certificate.";
@@ -178,34 +168,40 @@ const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or l
                                 TELEPORT_TLS_ROUTING_CONN_UPGRADE is set, it must not disable upgrades for this address.";
 const SEE_PROXY_LOG: &str = "Run the step again; if it keeps failing, look at the proxy's log at that time.";
 
+fn network(
+    retry: Retry,
+    anchor: &'static str,
+    cause: impl Into<Cow<'static, str>>,
+    remedy: impl Into<Cow<'static, str>>,
+) -> Advice {
+    Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
+}
+
+/// Advice for an error that only one of several addresses, or of several servers behind one, may cause.
+fn once(anchor: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Advice {
+    network(Retry::Once, anchor, cause, remedy)
+}
+
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        // An error is retried once if only one of several addresses, or of several servers behind one, may cause it.
-        let network = |retry, anchor, cause: &'static str, remedy: &'static str| {
-            Advice::new(Exit::Network, anchor, remedy).cause(cause).retry(retry)
-        };
         match self {
             Self::Egress(error) => error.advice(),
             Self::EgressUnreached { source, .. } => {
                 let Advice { remedy, retry, .. } = source.advice();
-                let unreached = |cause: &'static str, remedy: Cow<'static, str>| {
-                    Advice::new(Exit::Network, "the-outgoing-proxy-is-not-reached", remedy).cause(cause).retry(retry)
-                };
-                match **source {
-                    Self::Untrusted { .. } => {
-                        unreached("Its certificate is signed by the company's own authority.", remedy)
-                    }
-                    Self::NotTls { .. } => unreached(
+                let (cause, remedy) = match **source {
+                    Self::Untrusted { .. } => ("Its certificate is signed by the company's own authority.", remedy),
+                    Self::NotTls { .. } => (
                         "It does not speak TLS itself: https:// is for proxies that do.",
                         "Write http:// in HTTPS_PROXY; most proxies are spoken to in clear.".into(),
                     ),
-                    _ => unreached(
+                    _ => (
                         "The URL is misspelt, or that proxy serves another network than the runner's.",
                         "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
                          without a proxy, unset it, or name the cluster in NO_PROXY."
                             .into(),
                     ),
-                }
+                };
+                network(retry, "the-outgoing-proxy-is-not-reached", cause, remedy)
             }
             Self::Resolve { reason, .. } => network(
                 retry_resolve(reason),
@@ -213,20 +209,18 @@ impl Explain for Error {
                 "The name is misspelt, or it is known only in another network.",
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
             ),
-            Self::Connect { source, .. } => network(
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
-                match source.kind() {
-                    io::ErrorKind::ConnectionRefused => {
-                        "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080."
-                    }
-                    _ => FIREWALL,
-                },
+                "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080.",
                 TRY_CURL,
             ),
-            Self::Timeout { waiting_for: TCP, .. } => {
-                network(Retry::Yes, "no-connection-to-the-proxy", FIREWALL, TRY_CURL)
-            }
+            Self::Connect { .. } | Self::Timeout { waiting_for: TCP, .. } => network(
+                Retry::Yes,
+                "no-connection-to-the-proxy",
+                "A firewall drops the connection, or the proxy is only reachable from another network.",
+                TRY_CURL,
+            ),
             Self::Timeout { .. } => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
@@ -235,23 +229,19 @@ impl Explain for Error {
                  (--timeout); if it does not answer, ask the administrators of the cluster.",
             ),
             Self::Untrusted { signer, .. } => {
-                network(Retry::Once, "the-proxys-certificate-is-not-trusted", "", signer.remedy())
-                    .cause(signer.likely_cause())
+                once("the-proxys-certificate-is-not-trusted", signer.likely_cause(), signer.remedy())
             }
-            Self::TlsTerminated { .. } => network(
-                Retry::Once,
+            Self::TlsTerminated { .. } => once(
                 "tls-ends-before-the-cluster",
                 "A load balancer or a gateway in front of the proxy terminates TLS.",
                 PASS_TLS_THROUGH,
             ),
-            Self::NotOfCluster { .. } => network(
-                Retry::Once,
+            Self::NotOfCluster { .. } => once(
                 "a-certificate-is-not-the-clusters",
                 "The host CA was rotated since the credentials were issued, or the address leads to another cluster.",
                 "Run teleport-pipe again in this step. If that does not help, see where the address leads.",
             ),
-            Self::Certificate { .. } => network(
-                Retry::Once,
+            Self::Certificate { .. } => once(
                 "the-proxys-certificate-cannot-be-accepted",
                 "The certificate was made for something else, or by a tool with a mistake.",
                 "Give the proxy a certificate that browsers accept, too.",
@@ -273,32 +263,28 @@ impl Explain for Error {
                     .remedy()
                     .unwrap_or("Reach the proxy without that load balancer, or let it pass TLS through (layer 4)."),
             ),
-            Self::WrongName { .. } => network(
-                Retry::Once,
+            Self::WrongName { .. } => once(
                 "the-proxys-certificate-is-for-another-name",
                 "The proxy is known under another name.",
                 "Use one of the names in the certificate as PROXY_SERVER (--proxy-server).",
             ),
-            Self::Expired { .. } => network(
-                Retry::Once,
+            Self::Expired { .. } => once(
                 "the-proxys-certificate-is-out-of-date",
                 "The certificate was not renewed, or the clock here is ahead.",
                 CHECK_CLOCK,
             ),
             Self::NotYetValid { .. } => {
-                network(Retry::Once, "the-proxys-certificate-is-out-of-date", "The clock here is behind.", CHECK_CLOCK)
+                once("the-proxys-certificate-is-out-of-date", "The clock here is behind.", CHECK_CLOCK)
             }
             Self::NotTls { .. } => {
-                network(Retry::Once, "the-port-does-not-speak-tls", "The port is that of another service.", CHECK_PORT)
+                once("the-port-does-not-speak-tls", "The port is that of another service.", CHECK_PORT)
             }
-            Self::OldTls { .. } => network(
-                Retry::Once,
+            Self::OldTls { .. } => once(
                 "no-tls-in-common",
                 "The proxy, or what terminates TLS in front of it, is old or set up for old clients.",
                 "Let it offer TLS 1.2 or 1.3, with the ciphers that browsers use.",
             ),
-            Self::Tls { .. } => network(
-                Retry::Once,
+            Self::Tls { .. } => once(
                 "no-tls-connection",
                 "The port is that of another service, or something in between interferes with TLS.",
                 CHECK_PORT,
@@ -320,15 +306,13 @@ impl Explain for Error {
                 "The proxy was restarted, or something between here and it cut the connection.",
                 SEE_PROXY_LOG,
             ),
-            Self::NotTeleport { .. } => network(
-                Retry::Once,
+            Self::NotTeleport { .. } => once(
                 "not-a-teleport-proxy",
                 "The address is that of another server, or of a page in front of the proxy.",
                 "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
                  `curl https://<proxy>/webapi/find` must answer with JSON.",
             ),
-            Self::Redirect { .. } => network(
-                Retry::Once,
+            Self::Redirect { .. } => once(
                 "the-proxy-leads-elsewhere",
                 "An access gateway in front of the proxy wants a person to sign in, or the cluster has moved.",
                 "If that is where you log in to Teleport, it is the address for PROXY_SERVER (--proxy-server). \
@@ -354,8 +338,7 @@ impl Explain for Error {
                 "Something between here and the proxy changed the answer or cut it short.",
                 SEE_PROXY_LOG,
             ),
-            Self::TooLarge { .. } => network(
-                Retry::Once,
+            Self::TooLarge { .. } => once(
                 "the-answer-cannot-be-used",
                 "The cluster has very many roles or authorities, or it is another server.",
                 "Ask the administrators of the cluster what has grown so large, for example by `tctl get roles`.",

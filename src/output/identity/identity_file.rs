@@ -32,7 +32,7 @@ pub(crate) fn render(credentials: &Credentials, key_pem: &str) -> Zeroizing<Stri
 fn size(credentials: &Credentials, key_pem: &str) -> usize {
     let authorities = credentials.host_authorities.iter();
     let lines = authorities.map(|authority| {
-        let keys = authority.ssh.iter().map(|key| key.as_str().len() + 2 * authority.cluster.as_str().len() + 64);
+        let keys = authority.ssh.iter().map(|key| key.line.len() + 2 * authority.cluster.as_str().len() + 64);
         keys.sum::<usize>() + authority.tls.iter().map(|certificate| certificate.pem().len()).sum::<usize>()
     });
     let own = key_pem.len() + credentials.ssh_certificate.len() + credentials.tls_certificate.pem().len() + 64;

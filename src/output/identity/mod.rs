@@ -97,5 +97,5 @@ fn certificates(authorities: &[Authority]) -> String {
 
 /// The line of a `known_hosts` file that trusts a CA for these host patterns. `type=host` is in the comment column.
 fn cert_authority(patterns: &str, key: &SshAuthority) -> String {
-    format!("@cert-authority {patterns} {} type=host\n", key.as_str())
+    format!("@cert-authority {patterns} {} type=host\n", key.line)
 }

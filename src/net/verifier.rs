@@ -1,65 +1,97 @@
-//! The verifier for the nested TLS of a first join, inside a connection upgrade.
-//!
-//! The proxy shows a certificate of the cluster's host CA there, which is known only after the join. The TLS connection
-//! around the upgrade has verified the server. So any certificate with the name that all Teleport servers have is
-//! accepted, as Teleport's own clients do (docs/protocol.md, "Connection upgrade"). The verifier does check that the
-//! server has the certificate's key.
+//! The verification of server certificates in TLS.
 
+use std::sync::{Arc, OnceLock};
 use std::time::UNIX_EPOCH;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
 use super::crypto::provider;
-use super::peer_chain::TELEPORT_SERVER_NAME;
+use super::peer_chain::{PeerChain, TELEPORT_SERVER_NAME};
 use crate::x509::X509;
 
-/// Accepts any certificate that is for a Teleport server and has not expired.
+/// Records the chain that it refuses, so that an error can name the signer.
 #[derive(Debug)]
-pub(crate) struct TeleportNameVerifier;
+pub(super) struct RecordingVerifier {
+    /// rustls's own verifier; without one, [`verify_teleport_name`] decides.
+    web_pki: Option<Arc<WebPkiServerVerifier>>,
+    /// Empty if the chain was accepted. Without a value if the server has shown none.
+    refused: OnceLock<Vec<CertificateDer<'static>>>,
+}
 
-impl ServerCertVerifier for TeleportNameVerifier {
+impl RecordingVerifier {
+    pub(super) fn new(web_pki: Option<Arc<WebPkiServerVerifier>>) -> Self {
+        Self { web_pki, refused: OnceLock::new() }
+    }
+
+    /// Whether a certificate was shown and accepted.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.refused.get().is_some_and(Vec::is_empty)
+    }
+
+    /// The chain that was refused; it is empty if none was.
+    pub(super) fn refused(&self) -> PeerChain {
+        PeerChain::new(self.refused.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let name = ServerName::try_from(TELEPORT_SERVER_NAME).map_err(|_| CertificateError::NotValidForName)?;
-        verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)?;
-        let x509 = X509::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-        match x509.not_after().duration_since(UNIX_EPOCH) {
-            Ok(end) if end.as_secs() > now.as_secs() => Ok(ServerCertVerified::assertion()),
-            _ => Err(CertificateError::Expired.into()),
-        }
+        let verdict = match &self.web_pki {
+            Some(web_pki) => web_pki.verify_server_cert(leaf, others, name, ocsp, now),
+            None => verify_teleport_name(leaf, now),
+        };
+        let chain = std::iter::once(leaf).chain(others).filter(|_| verdict.is_err());
+        let _ = self.refused.set(chain.map(|shown| shown.clone().into_owned()).collect());
+        verdict
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        verify_tls12_signature(message, leaf, signed, &provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        verify_tls13_signature(message, leaf, signed, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Accepts any certificate that is for a Teleport server and has not expired: for the nested TLS of a first join, inside a
+/// connection upgrade.
+///
+/// The proxy shows a certificate of the cluster's host CA there, which is known only after the join. The TLS connection
+/// around the upgrade has verified the server. Teleport's own clients do the same (docs/protocol.md, "Connection upgrade").
+fn verify_teleport_name(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    let name = ServerName::try_from(TELEPORT_SERVER_NAME).map_err(|_| CertificateError::NotValidForName)?;
+    verify_server_name(&ParsedCertificate::try_from(leaf)?, &name)?;
+    let x509 = X509::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    match x509.not_after().duration_since(UNIX_EPOCH) {
+        Ok(end) if end.as_secs() > now.as_secs() => Ok(ServerCertVerified::assertion()),
+        _ => Err(CertificateError::Expired.into()),
     }
 }
 
@@ -89,9 +121,8 @@ mod tests {
 
     fn verdict(certificate: &str, year: u64) -> Result<(), rustls::Error> {
         let certificate = CertificateDer::from(Base64::decode_vec(certificate).unwrap());
-        let name = ServerName::try_from("example.com").unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952));
-        TeleportNameVerifier.verify_server_cert(&certificate, &[], &name, &[], now).map(drop)
+        verify_teleport_name(&certificate, now).map(drop)
     }
 
     #[test]
