@@ -10,10 +10,8 @@ use rustix::io::Errno;
 use crate::environment::Environment;
 use crate::regular_file;
 
-/// The largest file that is read.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// The clone directory and where the destination is in it.
 #[derive(Debug)]
 pub(super) struct CloneDir {
     pub(super) path: PathBuf,
@@ -22,7 +20,6 @@ pub(super) struct CloneDir {
     pub(super) relative: Option<String>,
 }
 
-/// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     /// A symbolic link, a named pipe, a directory.

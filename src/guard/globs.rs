@@ -32,7 +32,7 @@ impl Rules {
 /// The work for all patterns, in steps of the matcher: a tenth of a second.
 const MAX_WORK: usize = 5_000_000;
 
-/// The longest pattern that is matched. No path is longer.
+/// The longest pattern. No path is longer.
 const MAX_LENGTH: usize = 4096;
 
 /// The alternatives that the braces of one pattern may stand for.
@@ -182,38 +182,26 @@ fn tokens(pattern: &str) -> Vec<Token> {
     let chars: Vec<char> = pattern.chars().collect();
     let mut tokens = Vec::new();
     let mut at = 0;
-    while let Some(&c) = chars.get(at) {
-        let begins = at == 0 || chars[at - 1] == '/';
-        at += 1;
-        match c {
-            '*' => {
-                let from = at;
-                while chars.get(at) == Some(&'*') {
-                    at += 1;
-                }
-                match (begins && at > from, chars.get(at)) {
-                    (true, None) => tokens.push(Token::Rest),
-                    (true, Some('/')) => {
-                        at += 1;
-                        tokens.extend([Token::Directories, Token::InDirectory]);
-                    }
-                    _ => tokens.push(Token::Star),
-                }
-            }
-            '?' => tokens.push(Token::One),
-            '[' => match Class::parse(&chars[at..]) {
-                Some((class, length)) => {
-                    at += length;
-                    tokens.push(Token::Class(class));
-                }
-                None => tokens.push(Token::Char(c)),
+    while at < chars.len() {
+        let rest = &chars[at..];
+        let stars = rest.iter().take_while(|c| **c == '*').count();
+        let whole_name = stars > 1 && (at == 0 || chars[at - 1] == '/');
+        let (token, length) = match rest {
+            ['*', ..] if whole_name && stars == rest.len() => (Token::Rest, stars),
+            ['*', ..] if whole_name && rest[stars] == '/' => (Token::Directories, stars + 1),
+            ['*', ..] => (Token::Star, stars),
+            ['?', ..] => (Token::One, 1),
+            ['[', after @ ..] => match Class::parse(after) {
+                Some((class, length)) => (Token::Class(class), length + 1),
+                None => (Token::Char('['), 1),
             },
-            '\\' if at < chars.len() => {
-                tokens.push(Token::Char(chars[at]));
-                at += 1;
-            }
-            _ => tokens.push(Token::Char(c)),
-        }
+            ['\\', escaped, ..] => (Token::Char(*escaped), 2),
+            _ => (Token::Char(rest[0]), 1),
+        };
+        at += length;
+        let within = matches!(token, Token::Directories).then_some(Token::InDirectory);
+        tokens.push(token);
+        tokens.extend(within);
     }
     tokens
 }
@@ -238,16 +226,9 @@ impl Class {
         let mut members = &chars[from..length];
         let mut ranges = Vec::new();
         while let [first, rest @ ..] = members {
-            members = match rest {
-                ['-', last, rest @ ..] => {
-                    ranges.push((*first, *last));
-                    rest
-                }
-                _ => {
-                    ranges.push((*first, *first));
-                    rest
-                }
-            };
+            let (last, rest) = if let ['-', last, rest @ ..] = rest { (last, rest) } else { (first, rest) };
+            ranges.push((*first, *last));
+            members = rest;
         }
         Some((Self { negated, ranges }, length + 1))
     }

@@ -18,7 +18,8 @@ pub(super) fn candidates<'p, 't>(
     has_token: bool,
     matcher: &Matcher,
 ) -> Vec<&'p Step<'t>> {
-    let mut candidates: Vec<_> = steps.iter().filter(|step| step.runs_teleport_pipe()).collect();
+    let runs_pipe = |step: &&Step<'_>| step.script.iter().chain(&step.after_script).any(Command::writes_keys);
+    let mut candidates: Vec<_> = steps.iter().filter(runs_pipe).collect();
     // A script in the repository may run teleport-pipe. And a step without a token may contain the name for another
     // reason, for example because it builds the image.
     let is_indirect = candidates.is_empty() || (has_token && !candidates.iter().any(|step| step.oidc));
@@ -54,12 +55,6 @@ fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-impl Step<'_> {
-    fn runs_teleport_pipe(&self) -> bool {
-        self.script.iter().chain(&self.after_script).any(|command| command.is_teleport_pipe() && !command.is_cleanup())
-    }
-}
-
 impl Command<'_> {
     pub(super) fn is_teleport_pipe(&self) -> bool {
         match self {
@@ -75,10 +70,14 @@ impl Command<'_> {
         }
     }
 
+    pub(super) fn writes_keys(&self) -> bool {
+        self.is_teleport_pipe() && !self.is_cleanup()
+    }
+
     /// Whether this command could have set our environment: our pipe gets exactly the variables that its entry lists. A
     /// value in which something is substituted, and a shell line, could have set any.
     fn could_set(&self, env: &Environment) -> bool {
-        let Self::Pipe { variables, .. } = self else { return self.is_teleport_pipe() && !self.is_cleanup() };
+        let Self::Pipe { variables, .. } = self else { return self.writes_keys() };
         let is_literal = |value: &str| !value.contains(['$', '\\', '`', '"', '\'']);
         let given = |(name, value): &(&str, &str)| !is_literal(value) || env.get(name).unwrap_or("") == value.trim();
         self.is_teleport_pipe() && variables.iter().all(given)
