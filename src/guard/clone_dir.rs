@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::environment::Environment;
 use crate::regular_file;
+use crate::text::sanitize;
 
 const MAX_SIZE: u64 = 1 << 20;
 
@@ -47,8 +48,8 @@ impl CloneDir {
     pub(super) fn displayed_destination(&self) -> String {
         match self.relative.as_deref() {
             Some("") => ".".to_owned(),
-            Some(relative) => crate::text::sanitize(relative),
-            None => crate::text::sanitize(&self.destination.to_string_lossy()),
+            Some(relative) => sanitize(relative),
+            None => sanitize(&self.destination.to_string_lossy()),
         }
     }
 
