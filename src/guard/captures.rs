@@ -61,9 +61,6 @@ pub(super) enum Removal {
     Sure,
 }
 
-/// Parts of commands that may remove files without naming them: `git clean`, `./cleanup.sh`, `find -delete`.
-const CLEANERS: [&str; 3] = ["clean", "delete", "remove"];
-
 impl Upload<'_> {
     /// Returns `None` if a pattern takes no credentials, otherwise whether it surely takes keys.
     fn captures(&self, pattern: &str, clone_dir: &CloneDir, matcher: &Matcher) -> Option<bool> {
@@ -129,18 +126,22 @@ fn shell_removal(command: &str, clone_dir: &CloneDir) -> Removal {
     let words: Vec<_> = words.collect();
     let options = |word: &&str| word.starts_with('-');
     let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, clone_dir)).collect();
+    // A variable, a pattern, or a path from another directory.
+    let could_be = |path: &PathBuf| {
+        path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == clone_dir.destination.file_name()
+    };
     match program {
         Some("rm") if !words.iter().any(|word| options(word) && word.contains(['r', 'R'])) => Removal::No,
         Some("rm") if paths.iter().any(|path| clone_dir.destination.starts_with(path)) => Removal::Sure,
-        // A variable, a pattern, or a path from another directory.
-        Some("rm") if paths.iter().any(|path| could_be(path, &clone_dir.destination)) => Removal::Possible,
+        Some("rm") if paths.iter().any(could_be) => Removal::Possible,
         Some("rm") => Removal::No,
         Some(_) if words.contains(&"cleanup") => {
             let default =
                 words.last() == Some(&"cleanup") && resolved(DEFAULT_DESTINATION, clone_dir) == clone_dir.destination;
             if default || paths.contains(&clone_dir.destination) { Removal::Sure } else { Removal::No }
         }
-        _ if CLEANERS.iter().any(|cleaner| command.contains(cleaner)) => Removal::Possible,
+        // Files may be removed without being named: `git clean`, `./cleanup.sh`, `find -delete`.
+        _ if ["clean", "delete", "remove"].iter().any(|part| command.contains(part)) => Removal::Possible,
         _ => Removal::No,
     }
 }
@@ -149,11 +150,6 @@ fn shell_removal(command: &str, clone_dir: &CloneDir) -> Removal {
 fn resolved(word: &str, clone_dir: &CloneDir) -> PathBuf {
     let word = word.trim_matches(['"', '\'']).replace('"', "");
     clone_dir.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
-}
-
-/// Whether a path could be the destination once the shell has expanded it.
-fn could_be(path: &Path, destination: &Path) -> bool {
-    path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == destination.file_name()
 }
 
 #[cfg(test)]

@@ -37,9 +37,8 @@ impl CloneDir {
     pub(super) fn new(env: &Environment, destination: &Path) -> Option<Self> {
         let given = env.get("BITBUCKET_CLONE_DIR").map(PathBuf::from).filter(|path| path.is_absolute())?;
         // The destination has no symbolic links in it, but the variable may have some.
-        let real = fs::canonicalize(&given).ok();
-        let path = [Some(without_dots(&given)), real].into_iter().flatten().find(|path| destination.starts_with(path));
-        let path = path.unwrap_or(given);
+        let mut paths = [without_dots(&given)].into_iter().chain(fs::canonicalize(&given));
+        let path = paths.find(|path| destination.starts_with(path)).unwrap_or(given);
         let relative = destination.strip_prefix(&path).ok().map(|relative| relative.to_string_lossy().into_owned());
         Some(Self { path, destination: destination.to_owned(), relative })
     }

@@ -56,15 +56,15 @@ impl Matcher {
 
     /// Whether `pattern` matches `path`, which does not begin with `/`.
     pub(super) fn matches(&self, pattern: &str, path: &str, rules: Rules) -> bool {
-        let Some(alternatives) = self.alternatives(pattern) else { return false };
-        alternatives.iter().any(|pattern| self.matches_one(pattern, path, rules))
+        self.alternatives(pattern).iter().any(|pattern| self.matches_one(pattern, path, rules))
     }
 
     /// Expands `a{b,c}` to `ab` and `ac`. Braces that are not closed or have no comma in them are ordinary characters.
-    fn alternatives(&self, pattern: &str) -> Option<Vec<String>> {
+    /// Returns nothing if that exceeds a limit.
+    fn alternatives(&self, pattern: &str) -> Vec<String> {
         if pattern.len() > MAX_LENGTH {
             self.work_left.set(0);
-            return None;
+            return Vec::new();
         }
         let mut all = vec![pattern.to_owned()];
         let mut done = 0;
@@ -76,11 +76,11 @@ impl Matcher {
             let new: Vec<_> = choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect();
             if !self.spend(new.iter().map(String::len).sum()) || all.len() + new.len() > MAX_ALTERNATIVES {
                 self.work_left.set(0);
-                return None;
+                return Vec::new();
             }
             all.splice(done..=done, new);
         }
-        Some(all)
+        all
     }
 
     fn matches_one(&self, pattern: &str, path: &str, rules: Rules) -> bool {

@@ -257,10 +257,7 @@ fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
     const MAX_DEPTH: usize = 4;
     let mut all = Vec::new();
     for entry in list.one_or_more() {
-        if let Some(line) = entry.text() {
-            all.push(Command::Shell(line));
-            continue;
-        }
+        all.extend(entry.text().map(Command::Shell));
         let map = entry.map();
         if let Some(reference) = map.get("pipe").and_then(Node::text) {
             let variables = map.map("variables");

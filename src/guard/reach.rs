@@ -30,13 +30,13 @@ pub(crate) enum OutsideOfStep {
 /// symbolic links. Outside of Bitbucket it always succeeds.
 pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
     let Some(clone_dir) = CloneDir::new(env, destination) else { return Ok(()) };
-    let storage = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from);
-    let is_pipe = storage.clone().next().is_some();
-    let real = storage.clone().filter_map(|path| fs::canonicalize(path).ok());
+    let storage: Vec<_> = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from).collect();
+    let is_pipe = !storage.is_empty();
+    let real: Vec<_> = storage.iter().flat_map(fs::canonicalize).collect();
     // A step's own commands see the storage directories here.
     let in_clone_dir = clone_dir.path.join(".bitbucket/pipelines/generated");
     if destination.starts_with(in_clone_dir)
-        || storage.chain(real).any(|path| path.is_absolute() && destination.starts_with(path))
+        || storage.into_iter().chain(real).any(|path| path.is_absolute() && destination.starts_with(path))
     {
         return Err(OutsideOfStep::PassedOn);
     }

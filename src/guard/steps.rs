@@ -33,10 +33,8 @@ pub(super) fn candidates<'p, 't>(
     let number = |name| env.get(name).and_then(|text| text.parse::<usize>().ok());
     let parallel = number("BITBUCKET_PARALLEL_STEP").zip(number("BITBUCKET_PARALLEL_STEP_COUNT"));
     narrow(&mut candidates, |step| step.parallel == parallel);
-    if has_token && !is_indirect {
-        narrow(&mut candidates, |step| step.oidc);
-    }
     if !is_indirect {
+        narrow(&mut candidates, |step| step.oidc || !has_token);
         narrow(&mut candidates, |step| step.script.iter().any(|command| command.could_set(env)));
     }
     candidates

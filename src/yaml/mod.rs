@@ -185,7 +185,12 @@ impl<'t> Node<'t> {
             for (key, value) in node.pairs() {
                 match key.text() {
                     Some("<<") => others.extend(value.one_or_more()),
-                    Some(name) => map.add(name, key, value),
+                    Some(name) => {
+                        map.positions.entry(name).or_insert_with(|| {
+                            map.entries.push((key, value));
+                            map.entries.len() - 1
+                        });
+                    }
                     None => {}
                 }
             }
@@ -220,14 +225,6 @@ pub(crate) struct Map<'t> {
 }
 
 impl<'t> Map<'t> {
-    fn add(&mut self, name: &'t str, key: Node<'t>, value: Node<'t>) {
-        let entries = &mut self.entries;
-        self.positions.entry(name).or_insert_with(|| {
-            entries.push((key, value));
-            entries.len() - 1
-        });
-    }
-
     pub(crate) fn get(&self, key: &str) -> Option<Node<'t>> {
         self.positions.get(key).map(|&position| self.entries[position].1)
     }
