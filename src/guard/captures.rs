@@ -74,10 +74,10 @@ impl Upload<'_> {
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
 
         let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
-        let could = |file: String| matcher.matches(pattern, &file, Rules::LENIENT) && !ignores(&file, Rules::STRICT);
+        let could = |file: String| matcher.matches(pattern, &file, Rules::Lenient) && !ignores(&file, Rules::Strict);
         let surely = |file: String| {
             let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
-            deep_enough && matcher.matches(pattern, &file, Rules::STRICT) && !ignores(&file, Rules::LENIENT)
+            deep_enough && matcher.matches(pattern, &file, Rules::Strict) && !ignores(&file, Rules::Lenient)
         };
         let files = |class| of_class(class).filter_map(|name| clone_dir.path_of(name));
         files(Class::PrivateKey)

@@ -26,7 +26,7 @@ fn excludes(rules: &str, file: &str, matcher: &Matcher) -> bool {
     for line in rules.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let (pattern, excludes) = line.strip_prefix('!').map_or((line, true), |pattern| (pattern.trim(), false));
         let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_matches('/');
-        if excluded != excludes && !pattern.is_empty() && matcher.matches(pattern, file, Rules::DOCKER) {
+        if excluded != excludes && !pattern.is_empty() && matcher.matches(pattern, file, Rules::Docker) {
             excluded = excludes;
         }
     }

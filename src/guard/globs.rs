@@ -11,22 +11,14 @@ use std::cell::Cell;
 
 /// How to read a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
-    /// `*`, `?` and classes match `/`.
-    cross_slash: bool,
-    /// Wildcards match a dot at the beginning of a name.
-    match_dot: bool,
-    /// A pattern that matches a directory also matches its contents.
-    match_contents: bool,
-}
-
-impl Rules {
+pub(super) enum Rules {
     /// What every implementation matches: `*` is part of a name, `**` is any number of directories.
-    pub(super) const STRICT: Self = Self { cross_slash: false, match_dot: false, match_contents: false };
-    /// What any implementation might match.
-    pub(super) const LENIENT: Self = Self { cross_slash: true, match_dot: true, match_contents: true };
-    /// `.dockerignore`
-    pub(super) const DOCKER: Self = Self { cross_slash: false, match_dot: true, match_contents: true };
+    Strict,
+    /// What any implementation might match: `*`, `?` and classes match `/`, too, and wildcards match a dot at the
+    /// beginning of a name. A pattern that matches a directory also matches its contents.
+    Lenient,
+    /// `.dockerignore`, which is lenient but for `/`.
+    Docker,
 }
 
 /// The work for all patterns, in steps of the matcher: a tenth of a second.
@@ -99,13 +91,13 @@ impl Matcher {
         mark(&mut at, &tokens, 0);
         let mut before = '/';
         for c in path.chars() {
-            if rules.match_contents && c == '/' && at[end] {
+            if rules != Rules::Strict && c == '/' && at[end] {
                 return true;
             }
-            let hidden = c == '.' && before == '/' && !rules.match_dot;
+            let hidden = c == '.' && before == '/' && rules == Rules::Strict;
             let mut next = vec![false; end + 1];
             for (n, token) in tokens.iter().enumerate().filter(|(n, _)| at[*n]) {
-                let wild = !hidden && (c != '/' || rules.cross_slash);
+                let wild = !hidden && (c != '/' || rules == Rules::Lenient);
                 let to = match token {
                     Token::Char(this) => (*this == c).then_some(n + 1),
                     Token::One => wild.then_some(n + 1),
@@ -268,8 +260,8 @@ mod tests {
             (".d/**", ".d/key"),
             ("d/k**y", "d/key"),
         ] {
-            assert!(matches(pattern, path, Rules::STRICT), "{pattern} {path}");
-            assert!(matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Strict), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
@@ -286,8 +278,8 @@ mod tests {
             ("d?key", "d/key"),
             ("?d/**", ".d/key"),
         ] {
-            assert!(!matches(pattern, path, Rules::STRICT), "{pattern} {path}");
-            assert!(matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(!matches(pattern, path, Rules::Strict), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
@@ -308,17 +300,17 @@ mod tests {
             ("**/.*", "d/key"),
             ("d/[]]ey", "d/key"),
         ] {
-            assert!(!matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(!matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
     #[test]
     fn a_dockerignore_excludes_the_contents_of_a_directory() {
         for pattern in ["d", "*", "**", "**/key", "d/k*"] {
-            assert!(matches(pattern, "d/key", Rules::DOCKER), "{pattern}");
+            assert!(matches(pattern, "d/key", Rules::Docker), "{pattern}");
         }
-        assert!(matches("*", ".d/key", Rules::DOCKER));
-        assert!(!matches("key", "d/key", Rules::DOCKER) && !matches("*.d", "d/key", Rules::DOCKER));
+        assert!(matches("*", ".d/key", Rules::Docker));
+        assert!(!matches("key", "d/key", Rules::Docker) && !matches("*.d", "d/key", Rules::Docker));
     }
 
     #[test]
@@ -328,11 +320,11 @@ mod tests {
             ["*a".repeat(2000), "**/".repeat(1300), "{a,b}".repeat(50), "[!b]*".repeat(800), "*".repeat(MAX_LENGTH + 1)]
         {
             let matcher = Matcher::new();
-            assert!(!matcher.matches(&pattern, &path, Rules::LENIENT));
+            assert!(!matcher.matches(&pattern, &path, Rules::Lenient));
             assert!(!matcher.is_complete());
         }
         let matcher = Matcher::new();
-        assert!(!matcher.matches(&format!("{}b", "*a".repeat(400)), &path, Rules::LENIENT));
+        assert!(!matcher.matches(&format!("{}b", "*a".repeat(400)), &path, Rules::Lenient));
         assert!(matcher.is_complete());
     }
 
@@ -350,9 +342,9 @@ mod tests {
         for _ in 0..50_000 {
             let pattern: String = (0..random(7)).map(|_| parts[random(parts.len())]).collect();
             let path: String = (0..=random(4)).map(|_| names[random(names.len())]).collect();
-            if matches(&pattern, &path, Rules::STRICT) {
+            if matches(&pattern, &path, Rules::Strict) {
                 matched += 1;
-                assert!(matches(&pattern, &path, Rules::LENIENT), "{pattern} {path}");
+                assert!(matches(&pattern, &path, Rules::Lenient), "{pattern} {path}");
             }
         }
         assert!(matched > 1000, "{matched}");

@@ -8,7 +8,7 @@ use crate::yaml::{Map, Node, Tree};
 #[derive(Debug, Default)]
 pub(super) struct Pipelines<'t> {
     pub(super) steps: Vec<Step<'t>>,
-    /// Some pipelines are in other files or repositories.
+    /// Whether some pipelines are in other files or repositories.
     pub(super) imports: bool,
     pub(super) complete: bool,
 }
