@@ -206,7 +206,7 @@ fn deployment<'t>(map: &Map<'t>) -> Option<&'t str> {
 
 /// The value is `true`, or a mapping with audiences.
 fn has_oidc(node: Node<'_>) -> bool {
-    node.is_true() || node.map().iter().next().is_some()
+    node.text().is_some_and(|text| text.eq_ignore_ascii_case("true")) || node.map().iter().next().is_some()
 }
 
 fn minutes(node: Node<'_>) -> Option<(u64, usize)> {

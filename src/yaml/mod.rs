@@ -49,6 +49,8 @@ pub(crate) struct Tree<'i> {
 #[derive(Debug)]
 struct NodeData<'i> {
     value: Value<'i>,
+    /// The items of a list, or the keys and values of a mapping in turn.
+    children: Vec<usize>,
     line: usize,
     anchor: usize,
 }
@@ -57,9 +59,8 @@ struct NodeData<'i> {
 enum Value<'i> {
     Text(Cow<'i, str>),
     Null,
-    List(Vec<usize>),
-    /// Keys and values in turn.
-    Map(Vec<usize>),
+    List,
+    Map,
 }
 
 impl<'i> Tree<'i> {
@@ -70,16 +71,16 @@ impl<'i> Tree<'i> {
         let mut open: Vec<NodeData<'i>> = Vec::new();
         for event in Parser::new_from_str(text) {
             let (event, span) = event?;
-            let new = |value, anchor| NodeData { value, line: span.start.line(), anchor };
+            let new = |value, anchor| NodeData { value, children: Vec::new(), line: span.start.line(), anchor };
             let mut complete = None;
             match event {
-                Event::SequenceStart(anchor, _) => open.push(new(Value::List(Vec::new()), anchor)),
-                Event::MappingStart(anchor, _) => open.push(new(Value::Map(Vec::new()), anchor)),
+                Event::SequenceStart(anchor, _) => open.push(new(Value::List, anchor)),
+                Event::MappingStart(anchor, _) => open.push(new(Value::Map, anchor)),
                 Event::SequenceEnd | Event::MappingEnd => complete = open.pop(),
                 Event::Scalar(text, style, anchor, _) => complete = Some(new(scalar(text, style), anchor)),
                 // An alias within its own node is null, because that node is not complete.
                 Event::Alias(anchor) => match (anchors.get(&anchor), open.last_mut()) {
-                    (Some(&node), Some(parent)) => parent.add(node),
+                    (Some(&node), Some(parent)) => parent.children.push(node),
                     _ => complete = Some(new(Value::Null, 0)),
                 },
                 Event::DocumentEnd => break,
@@ -98,7 +99,7 @@ impl<'i> Tree<'i> {
             }
             tree.nodes.push(complete);
             if let Some(parent) = open.last_mut() {
-                parent.add(node);
+                parent.children.push(node);
             }
         }
         Ok(tree)
@@ -112,14 +113,6 @@ impl<'i> Tree<'i> {
     /// Whether every visit was possible. If not, readers have missed something.
     pub(crate) fn is_within_limits(&self) -> bool {
         self.visits.get() < MAX_VISITS
-    }
-}
-
-impl NodeData<'_> {
-    fn add(&mut self, node: usize) {
-        if let Value::List(nodes) | Value::Map(nodes) = &mut self.value {
-            nodes.push(node);
-        }
     }
 }
 
@@ -153,21 +146,17 @@ impl<'t> Node<'t> {
     }
 
     pub(crate) fn is_map(self) -> bool {
-        matches!(self.data().value, Value::Map(_))
-    }
-
-    pub(crate) fn is_true(self) -> bool {
-        self.text().is_some_and(|text| text.eq_ignore_ascii_case("true"))
+        matches!(self.data().value, Value::Map)
     }
 
     pub(crate) fn items(self) -> impl Iterator<Item = Node<'t>> {
-        let items = if let Value::List(items) = &self.data().value { items.as_slice() } else { &[] };
+        let items = if matches!(self.data().value, Value::List) { self.data().children.as_slice() } else { &[] };
         items.iter().map_while(move |&id| self.visit(id))
     }
 
     /// The items of a list, or the node itself if it is neither a list nor null.
     pub(crate) fn one_or_more(self) -> impl Iterator<Item = Node<'t>> {
-        let one = (!matches!(self.data().value, Value::List(_) | Value::Null)).then_some(self);
+        let one = (!matches!(self.data().value, Value::List | Value::Null)).then_some(self);
         one.into_iter().chain(self.items())
     }
 
@@ -201,7 +190,7 @@ impl<'t> Node<'t> {
 
     /// Keys and values, from the last to the first.
     fn pairs(self) -> impl Iterator<Item = (Node<'t>, Node<'t>)> {
-        let nodes = if let Value::Map(nodes) = &self.data().value { nodes.as_slice() } else { &[] };
+        let nodes = if self.is_map() { self.data().children.as_slice() } else { &[] };
         nodes.chunks_exact(2).rev().map_while(move |pair| Some((self.visit(pair[0])?, self.visit(pair[1])?)))
     }
 
