@@ -17,7 +17,7 @@ impl Environment {
             .collect()
     }
 
-    /// The trimmed value of a variable. Returns `None` if it is unset or empty.
+    /// Returns `None` if the variable is unset or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }

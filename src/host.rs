@@ -13,7 +13,7 @@ pub(crate) const BINARY: &str = "this program's own file";
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) env: Environment,
-    /// Absolute. Relative paths start here.
+    /// Absolute.
     pub(crate) working_dir: PathBuf,
     /// The file of this program, which is copied into the destination.
     pub(crate) executable: PathBuf,
@@ -31,7 +31,6 @@ impl Host {
         })
     }
 
-    /// Reads the program's own file.
     pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {
         std::fs::read(&self.executable).map_err(HostError::because(BINARY))
     }

@@ -5,22 +5,19 @@
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rand_core::CryptoRngCore;
 use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::error::{Advice, Exit, Explain};
 
-/// A cluster's signature suite.
+/// A cluster's signature suite. For the keys of this program all but `Legacy` mean ECDSA P-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
     /// RSA. Also the suite of a cluster that names none, because it is older than suites.
     Legacy,
-    /// ECDSA P-256 for the keys of this program.
     BalancedV1,
-    /// ECDSA P-256.
     FipsV1,
-    /// ECDSA P-256 for the keys of this program.
     HsmV1,
 }
 
@@ -52,7 +49,6 @@ impl Suite {
         }
     }
 
-    /// The name that people use.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -86,13 +82,11 @@ impl Explain for Error {
 impl KeyPair {
     /// Generates a key for the suite. RSA takes a good part of a second, so generate it while the network is busy.
     pub(crate) fn generate(suite: Suite, rng: &mut impl CryptoRngCore) -> Result<Self, Error> {
-        match suite {
-            Suite::Legacy => {
-                let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("generated"))?;
-                Ok(Self::Rsa(Box::new(key)))
-            }
-            _ => Ok(Self::P256(p256::SecretKey::random(rng))),
+        if suite != Suite::Legacy {
+            return Ok(Self::P256(p256::SecretKey::random(rng)));
         }
+        let key = rsa::RsaPrivateKey::new(rng, 2048).map_err(|_| Error("generated"))?;
+        Ok(Self::Rsa(Box::new(key)))
     }
 
     /// Starts to generate a key on its own thread at once, with the operating system's random numbers.
@@ -101,7 +95,7 @@ impl KeyPair {
         async { generated.await.unwrap_or(Err(Error("generated"))) }
     }
 
-    /// The private key as Teleport writes it: RSA as PKCS#1 `RSA PRIVATE KEY`, ECDSA as PKCS#8 `PRIVATE KEY`.
+    /// As Teleport writes it: RSA as PKCS#1 `RSA PRIVATE KEY`, ECDSA as PKCS#8 `PRIVATE KEY`.
     pub(crate) fn private_pem(&self) -> Result<Zeroizing<String>, Error> {
         match self {
             Self::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),
@@ -109,18 +103,12 @@ impl KeyPair {
         }
     }
 
-    /// The private key for TLS.
     pub(crate) fn private_der(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        Ok(match self {
-            Self::Rsa(key) => {
-                let der = key.to_pkcs1_der().map_err(|_| Error("encoded"))?;
-                PrivatePkcs1KeyDer::from(der.as_bytes().to_vec()).into()
-            }
-            Self::P256(key) => {
-                let der = key.to_pkcs8_der().map_err(|_| Error("encoded"))?;
-                PrivatePkcs8KeyDer::from(der.as_bytes().to_vec()).into()
-            }
-        })
+        let der = match self {
+            Self::Rsa(key) => key.to_pkcs8_der(),
+            Self::P256(key) => key.to_pkcs8_der(),
+        };
+        Ok(PrivatePkcs8KeyDer::from(der.map_err(|_| Error("encoded"))?.as_bytes().to_vec()).into())
     }
 
     /// The public key as PKIX DER (SubjectPublicKeyInfo): the new join service, and certificates.
@@ -132,7 +120,7 @@ impl KeyPair {
         Ok(der.map_err(|_| Error("encoded"))?.into_vec())
     }
 
-    /// The public key as PEM as Teleport writes it: RSA as PKCS#1 `RSA PUBLIC KEY`, ECDSA as `PUBLIC KEY`.
+    /// As Teleport writes it: RSA as PKCS#1 `RSA PUBLIC KEY`, ECDSA as `PUBLIC KEY`.
     pub(crate) fn public_pem(&self) -> Result<String, Error> {
         match self {
             Self::Rsa(key) => key.to_public_key().to_pkcs1_pem(LineEnding::LF).map_err(|_| Error("encoded")),

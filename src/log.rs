@@ -31,16 +31,15 @@ pub(crate) fn start(debug: bool, env: &Environment) {
 /// Whether this crate made the record, with the stage of the run as its target. HTTP and TLS libraries stay out of the
 /// log, whatever the level is, because they print what they send (docs/decisions.md, 14).
 fn is_ours(record: &Record<'_>) -> bool {
-    let root = record.module_path().and_then(|path| path.split("::").next());
-    root == Some(env!("CARGO_CRATE_NAME"))
+    record.module_path().and_then(|path| path.split("::").next()) == Some(env!("CARGO_CRATE_NAME"))
 }
 
-/// Whether the output on stdout may have colours.
 pub(crate) fn colour_on_stdout(env: &Environment) -> bool {
     colour(env, std::io::stdout().is_terminal())
 }
 
-/// CI systems show colours without a terminal (docs/protocol.md, "How a pipe runs"), and set `CI`. `NO_COLOR` (<https://no-color.org>) switches colours off.
+/// CI systems show colours without a terminal (docs/protocol.md, "How a pipe runs"), and set `CI`. `NO_COLOR`
+/// (<https://no-color.org>) switches colours off.
 fn colour(env: &Environment, is_terminal: bool) -> bool {
     env.get("NO_COLOR").is_none() && (env.get("CI").is_some() || is_terminal)
 }
@@ -94,10 +93,8 @@ pub(crate) fn out(text: &str) -> std::io::Result<()> {
 pub(crate) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let position = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-        print(&format!(
-            "error: a bug in teleport-pipe {} at {position}; please report it\n",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let version = env!("CARGO_PKG_VERSION");
+        print(&format!("error: a bug in teleport-pipe {version} at {position}; please report it\n"));
         #[expect(clippy::exit, reason = "after a panic nothing else may run, and the status must be 1, not SIGABRT")]
         std::process::exit(i32::from(crate::error::Exit::Bug as u8));
     }));

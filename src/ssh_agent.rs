@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use p256::ecdsa;
-use rustls::SignatureScheme;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature};
 
@@ -89,8 +89,8 @@ impl Agent {
         u32::from(self.certificate.is_some()).encode(&mut response)?;
         if let Some(certificate) = &self.certificate {
             certificate.encode(&mut response)?;
-            let comment = "";
-            comment.encode(&mut response)?;
+            // The comment.
+            "".encode(&mut response)?;
         }
         Ok(response)
     }
@@ -110,19 +110,17 @@ impl Agent {
     }
 
     fn sign(&self, data: &[u8], flags: u32) -> Option<Signature> {
-        let rsa = match flags {
-            _ if flags & RSA_SHA2_256 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA256, HashAlg::Sha256)),
-            _ if flags & RSA_SHA2_512 != 0 => Some((SignatureScheme::RSA_PKCS1_SHA512, HashAlg::Sha512)),
-            _ => None,
+        let rsa = |hash| Algorithm::Rsa { hash: Some(hash) };
+        let (scheme, algorithm) = match self.key.algorithm() {
+            SignatureAlgorithm::ED25519 => (SignatureScheme::ED25519, Algorithm::Ed25519),
+            SignatureAlgorithm::ECDSA => {
+                (SignatureScheme::ECDSA_NISTP256_SHA256, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })
+            }
+            _ if flags & RSA_SHA2_256 != 0 => (SignatureScheme::RSA_PKCS1_SHA256, rsa(HashAlg::Sha256)),
+            _ if flags & RSA_SHA2_512 != 0 => (SignatureScheme::RSA_PKCS1_SHA512, rsa(HashAlg::Sha512)),
+            _ => return None,
         };
-        let rsa = rsa.map(|(scheme, hash)| (scheme, Algorithm::Rsa { hash: Some(hash) }));
-        let p256 = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
-        let others = [(SignatureScheme::ED25519, Algorithm::Ed25519), (SignatureScheme::ECDSA_NISTP256_SHA256, p256)];
-        let (signer, algorithm) = others
-            .into_iter()
-            .chain(rsa)
-            .find_map(|(scheme, algorithm)| Some((self.key.choose_scheme(&[scheme])?, algorithm)))?;
-        let signature = signer.sign(data).ok()?;
+        let signature = self.key.choose_scheme(&[scheme])?.sign(data).ok()?;
         match algorithm {
             // TLS has the two numbers in DER, SSH each with its length (RFC 5656, 3.1.2).
             Algorithm::Ecdsa { .. } => ecdsa::Signature::from_der(&signature).ok()?.try_into().ok(),

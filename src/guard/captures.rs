@@ -13,36 +13,30 @@ use crate::values::DEFAULT_DESTINATION;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capture<'t> {
     pub(super) source: Source<'t>,
-    /// The line in `bitbucket-pipelines.yml`, from 1.
     pub(super) line: usize,
     /// The documentation leaves no doubt that it takes keys.
     pub(super) sure: bool,
 }
 
+/// The pattern of artifacts, or the name of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source<'t> {
-    /// The pattern.
     Artifacts(&'t str),
-    /// The name.
     Cache(&'t str),
 }
 
 impl<'t> Step<'t> {
     pub(super) fn captures(&self, clone_dir: &CloneDir, home: Option<&str>, matcher: &Matcher) -> Vec<Capture<'t>> {
-        let mut captures = Vec::new();
-        for upload in &self.artifacts {
-            for &(pattern, line) in &upload.paths {
-                if let Some(sure) = upload.captures(pattern, clone_dir, matcher) {
-                    captures.push(Capture { source: Source::Artifacts(pattern), line, sure });
-                }
-            }
-        }
-        for cache in &self.caches {
-            if let Some(sure) = cache.captures(clone_dir, home) {
-                captures.push(Capture { source: Source::Cache(cache.name), line: cache.line, sure });
-            }
-        }
-        captures
+        let patterns = self.artifacts.iter().flat_map(|upload| upload.paths.iter().map(move |path| (upload, *path)));
+        let artifacts = patterns.filter_map(|(upload, (pattern, line))| {
+            let sure = upload.captures(pattern, clone_dir, matcher)?;
+            Some(Capture { source: Source::Artifacts(pattern), line, sure })
+        });
+        let caches = self.caches.iter().filter_map(|cache| {
+            let sure = cache.captures(clone_dir, home)?;
+            Some(Capture { source: Source::Cache(cache.name), line: cache.line, sure })
+        });
+        artifacts.chain(caches).collect()
     }
 
     /// Whether the destination is removed before Bitbucket collects artifacts and caches, which is after the
@@ -50,7 +44,7 @@ impl<'t> Step<'t> {
     pub(super) fn removal(&self, clone_dir: &CloneDir) -> Removal {
         let by_after_script = self.after_script.iter().map(|command| command.removal(clone_dir)).max();
         // Commands after the pipe may remove it, too, but do not run if the script fails before.
-        let last = self.script.iter().rposition(|command| command.is_teleport_pipe() && !command.is_cleanup());
+        let last = self.script.iter().rposition(Command::writes_keys);
         let rest = last.map_or(&self.script[..], |last| &self.script[last + 1..]);
         let by_script = rest.iter().map(|command| command.removal(clone_dir).min(Removal::Possible)).max();
         by_after_script.max(by_script).unwrap_or_default()
@@ -62,14 +56,10 @@ impl<'t> Step<'t> {
 pub(super) enum Removal {
     #[default]
     No,
-    /// A command could remove it.
     Possible,
     /// The after-script removes it.
     Sure,
 }
-
-/// Parts of commands that may remove files without naming them: `git clean`, `./cleanup.sh`, `find -delete`.
-const CLEANERS: [&str; 3] = ["clean", "delete", "remove"];
 
 impl Upload<'_> {
     /// Returns `None` if a pattern takes no credentials, otherwise whether it surely takes keys.
@@ -84,21 +74,16 @@ impl Upload<'_> {
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
 
         let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
-        let could = |name: &str| {
-            let file = clone_dir.path_of(name);
-            file.is_some_and(|file| matcher.matches(pattern, &file, Rules::LENIENT) && !ignores(&file, Rules::STRICT))
+        let could = |file: String| matcher.matches(pattern, &file, Rules::Lenient) && !ignores(&file, Rules::Strict);
+        let surely = |file: String| {
+            let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
+            deep_enough && matcher.matches(pattern, &file, Rules::Strict) && !ignores(&file, Rules::Lenient)
         };
-        let surely = |name: &str| {
-            let file = clone_dir.path_of(name);
-            file.is_some_and(|file| {
-                let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
-                deep_enough && matcher.matches(pattern, &file, Rules::STRICT) && !ignores(&file, Rules::LENIENT)
-            })
-        };
-        if !of_class(Class::PrivateKey).chain(of_class(Class::Certificate)).any(could) {
-            return None;
-        }
-        Some(plain && !self.on_failure_only && of_class(Class::PrivateKey).any(surely))
+        let files = |class| of_class(class).filter_map(|name| clone_dir.path_of(name));
+        files(Class::PrivateKey)
+            .chain(files(Class::Certificate))
+            .any(could)
+            .then(|| plain && !self.on_failure_only && files(Class::PrivateKey).any(surely))
     }
 }
 
@@ -122,14 +107,9 @@ impl Command<'_> {
         match self {
             Self::Pipe { variables, .. } => {
                 let destination = variables.iter().find(|(name, _)| *name == "DESTINATION");
-                let destination = destination.map_or(DEFAULT_DESTINATION, |(_, path)| path);
-                match self.is_teleport_pipe()
-                    && self.is_cleanup()
-                    && resolved(destination, clone_dir) == clone_dir.destination
-                {
-                    true => Removal::Sure,
-                    false => Removal::No,
-                }
+                let destination = resolved(destination.map_or(DEFAULT_DESTINATION, |(_, path)| path), clone_dir);
+                let is_ours = self.is_teleport_pipe() && self.is_cleanup();
+                if is_ours && destination == clone_dir.destination { Removal::Sure } else { Removal::No }
             }
             Self::Shell(lines) => {
                 let commands = lines.split(['\n', ';', '&', '|']);
@@ -146,18 +126,22 @@ fn shell_removal(command: &str, clone_dir: &CloneDir) -> Removal {
     let words: Vec<_> = words.collect();
     let options = |word: &&str| word.starts_with('-');
     let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, clone_dir)).collect();
+    // A variable, a pattern, or a path from another directory.
+    let could_be = |path: &PathBuf| {
+        path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == clone_dir.destination.file_name()
+    };
     match program {
         Some("rm") if !words.iter().any(|word| options(word) && word.contains(['r', 'R'])) => Removal::No,
         Some("rm") if paths.iter().any(|path| clone_dir.destination.starts_with(path)) => Removal::Sure,
-        // A variable, a pattern, or a path from another directory.
-        Some("rm") if paths.iter().any(|path| could_be(path, &clone_dir.destination)) => Removal::Possible,
+        Some("rm") if paths.iter().any(could_be) => Removal::Possible,
         Some("rm") => Removal::No,
         Some(_) if words.contains(&"cleanup") => {
             let default =
                 words.last() == Some(&"cleanup") && resolved(DEFAULT_DESTINATION, clone_dir) == clone_dir.destination;
             if default || paths.contains(&clone_dir.destination) { Removal::Sure } else { Removal::No }
         }
-        _ if CLEANERS.iter().any(|cleaner| command.contains(cleaner)) => Removal::Possible,
+        // Files may be removed without being named: `git clean`, `./cleanup.sh`, `find -delete`.
+        _ if ["clean", "delete", "remove"].iter().any(|part| command.contains(part)) => Removal::Possible,
         _ => Removal::No,
     }
 }
@@ -168,15 +152,8 @@ fn resolved(word: &str, clone_dir: &CloneDir) -> PathBuf {
     clone_dir.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
 }
 
-/// Whether a path could be the destination once the shell has expanded it.
-fn could_be(path: &Path, destination: &Path) -> bool {
-    path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == destination.file_name()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
     use crate::environment::Environment;
 
@@ -324,7 +301,7 @@ mod tests {
     #[test]
     fn a_step_has_artifacts_and_caches() {
         let step = Step {
-            artifacts: vec![Rc::new(upload("x")), Rc::new(upload("**"))],
+            artifacts: vec![upload("x"), upload("**")],
             caches: vec![Cache { name: "all", path: ".", line: 7 }],
             ..Step::default()
         };

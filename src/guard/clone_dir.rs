@@ -9,11 +9,10 @@ use rustix::io::Errno;
 
 use crate::environment::Environment;
 use crate::regular_file;
+use crate::text::sanitize;
 
-/// The largest file that is read.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// The clone directory and where the destination is in it.
 #[derive(Debug)]
 pub(super) struct CloneDir {
     pub(super) path: PathBuf,
@@ -22,7 +21,6 @@ pub(super) struct CloneDir {
     pub(super) relative: Option<String>,
 }
 
-/// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     /// A symbolic link, a named pipe, a directory.
@@ -39,9 +37,8 @@ impl CloneDir {
     pub(super) fn new(env: &Environment, destination: &Path) -> Option<Self> {
         let given = env.get("BITBUCKET_CLONE_DIR").map(PathBuf::from).filter(|path| path.is_absolute())?;
         // The destination has no symbolic links in it, but the variable may have some.
-        let real = fs::canonicalize(&given).ok();
-        let path = [Some(without_dots(&given)), real].into_iter().flatten().find(|path| destination.starts_with(path));
-        let path = path.unwrap_or(given);
+        let mut paths = [without_dots(&given)].into_iter().chain(fs::canonicalize(&given));
+        let path = paths.find(|path| destination.starts_with(path)).unwrap_or(given);
         let relative = destination.strip_prefix(&path).ok().map(|relative| relative.to_string_lossy().into_owned());
         Some(Self { path, destination: destination.to_owned(), relative })
     }
@@ -50,8 +47,8 @@ impl CloneDir {
     pub(super) fn displayed_destination(&self) -> String {
         match self.relative.as_deref() {
             Some("") => ".".to_owned(),
-            Some(relative) => crate::text::sanitize(relative),
-            None => crate::text::sanitize(&self.destination.to_string_lossy()),
+            Some(relative) => sanitize(relative),
+            None => sanitize(&self.destination.to_string_lossy()),
         }
     }
 

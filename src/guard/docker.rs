@@ -7,18 +7,15 @@
 use super::clone_dir::CloneDir;
 use super::globs::{Matcher, Rules};
 
-const DOCKERFILE: &str = "Dockerfile";
-const IGNORE: &str = ".dockerignore";
-const IGNORE_OF_DOCKERFILE: &str = "Dockerfile.dockerignore";
-
 /// Returns the ignore file that lacks a line for the destination.
 pub(super) fn missing_ignore_rule(clone_dir: &CloneDir, matcher: &Matcher) -> Option<&'static str> {
     let key = clone_dir.path_of("key")?;
-    if !clone_dir.exists(DOCKERFILE) {
+    if !clone_dir.exists("Dockerfile") {
         return None;
     }
+    let of_buildkit = "Dockerfile.dockerignore";
+    let name = if clone_dir.exists(of_buildkit) { of_buildkit } else { ".dockerignore" };
     // A file that cannot be read excludes nothing.
-    let name = if clone_dir.exists(IGNORE_OF_DOCKERFILE) { IGNORE_OF_DOCKERFILE } else { IGNORE };
     let rules = clone_dir.read(name).ok().flatten().unwrap_or_default();
     (!excludes(&rules, &key, matcher)).then_some(name)
 }
@@ -29,7 +26,7 @@ fn excludes(rules: &str, file: &str, matcher: &Matcher) -> bool {
     for line in rules.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let (pattern, excludes) = line.strip_prefix('!').map_or((line, true), |pattern| (pattern.trim(), false));
         let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_matches('/');
-        if excluded != excludes && !pattern.is_empty() && matcher.matches(pattern, file, Rules::DOCKER) {
+        if excluded != excludes && !pattern.is_empty() && matcher.matches(pattern, file, Rules::Docker) {
             excluded = excludes;
         }
     }

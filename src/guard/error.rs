@@ -2,7 +2,6 @@
 
 use crate::error::{Advice, Exit, Explain};
 use crate::shell;
-use crate::text::sanitize;
 use crate::yaml::scalar::quoted;
 
 /// `sure` means that there is no other way to read the file. The texts are sanitized; `at` is the line of the file with
@@ -17,17 +16,12 @@ pub(crate) enum Error {
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        let after_script = |first: &str, destination: &str| {
-            format!(
-                "{first}\nOr remove the keys at the end of the step, which turns this error into a warning:\n\
-                 after-script:\n  - rm -rf {}\n\
-                 Or set LEAK_CHECK: 'warn' to continue with a warning.",
-                shell::path(destination),
-            )
-        };
-        match self {
-            Self::Artifacts { destination, pattern, .. } => {
-                let first = match pattern.starts_with(destination.as_str()) {
+        let (Self::Artifacts { destination, .. } | Self::Cache { destination, .. }) = self;
+        let (anchor, cause, first) = match self {
+            Self::Artifacts { pattern, .. } => (
+                "artifacts-take-the-keys",
+                "Later steps get the artifacts, and everyone who can see the pipeline can download them for 14 days.",
+                match pattern.starts_with(destination.as_str()) {
                     true => format!("Remove {} from the artifacts.", quoted(pattern)),
                     false => format!(
                         "Replace the pattern with the files that later steps need, or exclude the directory from it:\n\
@@ -35,19 +29,21 @@ impl Explain for Error {
                         quoted(pattern),
                         quoted(&format!("{destination}/**")),
                     ),
-                };
-                Advice::new(Exit::BadInput, "artifacts-take-the-keys", after_script(&first, destination)).cause(
-                    "Later steps get the artifacts, and everyone who can see the pipeline can download them for 14 days.",
-                )
-            }
-            Self::Cache { name, destination, .. } => {
-                let first = format!(
-                    "Give the cache `{name}` a path that does not contain `{destination}`, or change DESTINATION."
-                );
-                Advice::new(Exit::BadInput, "a-cache-takes-the-keys", after_script(&first, destination))
-                    .cause("Every pipeline of the repository gets the cache, on any branch, for a week or longer.")
-            }
-        }
+                },
+            ),
+            Self::Cache { name, .. } => (
+                "a-cache-takes-the-keys",
+                "Every pipeline of the repository gets the cache, on any branch, for a week or longer.",
+                format!("Give the cache `{name}` a path that does not contain `{destination}`, or change DESTINATION."),
+            ),
+        };
+        let remedy = format!(
+            "{first}\nOr remove the keys at the end of the step, which turns this error into a warning:\n\
+             after-script:\n  - rm -rf {}\n\
+             Or set LEAK_CHECK: 'warn' to continue with a warning.",
+            shell::path(destination),
+        );
+        Advice::new(Exit::BadInput, anchor, remedy).cause(cause)
     }
 }
 
@@ -61,10 +57,4 @@ impl Error {
             Self::Cache { name, .. } => format!("give the cache `{name}` another path"),
         }
     }
-}
-
-/// A line of a file, with its number.
-pub(super) fn quote(file: &str, text: &str, line: usize) -> String {
-    let words = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    format!("{file}:{line}: {}", sanitize(words))
 }

@@ -11,28 +11,20 @@ use std::cell::Cell;
 
 /// How to read a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
-    /// `*`, `?` and classes match `/`.
-    cross_slash: bool,
-    /// Wildcards match a dot at the beginning of a name.
-    match_dot: bool,
-    /// A pattern that matches a directory also matches its contents.
-    match_contents: bool,
-}
-
-impl Rules {
+pub(super) enum Rules {
     /// What every implementation matches: `*` is part of a name, `**` is any number of directories.
-    pub(super) const STRICT: Self = Self { cross_slash: false, match_dot: false, match_contents: false };
-    /// What any implementation might match.
-    pub(super) const LENIENT: Self = Self { cross_slash: true, match_dot: true, match_contents: true };
-    /// `.dockerignore`
-    pub(super) const DOCKER: Self = Self { cross_slash: false, match_dot: true, match_contents: true };
+    Strict,
+    /// What any implementation might match: `*`, `?` and classes match `/`, too, and wildcards match a dot at the
+    /// beginning of a name. A pattern that matches a directory also matches its contents.
+    Lenient,
+    /// `.dockerignore`, which is lenient but for `/`.
+    Docker,
 }
 
 /// The work for all patterns, in steps of the matcher: a tenth of a second.
 const MAX_WORK: usize = 5_000_000;
 
-/// The longest pattern that is matched. No path is longer.
+/// The longest pattern. No path is longer.
 const MAX_LENGTH: usize = 4096;
 
 /// The alternatives that the braces of one pattern may stand for.
@@ -56,15 +48,15 @@ impl Matcher {
 
     /// Whether `pattern` matches `path`, which does not begin with `/`.
     pub(super) fn matches(&self, pattern: &str, path: &str, rules: Rules) -> bool {
-        let Some(alternatives) = self.alternatives(pattern) else { return false };
-        alternatives.iter().any(|pattern| self.matches_one(pattern, path, rules))
+        self.alternatives(pattern).iter().any(|pattern| self.matches_one(pattern, path, rules))
     }
 
     /// Expands `a{b,c}` to `ab` and `ac`. Braces that are not closed or have no comma in them are ordinary characters.
-    fn alternatives(&self, pattern: &str) -> Option<Vec<String>> {
+    /// Returns nothing if that exceeds a limit.
+    fn alternatives(&self, pattern: &str) -> Vec<String> {
         if pattern.len() > MAX_LENGTH {
             self.work_left.set(0);
-            return None;
+            return Vec::new();
         }
         let mut all = vec![pattern.to_owned()];
         let mut done = 0;
@@ -76,11 +68,11 @@ impl Matcher {
             let new: Vec<_> = choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect();
             if !self.spend(new.iter().map(String::len).sum()) || all.len() + new.len() > MAX_ALTERNATIVES {
                 self.work_left.set(0);
-                return None;
+                return Vec::new();
             }
             all.splice(done..=done, new);
         }
-        Some(all)
+        all
     }
 
     fn matches_one(&self, pattern: &str, path: &str, rules: Rules) -> bool {
@@ -99,13 +91,13 @@ impl Matcher {
         mark(&mut at, &tokens, 0);
         let mut before = '/';
         for c in path.chars() {
-            if rules.match_contents && c == '/' && at[end] {
+            if rules != Rules::Strict && c == '/' && at[end] {
                 return true;
             }
-            let hidden = c == '.' && before == '/' && !rules.match_dot;
+            let hidden = c == '.' && before == '/' && rules == Rules::Strict;
             let mut next = vec![false; end + 1];
             for (n, token) in tokens.iter().enumerate().filter(|(n, _)| at[*n]) {
-                let wild = !hidden && (c != '/' || rules.cross_slash);
+                let wild = !hidden && (c != '/' || rules == Rules::Lenient);
                 let to = match token {
                     Token::Char(this) => (*this == c).then_some(n + 1),
                     Token::One => wild.then_some(n + 1),
@@ -182,38 +174,26 @@ fn tokens(pattern: &str) -> Vec<Token> {
     let chars: Vec<char> = pattern.chars().collect();
     let mut tokens = Vec::new();
     let mut at = 0;
-    while let Some(&c) = chars.get(at) {
-        let begins = at == 0 || chars[at - 1] == '/';
-        at += 1;
-        match c {
-            '*' => {
-                let from = at;
-                while chars.get(at) == Some(&'*') {
-                    at += 1;
-                }
-                match (begins && at > from, chars.get(at)) {
-                    (true, None) => tokens.push(Token::Rest),
-                    (true, Some('/')) => {
-                        at += 1;
-                        tokens.extend([Token::Directories, Token::InDirectory]);
-                    }
-                    _ => tokens.push(Token::Star),
-                }
-            }
-            '?' => tokens.push(Token::One),
-            '[' => match Class::parse(&chars[at..]) {
-                Some((class, length)) => {
-                    at += length;
-                    tokens.push(Token::Class(class));
-                }
-                None => tokens.push(Token::Char(c)),
+    while at < chars.len() {
+        let rest = &chars[at..];
+        let stars = rest.iter().take_while(|c| **c == '*').count();
+        let whole_name = stars > 1 && (at == 0 || chars[at - 1] == '/');
+        let (token, length) = match rest {
+            ['*', ..] if whole_name && stars == rest.len() => (Token::Rest, stars),
+            ['*', ..] if whole_name && rest[stars] == '/' => (Token::Directories, stars + 1),
+            ['*', ..] => (Token::Star, stars),
+            ['?', ..] => (Token::One, 1),
+            ['[', after @ ..] => match Class::parse(after) {
+                Some((class, length)) => (Token::Class(class), length + 1),
+                None => (Token::Char('['), 1),
             },
-            '\\' if at < chars.len() => {
-                tokens.push(Token::Char(chars[at]));
-                at += 1;
-            }
-            _ => tokens.push(Token::Char(c)),
-        }
+            ['\\', escaped, ..] => (Token::Char(*escaped), 2),
+            _ => (Token::Char(rest[0]), 1),
+        };
+        at += length;
+        let within = matches!(token, Token::Directories).then_some(Token::InDirectory);
+        tokens.push(token);
+        tokens.extend(within);
     }
     tokens
 }
@@ -238,16 +218,9 @@ impl Class {
         let mut members = &chars[from..length];
         let mut ranges = Vec::new();
         while let [first, rest @ ..] = members {
-            members = match rest {
-                ['-', last, rest @ ..] => {
-                    ranges.push((*first, *last));
-                    rest
-                }
-                _ => {
-                    ranges.push((*first, *first));
-                    rest
-                }
-            };
+            let (last, rest) = if let ['-', last, rest @ ..] = rest { (last, rest) } else { (first, rest) };
+            ranges.push((*first, *last));
+            members = rest;
         }
         Some((Self { negated, ranges }, length + 1))
     }
@@ -287,8 +260,8 @@ mod tests {
             (".d/**", ".d/key"),
             ("d/k**y", "d/key"),
         ] {
-            assert!(matches(pattern, path, Rules::STRICT), "{pattern} {path}");
-            assert!(matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Strict), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
@@ -305,8 +278,8 @@ mod tests {
             ("d?key", "d/key"),
             ("?d/**", ".d/key"),
         ] {
-            assert!(!matches(pattern, path, Rules::STRICT), "{pattern} {path}");
-            assert!(matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(!matches(pattern, path, Rules::Strict), "{pattern} {path}");
+            assert!(matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
@@ -327,17 +300,17 @@ mod tests {
             ("**/.*", "d/key"),
             ("d/[]]ey", "d/key"),
         ] {
-            assert!(!matches(pattern, path, Rules::LENIENT), "{pattern} {path}");
+            assert!(!matches(pattern, path, Rules::Lenient), "{pattern} {path}");
         }
     }
 
     #[test]
     fn a_dockerignore_excludes_the_contents_of_a_directory() {
         for pattern in ["d", "*", "**", "**/key", "d/k*"] {
-            assert!(matches(pattern, "d/key", Rules::DOCKER), "{pattern}");
+            assert!(matches(pattern, "d/key", Rules::Docker), "{pattern}");
         }
-        assert!(matches("*", ".d/key", Rules::DOCKER));
-        assert!(!matches("key", "d/key", Rules::DOCKER) && !matches("*.d", "d/key", Rules::DOCKER));
+        assert!(matches("*", ".d/key", Rules::Docker));
+        assert!(!matches("key", "d/key", Rules::Docker) && !matches("*.d", "d/key", Rules::Docker));
     }
 
     #[test]
@@ -347,11 +320,11 @@ mod tests {
             ["*a".repeat(2000), "**/".repeat(1300), "{a,b}".repeat(50), "[!b]*".repeat(800), "*".repeat(MAX_LENGTH + 1)]
         {
             let matcher = Matcher::new();
-            assert!(!matcher.matches(&pattern, &path, Rules::LENIENT));
+            assert!(!matcher.matches(&pattern, &path, Rules::Lenient));
             assert!(!matcher.is_complete());
         }
         let matcher = Matcher::new();
-        assert!(!matcher.matches(&format!("{}b", "*a".repeat(400)), &path, Rules::LENIENT));
+        assert!(!matcher.matches(&format!("{}b", "*a".repeat(400)), &path, Rules::Lenient));
         assert!(matcher.is_complete());
     }
 
@@ -369,9 +342,9 @@ mod tests {
         for _ in 0..50_000 {
             let pattern: String = (0..random(7)).map(|_| parts[random(parts.len())]).collect();
             let path: String = (0..=random(4)).map(|_| names[random(names.len())]).collect();
-            if matches(&pattern, &path, Rules::STRICT) {
+            if matches(&pattern, &path, Rules::Strict) {
                 matched += 1;
-                assert!(matches(&pattern, &path, Rules::LENIENT), "{pattern} {path}");
+                assert!(matches(&pattern, &path, Rules::Lenient), "{pattern} {path}");
             }
         }
         assert!(matched > 1000, "{matched}");

@@ -12,9 +12,7 @@ pub(crate) enum LeakCheck {
     Sure,
     /// Stop if they could.
     Error,
-    /// Warn.
     Warn,
-    /// Do not check.
     Off,
 }
 

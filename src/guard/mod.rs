@@ -20,7 +20,6 @@ mod steps;
 mod tests;
 
 use std::path::Path;
-use std::time::Duration;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::leak_check::LeakCheck;
@@ -28,7 +27,6 @@ pub(crate) use self::reach::expect_in_step;
 
 use self::captures::{Capture, Removal, Source};
 use self::clone_dir::CloneDir;
-use self::error::quote;
 use self::globs::Matcher;
 use self::pipelines_yaml::{Pipelines, Step};
 use crate::environment::Environment;
@@ -46,7 +44,6 @@ const TEST_REPORTS_DEPTH: usize = 4;
 /// The limit for warnings about artifacts and caches. A file can lead to thousands.
 const MAX_WARNINGS: usize = 5;
 
-/// What is known about the running step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunningStep {
     /// The user of the step's image, if the file names one and it is the same in all steps that could be the running
@@ -68,7 +65,7 @@ pub(crate) fn check(
         log::debug!(target: "guard", "nothing is checked: LEAK_CHECK is off, or BITBUCKET_CLONE_DIR is not set");
         return Ok(RunningStep::default());
     };
-    let (ttl, matcher, warnings) = (ttl.0, Matcher::new(), Vec::new());
+    let (matcher, warnings) = (Matcher::new(), Vec::new());
     let mut guard = Guard { env, has_token, clone_dir, ttl, leak_check, matcher, warnings };
     let result = guard.check();
     for warning in &guard.warnings {
@@ -81,7 +78,7 @@ struct Guard<'a> {
     env: &'a Environment,
     has_token: bool,
     clone_dir: CloneDir,
-    ttl: Duration,
+    ttl: Ttl,
     leak_check: LeakCheck,
     matcher: Matcher,
     warnings: Vec<String>,
@@ -109,7 +106,7 @@ impl Guard<'_> {
             "{} steps in {FILE}, {} of them could be this one", pipelines.steps.len(), steps.len()
         );
         if steps.is_empty() && pipelines.imports {
-            self.warn(format!(
+            self.warnings.push(format!(
                 "this step is not in {FILE}, which imports other files: its artifacts and caches were not checked"
             ));
         }
@@ -117,17 +114,16 @@ impl Guard<'_> {
         // A step that was not read could be the running one.
         let result = self.check_captures(&steps, pipelines.complete && !pipelines.imports, &text);
         if !pipelines.complete || !self.matcher.is_complete() {
-            self.warn(format!("{FILE} has too many entries or patterns: not all artifacts and caches were checked"));
+            self.warnings
+                .push(format!("{FILE} has too many entries or patterns: not all artifacts and caches were checked"));
         }
-        result.map(|()| RunningStep { run_as_user: common_value(steps.iter().map(|step| step.run_as_user)) })
-    }
-
-    fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
+        let user = steps.first().and_then(|step| step.run_as_user);
+        let run_as_user = user.filter(|_| steps.iter().all(|step| step.run_as_user == user));
+        result.map(|()| RunningStep { run_as_user })
     }
 
     fn warn_unchecked(&mut self, reason: &dyn std::fmt::Display) -> RunningStep {
-        self.warn(format!("{FILE}: {reason}; artifacts and caches of this step were not checked"));
+        self.warnings.push(format!("{FILE}: {reason}; artifacts and caches of this step were not checked"));
         RunningStep::default()
     }
 
@@ -135,17 +131,15 @@ impl Guard<'_> {
     fn check_directories(&mut self) {
         let Some(relative) = self.clone_dir.relative.as_deref() else { return };
         let destination = self.clone_dir.displayed_destination();
-        let reports = relative.split('/').take(TEST_REPORTS_DEPTH).find(|name| TEST_REPORTS.contains(name));
-        let missing_rule = docker::missing_ignore_rule(&self.clone_dir, &self.matcher);
-        if let Some(name) = reports {
-            self.warn(format!(
+        if let Some(name) = relative.split('/').take(TEST_REPORTS_DEPTH).find(|name| TEST_REPORTS.contains(name)) {
+            self.warnings.push(format!(
                 "the destination `{destination}` is in {name}, where Bitbucket looks for test reports, which everyone who \
                  can see the pipeline can download; choose another DESTINATION"
             ));
         }
-        if let Some(file) = missing_rule {
+        if let Some(file) = docker::missing_ignore_rule(&self.clone_dir, &self.matcher) {
             let line = if destination == "." { "*" } else { &destination };
-            self.warn(format!(
+            self.warnings.push(format!(
                 "there is a Dockerfile, and `docker build .` would send the keys to the Docker daemon; add this line to \
                  {file}: {line}"
             ));
@@ -154,17 +148,14 @@ impl Guard<'_> {
 
     /// Warns if a step may run for longer than the keys are valid.
     fn check_max_time(&mut self, steps: &[&Step<'_>], text: &str) {
-        let longest = steps.iter().filter_map(|step| step.max_time).max();
-        let Some((minutes, line)) = longest.filter(|(minutes, _)| minutes.saturating_mul(60) > self.ttl.as_secs())
-        else {
-            return;
-        };
-        let ttl = humantime::format_duration(self.ttl);
-        let at = quote(FILE, text, line);
-        self.warn(format!(
-            "the step may run for {minutes} minutes, but the keys are valid for {ttl} (TTL): {at}; if it does, set TTL: \
-             '{minutes}m'"
-        ));
+        let Some((minutes, line)) = steps.iter().filter_map(|step| step.max_time).max() else { return };
+        if minutes.saturating_mul(60) > self.ttl.0.as_secs() {
+            let (ttl, at) = (humantime::format_duration(self.ttl.0), quote(text, line));
+            self.warnings.push(format!(
+                "the step may run for {minutes} minutes, but the keys are valid for {ttl} (TTL): {at}; if it does, set \
+                 TTL: '{minutes}m'"
+            ));
+        }
     }
 
     /// Warns about artifacts and caches that take the keys, or returns the error that ends the run.
@@ -173,8 +164,7 @@ impl Guard<'_> {
         let is_known_step = complete && steps.len() == 1;
         let mut worst = None;
         let mut all_sure = complete && !steps.is_empty();
-        let mut seen: Vec<Capture<'_>> = Vec::new();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<(Capture<'_>, Removal)> = Vec::new();
         for step in steps {
             let captures = step.captures(&self.clone_dir, home, &self.matcher);
             let removal = step.removal(&self.clone_dir);
@@ -185,8 +175,7 @@ impl Guard<'_> {
                 if !removed && worst.is_none_or(|worst: Capture<'_>| capture.sure && !worst.sure) {
                     worst = Some(capture);
                 }
-                if warnings.len() <= MAX_WARNINGS && !seen.contains(&capture) {
-                    seen.push(capture);
+                if warnings.len() <= MAX_WARNINGS && warnings.iter().all(|(seen, _)| *seen != capture) {
                     warnings.push((capture, removal));
                 }
             }
@@ -205,16 +194,16 @@ impl Guard<'_> {
                 Removal::Sure => "unless the after-script removes them".to_owned(),
                 Removal::Possible | Removal::No => error.hint(),
             };
-            self.warn(format!("{error}; {hint}"));
+            self.warnings.push(format!("{error}; {hint}"));
         }
         if warnings.len() > MAX_WARNINGS {
-            self.warn(format!("{FILE} has more lines like these"));
+            self.warnings.push(format!("{FILE} has more lines like these"));
         }
         Ok(())
     }
 
     fn error(&self, capture: Capture<'_>, sure: bool, text: &str) -> Error {
-        let (destination, at) = (self.clone_dir.displayed_destination(), quote(FILE, text, capture.line));
+        let (destination, at) = (self.clone_dir.displayed_destination(), quote(text, capture.line));
         match capture.source {
             Source::Artifacts(pattern) => Error::Artifacts { sure, destination, at, pattern: sanitize(pattern) },
             Source::Cache(name) => Error::Cache { sure, destination, at, name: sanitize(name) },
@@ -222,8 +211,7 @@ impl Guard<'_> {
     }
 }
 
-/// The value of all items, if all have the same.
-fn common_value<T: PartialEq>(mut all: impl Iterator<Item = Option<T>>) -> Option<T> {
-    let first = all.next()??;
-    all.all(|other| other.as_ref() == Some(&first)).then_some(first)
+/// A line of the file, with its number.
+fn quote(text: &str, line: usize) -> String {
+    format!("{FILE}:{line}: {}", sanitize(text.lines().nth(line.saturating_sub(1)).unwrap_or_default()))
 }

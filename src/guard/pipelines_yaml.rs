@@ -3,16 +3,13 @@
 //! Forms: docs/protocol.md, "Artifacts and caches" and "Pipeline file", and the published schema. Unknown parts are
 //! skipped, and everything beside them is still read: Bitbucket validates the file, the guard does not.
 
-use std::rc::Rc;
-
 use crate::yaml::{Map, Node, Tree};
 
 #[derive(Debug, Default)]
 pub(super) struct Pipelines<'t> {
     pub(super) steps: Vec<Step<'t>>,
-    /// Some pipelines are in other files or repositories.
+    /// Whether some pipelines are in other files or repositories.
     pub(super) imports: bool,
-    /// The whole file was read.
     pub(super) complete: bool,
 }
 
@@ -27,20 +24,18 @@ pub(super) struct Step<'t> {
     /// Minutes and line.
     pub(super) max_time: Option<(u64, usize)>,
     pub(super) run_as_user: Option<u32>,
-    pub(super) artifacts: Vec<Rc<Upload<'t>>>,
+    pub(super) artifacts: Vec<Upload<'t>>,
     pub(super) caches: Vec<Cache<'t>>,
     pub(super) script: Vec<Command<'t>>,
     pub(super) after_script: Vec<Command<'t>>,
 }
 
-/// The event that starts a pipeline.
+/// The event that starts a pipeline, with the pattern that the name of the branch or tag matches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum RunsFor<'t> {
     /// A push to a branch that no pattern matches.
     Default,
-    /// A push to a matching branch.
     Branch(&'t str),
-    /// A matching tag.
     Tag(&'t str),
     /// A pull request from a matching branch.
     PullRequest(&'t str),
@@ -57,7 +52,6 @@ pub(super) struct Upload<'t> {
     pub(super) ignored: Vec<&'t str>,
     /// How deep Bitbucket searches.
     pub(super) depth: Option<u64>,
-    /// Collected only if the step fails.
     pub(super) on_failure_only: bool,
 }
 
@@ -69,7 +63,6 @@ pub(super) struct Cache<'t> {
     pub(super) line: usize,
 }
 
-/// An entry of a script.
 #[derive(Debug)]
 pub(super) enum Command<'t> {
     Shell(&'t str),
@@ -100,6 +93,7 @@ impl<'t> Pipelines<'t> {
             caches: definitions.map("caches"),
             steps: Vec::new(),
             imports: definitions.map("imports").iter().next().is_some(),
+            runs_for: RunsFor::Anything,
         };
         for (section, value) in top.map("pipelines").iter() {
             let mut each = |runs_for: fn(&'t str) -> RunsFor<'t>| {
@@ -114,8 +108,7 @@ impl<'t> Pipelines<'t> {
                 _ => each(|_| RunsFor::Anything),
             }
         }
-        let Reader { steps, imports, .. } = reader;
-        Self { steps, imports, complete: tree.is_within_limits() }
+        Self { steps: reader.steps, imports: reader.imports, complete: tree.is_within_limits() }
     }
 }
 
@@ -127,47 +120,34 @@ struct Reader<'t> {
     caches: Map<'t>,
     steps: Vec<Step<'t>>,
     imports: bool,
-}
-
-/// The position of a step in its pipeline.
-#[derive(Clone, Copy)]
-struct Position<'t> {
+    /// The event that starts the pipeline which is being read.
     runs_for: RunsFor<'t>,
-    deployment: Option<&'t str>,
-    parallel: Option<(usize, usize)>,
 }
 
 impl<'t> Reader<'t> {
     /// Reads a list of items, or a mapping with such a list (`steps:`) and other keys (`destinations:`), or an import.
     fn pipeline(&mut self, node: Node<'t>, runs_for: RunsFor<'t>) {
-        let position = Position { runs_for, deployment: None, parallel: None };
         let map = node.map();
         self.imports |= map.get("import").is_some();
-        self.items(node, position, 0);
-        if let Some(steps) = map.get("steps") {
-            self.items(steps, position, 0);
-        }
+        self.runs_for = runs_for;
+        self.items(map.get("steps").unwrap_or(node), None, 0);
     }
 
     /// Reads steps and groups of steps. Groups in groups are not in Bitbucket's schema, but their steps are read
-    /// anyway.
-    fn items(&mut self, list: Node<'t>, position: Position<'t>, depth: usize) {
+    /// anyway. `outer` is the deployment of the group around them.
+    fn items(&mut self, list: Node<'t>, outer: Option<&'t str>, depth: usize) {
         const MAX_DEPTH: usize = 4;
         if depth > MAX_DEPTH {
             return;
         }
         for item in list.items() {
             // An alias of a list may be an item.
-            self.items(item, position, depth + 1);
+            self.items(item, outer, depth + 1);
             for (kind, value) in item.map().iter() {
                 match kind {
-                    "step" | "final" => self.step(&value.map(), position),
-                    "stage" => {
-                        let stage = value.map();
-                        let deployment = deployment(&stage).or(position.deployment);
-                        self.group(value, Position { deployment, ..position }, depth);
-                    }
-                    "parallel" => self.parallel(value, position, depth),
+                    "step" | "final" => self.step(&value.map(), outer),
+                    "stage" => self.group(value, deployment(&value.map()).or(outer), depth),
+                    "parallel" => self.parallel(value, outer, depth),
                     "import" => self.imports = true,
                     _ => {}
                 }
@@ -176,28 +156,28 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads a list of steps, or a mapping with `steps:`.
-    fn group(&mut self, node: Node<'t>, position: Position<'t>, depth: usize) {
-        self.items(node.map().get("steps").unwrap_or(node), position, depth + 1);
+    fn group(&mut self, node: Node<'t>, outer: Option<&'t str>, depth: usize) {
+        self.items(node.map().get("steps").unwrap_or(node), outer, depth + 1);
     }
 
-    fn parallel(&mut self, node: Node<'t>, position: Position<'t>, depth: usize) {
+    fn parallel(&mut self, node: Node<'t>, outer: Option<&'t str>, depth: usize) {
         let first = self.steps.len();
-        self.group(node, position, depth);
+        self.group(node, outer, depth);
         let count = self.steps.len() - first;
         for (number, step) in self.steps[first..].iter_mut().enumerate() {
             step.parallel = Some((number, count));
         }
     }
 
-    fn step(&mut self, step: &Map<'t>, position: Position<'t>) {
+    fn step(&mut self, step: &Map<'t>, outer: Option<&'t str>) {
         let image = step.get("image");
         let commands = |key| step.get(key).map(|list| commands(list, 0)).unwrap_or_default();
         let caches = step.get("caches").into_iter().flat_map(Node::one_or_more);
         let caches = caches.filter_map(|name| self.cache(name)).collect();
         self.steps.push(Step {
-            runs_for: position.runs_for,
-            parallel: position.parallel,
-            deployment: deployment(step).or(position.deployment),
+            runs_for: self.runs_for,
+            parallel: None,
+            deployment: deployment(step).or(outer),
             oidc: step.get("oidc").map_or(self.oidc, has_oidc),
             max_time: step.get("max-time").and_then(minutes).or(self.max_time),
             // If the step has its own image, the user is that of this image.
@@ -226,7 +206,7 @@ fn deployment<'t>(map: &Map<'t>) -> Option<&'t str> {
 
 /// The value is `true`, or a mapping with audiences.
 fn has_oidc(node: Node<'_>) -> bool {
-    node.is_true() || node.map().iter().next().is_some()
+    node.text().is_some_and(|text| text.eq_ignore_ascii_case("true")) || node.map().iter().next().is_some()
 }
 
 fn minutes(node: Node<'_>) -> Option<(u64, usize)> {
@@ -238,7 +218,7 @@ fn run_as_user(image: Node<'_>) -> Option<u32> {
 }
 
 /// Reads a list of patterns, of objects or of both, or a mapping with `paths`, `upload` or both.
-fn uploads(node: Node<'_>) -> Vec<Rc<Upload<'_>>> {
+fn uploads(node: Node<'_>) -> Vec<Upload<'_>> {
     let mut uploads = Vec::new();
     let mut own = Upload::default();
     for item in node.one_or_more() {
@@ -246,17 +226,17 @@ fn uploads(node: Node<'_>) -> Vec<Rc<Upload<'_>>> {
             Some(pattern) => own.paths.push((pattern, item.line())),
             None => {
                 let map = item.map();
-                uploads.push(Rc::new(upload(&map)));
+                uploads.push(upload(&map));
                 for object in map.get("upload").into_iter().flat_map(Node::one_or_more) {
-                    uploads.push(Rc::new(match object.text() {
+                    uploads.push(match object.text() {
                         Some(pattern) => Upload { paths: vec![(pattern, object.line())], ..Upload::default() },
                         None => upload(&object.map()),
-                    }));
+                    });
                 }
             }
         }
     }
-    uploads.push(Rc::new(own));
+    uploads.push(own);
     uploads.retain(|upload| !upload.paths.is_empty());
     uploads
 }
@@ -277,10 +257,7 @@ fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
     const MAX_DEPTH: usize = 4;
     let mut all = Vec::new();
     for entry in list.one_or_more() {
-        if let Some(line) = entry.text() {
-            all.push(Command::Shell(line));
-            continue;
-        }
+        all.extend(entry.text().map(Command::Shell));
         let map = entry.map();
         if let Some(reference) = map.get("pipe").and_then(Node::text) {
             let variables = map.map("variables");

@@ -15,9 +15,6 @@ use crate::text::sanitize;
 /// The variables with the storage directories of pipes. Only a pipe has them.
 const STORAGE: [&str; 2] = ["BITBUCKET_PIPE_SHARED_STORAGE_DIR", "BITBUCKET_PIPE_STORAGE_DIR"];
 
-/// The parent of the storage directories, as a step's own commands see it in the clone directory.
-const GENERATED: &str = ".bitbucket/pipelines/generated";
-
 /// A destination that credentials must not be written to, even if `LEAK_CHECK` is off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutsideOfStep {
@@ -33,11 +30,14 @@ pub(crate) enum OutsideOfStep {
 /// symbolic links. Outside of Bitbucket it always succeeds.
 pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
     let Some(clone_dir) = CloneDir::new(env, destination) else { return Ok(()) };
-    let storage = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from);
-    let is_pipe = storage.clone().next().is_some();
-    let real = storage.clone().filter_map(|path| fs::canonicalize(path).ok());
-    let generated = clone_dir.relative.as_deref().is_some_and(|relative| Path::new(relative).starts_with(GENERATED));
-    if generated || storage.chain(real).any(|path| path.is_absolute() && destination.starts_with(path)) {
+    let storage: Vec<_> = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from).collect();
+    let is_pipe = !storage.is_empty();
+    let real: Vec<_> = storage.iter().flat_map(fs::canonicalize).collect();
+    // A step's own commands see the storage directories here.
+    let in_clone_dir = clone_dir.path.join(".bitbucket/pipelines/generated");
+    if destination.starts_with(in_clone_dir)
+        || storage.into_iter().chain(real).any(|path| path.is_absolute() && destination.starts_with(path))
+    {
         return Err(OutsideOfStep::PassedOn);
     }
     match is_pipe && clone_dir.relative.is_none() {

@@ -18,24 +18,22 @@ pub(super) fn candidates<'p, 't>(
     has_token: bool,
     matcher: &Matcher,
 ) -> Vec<&'p Step<'t>> {
-    let mut candidates: Vec<_> = steps.iter().filter(|step| step.runs_teleport_pipe()).collect();
+    let runs_pipe = |step: &&Step<'_>| step.script.iter().chain(&step.after_script).any(Command::writes_keys);
+    let mut candidates: Vec<_> = steps.iter().filter(runs_pipe).collect();
     // A script in the repository may run teleport-pipe. And a step without a token may contain the name for another
     // reason, for example because it builds the image.
     let is_indirect = candidates.is_empty() || (has_token && !candidates.iter().any(|step| step.oidc));
     if is_indirect {
         candidates.extend(steps.iter().filter(|step| step.oidc));
     }
-    let trigger = Trigger::new(env, steps, matcher);
-    narrow(&mut candidates, |step| trigger.could_start(step.runs_for, matcher));
+    narrow_by_event(&mut candidates, steps, env, matcher);
     let deployment = env.get("BITBUCKET_DEPLOYMENT_ENVIRONMENT").map(normalized);
     narrow(&mut candidates, |step| step.deployment.map(normalized) == deployment);
     let number = |name| env.get(name).and_then(|text| text.parse::<usize>().ok());
     let parallel = number("BITBUCKET_PARALLEL_STEP").zip(number("BITBUCKET_PARALLEL_STEP_COUNT"));
     narrow(&mut candidates, |step| step.parallel == parallel);
-    if has_token && !is_indirect {
-        narrow(&mut candidates, |step| step.oidc);
-    }
     if !is_indirect {
+        narrow(&mut candidates, |step| step.oidc || !has_token);
         narrow(&mut candidates, |step| step.script.iter().any(|command| command.could_set(env)));
     }
     candidates
@@ -49,15 +47,28 @@ fn narrow<T: Copy>(candidates: &mut Vec<T>, has: impl Fn(T) -> bool) {
     }
 }
 
+/// Keeps the steps of pipelines that the event could have started, if there are any.
+fn narrow_by_event(candidates: &mut Vec<&Step<'_>>, steps: &[Step<'_>], env: &Environment, matcher: &Matcher) {
+    let (branch, tag) = (env.get("BITBUCKET_BRANCH"), env.get("BITBUCKET_TAG"));
+    let is_pull_request = env.get("BITBUCKET_PR_ID").is_some();
+    let is_push_to_branch = tag.is_none() && !is_pull_request;
+    let fits =
+        |pattern: &str, name: Option<&str>, rules| name.is_some_and(|name| matcher.matches(pattern, name, rules));
+    let is_for_branch =
+        |step: &Step<'_>| matches!(step.runs_for, RunsFor::Branch(pattern) if fits(pattern, branch, Rules::Strict));
+    let has_branch_pipeline = steps.iter().any(is_for_branch);
+    narrow(candidates, |step| match step.runs_for {
+        RunsFor::Default => is_push_to_branch && !has_branch_pipeline,
+        RunsFor::Branch(pattern) => is_push_to_branch && fits(pattern, branch, Rules::Lenient),
+        RunsFor::Tag(pattern) => fits(pattern, tag, Rules::Lenient),
+        RunsFor::PullRequest(pattern) => is_pull_request && fits(pattern, branch, Rules::Lenient),
+        RunsFor::Anything => true,
+    });
+}
+
 /// Bitbucket spells the names of environments in several ways.
 fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
-}
-
-impl Step<'_> {
-    fn runs_teleport_pipe(&self) -> bool {
-        self.script.iter().chain(&self.after_script).any(|command| command.is_teleport_pipe() && !command.is_cleanup())
-    }
 }
 
 impl Command<'_> {
@@ -75,51 +86,17 @@ impl Command<'_> {
         }
     }
 
+    pub(super) fn writes_keys(&self) -> bool {
+        self.is_teleport_pipe() && !self.is_cleanup()
+    }
+
     /// Whether this command could have set our environment: our pipe gets exactly the variables that its entry lists. A
     /// value in which something is substituted, and a shell line, could have set any.
     fn could_set(&self, env: &Environment) -> bool {
-        let Self::Pipe { variables, .. } = self else { return self.is_teleport_pipe() && !self.is_cleanup() };
+        let Self::Pipe { variables, .. } = self else { return self.writes_keys() };
         let is_literal = |value: &str| !value.contains(['$', '\\', '`', '"', '\'']);
         let given = |(name, value): &(&str, &str)| !is_literal(value) || env.get(name).unwrap_or("") == value.trim();
         self.is_teleport_pipe() && variables.iter().all(given)
-    }
-}
-
-/// The event that started the pipeline.
-struct Trigger<'e> {
-    branch: Option<&'e str>,
-    tag: Option<&'e str>,
-    pull_request: bool,
-    /// Whether a pattern of `branches:` surely matches the branch.
-    has_branch_pipeline: bool,
-}
-
-impl<'e> Trigger<'e> {
-    fn new(env: &'e Environment, steps: &[Step<'_>], matcher: &Matcher) -> Self {
-        let branch = env.get("BITBUCKET_BRANCH");
-        let is_for = |step: &Step<'_>| match (step.runs_for, branch) {
-            (RunsFor::Branch(pattern), Some(branch)) => matcher.matches(pattern, branch, Rules::STRICT),
-            _ => false,
-        };
-        Self {
-            branch,
-            tag: env.get("BITBUCKET_TAG"),
-            pull_request: env.get("BITBUCKET_PR_ID").is_some(),
-            has_branch_pipeline: steps.iter().any(is_for),
-        }
-    }
-
-    /// Whether the event could have started a pipeline.
-    fn could_start(&self, runs_for: RunsFor<'_>, matcher: &Matcher) -> bool {
-        let fits =
-            |pattern: &str, name: Option<&str>| name.is_some_and(|name| matcher.matches(pattern, name, Rules::LENIENT));
-        match runs_for {
-            RunsFor::Default => self.tag.is_none() && !self.pull_request && !self.has_branch_pipeline,
-            RunsFor::Branch(pattern) => self.tag.is_none() && !self.pull_request && fits(pattern, self.branch),
-            RunsFor::Tag(pattern) => fits(pattern, self.tag),
-            RunsFor::PullRequest(pattern) => self.pull_request && fits(pattern, self.branch),
-            RunsFor::Anything => true,
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The guard on a directory: its warnings and errors, and that no file takes it long.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn check(text: &str, leak_check: LeakCheck) -> (Vec<String>, Result<RunningStep,
     fs::write(path.join(FILE), text).unwrap();
     let env = Environment::from_iter([("BITBUCKET_CLONE_DIR", path.to_str().unwrap())]);
     let clone_dir = CloneDir::new(&env, &path.join("tbot-user")).unwrap();
-    let ttl = Duration::from_secs(3600);
+    let ttl = Ttl(Duration::from_secs(3600));
     let mut guard = Guard {
         env: &env,
         has_token: false,

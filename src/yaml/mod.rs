@@ -18,23 +18,15 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// The limit for nodes. A pipeline of 500 steps has about ten thousand.
+/// A pipeline of 500 steps has about ten thousand nodes.
 const MAX_NODES: usize = 100_000;
-
-/// The limit for nesting.
 const MAX_DEPTH: usize = 64;
-
-/// The limit for visits to nodes.
 const MAX_VISITS: usize = 300_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("it is not valid YAML: {what} in line {line}")]
-    Syntax {
-        /// The parser's message.
-        what: String,
-        line: usize,
-    },
+    Syntax { what: String, line: usize },
     #[error("it has more than {MAX_NODES} entries")]
     TooMany,
     #[error("it is nested deeper than {MAX_DEPTH} levels")]
@@ -57,55 +49,43 @@ pub(crate) struct Tree<'i> {
 #[derive(Debug)]
 struct NodeData<'i> {
     value: Value<'i>,
+    /// The items of a list, or the keys and values of a mapping in turn.
+    children: Vec<usize>,
     line: usize,
+    anchor: usize,
 }
 
 #[derive(Debug)]
 enum Value<'i> {
     Text(Cow<'i, str>),
     Null,
-    List(Vec<usize>),
-    /// Keys and values in turn.
-    Map(Vec<usize>),
-}
-
-/// A collection that is not complete, and its anchor.
-struct Open<'i> {
-    data: NodeData<'i>,
-    anchor: usize,
+    List,
+    Map,
 }
 
 impl<'i> Tree<'i> {
     pub(crate) fn parse(text: &'i str) -> Result<Self, Error> {
         let mut tree = Self { nodes: Vec::new(), visits: Cell::new(0) };
         let mut anchors = HashMap::new();
-        let mut open: Vec<Open<'i>> = Vec::new();
+        // Collections that are not complete.
+        let mut open: Vec<NodeData<'i>> = Vec::new();
         for event in Parser::new_from_str(text) {
             let (event, span) = event?;
-            let line = span.start.line();
-            let open_node = |value, anchor| Open { data: NodeData { value, line }, anchor };
-            let complete = match event {
-                Event::SequenceStart(anchor, _) => {
-                    open.push(open_node(Value::List(Vec::new()), anchor));
-                    None
-                }
-                Event::MappingStart(anchor, _) => {
-                    open.push(open_node(Value::Map(Vec::new()), anchor));
-                    None
-                }
-                Event::SequenceEnd | Event::MappingEnd => open.pop(),
-                Event::Scalar(text, style, anchor, _) => Some(open_node(scalar(text, style), anchor)),
+            let new = |value, anchor| NodeData { value, children: Vec::new(), line: span.start.line(), anchor };
+            let mut complete = None;
+            match event {
+                Event::SequenceStart(anchor, _) => open.push(new(Value::List, anchor)),
+                Event::MappingStart(anchor, _) => open.push(new(Value::Map, anchor)),
+                Event::SequenceEnd | Event::MappingEnd => complete = open.pop(),
+                Event::Scalar(text, style, anchor, _) => complete = Some(new(scalar(text, style), anchor)),
                 // An alias within its own node is null, because that node is not complete.
                 Event::Alias(anchor) => match (anchors.get(&anchor), open.last_mut()) {
-                    (Some(&node), Some(parent)) => {
-                        parent.data.add(node);
-                        None
-                    }
-                    _ => Some(open_node(Value::Null, 0)),
+                    (Some(&node), Some(parent)) => parent.children.push(node),
+                    _ => complete = Some(new(Value::Null, 0)),
                 },
                 Event::DocumentEnd => break,
-                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => None,
-            };
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
+            }
             if open.len() > MAX_DEPTH {
                 return Err(Error::TooDeep);
             }
@@ -114,12 +94,12 @@ impl<'i> Tree<'i> {
             if node == MAX_NODES {
                 return Err(Error::TooMany);
             }
-            tree.nodes.push(complete.data);
             if complete.anchor != 0 {
                 anchors.insert(complete.anchor, node);
             }
+            tree.nodes.push(complete);
             if let Some(parent) = open.last_mut() {
-                parent.data.add(node);
+                parent.children.push(node);
             }
         }
         Ok(tree)
@@ -133,21 +113,6 @@ impl<'i> Tree<'i> {
     /// Whether every visit was possible. If not, readers have missed something.
     pub(crate) fn is_within_limits(&self) -> bool {
         self.visits.get() < MAX_VISITS
-    }
-
-    /// Counts a visit. Returns whether it is within the limit.
-    fn count_visit(&self) -> bool {
-        let visits = self.visits.get();
-        self.visits.set((visits + 1).min(MAX_VISITS));
-        visits < MAX_VISITS
-    }
-}
-
-impl NodeData<'_> {
-    fn add(&mut self, node: usize) {
-        if let Value::List(nodes) | Value::Map(nodes) = &mut self.value {
-            nodes.push(node);
-        }
     }
 }
 
@@ -173,10 +138,7 @@ impl<'t> Node<'t> {
 
     /// A text, number or boolean as it is written.
     pub(crate) fn text(self) -> Option<&'t str> {
-        match &self.data().value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        if let Value::Text(text) = &self.data().value { Some(text) } else { None }
     }
 
     pub(crate) fn is_null(self) -> bool {
@@ -184,25 +146,17 @@ impl<'t> Node<'t> {
     }
 
     pub(crate) fn is_map(self) -> bool {
-        matches!(self.data().value, Value::Map(_))
+        matches!(self.data().value, Value::Map)
     }
 
-    pub(crate) fn is_true(self) -> bool {
-        self.text().is_some_and(|text| text.eq_ignore_ascii_case("true"))
-    }
-
-    /// The items of a list.
     pub(crate) fn items(self) -> impl Iterator<Item = Node<'t>> {
-        let items = match &self.data().value {
-            Value::List(items) => items.as_slice(),
-            _ => &[],
-        };
+        let items = if matches!(self.data().value, Value::List) { self.data().children.as_slice() } else { &[] };
         items.iter().map_while(move |&id| self.visit(id))
     }
 
     /// The items of a list, or the node itself if it is neither a list nor null.
     pub(crate) fn one_or_more(self) -> impl Iterator<Item = Node<'t>> {
-        let one = (!matches!(self.data().value, Value::List(_) | Value::Null)).then_some(self);
+        let one = (!matches!(self.data().value, Value::List | Value::Null)).then_some(self);
         one.into_iter().chain(self.items())
     }
 
@@ -220,7 +174,12 @@ impl<'t> Node<'t> {
             for (key, value) in node.pairs() {
                 match key.text() {
                     Some("<<") => others.extend(value.one_or_more()),
-                    Some(name) => map.add(name, key, value),
+                    Some(name) => {
+                        map.positions.entry(name).or_insert_with(|| {
+                            map.entries.push((key, value));
+                            map.entries.len() - 1
+                        });
+                    }
                     None => {}
                 }
             }
@@ -231,15 +190,14 @@ impl<'t> Node<'t> {
 
     /// Keys and values, from the last to the first.
     fn pairs(self) -> impl Iterator<Item = (Node<'t>, Node<'t>)> {
-        let nodes = match &self.data().value {
-            Value::Map(nodes) => nodes.as_slice(),
-            _ => &[],
-        };
+        let nodes = if self.is_map() { self.data().children.as_slice() } else { &[] };
         nodes.chunks_exact(2).rev().map_while(move |pair| Some((self.visit(pair[0])?, self.visit(pair[1])?)))
     }
 
     fn visit(self, id: usize) -> Option<Self> {
-        self.tree.count_visit().then_some(Self { id, ..self })
+        let visits = self.tree.visits.get();
+        self.tree.visits.set((visits + 1).min(MAX_VISITS));
+        (visits < MAX_VISITS).then_some(Self { id, ..self })
     }
 
     fn data(self) -> &'t NodeData<'t> {
@@ -256,14 +214,6 @@ pub(crate) struct Map<'t> {
 }
 
 impl<'t> Map<'t> {
-    fn add(&mut self, name: &'t str, key: Node<'t>, value: Node<'t>) {
-        let entries = &mut self.entries;
-        self.positions.entry(name).or_insert_with(|| {
-            entries.push((key, value));
-            entries.len() - 1
-        });
-    }
-
     pub(crate) fn get(&self, key: &str) -> Option<Node<'t>> {
         self.positions.get(key).map(|&position| self.entries[position].1)
     }

@@ -12,21 +12,17 @@ pub(crate) enum Error {
     Invalid { line: usize, source: invalid::Error },
     #[error("line {line}: {key} is not {expected}")]
     Form { line: usize, key: String, expected: &'static str },
-    #[error("line {line}: unknown key {key}{}", did_you_mean(*nearest))]
+    #[error("line {line}: unknown key {key}{}", nearest.map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
     Unknown { line: usize, key: String, nearest: Option<&'static str> },
     /// Reading it would exceed the limits of the tree.
     #[error("line {line}: {key} has too many entries")]
     TooMany { line: usize, key: String },
 }
 
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
-}
-
 /// A mapping that knows its line and which keys it was asked for. A key without a value counts as absent.
 #[derive(Debug)]
 pub(crate) struct Section<'t> {
-    line: usize,
+    pub(crate) line: usize,
     map: Map<'t>,
     known: Vec<&'static str>,
 }
@@ -42,10 +38,6 @@ impl<'t> Section<'t> {
         Ok(section)
     }
 
-    pub(crate) fn line(&self) -> usize {
-        self.line
-    }
-
     /// The value of `key` as it is written.
     pub(crate) fn text(&mut self, key: &'static str) -> Result<Option<&'t str>, Error> {
         let Some(node) = self.get(key) else { return Ok(None) };
@@ -53,12 +45,11 @@ impl<'t> Section<'t> {
         node.text().map(Some).ok_or_else(form)
     }
 
-    /// The value of `key`, parsed.
     pub(crate) fn parsed<T: FromStr<Err = Invalid>>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
         self.parsed_by(key, str::parse)
     }
 
-    /// The value of `key`, parsed by a function such as [`crate::values::boolean`].
+    /// Like [`Self::parsed`], by a function such as [`crate::values::boolean`].
     pub(crate) fn parsed_by<T>(
         &mut self,
         key: &'static str,
@@ -66,8 +57,7 @@ impl<'t> Section<'t> {
     ) -> Result<Option<T>, Error> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         let line = self.map.get(key).map_or(self.line, Node::line);
-        let invalid = |invalid: Invalid| Error::Invalid { line, source: invalid.named(key, text) };
-        parse(text).map(Some).map_err(invalid)
+        parse(text).map(Some).map_err(|invalid| Error::Invalid { line, source: invalid.named(key, text) })
     }
 
     /// The texts of the list `key`. A single text counts as a list of one.
@@ -76,7 +66,6 @@ impl<'t> Section<'t> {
         self.nodes(key)?.into_iter().map(|node| node.text().ok_or_else(|| form(node.line()))).collect()
     }
 
-    /// The mapping that is the value of `key`.
     pub(crate) fn section(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
         self.get(key).map(|node| Self::new(key, node)).transpose()
     }
@@ -89,21 +78,15 @@ impl<'t> Section<'t> {
     /// Fails if there is a key that the section was not asked for.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let keys = self.map.entries.iter().map(|(key, _)| (key.line(), key.text().unwrap_or_default()));
-        let Some((line, key)) = keys.filter(|(_, key)| !self.is_known(key)).min() else { return Ok(()) };
+        let Some((line, key)) = keys.filter(|(_, key)| !self.known.contains(key)).min() else { return Ok(()) };
         let distance = |known: &str| strsim::osa_distance(&key.to_ascii_lowercase(), known);
         let nearest = self.known.iter().copied().min_by_key(|known| distance(known));
         let nearest = nearest.filter(|known| distance(known) <= if known.len() < 8 { 1 } else { 2 });
         Err(Error::Unknown { line, key: sanitize(key), nearest })
     }
 
-    fn is_known(&self, key: &str) -> bool {
-        self.known.contains(&key)
-    }
-
     fn get(&mut self, key: &'static str) -> Option<Node<'t>> {
-        if !self.is_known(key) {
-            self.known.push(key);
-        }
+        self.known.push(key);
         self.map.get(key).filter(|node| !node.is_null())
     }
 
@@ -152,7 +135,7 @@ outputs:
     #[test]
     fn values_of_each_kind() {
         let read = with(FILE, |section| {
-            assert_eq!((section.line(), section.text("version")?), (2, Some("v2")));
+            assert_eq!((section.line, section.text("version")?), (2, Some("v2")));
             assert_eq!(section.parsed_by("oneshot", values::boolean)?, Some(true));
             assert_eq!(section.parsed::<Ttl>("certificate_ttl")?, Some(Ttl(Duration::from_secs(5400))));
             assert!(section.section("storage")?.is_none() && section.parsed::<Ttl>("renewal_interval")?.is_none());
@@ -160,7 +143,7 @@ outputs:
             assert_eq!((section.texts("roles")?, section.texts("version")?), (vec!["a", "b"], vec!["v2"]));
             let mut lines = Vec::new();
             for mut output in section.sections("outputs")? {
-                lines.push((output.line(), output.text("type")?.unwrap().to_owned()));
+                lines.push((output.line, output.text("type")?.unwrap().to_owned()));
             }
             Ok(lines)
         });

@@ -65,6 +65,7 @@ impl Error {
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
+        let no_connection = |exit, remedy| Advice::new(exit, "no-connection-to-the-node", remedy);
         match self {
             // ssh's output has room for one line, which has no likely cause.
             Self::Net(error) => error.advice().cause(""),
@@ -83,25 +84,20 @@ impl Explain for Error {
                 "the-credentials-have-expired",
                 "Run teleport-pipe again, or set a longer TTL.",
             ),
-            Self::Node { reason, .. } if reason.contains("remote cluster") => Advice::new(
+            Self::Node { reason, .. } if reason.contains("remote cluster") => no_connection(
                 Exit::Refused,
-                "no-connection-to-the-node",
                 "Compare the name with `tsh clusters`, and `cluster_labels` of the bot's roles with the labels of the leaf \
                  cluster.",
             ),
-            Self::Node { .. } => Advice::new(
+            Self::Node { .. } => no_connection(
                 Exit::Refused,
-                "no-connection-to-the-node",
                 "Compare the name with `tsh ls`: <node>.<cluster>. A node that runs OpenSSH needs -p 22.",
             ),
-            Self::Refused { code: Code::ResourceExhausted, .. } => Advice::new(
-                Exit::Network,
-                "no-connection-to-the-node",
-                "Run fewer connections at once, or try again later.",
-            ),
-            Self::Refused { .. } => Advice::new(
+            Self::Refused { code: Code::ResourceExhausted, .. } => {
+                no_connection(Exit::Network, "Run fewer connections at once, or try again later.")
+            }
+            Self::Refused { .. } => no_connection(
                 Exit::Refused,
-                "no-connection-to-the-node",
                 "Ask the cluster's administrators which nodes and logins the bot's roles allow.",
             ),
             Self::Ended { .. } => Advice::new(

@@ -84,13 +84,11 @@ fn network(file: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
 fn node_name<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
     let without = |name: &'a str, suffix: &str| name.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
     let is_subdomain = cluster.strip_suffix(proxy_host).is_some_and(|rest| rest.ends_with('.'));
-    match without(host, cluster).filter(|_| is_subdomain) {
-        Some(node) => node,
-        None => {
-            let host = without(host, proxy_host).unwrap_or(host);
-            without(host, cluster).unwrap_or(host)
-        }
+    if is_subdomain && let Some(node) = without(host, cluster) {
+        return node;
     }
+    let host = without(host, proxy_host).unwrap_or(host);
+    without(host, cluster).unwrap_or(host)
 }
 
 #[cfg(test)]

@@ -133,15 +133,10 @@ async fn reader_closed(stream: impl AsFd) {
 /// Reads from ssh, in pieces that fit a frame. Completes when ssh has closed its end.
 async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
     let mut buffer = vec![0; MAX_FRAME];
-    loop {
-        match from.read(&mut buffer).await {
-            // An empty frame would be an error for the proxy. The end of the stream says the same.
-            Ok(0) | Err(_) => return,
-            Ok(length) => {
-                if to.send(buffer[..length].to_vec()).await.is_err() {
-                    return;
-                }
-            }
+    // An empty frame would be an error for the proxy. The end of the stream says the same.
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if to.send(buffer[..length].to_vec()).await.is_err() {
+            return;
         }
     }
 }
@@ -188,11 +183,7 @@ async fn receive(
             Some(In::Agent(Frame { payload })) => ask_agent(&payload),
             None => {}
         }
-        next = match from.message().await {
-            Ok(message) => message,
-            Err(status) if is_end(&status) => None,
-            Err(status) => return Err(status),
-        };
+        next = from.message().await.or_else(|status| if is_end(&status) { Ok(None) } else { Err(status) })?;
     }
     Ok(())
 }
