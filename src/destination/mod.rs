@@ -22,7 +22,7 @@ mod tests;
 mod write;
 
 pub(crate) use self::check::{Destination, UnknownFiles};
-pub(crate) use self::cleanup::{Cleaned, cleanup, has_record};
+pub(crate) use self::cleanup::{Cleaned, cleanup};
 #[cfg(test)]
 pub(crate) use self::error::Error;
 pub(crate) use self::file::File;

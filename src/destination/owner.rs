@@ -34,10 +34,7 @@ impl FromStr for Owner {
     /// Parses `1000` or `1000:1000`. Names cannot be looked up: a scratch image has no /etc/passwd, and the one in the
     /// step's image is not visible from here.
     fn from_str(text: &str) -> Result<Self, NotAnOwner> {
-        let (user, group) = match text.split_once(':') {
-            Some((user, group)) => (user, Some(group)),
-            None => (text, None),
-        };
+        let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         Ok(Self { uid: number(user)?, gid: group.map(number).transpose()? })
     }
 }

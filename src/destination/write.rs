@@ -138,7 +138,7 @@ impl<'a> Locked<'a> {
         if plan.is_exclusive {
             self.dir.make_private(plan.ownership)?;
         }
-        self.dir.remove(&plan.temporaries)?;
+        plan.temporaries.iter().try_for_each(|name| self.dir.remove(name))?;
         let has_gitignore = self.dir.has(GITIGNORE)?;
         if plan.is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !has_gitignore) {
             self.dir.stage(&[File::gitignore()], plan.ownership)?.iter().try_for_each(|file| file.rename())?;
@@ -148,7 +148,7 @@ impl<'a> Locked<'a> {
     }
 
     fn finish(&self, plan: &Plan) -> Result<Written, Error> {
-        self.dir.remove(&plan.stale)?;
+        plan.stale.iter().try_for_each(|name| self.dir.remove(name))?;
         self.dir.sync()?;
         let uid = self.dir.stat()?.st_uid;
         let other_user = plan.is_default_owner.then(|| self.destination.path.other_user_in_working_dir(uid)).flatten();
@@ -191,7 +191,7 @@ impl Drop for Locked<'_> {
             return;
         }
         if self.has_new_gitignore {
-            let _ = self.dir.remove(&[GITIGNORE.to_owned()]);
+            let _ = self.dir.remove(GITIGNORE);
         }
         let _ = self.destination.path.remove(self.created);
     }
