@@ -10,7 +10,7 @@ use crate::net::discovery::ClusterInfo;
 use crate::platform::{self, IdToken, Platform, rule};
 use crate::values::Privacy;
 
-/// Whether there is an ID token to join with. Its claims are not shown, only which audience it has.
+/// Whether there is an ID token to join with. Of its claims only the kind of audience is shown.
 pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> Outcome {
     let token = match platform::detect(env) {
         Ok(token) => token,
@@ -57,7 +57,6 @@ pub(super) fn clock(offset: Offset) -> Outcome {
     }
 }
 
-/// Certificates become valid here later than by the cluster's clock.
 #[derive(Debug, thiserror::Error)]
 #[error("the clock here is {offset}")]
 pub(crate) struct Behind {
@@ -73,7 +72,6 @@ impl Explain for Behind {
     }
 }
 
-/// The cluster does not know the join method.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster is Teleport {version}, which cannot join by an ID token of {}", platform.name)]
 pub(crate) struct TooOld {

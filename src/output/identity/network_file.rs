@@ -8,16 +8,11 @@ use crate::clock::Offset;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
 
-pub(crate) use crate::output_files::NETWORK as NAME;
-
 /// The settings. The environment may have those that are not in the file.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkFile {
-    /// The forward proxy and its exceptions.
     pub(crate) egress: Option<Egress>,
-    /// CAs to trust for web certificates besides the public ones.
     pub(crate) authorities: Option<Authorities>,
-    /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
@@ -66,13 +61,10 @@ impl NetworkFile {
         let json: Json = serde_json::from_slice(bytes)
             .map_err(|error| format!("it is not valid JSON, or has been edited (line {})", error.line()))?;
         let egress = json.proxy.as_ref().map(|url| Egress::from_file(url, &json.no_proxy));
-        let authorities = json
-            .ca
-            .as_deref()
-            .map(|pem| Authorities::from_pem(pem.as_bytes()).ok_or("its `ca` is not a PEM certificate"));
+        let authorities = json.ca.map(|pem| Authorities::from_pem(pem.as_bytes()));
         Ok(Self {
             egress: egress.transpose().map_err(|_| "its `proxy` is not the URL of a forward proxy")?,
-            authorities: authorities.transpose()?,
+            authorities: authorities.map(|some| some.ok_or("its `ca` is not a PEM certificate")).transpose()?,
             clock: Offset::from_seconds(json.clock_offset),
         })
     }
