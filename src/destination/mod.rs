@@ -27,5 +27,5 @@ pub(crate) use self::cleanup::{Cleaned, cleanup};
 pub(crate) use self::error::Error;
 pub(crate) use self::file::File;
 pub(crate) use self::listing::Listing;
-pub(crate) use self::owner::{NotAnOwner, Owner};
+pub(crate) use self::owner::Owner;
 pub(crate) use self::write::{Written, write_all};
