@@ -239,16 +239,14 @@ fn timeout(flag: &Option<String>) -> Result<Duration, Error> {
 
 /// A destination as tbot takes it: a path, or `file:///path`.
 fn directory(text: &str) -> Result<PathBuf, Error> {
-    let Some((scheme, path)) = text.split_once("://") else {
-        return valid("--destination", text, values::destination);
-    };
-    match scheme {
-        "file" if path.starts_with('/') => Ok(PathBuf::from(path)),
-        "file" => {
+    match text.split_once("://") {
+        None => valid("--destination", text, values::destination),
+        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some(("file", _)) => {
             Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
                 .named("--destination", text))
         }
-        _ => Err(Error::Unsupported {
+        Some((scheme, _)) => Err(Error::Unsupported {
             what: format!("a destination of the kind {}://", sanitize(scheme)),
             instead: "Give a directory.".into(),
         }),

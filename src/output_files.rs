@@ -53,9 +53,6 @@ const FILES: [(&str, Class); 15] = [
     (".write-test", Class::Public),
 ];
 
-/// The files that only some runs write.
-pub(crate) const OPTIONAL: [&str; 1] = [NETWORK];
-
 /// The first line of the files of a single cluster. A later run recognizes them by this line.
 pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
 

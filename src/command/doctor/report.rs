@@ -77,15 +77,15 @@ impl Report {
 
     /// Prints the last line. Returns the exit code if a check failed.
     pub(super) fn verdict(&self) -> Result<Option<Exit>, HostError> {
-        let (text, colour) = match self.failed {
-            None => (
-                "Everything up to the join works. Whether the cluster admits this step, only a join can tell."
-                    .to_owned(),
-                AnsiColor::Green,
-            ),
-            Some((Check { name, who }, _)) => (format!("Fix \"{name}\" first. Who can: {who}."), AnsiColor::Red),
+        const GOOD: &str =
+            "Everything up to the join works. Whether the cluster admits this step, only a join can tell.";
+        let text = match self.failed {
+            None => self.painted(GOOD, AnsiColor::Green),
+            Some((Check { name, who }, _)) => {
+                self.painted(&format!("Fix \"{name}\" first. Who can: {who}."), AnsiColor::Red)
+            }
         };
-        print(&format!("{}\n", self.painted(&text, colour)))?;
+        print(&format!("{text}\n"))?;
         Ok(self.failed.map(|(_, exit)| exit))
     }
 
