@@ -47,12 +47,10 @@ impl Destination {
         if this.noexec && unknown_files == UnknownFiles::Refuse {
             return Err(Error::NoExec { path: this.absolute().into() });
         }
-        let us = effective_uid();
-        match owner {
-            Some(owner) if us != 0 && us != owner.uid => {
-                Err(Error::CannotChown { path: this.absolute().into(), owner, uid: us })
-            }
-            _ => Ok(this),
+        let uid = effective_uid();
+        match owner.filter(|owner| uid != 0 && uid != owner.uid) {
+            Some(owner) => Err(Error::CannotChown { path: this.absolute().into(), owner, uid }),
+            None => Ok(this),
         }
     }
 
@@ -70,7 +68,7 @@ impl Destination {
     pub(super) fn check_directory(&self, dir: &Directory) -> Result<Contents, Error> {
         let contents = Contents::read(dir)?;
         if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
-            return Err(Error::UnknownFiles { path: dir.path().into(), entries: contents.unknown_files });
+            return Err(Error::UnknownFiles { path: dir.path.clone(), entries: contents.unknown_files });
         }
         // A directory of our own gets its mode before anything is written.
         match dir.expect_writable() {

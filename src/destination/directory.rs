@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{
@@ -27,14 +27,12 @@ use crate::text::sanitize;
 
 const PERMISSIONS: u32 = 0o7777;
 
-/// The time between two attempts to get the lock. flock itself cannot wait with a deadline.
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
-
 #[derive(Debug)]
 pub(super) struct Directory {
-    fd: OwnedFd,
+    /// If it was opened with `O_PATH`, the entries cannot be read.
+    pub(super) fd: OwnedFd,
     /// For messages only.
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Directory {
@@ -43,15 +41,6 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(at, ".", flags, Bits::empty()).map_err(|errno| Error::from_errno("read", &path, errno))?;
         Ok(Self { fd, path })
-    }
-
-    /// A directory that was opened with `O_PATH`, whose entries cannot be read.
-    pub(super) fn from_path_fd(fd: OwnedFd, path: PathBuf) -> Self {
-        Self { fd, path }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn stat(&self) -> Result<Stat, Error> {
@@ -64,7 +53,6 @@ impl Directory {
         access.map_err(|errno| self.failed("write to", errno))
     }
 
-    /// Whether programs in it cannot be started.
     pub(super) fn is_noexec(&self) -> bool {
         fstatvfs(&self.fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
@@ -72,10 +60,10 @@ impl Directory {
     /// Fails if the directory is open to others and [`make_private`](Self::make_private) could not change that.
     pub(super) fn expect_can_be_private(&self) -> Result<(), Error> {
         let stat = self.stat()?;
-        let us = effective_uid();
-        match us == 0 || us == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
+        let uid = effective_uid();
+        match uid == 0 || uid == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
             true => Ok(()),
-            false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid: us }),
+            false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid }),
         }
     }
 
@@ -84,18 +72,16 @@ impl Directory {
     pub(super) async fn lock(&self, deadline: Deadline, stage: &'static str) -> Result<(), Error> {
         let path = sanitize(&self.path.display().to_string());
         let locking = async {
-            loop {
-                match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => return Ok(()),
-                    Err(Errno::WOULDBLOCK) if deadline.is_over() => {
-                        return Err(Error::Busy { path: self.path.clone() });
-                    }
-                    Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                        tokio::time::sleep(LOCK_INTERVAL.min(deadline.left())).await;
-                    }
-                    Err(errno) => return Err(self.failed("lock", errno)),
+            while let Err(errno) = flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                match errno {
+                    Errno::WOULDBLOCK if deadline.is_over() => return Err(Error::Busy { path: self.path.clone() }),
+                    Errno::WOULDBLOCK | Errno::INTR => {}
+                    errno => return Err(self.failed("lock", errno)),
                 }
+                // flock itself cannot wait with a deadline.
+                tokio::time::sleep(Duration::from_millis(50).min(deadline.left())).await;
             }
+            Ok(())
         };
         log_if_slow(stage, format_args!("waiting for another run, which writes to {path}"), locking).await
     }

@@ -45,8 +45,7 @@ impl DestinationPath {
     /// that part must not be a link either, and above the working directory the real path counts.
     pub(super) fn new(working_dir: &Path, path: &Path) -> Result<Self, Error> {
         let base = if path.is_absolute() { Path::new("/") } else { working_dir };
-        let mut this =
-            Self { working_dir: working_dir.into(), base: base.into(), parts: Vec::new(), absolute: PathBuf::new() };
+        let mut this = Self { working_dir: working_dir.into(), base: base.into(), ..Self::default() };
         for component in path.components() {
             match component {
                 Component::Normal(part) => this.parts.push(part.into()),
@@ -89,7 +88,7 @@ impl DestinationPath {
     pub(super) fn find(&self) -> Result<(Directory, bool), Error> {
         let Deepest { dir, depth } = self.deepest()?;
         let (path, exists) = (self.prefix(depth), depth == self.parts.len());
-        let dir = if exists { Directory::open(dir, path)? } else { Directory::from_path_fd(dir, path) };
+        let dir = if exists { Directory::open(dir, path)? } else { Directory { fd: dir, path } };
         Ok((dir, exists))
     }
 

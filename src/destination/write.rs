@@ -166,7 +166,7 @@ impl<'a> Locked<'a> {
             let is_exclusive = self.destination.unknown_files == UnknownFiles::Refuse;
             match (is_written(NETWORK), is_exclusive || record.is_unchanged(&self.dir, NETWORK)) {
                 (true, false) => {
-                    let path = self.dir.path().join(NETWORK);
+                    let path = self.dir.path.join(NETWORK);
                     return Err(Error::NotAFile { path, kind: "a file of another program" });
                 }
                 (false, true) => stale.push(NETWORK.to_owned()),
