@@ -2,7 +2,6 @@
 //! The doc comments are the help.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +15,7 @@ use crate::net::connection::Connection;
 use crate::output::identity::Identity;
 use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
 use crate::text::sanitize;
-use crate::values::{self, TokenName, join_token};
+use crate::values::{self, join_token};
 use crate::{pipe, platform};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
@@ -168,7 +167,7 @@ impl InspectFlags {
         let connection = proxy(&self.proxy_server, env)?.map(|addr| Connection::new(addr, None, env)).transpose()?;
         Ok(InspectSettings {
             connection,
-            token: parsed("--token", given(&self.token), TokenName::from_str)?,
+            token: parsed("--token", given(&self.token), str::parse)?,
             scope: given(&self.scope).map(|scope| ("--scope", scope.to_owned())),
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
             timeout: timeout(&self.timeout)?,

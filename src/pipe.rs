@@ -15,7 +15,7 @@ use crate::settings::{
     Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
 };
 use crate::text::sanitize;
-use crate::values::{self, Privacy, TokenName, boolean, join_token};
+use crate::values::{self, Privacy, boolean, join_token};
 
 /// A variable of the pipe. A test compares it with `pipe.yml`, the README and `--help`.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     let addr = given(env, "PROXY_SERVER", str::parse)?;
     Ok(InspectSettings {
         connection: addr.map(|addr| connection(env, addr)).transpose()?,
-        token: given(env, "TOKEN", str::parse::<TokenName>)?,
+        token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
         timeout: timeout(env)?,

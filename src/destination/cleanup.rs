@@ -63,7 +63,7 @@ impl Cleaned {
         // A file that stays may be a key: git must still ignore it, and the next cleanup must still have the record.
         if self.changed.is_empty() {
             // A run that was killed before it wrote the record leaves this file alone.
-            let killed = Record::from_files(&[File::gitignore()]);
+            let killed = Record::default().with(&[File::gitignore()]);
             if record.is_unchanged(dir, GITIGNORE)
                 || (names(dir)? == [GITIGNORE] && killed.is_unchanged(dir, GITIGNORE))
             {

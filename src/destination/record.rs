@@ -58,16 +58,11 @@ impl Record {
         self.files.retain(|(digest, name)| digest_of(dir, name).as_ref() == Some(digest));
     }
 
-    pub(super) fn from_files(files: &[File]) -> Self {
-        let mut record = Self::default();
-        record.add(files);
-        record
-    }
-
     /// Adds files that are about to be written.
-    pub(super) fn add(&mut self, files: &[File]) {
-        self.files
-            .extend(files.iter().map(|file| (format!("{:x}", Sha256::digest(&file.contents)), file.name.clone())));
+    pub(super) fn with(mut self, files: &[File]) -> Self {
+        let entry = |file: &File| (format!("{:x}", Sha256::digest(&file.contents)), file.name.clone());
+        self.files.extend(files.iter().map(entry));
+        self
     }
 
     /// Whether the entry of this name is a file in the record, with the same contents.
@@ -111,7 +106,7 @@ mod tests {
     #[test]
     fn a_record_is_parsed_as_it_was_written() {
         let files = [File::private("key", "k"), File::private("leaf.example.ssh_config", "")];
-        let record = Record { created: 2, ..Record::from_files(&files) };
+        let record = Record { created: 2, ..Record::default().with(&files) };
         let text = String::from_utf8(record.file().contents.clone()).unwrap();
         assert_eq!(Record::parse(&text), record);
         // printf k | sha256sum

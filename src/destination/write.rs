@@ -32,8 +32,8 @@ pub(crate) struct Written {
 /// before the renames fails, the old files are there, the temporary files are not, and directories that were created are
 /// gone again. A rename itself fails only if the file system breaks at this moment.
 ///
-/// It is asynchronous because another run can hold a lock for long, and a daemon has to serve its signals meanwhile. It
-/// waits for nothing else, so that dropping the future never leaves half of the files behind.
+/// It waits for the locks, which other runs can hold for long, and for nothing else, so that dropping the future never
+/// leaves half of the files behind.
 ///
 /// The names of the files should be in [`output_files`](crate::output_files), or the next run takes the files for those
 /// of others.
@@ -116,9 +116,9 @@ impl<'a> Locked<'a> {
         let stale = self.stale(&record, &files)?;
         let is_exclusive = contents.unknown_files.is_empty();
         record.created = record.created.max(self.created);
-        record.add(&files);
+        record = record.with(&files);
         if is_exclusive {
-            record.add(&[File::gitignore()]);
+            record = record.with(&[File::gitignore()]);
         }
         Ok(Plan {
             is_default_owner: self.destination.owner.is_none() && record.created > 0,

@@ -25,10 +25,7 @@ pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> 
     }
     let left = token.claims().expires().and_then(|expires| expires.duration_since(now).ok());
     let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", approximate(left)));
-    let audience = match privacy {
-        Privacy::Public => "",
-        Privacy::Private => audience(&token),
-    };
+    let audience = if privacy == Privacy::Private { audience(&token) } else { "" };
     Outcome::Good(format!("found, {left}{audience}"))
 }
 
@@ -41,7 +38,6 @@ fn audience(token: &IdToken) -> &'static str {
     }
 }
 
-/// The cluster in a line.
 pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
     let ports = if *tls_routing { "one port for everything" } else { "separate ports" };
     format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())

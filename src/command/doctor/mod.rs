@@ -1,5 +1,4 @@
-//! `doctor`: checks the way of a join step by step, without joining. It is what a person runs first when a pipeline is
-//! red.
+//! `doctor`: checks the way of a join step by step, without joining. A person runs it first when a pipeline is red.
 //!
 //! It asks the cluster for nothing that needs a secret, changes something or is audited: discovery, handshakes, and a
 //! call of a method that does not exist. Its output can be pasted into a ticket: it shows addresses and names, never the
@@ -53,7 +52,7 @@ const REST: Check = Check { name: "join by REST", who: PROXY };
 const AUTH_SERVICE: Check = Check { name: "Auth Service", who: PROXY };
 const TRANSPORT_SERVICE: Check = Check { name: "transport service", who: PROXY };
 
-/// The checks that need a connection, in their order.
+/// The checks that need a connection, in their order. If one fails, those after it may not be possible.
 const WITH_CONNECTION: [&Check; 5] = [&TLS, &CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE];
 
 /// Checks, prints, and returns the exit code if not all is well.
@@ -233,7 +232,6 @@ impl Checks<'_> {
         Ok(cluster)
     }
 
-    /// Whether a load balancer in front terminates TLS.
     async fn load_balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
         let (began, deadline) = self.begin();
         match self.connection.upgrade {
@@ -254,14 +252,12 @@ impl Checks<'_> {
         }
     }
 
-    /// Whether gRPC reaches the join service.
     async fn join_service(&self, report: &mut Report) -> Result<(), HostError> {
-        const SERVICE: &str = "teleport.join.v1.JoinService";
         let (began, deadline) = self.begin();
         let proxy = &self.connection.addr;
         let asking = async {
             let mut channel = self.network.join(proxy, deadline).await?;
-            channel.probe(SERVICE, &proxy.to_string(), deadline).await
+            channel.probe("teleport.join.v1.JoinService", &proxy.to_string(), deadline).await
         };
         let outcome = asking.await.map(|status| match (status.code(), status.message()) {
             (Code::Unimplemented, text) if text.contains("unknown service") => {

@@ -26,13 +26,8 @@ struct Json {
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     /// The seconds by which the cluster's clock is ahead; negative if it is behind.
-    #[serde(skip_serializing_if = "is_zero")]
-    clock_offset: i64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_offset: Option<i64>,
 }
 
 impl NetworkFile {
@@ -45,9 +40,9 @@ impl NetworkFile {
             no_proxy: egress.filter(|_| url.is_some()).map(|egress| egress.exempt().to_owned()).unwrap_or_default(),
             proxy: url,
             ca: self.authorities.as_ref().and_then(Authorities::pem),
-            clock_offset: self.clock.seconds(),
+            clock_offset: Some(self.clock.seconds()).filter(|seconds| *seconds != 0),
         };
-        if json.proxy.is_none() && json.ca.is_none() && json.clock_offset == 0 {
+        if json.proxy.is_none() && json.ca.is_none() && json.clock_offset.is_none() {
             return None;
         }
         let mut text = Zeroizing::new(serde_json::to_vec_pretty(&json).ok()?);
@@ -65,7 +60,7 @@ impl NetworkFile {
         Ok(Self {
             egress: egress.transpose().map_err(|_| "its `proxy` is not the URL of a forward proxy")?,
             authorities: authorities.map(|some| some.ok_or("its `ca` is not a PEM certificate")).transpose()?,
-            clock: Offset::from_seconds(json.clock_offset),
+            clock: Offset::from_seconds(json.clock_offset.unwrap_or_default()),
         })
     }
 }
