@@ -2,7 +2,6 @@
 //! The doc comments are the help.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +15,7 @@ use crate::net::connection::Connection;
 use crate::output::identity::Identity;
 use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
 use crate::text::sanitize;
-use crate::values::{self, TokenName, join_token};
+use crate::values::{self, join_token};
 use crate::{pipe, platform};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
@@ -91,31 +90,22 @@ impl IdentityFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
         self.refuse_what_is_not_supported()?;
         let platform = self.platform()?;
-        let missing = |name, example| Error::Missing { name, example };
         let addr = required_proxy(&self.proxy_server, env)?;
         let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
-        let token = token.ok_or(missing("--token", "example-bot"))?;
-        let destination = given(&self.destination).ok_or(missing("--destination", "./tbot-user"))?;
-        let ttl = given(&self.certificate_ttl).unwrap_or(default::TTL);
-        let cluster = given(&self.cluster)
-            .map(|name| values::cluster(name).map_err(|invalid| invalid.named("--cluster", name)))
-            .transpose()?;
+        let token = token.ok_or(Error::Missing { name: "--token", example: "example-bot" })?;
+        let missing = Error::Missing { name: "--destination", example: "./tbot-user" };
+        let destination = given(&self.destination).ok_or(missing)?;
+        let cluster = parsed("--cluster", given(&self.cluster), values::cluster)?;
+        let path = directory(destination)?;
         let service = Service {
             output: Box::new(Identity { cluster }),
-            destination: DestinationSettings {
-                path: directory(destination)?,
-                unknown_files: UnknownFiles::Keep,
-                owner: None,
-            },
-            ttl: ttl.parse().map_err(|invalid: Invalid| invalid.named("--certificate-ttl", ttl))?,
+            destination: DestinationSettings { path, unknown_files: UnknownFiles::Keep, owner: None },
+            ttl: valid("--certificate-ttl", given(&self.certificate_ttl).unwrap_or(default::TTL), str::parse)?,
         };
         Ok(Settings {
             connection: Connection::new(addr, None, env)?,
             // Every join method that is supported is a platform's, whose token names are public.
-            onboarding: Onboarding {
-                token: join_token(token, true).map_err(|invalid| invalid.named("--token", token))?,
-                platform,
-            },
+            onboarding: Onboarding { token: valid("--token", token, |text| join_token(text, true))?, platform },
             services: vec![service],
             timeout: timeout(&self.timeout)?,
             privacy: platform::privacy(env, debug),
@@ -177,7 +167,7 @@ impl InspectFlags {
         let connection = proxy(&self.proxy_server, env)?.map(|addr| Connection::new(addr, None, env)).transpose()?;
         Ok(InspectSettings {
             connection,
-            token: parsed::<TokenName>("--token", given(&self.token))?,
+            token: parsed("--token", given(&self.token), str::parse)?,
             scope: given(&self.scope).map(|scope| ("--scope", scope.to_owned())),
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
             timeout: timeout(&self.timeout)?,
@@ -224,12 +214,18 @@ fn given(flag: &Option<String>) -> Option<&str> {
     flag.as_deref().map(str::trim).filter(|value| !value.is_empty())
 }
 
-fn parsed<T: FromStr<Err = Invalid>>(name: &'static str, text: Option<&str>) -> Result<Option<T>, Error> {
-    text.map(|text| text.parse().map_err(|invalid: Invalid| invalid.named(name, text))).transpose()
+type Parse<T> = fn(&str) -> Result<T, Invalid>;
+
+fn valid<T>(name: &'static str, text: &str, parse: Parse<T>) -> Result<T, Error> {
+    parse(text).map_err(|invalid| invalid.named(name, text))
+}
+
+fn parsed<T>(name: &'static str, text: Option<&str>, parse: Parse<T>) -> Result<Option<T>, Error> {
+    text.map(|text| valid(name, text, parse)).transpose()
 }
 
 fn proxy(flag: &Option<String>, env: &Environment) -> Result<Option<HostPort>, Error> {
-    parsed("--proxy-server", given(flag).or_else(|| env.get("TELEPORT_PROXY")))
+    parsed("--proxy-server", given(flag).or_else(|| env.get("TELEPORT_PROXY")), str::parse)
 }
 
 fn required_proxy(flag: &Option<String>, env: &Environment) -> Result<HostPort, Error> {
@@ -237,22 +233,19 @@ fn required_proxy(flag: &Option<String>, env: &Environment) -> Result<HostPort, 
 }
 
 fn timeout(flag: &Option<String>) -> Result<Duration, Error> {
-    let text = given(flag).unwrap_or(default::TIMEOUT);
-    values::timeout(text).map_err(|invalid| invalid.named("--timeout", text))
+    valid("--timeout", given(flag).unwrap_or(default::TIMEOUT), values::timeout)
 }
 
 /// A destination as tbot takes it: a path, or `file:///path`.
 fn directory(text: &str) -> Result<PathBuf, Error> {
-    let Some((scheme, path)) = text.split_once("://") else {
-        return values::destination(text).map_err(|invalid| invalid.named("--destination", text));
-    };
-    match scheme {
-        "file" if path.starts_with('/') => Ok(PathBuf::from(path)),
-        "file" => {
+    match text.split_once("://") {
+        None => valid("--destination", text, values::destination),
+        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some(("file", _)) => {
             Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
                 .named("--destination", text))
         }
-        _ => Err(Error::Unsupported {
+        Some((scheme, _)) => Err(Error::Unsupported {
             what: format!("a destination of the kind {}://", sanitize(scheme)),
             instead: "Give a directory.".into(),
         }),

@@ -4,7 +4,6 @@
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// A private key.
     PrivateKey,
     /// A certificate or a public key without its private key. It shows who the bot is and what the bot may do.
     Certificate,
@@ -54,9 +53,6 @@ const FILES: [(&str, Class); 15] = [
     (".write-test", Class::Public),
 ];
 
-/// The files that only some runs write.
-pub(crate) const OPTIONAL: [&str; 1] = [NETWORK];
-
 /// The first line of the files of a single cluster. A later run recognizes them by this line.
 pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run replaces it.";
 
@@ -68,12 +64,11 @@ pub(crate) fn is_known(name: &str) -> bool {
     name.starts_with(TEMPORARY) || FILES.iter().any(|(known, _)| *known == name)
 }
 
-/// The names of the files that hold this.
 pub(crate) fn of_class(class: Class) -> impl Iterator<Item = &'static str> {
     FILES.into_iter().filter(move |(_, of)| *of == class).map(|(name, _)| name)
 }
 
-/// The name of the `known_hosts` or `ssh_config` of a single cluster.
+/// The name of a single cluster's own `known_hosts` or `ssh_config`.
 pub(crate) fn of_cluster(cluster: &str, name: &str) -> String {
     format!("{cluster}.{name}")
 }

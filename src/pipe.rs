@@ -1,9 +1,10 @@
 //! The pipe: variables of the step's `variables:` block become a [`Command`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::HostPort;
-use crate::destination::{NotAnOwner, UnknownFiles};
+use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::invalid::{Error, Invalid};
 use crate::net::connection::Connection;
@@ -14,7 +15,7 @@ use crate::settings::{
     Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
 };
 use crate::text::sanitize;
-use crate::values::{self, Privacy, TokenName, boolean, join_token};
+use crate::values::{self, Privacy, boolean, join_token};
 
 /// A variable of the pipe. A test compares it with `pipe.yml`, the README and `--help`.
 #[derive(Debug)]
@@ -31,12 +32,9 @@ pub const VARIABLES: [Variable; 15] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
-    const fn required(name: &'static str, help: &'static str) -> Variable {
-        Variable { name, required: true, default: None, help }
-    }
     [
-        required("PROXY_SERVER", "the cluster's proxy, host:port"),
-        required("TOKEN", "name of the join token"),
+        Variable { required: true, ..new("PROXY_SERVER", None, "the cluster's proxy, host:port") },
+        Variable { required: true, ..new("TOKEN", None, "name of the join token") },
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
@@ -57,39 +55,23 @@ pub const VARIABLES: [Variable; 15] = {
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.
-const WRONG_NAMES: [(&str, &str); 26] = [
-    ("PROXY", "PROXY_SERVER"),
-    ("PROXY_ADDR", "PROXY_SERVER"),
-    ("PROXY_ADDRESS", "PROXY_SERVER"),
-    ("PROXY_URL", "PROXY_SERVER"),
-    ("TELEPORT_PROXY_SERVER", "PROXY_SERVER"),
-    ("TELEPORT_PROXY_ADDR", "PROXY_SERVER"),
-    ("BOT_TOKEN", "TOKEN"),
-    ("JOIN_TOKEN", "TOKEN"),
-    ("TOKEN_NAME", "TOKEN"),
-    ("TELEPORT_TOKEN", "TOKEN"),
-    ("DEST", "DESTINATION"),
-    ("DESTINATION_DIR", "DESTINATION"),
-    ("OUTPUT", "DESTINATION"),
-    ("OUTPUT_DIR", "DESTINATION"),
-    ("CERTIFICATE_TTL", "TTL"),
-    ("CERT_TTL", "TTL"),
-    ("LEAF", "CLUSTER"),
-    ("LEAF_CLUSTER", "CLUSTER"),
-    ("CLUSTER_NAME", "CLUSTER"),
-    ("OWNER", "FILE_OWNER"),
-    ("CA_CERT", "CA_FILE"),
-    ("CA_BUNDLE", "CA_FILE"),
-    ("ALL_PROXY", "HTTPS_PROXY"),
-    ("SOCKS_PROXY", "HTTPS_PROXY"),
-    ("LOGIN", "LOGINS"),
-    ("VERBOSE", "DEBUG"),
+const WRONG_NAMES: [(&[&str], &str); 10] = [
+    (
+        &["PROXY", "PROXY_ADDR", "PROXY_ADDRESS", "PROXY_URL", "TELEPORT_PROXY_SERVER", "TELEPORT_PROXY_ADDR"],
+        "PROXY_SERVER",
+    ),
+    (&["BOT_TOKEN", "JOIN_TOKEN", "TOKEN_NAME", "TELEPORT_TOKEN"], "TOKEN"),
+    (&["DEST", "DESTINATION_DIR", "OUTPUT", "OUTPUT_DIR"], "DESTINATION"),
+    (&["CERTIFICATE_TTL", "CERT_TTL"], "TTL"),
+    (&["LEAF", "LEAF_CLUSTER", "CLUSTER_NAME"], "CLUSTER"),
+    (&["OWNER"], "FILE_OWNER"),
+    (&["CA_CERT", "CA_BUNDLE"], "CA_FILE"),
+    (&["ALL_PROXY", "SOCKS_PROXY"], "HTTPS_PROXY"),
+    (&["LOGIN"], "LOGINS"),
+    (&["VERBOSE"], "DEBUG"),
 ];
 
 /// Reads the pipe's variables. The log names each variable that is nearly one of them.
-///
-/// # Errors
-/// A variable is missing or not valid.
 pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
     for (name, meant) in misspelled(env) {
         log::warn!(target: "variables", "unknown variable {}, ignored; did you mean {meant}?", sanitize(name));
@@ -105,10 +87,7 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
         }
         "inspect" => Ok(Command::Inspect(inspect_settings(env)?)),
         "doctor" => Ok(Command::Doctor(doctor_settings(env)?)),
-        "cleanup" => {
-            let destination = optional(env, "DESTINATION", default::DESTINATION, values::destination)?;
-            Ok(Command::Cleanup(Some(destination)))
-        }
+        "cleanup" => Ok(Command::Cleanup(Some(destination(env)?))),
         _ => Err(Invalid::new("is not an action of this pipe", ACTIONS).named("ACTION", action)),
     }
 }
@@ -125,12 +104,9 @@ fn settings(env: &Environment) -> Result<Settings, Error> {
     let service = Service {
         output: Box::new(Identity { cluster: given(env, "CLUSTER", values::cluster)? }),
         destination: DestinationSettings {
-            path: optional(env, "DESTINATION", default::DESTINATION, values::destination)?,
+            path: destination(env)?,
             unknown_files: UnknownFiles::Refuse,
-            owner: given(env, "FILE_OWNER", |text| {
-                let invalid = |error: NotAnOwner| Invalid::new(error.to_string(), NotAnOwner::WHAT_TO_DO);
-                text.parse().map_err(invalid)
-            })?,
+            owner: given(env, "FILE_OWNER", str::parse)?,
         },
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
     };
@@ -148,7 +124,7 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     let addr = given(env, "PROXY_SERVER", str::parse)?;
     Ok(InspectSettings {
         connection: addr.map(|addr| connection(env, addr)).transpose()?,
-        token: given(env, "TOKEN", str::parse::<TokenName>)?,
+        token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
         timeout: timeout(env)?,
@@ -164,6 +140,10 @@ fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.
 fn connection(env: &Environment, addr: HostPort) -> Result<Connection, Error> {
     Connection::new(addr, value(env, "CA_FILE")?, env)
+}
+
+fn destination(env: &Environment) -> Result<PathBuf, Error> {
+    optional(env, "DESTINATION", default::DESTINATION, values::destination)
 }
 
 fn timeout(env: &Environment) -> Result<Duration, Error> {
@@ -185,33 +165,19 @@ fn value<'a>(env: &'a Environment, name: &'static str) -> Result<Option<&'a str>
     }
 }
 
-fn given<T>(
-    env: &Environment,
-    name: &'static str,
-    parse: impl Fn(&str) -> Result<T, Invalid>,
-) -> Result<Option<T>, Error> {
+type Parse<T> = fn(&str) -> Result<T, Invalid>;
+
+fn given<T>(env: &Environment, name: &'static str, parse: Parse<T>) -> Result<Option<T>, Error> {
     value(env, name)?.map(|text| parse(text).map_err(|invalid| invalid.named(name, text))).transpose()
 }
 
-fn required<T>(
-    env: &Environment,
-    name: &'static str,
-    example: &'static str,
-    parse: impl Fn(&str) -> Result<T, Invalid>,
-) -> Result<T, Error> {
+fn required<T>(env: &Environment, name: &'static str, example: &'static str, parse: Parse<T>) -> Result<T, Error> {
     given(env, name, parse)?.ok_or(Error::Missing { name, example })
 }
 
-fn optional<T>(
-    env: &Environment,
-    name: &'static str,
-    default: &'static str,
-    parse: impl Fn(&str) -> Result<T, Invalid>,
-) -> Result<T, Error> {
-    match given(env, name, &parse)? {
-        Some(value) => Ok(value),
-        None => parse(default).map_err(|invalid| invalid.named(name, default)),
-    }
+fn optional<T>(env: &Environment, name: &'static str, default: &'static str, parse: Parse<T>) -> Result<T, Error> {
+    let text = value(env, name)?.unwrap_or(default);
+    parse(text).map_err(|invalid| invalid.named(name, text))
 }
 
 /// Variables whose names are nearly one of ours, and which. Others are not mentioned: outside of a pipe the environment
@@ -219,14 +185,13 @@ fn optional<T>(
 fn misspelled(env: &Environment) -> Vec<(&str, &'static str)> {
     let near = |name: &str| {
         let plain = name.to_ascii_uppercase().replace('-', "_");
-        let wrong_name = WRONG_NAMES.iter().find(|(wrong, _)| *wrong == plain).map(|(_, meant)| *meant);
+        let wrong_name = WRONG_NAMES.iter().find(|(wrong, _)| wrong.contains(&&*plain)).map(|(_, meant)| *meant);
         let is_misspelled = |ours: &&Variable| {
             let distance = if ours.name.len() < 8 { 1 } else { 2 };
             ours.name == plain || (ours.name.len() > 3 && strsim::osa_distance(&plain, ours.name) <= distance)
         };
         wrong_name.or_else(|| VARIABLES.iter().find(is_misspelled).map(|ours| ours.name))
     };
-    // An item of a list.
     let is_item = |rest: &str| rest.strip_prefix('_').is_some_and(|n| n == "COUNT" || n.parse::<u16>().is_ok());
     // Other spellings that are read, too.
     let also_read = egress::PROXY_VARIABLES.into_iter().chain(egress::NO_PROXY_VARIABLES).collect::<Vec<_>>();
@@ -251,8 +216,6 @@ pub(crate) fn help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn command_with(more: &[(&str, &str)]) -> Result<Command, Error> {

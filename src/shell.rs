@@ -3,10 +3,7 @@
 /// The text as one word of a command line, quoted if it has to be.
 pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=:@%,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => quoted(text),
-    }
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { quoted(text) }
 }
 
 /// The text in quotes. No backslash is added: in an `ssh_config` ssh would read it before the shell does.
@@ -16,10 +13,7 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// A path as one word. It is never taken for an option.
 pub(crate) fn path(path: &str) -> String {
-    match path.starts_with('/') {
-        true => word(path),
-        false => word(&format!("./{path}")),
-    }
+    if path.starts_with('/') { word(path) } else { word(&format!("./{path}")) }
 }
 
 #[cfg(test)]

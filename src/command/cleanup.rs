@@ -7,20 +7,20 @@ use super::block_on;
 use crate::destination::{self, Cleaned};
 use crate::error::Failure;
 use crate::host::Host;
+use crate::output_files::RECORD;
 use crate::retry::Deadline;
 use crate::settings::default;
 use crate::text::sanitize;
 
-/// The time to wait for a run that is writing there.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Removes what was written to `path`, and logs it. A missing directory is not an error. The default is the directory
 /// that this program was written to: `./creds/teleport-pipe cleanup`.
 pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
-    let own = host.executable.parent().filter(|directory| destination::has_record(directory));
+    let own = host.executable.parent().filter(|directory| directory.join(RECORD).is_file());
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
+    // Another run may be writing there.
+    let deadline = Deadline::after(Duration::from_secs(30));
     let Cleaned { path, existed, removed, changed, unknown, directories } =
-        block_on(destination::cleanup(&host.working_dir, path, Deadline::after(LOCK_TIMEOUT)))??;
+        block_on(destination::cleanup(&host.working_dir, path, deadline))??;
     let shown = path.display();
     let emptied = match directories {
         0 => "",

@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::error::Error;
 use super::owner::{Owner, effective_uid};
 use super::ownership::Ownership;
-use super::path::{DestinationPath, Found};
+use super::path::DestinationPath;
 
 /// A directory for credentials that was checked. It need not exist yet.
 #[derive(Debug)]
@@ -37,25 +37,20 @@ impl Destination {
     ) -> Result<Self, Error> {
         let path = DestinationPath::new(working_dir, path)?;
         let mut this = Self { path, unknown_files, owner, noexec: false };
-        this.noexec = match this.path.find()? {
-            Found::Directory(dir) => {
-                this.check_directory(&dir)?;
-                dir.is_noexec()
-            }
-            Found::Missing { parent } => {
-                parent.expect_writable()?;
-                parent.is_noexec()
-            }
-        };
+        let (dir, exists) = this.path.find()?;
+        if exists {
+            this.check_directory(&dir)?;
+        } else {
+            dir.expect_writable()?;
+        }
+        this.noexec = dir.is_noexec();
         if this.noexec && unknown_files == UnknownFiles::Refuse {
             return Err(Error::NoExec { path: this.absolute().into() });
         }
-        let us = effective_uid();
-        match owner {
-            Some(owner) if us != 0 && us != owner.uid => {
-                Err(Error::CannotChown { path: this.absolute().into(), owner, uid: us })
-            }
-            _ => Ok(this),
+        let uid = effective_uid();
+        match owner.filter(|owner| uid != 0 && uid != owner.uid) {
+            Some(owner) => Err(Error::CannotChown { path: this.absolute().into(), owner, uid }),
+            None => Ok(this),
         }
     }
 
@@ -70,11 +65,10 @@ impl Destination {
         self.noexec
     }
 
-    /// Checks a directory that exists.
     pub(super) fn check_directory(&self, dir: &Directory) -> Result<Contents, Error> {
         let contents = Contents::read(dir)?;
         if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
-            return Err(Error::UnknownFiles { path: dir.path().into(), entries: contents.unknown_files });
+            return Err(Error::UnknownFiles { path: dir.path.clone(), entries: contents.unknown_files });
         }
         // A directory of our own gets its mode before anything is written.
         match dir.expect_writable() {

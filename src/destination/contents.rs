@@ -19,24 +19,19 @@ impl Contents {
     /// planted symbolic link safely, but a planted link has a purpose.
     pub(super) fn read(dir: &Directory) -> Result<Self, Error> {
         let mut contents = Self::default();
-        dir.for_each_name(|name| match name.to_str().ok().filter(|name| is_known(dir, name)) {
-            None => {
+        let is_known = |name: &&str| output_files::is_known(name) || is_of_cluster(dir, name);
+        for name in dir.names()? {
+            let Some(known) = name.to_str().ok().filter(is_known) else {
                 contents.unknown_files.push(&name.to_string_lossy());
-                Ok(())
+                continue;
+            };
+            if known.starts_with(TEMPORARY) {
+                contents.temporaries.push(known.to_owned());
             }
-            Some(known) => {
-                if known.starts_with(TEMPORARY) {
-                    contents.temporaries.push(known.to_owned());
-                }
-                dir.expect_file_or_nothing(known)
-            }
-        })?;
+            dir.expect_file_or_nothing(known)?;
+        }
         Ok(contents)
     }
-}
-
-fn is_known(dir: &Directory, name: &str) -> bool {
-    output_files::is_known(name) || is_of_cluster(dir, name)
 }
 
 /// Whether a file is one of a single cluster, by its name and its first line.

@@ -1,11 +1,12 @@
 //! An open directory, and the replacing of whole files in it. Every call is relative to the open directory, so that a
 //! change of its path does not matter.
 
-use std::ffi::CStr;
+use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{
@@ -26,14 +27,12 @@ use crate::text::sanitize;
 
 const PERMISSIONS: u32 = 0o7777;
 
-/// The time between two attempts to get the lock. flock itself cannot wait with a deadline.
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
-
 #[derive(Debug)]
 pub(super) struct Directory {
-    fd: OwnedFd,
+    /// If it was opened with `O_PATH`, the entries cannot be read.
+    pub(super) fd: OwnedFd,
     /// For messages only.
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Directory {
@@ -42,15 +41,6 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(at, ".", flags, Bits::empty()).map_err(|errno| Error::from_errno("read", &path, errno))?;
         Ok(Self { fd, path })
-    }
-
-    /// A directory that was opened with `O_PATH`, whose entries cannot be read.
-    pub(super) fn from_path_fd(fd: OwnedFd, path: PathBuf) -> Self {
-        Self { fd, path }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn stat(&self) -> Result<Stat, Error> {
@@ -63,7 +53,6 @@ impl Directory {
         access.map_err(|errno| self.failed("write to", errno))
     }
 
-    /// Whether programs in it cannot be started.
     pub(super) fn is_noexec(&self) -> bool {
         fstatvfs(&self.fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
@@ -71,10 +60,10 @@ impl Directory {
     /// Fails if the directory is open to others and [`make_private`](Self::make_private) could not change that.
     pub(super) fn expect_can_be_private(&self) -> Result<(), Error> {
         let stat = self.stat()?;
-        let us = effective_uid();
-        match us == 0 || us == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
+        let uid = effective_uid();
+        match uid == 0 || uid == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
             true => Ok(()),
-            false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid: us }),
+            false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid }),
         }
     }
 
@@ -83,23 +72,20 @@ impl Directory {
     pub(super) async fn lock(&self, deadline: Deadline, stage: &'static str) -> Result<(), Error> {
         let path = sanitize(&self.path.display().to_string());
         let locking = async {
-            loop {
-                match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => return Ok(()),
-                    Err(Errno::WOULDBLOCK) if deadline.is_over() => {
-                        return Err(Error::Busy { path: self.path.clone() });
-                    }
-                    Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                        tokio::time::sleep(LOCK_INTERVAL.min(deadline.left())).await;
-                    }
-                    Err(errno) => return Err(self.failed("lock", errno)),
+            while let Err(errno) = flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                match errno {
+                    Errno::WOULDBLOCK if deadline.is_over() => return Err(Error::Busy { path: self.path.clone() }),
+                    Errno::WOULDBLOCK | Errno::INTR => {}
+                    errno => return Err(self.failed("lock", errno)),
                 }
+                // flock itself cannot wait with a deadline.
+                tokio::time::sleep(Duration::from_millis(50).min(deadline.left())).await;
             }
+            Ok(())
         };
         log_if_slow(stage, format_args!("waiting for another run, which writes to {path}"), locking).await
     }
 
-    /// Takes the lock if no other run has it.
     pub(super) fn try_lock(&self) -> bool {
         flock(&self.fd, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
@@ -112,31 +98,26 @@ impl Directory {
         ownership.apply(&self.fd, &self.path)
     }
 
-    /// Calls `visit` with every name in it, in no particular order.
-    pub(super) fn for_each_name(&self, mut visit: impl FnMut(&CStr) -> Result<(), Error>) -> Result<(), Error> {
-        let failed = |errno| self.failed("read", errno);
-        for entry in Dir::read_from(&self.fd).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name() != c"." && entry.file_name() != c".." {
-                visit(entry.file_name())?;
-            }
-        }
-        Ok(())
+    /// The names of all entries.
+    pub(super) fn names(&self) -> Result<BTreeSet<CString>, Error> {
+        let entries = Dir::read_from(&self.fd).and_then(|dir| dir.collect::<Result<Vec<_>, _>>());
+        let entries = entries.map_err(|errno| self.failed("read", errno))?;
+        let names = entries.iter().map(|entry| entry.file_name().to_owned());
+        Ok(names.filter(|name| **name != *c"." && **name != *c"..").collect())
     }
 
-    /// Whether there is an entry with this name, of any type.
+    /// Whether there is an entry of any type.
     pub(super) fn has(&self, name: &str) -> Result<bool, Error> {
         Ok(self.file_type(name)?.is_some())
     }
 
-    /// Whether there is a regular file with this name.
     pub(super) fn has_file(&self, name: &str) -> Result<bool, Error> {
         Ok(self.file_type(name)? == Some(FileType::RegularFile))
     }
 
     /// Fails if `name` is an entry that must not be replaced, or cannot be the name of a file.
     pub(super) fn expect_file_or_nothing(&self, name: &str) -> Result<(), Error> {
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        if !is_file_name(name) {
             return Err(Error::BadName { shown: sanitize(name) });
         }
         let kind = match self.file_type(name)? {
@@ -148,16 +129,13 @@ impl Directory {
         Err(Error::NotAFile { path: self.path.join(name), kind })
     }
 
-    /// Opens a regular file for reading.
     pub(super) fn open_file(&self, name: &str) -> Result<fs::File, Errno> {
         regular_file::open(&self.fd, name)
     }
 
-    pub(super) fn remove(&self, names: &[String]) -> Result<(), Error> {
-        names.iter().try_for_each(|name| {
-            let removed = unlinkat(&self.fd, &**name, AtFlags::empty());
-            removed.map_err(|errno| Error::from_errno("remove", &self.path.join(name), errno))
-        })
+    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+        let removed = unlinkat(&self.fd, name, AtFlags::empty());
+        removed.map_err(|errno| Error::from_errno("remove", &self.path.join(name), errno))
     }
 
     /// Writes complete temporary files, which [`Temporary::rename`] then puts in place. Leaves out files that are there
@@ -190,13 +168,18 @@ impl Directory {
         let Ok(stat) = fstat(&open) else { return false };
         ownership.owner.owns(&stat)
             && stat.st_nlink == 1
-            && stat.st_mode & PERMISSIONS == file.mode.bits().as_raw_mode()
+            && stat.st_mode & PERMISSIONS == file.mode.as_raw_mode()
             && has_contents(open, &file.contents)
     }
 
     fn failed(&self, doing: &'static str, errno: Errno) -> Error {
         Error::from_errno(doing, &self.path, errno)
     }
+}
+
+/// Whether it names an entry of the directory itself, and not one elsewhere.
+pub(super) fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
 /// A complete file under a temporary name. Dropping it removes the file, unless it was renamed.
@@ -216,7 +199,7 @@ impl<'a> Temporary<'a> {
         let mut open = fs::File::from(openat(&dir.fd, &*name, flags, Bits::RUSR | Bits::WUSR).map_err(failed)?);
         let temporary = Self { dir, name, target: &file.name };
         // The umask can only have taken permissions away.
-        fchmod(&open, file.mode.bits()).map_err(failed)?;
+        fchmod(&open, file.mode).map_err(failed)?;
         ownership.apply(&open, &target)?;
         open.write_all(&file.contents).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         fsync(&open).map_err(failed)?;

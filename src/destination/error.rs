@@ -9,49 +9,27 @@ use super::listing::Listing;
 use super::owner::{Owner, effective_uid};
 use crate::error::{Advice, Exit, Explain};
 
-/// Why credentials cannot be written. No variant has contents of a file.
+/// No variant has contents of a file. `doing`, `kind` (with its article) and `reason` complete the sentence; `shown` is
+/// safe to print.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the destination `{shown}` {reason}")]
-    BadPath {
-        /// The path, safe to print.
-        shown: String,
-        /// Completes the sentence.
-        reason: &'static str,
-    },
+    BadPath { shown: String, reason: &'static str },
     /// The directory that the destination is relative to.
     #[error("the working directory `{path}` cannot be opened: {errno}")]
     NoWorkingDirectory { path: PathBuf, errno: Errno },
     #[error("`{path}` is a symbolic link, and credentials are never written through one")]
-    Symlink {
-        /// The path up to the link.
-        path: PathBuf,
-    },
+    Symlink { path: PathBuf },
     #[error("`{path}` is not a directory")]
-    NotADirectory {
-        /// The path up to this component.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     #[error("`{path}` is {kind}, but teleport-pipe has to write a file with this name")]
-    NotAFile {
-        path: PathBuf,
-        /// With its article.
-        kind: &'static str,
-    },
+    NotAFile { path: PathBuf, kind: &'static str },
     #[error("`{shown}` cannot be the name of a file")]
-    BadName {
-        /// The name, safe to print.
-        shown: String,
-    },
+    BadName { shown: String },
     #[error("the destination `{path}` holds files that teleport-pipe did not write: {entries}")]
     UnknownFiles { path: PathBuf, entries: Listing },
     #[error("user {uid} is not permitted to {doing} `{path}`")]
-    NotPermitted {
-        /// Completes the sentence.
-        doing: &'static str,
-        path: PathBuf,
-        uid: u32,
-    },
+    NotPermitted { doing: &'static str, path: PathBuf, uid: u32 },
     #[error(
         "the destination `{path}` belongs to user {owner} and is open to others, and user {uid} cannot change that"
     )]
@@ -66,16 +44,10 @@ pub(crate) enum Error {
     DiskFull { path: PathBuf },
     #[error("the disk quota is used up, there is no room for `{path}`")]
     Quota { path: PathBuf },
-    /// Another run held the lock until the deadline.
     #[error("another run was still writing to `{path}` at the deadline")]
     Busy { path: PathBuf },
     #[error("cannot {doing} `{path}`: {errno}")]
-    Failed {
-        /// Completes the sentence.
-        doing: &'static str,
-        path: PathBuf,
-        errno: Errno,
-    },
+    Failed { doing: &'static str, path: PathBuf, errno: Errno },
 }
 
 impl Error {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustix::fs::Mode;
 use zeroize::Zeroize as _;
 
 use crate::output_files::GITIGNORE;
@@ -13,23 +14,15 @@ pub(crate) struct File {
     pub(super) mode: Mode,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// 0600
-    Private,
-    /// 0700
-    Executable,
-}
-
 impl File {
     /// A file that only its owner can read. The contents are copied; the copy is zeroized when it is dropped.
     pub(crate) fn private(name: impl Into<String>, contents: impl AsRef<[u8]>) -> Self {
-        Self { name: name.into(), contents: contents.as_ref().to_vec(), mode: Mode::Private }
+        Self { name: name.into(), contents: contents.as_ref().to_vec(), mode: Mode::RUSR | Mode::WUSR }
     }
 
     /// A program. The contents are moved, not copied, because our binary has 3 MB.
     pub(crate) fn executable(name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), contents: contents.into(), mode: Mode::Executable }
+        Self { name: name.into(), contents: contents.into(), mode: Mode::RWXU }
     }
 
     /// A `.gitignore` by which git ignores everything in the directory.
@@ -45,7 +38,7 @@ impl File {
 impl Drop for File {
     /// A program is not secret, and zeroizing 3 MB takes time.
     fn drop(&mut self) {
-        if self.mode == Mode::Private {
+        if self.mode != Mode::RWXU {
             self.contents.zeroize();
         }
     }
@@ -53,15 +46,6 @@ impl Drop for File {
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("name", &self.name).field("mode", &self.mode).finish_non_exhaustive()
-    }
-}
-
-impl Mode {
-    pub(super) fn bits(self) -> rustix::fs::Mode {
-        match self {
-            Self::Private => rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-            Self::Executable => rustix::fs::Mode::RWXU,
-        }
+        f.debug_struct("File").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -12,15 +12,13 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// These fit on a line or two of a log.
-    const LIMIT: usize = 8;
-
     pub(crate) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
     pub(super) fn push(&mut self, name: &str) {
-        if self.shown.len() < Self::LIMIT {
+        // These fit on a line or two of a log.
+        if self.shown.len() < 8 {
             self.shown.push(sanitize(name));
             self.shown.sort();
         }

@@ -22,10 +22,10 @@ mod tests;
 mod write;
 
 pub(crate) use self::check::{Destination, UnknownFiles};
-pub(crate) use self::cleanup::{Cleaned, cleanup, has_record};
+pub(crate) use self::cleanup::{Cleaned, cleanup};
 #[cfg(test)]
 pub(crate) use self::error::Error;
 pub(crate) use self::file::File;
 pub(crate) use self::listing::Listing;
-pub(crate) use self::owner::{NotAnOwner, Owner};
+pub(crate) use self::owner::Owner;
 pub(crate) use self::write::{Written, write_all};

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use rustix::fs::Stat;
 
+use crate::invalid::Invalid;
+
 /// A user, and a group if it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -13,31 +15,18 @@ pub(crate) struct Owner {
     pub(crate) gid: Option<u32>,
 }
 
-/// Why a text is not an [`Owner`]. `Display` completes "X is `…`, which …".
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub(crate) struct NotAnOwner(&'static str);
-
-impl NotAnOwner {
-    pub(crate) const WHAT_TO_DO: &str =
-        "Write numbers, user or user:group, for example 1000 or 1000:1000; `id -u` and `id -g` in the step print them.";
-}
-
 /// The user that this process acts as.
 pub(super) fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 impl FromStr for Owner {
-    type Err = NotAnOwner;
+    type Err = Invalid;
 
     /// Parses `1000` or `1000:1000`. Names cannot be looked up: a scratch image has no /etc/passwd, and the one in the
     /// step's image is not visible from here.
-    fn from_str(text: &str) -> Result<Self, NotAnOwner> {
-        let (user, group) = match text.split_once(':') {
-            Some((user, group)) => (user, Some(group)),
-            None => (text, None),
-        };
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         Ok(Self { uid: number(user)?, gid: group.map(number).transpose()? })
     }
 }
@@ -62,14 +51,17 @@ impl Owner {
 }
 
 /// Parses a user or a group. The largest number means "leave unchanged" to chown, so no user has it.
-fn number(text: &str) -> Result<u32, NotAnOwner> {
+fn number(text: &str) -> Result<u32, Invalid> {
+    const FORM: &str =
+        "Write numbers, user or user:group, for example 1000 or 1000:1000; `id -u` and `id -g` in the step print them.";
     if text.is_empty() {
-        return Err(NotAnOwner("lacks a number"));
+        return Err(Invalid::new("lacks a number", FORM));
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(NotAnOwner("is not made of numbers, and names cannot be looked up here"));
+        return Err(Invalid::new("is not made of numbers, and names cannot be looked up here", FORM));
     }
-    text.parse().ok().filter(|number| *number != u32::MAX).ok_or(NotAnOwner("has a number that is too large"))
+    let number = text.parse().ok().filter(|number| *number != u32::MAX);
+    number.ok_or_else(|| Invalid::new("has a number that is too large", FORM))
 }
 
 #[cfg(test)]
@@ -77,7 +69,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Owner, String> {
-        text.parse().map_err(|error: NotAnOwner| error.to_string())
+        text.parse().map_err(|error: Invalid| error.to_string())
     }
 
     #[test]

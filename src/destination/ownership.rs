@@ -26,17 +26,12 @@ impl Ownership {
             return Ok(());
         }
         match fchown(&file, Some(Uid::from_raw(self.owner.uid)), self.owner.gid.map(Gid::from_raw)) {
-            Ok(()) => Ok(()),
-            Err(errno) if !is_not_possible(errno) => Err(failed(errno)),
-            Err(_) if self.required => {
-                Err(Error::CannotChown { path: path.into(), owner: self.owner, uid: effective_uid() })
-            }
-            Err(_) => Ok(()),
+            // A user namespace that does not have the user says EINVAL.
+            Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match self.required {
+                true => Err(Error::CannotChown { path: path.into(), owner: self.owner, uid: effective_uid() }),
+                false => Ok(()),
+            },
+            other => other.map_err(failed),
         }
     }
-}
-
-/// A user namespace that does not have the user says EINVAL.
-fn is_not_possible(errno: Errno) -> bool {
-    matches!(errno, Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }

@@ -31,15 +31,6 @@ pub(super) struct DestinationPath {
     absolute: PathBuf,
 }
 
-/// What a path leads to.
-pub(super) enum Found {
-    Directory(Directory),
-    Missing {
-        /// The deepest directory of the path that exists.
-        parent: Directory,
-    },
-}
-
 /// The deepest directory of a path that exists.
 struct Deepest {
     dir: OwnedFd,
@@ -54,8 +45,7 @@ impl DestinationPath {
     /// that part must not be a link either, and above the working directory the real path counts.
     pub(super) fn new(working_dir: &Path, path: &Path) -> Result<Self, Error> {
         let base = if path.is_absolute() { Path::new("/") } else { working_dir };
-        let mut this =
-            Self { working_dir: working_dir.into(), base: base.into(), parts: Vec::new(), absolute: PathBuf::new() };
+        let mut this = Self { working_dir: working_dir.into(), base: base.into(), ..Self::default() };
         for component in path.components() {
             match component {
                 Component::Normal(part) => this.parts.push(part.into()),
@@ -70,7 +60,6 @@ impl DestinationPath {
         }
     }
 
-    /// The path from the root.
     pub(super) fn absolute(&self) -> &Path {
         &self.absolute
     }
@@ -90,20 +79,17 @@ impl DestinationPath {
     /// Another user who owns something in the working directory. The clone directory belongs to root, whichever user
     /// runs the step, but what the step created before belongs to that user (docs/protocol.md, "Owners and modes").
     pub(super) fn other_user_in_working_dir(&self, uid: u32) -> Option<u32> {
-        /// Bounds the time.
-        const MAX_ENTRIES: usize = 1000;
-        let entries = fs::read_dir(&self.working_dir).ok()?.take(MAX_ENTRIES).filter_map(Result::ok);
+        // The first thousand entries, to bound the time.
+        let entries = fs::read_dir(&self.working_dir).ok()?.take(1000).filter_map(Result::ok);
         entries.filter_map(|entry| Some(entry.metadata().ok()?.uid())).find(|other| *other != uid)
     }
 
-    /// Opens what exists of the path. Changes nothing.
-    pub(super) fn find(&self) -> Result<Found, Error> {
+    /// Opens the deepest directory of the path that exists. Also returns whether that is the whole path.
+    pub(super) fn find(&self) -> Result<(Directory, bool), Error> {
         let Deepest { dir, depth } = self.deepest()?;
-        let path = self.prefix(depth);
-        if depth < self.parts.len() {
-            return Ok(Found::Missing { parent: Directory::from_path_fd(dir, path) });
-        }
-        Directory::open(dir, path).map(Found::Directory)
+        let (path, exists) = (self.prefix(depth), depth == self.parts.len());
+        let dir = if exists { Directory::open(dir, path)? } else { Directory { fd: dir, path } };
+        Ok((dir, exists))
     }
 
     /// Opens the directory after creating what is missing of it: mode 0700, parents too, as tbot does
@@ -119,15 +105,15 @@ impl DestinationPath {
     /// Removes up to `max` directories, the last one of the path first, until one cannot be removed: it is not empty, is
     /// a mount point, or is in a directory of another user. Returns the number of those that were removed.
     pub(super) fn remove(&self, max: usize) -> Result<usize, Error> {
-        for removed in 0..max.min(self.parts.len()) {
+        let max = max.min(self.parts.len());
+        for removed in 0..max {
             let depth = self.parts.len() - removed - 1;
             let parent = Self { parts: self.parts[..depth].to_vec(), base: self.base.clone(), ..Self::default() };
-            let dir = parent.deepest()?.dir;
-            if unlinkat(&dir, &self.parts[depth], AtFlags::REMOVEDIR).is_err() {
+            if unlinkat(parent.deepest()?.dir, &self.parts[depth], AtFlags::REMOVEDIR).is_err() {
                 return Ok(removed);
             }
         }
-        Ok(max.min(self.parts.len()))
+        Ok(max)
     }
 
     /// Creates the directory `parts[next]` in `parent`. A directory that another run created meanwhile is as good.
@@ -149,8 +135,7 @@ impl DestinationPath {
     fn deepest(&self) -> Result<Deepest, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let base = open(&self.base, flags, Mode::empty()).map_err(|errno| no_working_dir(&self.base, errno))?;
-        let path = self.parts.iter().collect::<PathBuf>();
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        let path = Path::new(".").join(self.parts.iter().collect::<PathBuf>());
         match openat2(&base, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
             Ok(dir) => Ok(Deepest { dir, depth: self.parts.len() }),
             // The kernel may lack openat2 (before 5.6), or a seccomp profile that does not know it may answer EPERM. The
@@ -159,7 +144,7 @@ impl DestinationPath {
         }
     }
 
-    /// [`deepest`](Self::deepest), one component at a time.
+    /// Like [`deepest`](Self::deepest), one component at a time.
     fn walk(&self, base: OwnedFd) -> Result<Deepest, Error> {
         let mut dir = base;
         for (depth, part) in self.parts.iter().enumerate() {
@@ -211,18 +196,13 @@ impl DestinationPath {
 
 /// Why a path cannot be a destination.
 fn reason_to_refuse(given: &Path, absolute: &Path) -> Option<&'static str> {
-    if given.as_os_str().is_empty() {
-        return Some("is empty");
-    }
-    if absolute == Path::new("/") {
-        return Some("is the root of the file system");
-    }
     match absolute.to_str() {
+        _ if given.as_os_str().is_empty() => Some("is empty"),
+        Some("/") => Some("is the root of the file system"),
         None => Some("is not UTF-8, which ssh_config would need"),
-        Some(text) if text.chars().any(char::is_control) => {
-            Some("has a control character, which ssh_config cannot hold")
+        Some(text) => {
+            text.contains(char::is_control).then_some("has a control character, which ssh_config cannot hold")
         }
-        Some(_) => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::Read as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::directory::Directory;
+use super::directory::{Directory, is_file_name};
 use super::file::File;
 use crate::output_files::RECORD;
 
@@ -43,7 +43,9 @@ impl Record {
             if let Some(created) = line.strip_prefix(CREATED) {
                 record.created = created.parse().unwrap_or(0);
             } else if let Some((digest, name)) = line.split_once("  ").filter(|(digest, _)| digest.len() == 64)
-                && !is_path(name)
+                // Those who can write to the directory can write a record, too, and must not make root read or remove a
+                // file elsewhere.
+                && is_file_name(name)
             {
                 record.files.insert((digest.to_owned(), name.to_owned()));
             }
@@ -56,15 +58,11 @@ impl Record {
         self.files.retain(|(digest, name)| digest_of(dir, name).as_ref() == Some(digest));
     }
 
-    pub(super) fn from_files(files: &[File]) -> Self {
-        let mut record = Self::default();
-        record.add(files);
-        record
-    }
-
     /// Adds files that are about to be written.
-    pub(super) fn add(&mut self, files: &[File]) {
-        self.files.extend(files.iter().map(|file| (hex(Sha256::digest(&file.contents)), file.name.clone())));
+    pub(super) fn with(mut self, files: &[File]) -> Self {
+        let entry = |file: &File| (format!("{:x}", Sha256::digest(&file.contents)), file.name.clone());
+        self.files.extend(files.iter().map(entry));
+        self
     }
 
     /// Whether the entry of this name is a file in the record, with the same contents.
@@ -88,12 +86,6 @@ impl Record {
     }
 }
 
-/// Whether a name could lead out of the directory. Those who can write to the directory can write a record, too, and
-/// must not make root read or remove a file elsewhere.
-fn is_path(name: &str) -> bool {
-    matches!(name, "" | "." | "..") || name.contains(['/', '\0'])
-}
-
 /// The digest of a regular file. Returns `None` if it cannot be read, or is larger than any file of ours: a sparse file
 /// of terabytes is created in no time, and reading it takes days.
 fn digest_of(dir: &Directory, name: &str) -> Option<String> {
@@ -104,14 +96,7 @@ fn digest_of(dir: &Directory, name: &str) -> Option<String> {
     }
     let mut digest = Sha256::new();
     std::io::copy(&mut file.take(MAX_SIZE), &mut digest).ok()?;
-    Some(hex(digest.finalize()))
-}
-
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Some(format!("{:x}", digest.finalize()))
 }
 
 #[cfg(test)]
@@ -121,7 +106,7 @@ mod tests {
     #[test]
     fn a_record_is_parsed_as_it_was_written() {
         let files = [File::private("key", "k"), File::private("leaf.example.ssh_config", "")];
-        let record = Record { created: 2, ..Record::from_files(&files) };
+        let record = Record { created: 2, ..Record::default().with(&files) };
         let text = String::from_utf8(record.file().contents.clone()).unwrap();
         assert_eq!(Record::parse(&text), record);
         // printf k | sha256sum

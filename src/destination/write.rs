@@ -11,7 +11,7 @@ use super::file::File;
 use super::owner::Owner;
 use super::ownership::Ownership;
 use super::record::Record;
-use crate::output_files::{GITIGNORE, OPTIONAL};
+use crate::output_files::{GITIGNORE, NETWORK};
 use crate::retry::Deadline;
 use crate::text::sanitize;
 
@@ -32,8 +32,8 @@ pub(crate) struct Written {
 /// before the renames fails, the old files are there, the temporary files are not, and directories that were created are
 /// gone again. A rename itself fails only if the file system breaks at this moment.
 ///
-/// It is asynchronous because another run can hold a lock for long, and a daemon has to serve its signals meanwhile. It
-/// waits for nothing else, so that dropping the future never leaves half of the files behind.
+/// It waits for the locks, which other runs can hold for long, and for nothing else, so that dropping the future never
+/// leaves half of the files behind.
 ///
 /// The names of the files should be in [`output_files`](crate::output_files), or the next run takes the files for those
 /// of others.
@@ -113,13 +113,12 @@ impl<'a> Locked<'a> {
         files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
         let mut record = Record::read(dir);
         record.retain_unchanged(dir);
-        self.expect_no_other_file(&record, &files)?;
         let stale = self.stale(&record, &files)?;
         let is_exclusive = contents.unknown_files.is_empty();
         record.created = record.created.max(self.created);
-        record.add(&files);
+        record = record.with(&files);
         if is_exclusive {
-            record.add(&[File::gitignore()]);
+            record = record.with(&[File::gitignore()]);
         }
         Ok(Plan {
             is_default_owner: self.destination.owner.is_none() && record.created > 0,
@@ -138,7 +137,7 @@ impl<'a> Locked<'a> {
         if plan.is_exclusive {
             self.dir.make_private(plan.ownership)?;
         }
-        self.dir.remove(&plan.temporaries)?;
+        plan.temporaries.iter().try_for_each(|name| self.dir.remove(name))?;
         let has_gitignore = self.dir.has(GITIGNORE)?;
         if plan.is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !has_gitignore) {
             self.dir.stage(&[File::gitignore()], plan.ownership)?.iter().try_for_each(|file| file.rename())?;
@@ -148,37 +147,32 @@ impl<'a> Locked<'a> {
     }
 
     fn finish(&self, plan: &Plan) -> Result<Written, Error> {
-        self.dir.remove(&plan.stale)?;
+        plan.stale.iter().try_for_each(|name| self.dir.remove(name))?;
         self.dir.sync()?;
         let uid = self.dir.stat()?.st_uid;
         let other_user = plan.is_default_owner.then(|| self.destination.path.other_user_in_working_dir(uid)).flatten();
         Ok(Written { uid, is_default_owner: plan.is_default_owner, other_user })
     }
 
-    /// tbot has no file of these names, so in a directory that is not ours alone they may be another program's.
-    fn expect_no_other_file(&self, record: &Record, files: &[File]) -> Result<(), Error> {
-        let mut wanted = OPTIONAL.into_iter().filter(|name| files.iter().any(|file| file.name == *name));
-        let is_other =
-            |name: &&str| self.dir.has_file(name).is_ok_and(|has| has) && !record.is_unchanged(&self.dir, name);
-        match wanted.find(is_other).filter(|_| self.destination.unknown_files == UnknownFiles::Keep) {
-            Some(name) => Err(Error::NotAFile { path: self.dir.path().join(name), kind: "a file of another program" }),
-            None => Ok(()),
-        }
-    }
-
-    /// Files that an earlier run wrote and this one does not. They would go on to be used. In a directory that is not
-    /// ours alone, a file of that name may be another program's. `record` has only files that are unchanged.
+    /// Files that an earlier run wrote and this one does not. They would go on to be used. `record` has only files that
+    /// are unchanged.
     fn stale(&self, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
         let is_written = |name: &str| files.iter().any(|file| file.name == name);
-        let is_ours =
-            |name: &str| self.destination.unknown_files == UnknownFiles::Refuse || record.is_unchanged(&self.dir, name);
-        let mut stale = Vec::new();
-        for name in OPTIONAL.into_iter().filter(|name| !is_written(name) && is_ours(name)) {
-            stale.extend(self.dir.has(name)?.then(|| name.to_owned()));
-        }
         // The files of a cluster that is not trusted any more.
         let is_outdated = |name: &&str| is_of_cluster(&self.dir, name) && !is_written(name);
-        stale.extend(record.names().into_iter().filter(is_outdated).map(str::to_owned));
+        let mut stale: Vec<_> = record.names().into_iter().filter(is_outdated).map(str::to_owned).collect();
+        if self.dir.has(NETWORK)? {
+            // tbot has no file of this name, so in a directory that is not ours alone it may be another program's.
+            let is_exclusive = self.destination.unknown_files == UnknownFiles::Refuse;
+            match (is_written(NETWORK), is_exclusive || record.is_unchanged(&self.dir, NETWORK)) {
+                (true, false) => {
+                    let path = self.dir.path.join(NETWORK);
+                    return Err(Error::NotAFile { path, kind: "a file of another program" });
+                }
+                (false, true) => stale.push(NETWORK.to_owned()),
+                (true, true) | (false, false) => {}
+            }
+        }
         Ok(stale)
     }
 }
@@ -191,7 +185,7 @@ impl Drop for Locked<'_> {
             return;
         }
         if self.has_new_gitignore {
-            let _ = self.dir.remove(&[GITIGNORE.to_owned()]);
+            let _ = self.dir.remove(GITIGNORE);
         }
         let _ = self.destination.path.remove(self.created);
     }

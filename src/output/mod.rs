@@ -34,20 +34,18 @@ pub(crate) trait Output: fmt::Debug {
 
 /// What an output requests of the cluster.
 pub(crate) struct Request {
-    /// The cluster that the certificates are routed to, if it is not the root cluster.
+    /// The leaf cluster that the certificates are routed to.
     pub(crate) route: Option<ClusterName>,
 }
 
 /// What an output gets.
 pub(crate) struct Issued {
     pub(crate) credentials: Credentials,
-    /// Where ssh connects to.
     pub(crate) ssh_proxy: HostPort,
     pub(crate) tls_routing: bool,
     /// Whether ssh needs a connection upgrade.
     pub(crate) upgrade: bool,
     pub(crate) egress: Egress,
     pub(crate) authorities: Authorities,
-    /// The cluster's clock.
     pub(crate) clock: Offset,
 }

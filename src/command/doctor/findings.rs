@@ -10,7 +10,7 @@ use crate::net::discovery::ClusterInfo;
 use crate::platform::{self, IdToken, Platform, rule};
 use crate::values::Privacy;
 
-/// Whether there is an ID token to join with. Its claims are not shown, only which audience it has.
+/// Whether there is an ID token to join with. Of its claims only the kind of audience is shown.
 pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> Outcome {
     let token = match platform::detect(env) {
         Ok(token) => token,
@@ -25,10 +25,7 @@ pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> 
     }
     let left = token.claims().expires().and_then(|expires| expires.duration_since(now).ok());
     let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", approximate(left)));
-    let audience = match privacy {
-        Privacy::Public => "",
-        Privacy::Private => audience(&token),
-    };
+    let audience = if privacy == Privacy::Private { audience(&token) } else { "" };
     Outcome::Good(format!("found, {left}{audience}"))
 }
 
@@ -41,7 +38,6 @@ fn audience(token: &IdToken) -> &'static str {
     }
 }
 
-/// The cluster in a line.
 pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
     let ports = if *tls_routing { "one port for everything" } else { "separate ports" };
     format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
@@ -57,7 +53,6 @@ pub(super) fn clock(offset: Offset) -> Outcome {
     }
 }
 
-/// Certificates become valid here later than by the cluster's clock.
 #[derive(Debug, thiserror::Error)]
 #[error("the clock here is {offset}")]
 pub(crate) struct Behind {
@@ -73,7 +68,6 @@ impl Explain for Behind {
     }
 }
 
-/// The cluster does not know the join method.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster is Teleport {version}, which cannot join by an ID token of {}", platform.name)]
 pub(crate) struct TooOld {

@@ -1,5 +1,4 @@
-//! `doctor`: checks the way of a join step by step, without joining. It is what a person runs first when a pipeline is
-//! red.
+//! `doctor`: checks the way of a join step by step, without joining. A person runs it first when a pipeline is red.
 //!
 //! It asks the cluster for nothing that needs a secret, changes something or is audited: discovery, handshakes, and a
 //! call of a method that does not exist. Its output can be pasted into a ticket: it shows addresses and names, never the
@@ -34,9 +33,6 @@ use crate::retry::Deadline;
 use crate::settings::DoctorSettings;
 use crate::text::sanitize;
 
-/// No check takes longer than this: a server that answers at all answers by then.
-const LONGEST_CHECK: Duration = Duration::from_secs(10);
-
 const NETWORK: &str =
     "the administrators of the network between here and the proxy, if PROXY_SERVER (--proxy-server) is right";
 const PROXY: &str = "the administrators of the cluster, or of what is in front of its proxy, if PROXY_SERVER \
@@ -56,19 +52,22 @@ const REST: Check = Check { name: "join by REST", who: PROXY };
 const AUTH_SERVICE: Check = Check { name: "Auth Service", who: PROXY };
 const TRANSPORT_SERVICE: Check = Check { name: "transport service", who: PROXY };
 
+/// The checks that need a connection, in their order. If one fails, those after it may not be possible.
+const WITH_CONNECTION: [&Check; 5] = [&TLS, &CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE];
+
 /// Checks, prints, and returns the exit code if not all is well.
 pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
     let mut report = Report::new(host);
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
     let addr = &settings.connection.addr;
-    report.add(&PROGRAM, Outcome::Good(format!("{program} on {system}, checking {addr}")))?;
+    report.good(&PROGRAM, format!("{program} on {system}, checking {addr}"))?;
     let now = || host.clock.now();
     let token = platform::detect(&host.env);
     // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
     let seems_expired = token.as_ref().is_ok_and(|token| token.expired(now()).is_some());
     if !seems_expired {
-        report.add(&ID_TOKEN, id_token(&host.env, now(), settings.privacy))?;
+        report.add(&ID_TOKEN, id_token(&host.env, now(), settings.privacy), None)?;
     }
     let authorities = authorities(&settings.connection, host, &mut report)?;
     let checks = Checks {
@@ -80,12 +79,12 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     };
     let clock = block_on(checks.all(&mut report))??;
     if seems_expired {
-        report.add(&ID_TOKEN, id_token(&host.env, clock.cluster_time(now()), settings.privacy))?;
+        report.add(&ID_TOKEN, id_token(&host.env, clock.cluster_time(now()), settings.privacy), None)?;
     }
     Ok(report.verdict()?)
 }
 
-/// The certificate authorities. If the file cannot be used, the checks go on with the public ones.
+/// If the file of authorities cannot be used, the checks go on with the public ones.
 fn authorities(connection: &Connection, host: &Host, report: &mut Report) -> Result<Authorities, HostError> {
     let (outcome, authorities) = match (connection.authorities(&host.working_dir), &connection.ca_file) {
         (Ok(authorities), None) => (Outcome::Good("the public ones".to_owned()), authorities),
@@ -95,8 +94,13 @@ fn authorities(connection: &Connection, host: &Host, report: &mut Report) -> Res
         }
         (Err(error), _) => (Outcome::Bad(error.into()), Authorities::default()),
     };
-    report.add(&AUTHORITIES, outcome)?;
+    report.add(&AUTHORITIES, outcome, None)?;
     Ok(authorities)
+}
+
+fn not_tried(checks: &[&'static Check], because: &str, report: &mut Report) -> Result<Offset, HostError> {
+    checks.iter().try_for_each(|check| report.skipped(check, format!("not tried: {because}")))?;
+    Ok(Offset::default())
 }
 
 /// The checks that need the network.
@@ -111,37 +115,27 @@ struct Checks<'a> {
 impl Checks<'_> {
     /// Runs all of them. Returns the cluster's clock as far as it is known.
     async fn all(&self, report: &mut Report) -> Result<Offset, HostError> {
-        let skipped = |why: &str| Outcome::Skipped(why.to_owned());
         if !self.connects(report).await? {
-            for check in [&TLS, &CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
-                report.add(check, skipped("not tried: there is no connection"))?;
-            }
-            return Ok(Offset::default());
+            return not_tried(&WITH_CONNECTION, "there is no connection", report);
         }
         let Some(http) = self.web(report).await? else {
-            for check in [&CLUSTER, &JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
-                report.add(check, skipped("not tried: there is no TLS connection"))?;
-            }
-            return Ok(Offset::default());
+            return not_tried(&WITH_CONNECTION[1..], "there is no TLS connection", report);
         };
         let Some(cluster) = self.cluster(http, report).await? else {
-            for check in [&JOIN_SERVICE, &AUTH_SERVICE, &TRANSPORT_SERVICE] {
-                report.add(check, skipped("not tried: there is no answer of a cluster"))?;
-            }
-            return Ok(Offset::default());
+            return not_tried(&WITH_CONNECTION[2..], "there is no answer of a cluster", report);
         };
-        report.add(&CLOCK, clock(cluster.clock))?;
+        report.add(&CLOCK, clock(cluster.clock), None)?;
         self.load_balancer(&cluster, report).await?;
         self.join_service(report).await?;
-        report.add(&REST, skipped("cannot be tried without joining; used if there is no join service"))?;
+        report.skipped(&REST, "cannot be tried without joining; used if there is no join service")?;
         self.auth_service(&cluster, report).await?;
         self.transport_service(&cluster, report).await?;
         Ok(cluster.clock)
     }
 
-    /// The beginning and the deadline of one check.
-    fn begin(&self) -> (Instant, Deadline) {
-        (Instant::now(), Deadline::after(self.deadline.left().min(LONGEST_CHECK)))
+    /// The beginning and the deadline of one check. A server that answers at all answers within ten seconds.
+    fn begin(&self) -> (Option<Instant>, Deadline) {
+        (Some(Instant::now()), Deadline::after(self.deadline.left().min(Duration::from_secs(10))))
     }
 
     /// Connects through a forward proxy or directly. Returns whether there is a connection.
@@ -152,15 +146,15 @@ impl Checks<'_> {
                 Some(_) => "not used: NO_PROXY exempts the cluster's proxy, or it is this machine",
                 None => "not used: none is set",
             };
-            report.add(&FORWARD_PROXY, Outcome::Good(found.to_owned()))?;
+            report.good(&FORWARD_PROXY, found)?;
             return self.connects_directly(report).await;
         };
         let (began, deadline) = self.begin();
         let dialled = self.network.dial(proxy, deadline).await;
         let reached = dialled.is_ok();
-        report.add_timed(&FORWARD_PROXY, began, dialled.map(|_| format!("connected through {through}")))?;
-        report.add(&DNS, Outcome::Skipped("left to the forward proxy".to_owned()))?;
-        report.add(&TCP, Outcome::Skipped("left to the forward proxy".to_owned()))?;
+        report.add(&FORWARD_PROXY, dialled.map(|_| format!("connected through {through}")), began)?;
+        report.skipped(&DNS, "left to the forward proxy")?;
+        report.skipped(&TCP, "left to the forward proxy")?;
         Ok(reached)
     }
 
@@ -171,15 +165,15 @@ impl Checks<'_> {
         let addresses = match dial::resolve(proxy, deadline).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                report.add_timed(&DNS, began, Outcome::Bad(error.into()))?;
-                report.add(&TCP, Outcome::Skipped("not tried: there is no address".to_owned()))?;
+                report.add(&DNS, Outcome::Bad(error.into()), began)?;
+                report.skipped(&TCP, "not tried: there is no address")?;
                 return Ok(false);
             }
         };
         let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
         match proxy.host.parse::<IpAddr>() {
-            Ok(_) => report.add(&DNS, Outcome::Skipped("not needed for an address".to_owned()))?,
-            Err(_) => report.add_timed(&DNS, began, Outcome::Good(format!("{} is {}", proxy.host, list.join(", "))))?,
+            Ok(_) => report.skipped(&DNS, "not needed for an address")?,
+            Err(_) => report.add(&DNS, Outcome::Good(format!("{} is {}", proxy.host, list.join(", "))), began)?,
         }
         let (began, deadline) = self.begin();
         let answers = dial::try_each(&addresses, deadline).await;
@@ -196,7 +190,7 @@ impl Checks<'_> {
             None => Outcome::Good(results.join("; ")),
             Some(source) => Outcome::Bad(net::Error::Connect { addr: proxy.to_string(), source }.into()),
         };
-        report.add_timed(&TCP, began, outcome)?;
+        report.add(&TCP, outcome, began)?;
         Ok(reached)
     }
 
@@ -207,7 +201,7 @@ impl Checks<'_> {
             Ok((http, info)) => (Outcome::Good(self.described_tls(&info)), Some(http)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
-        report.add_timed(&TLS, began, outcome)?;
+        report.add(&TLS, outcome, began)?;
         Ok(http)
     }
 
@@ -224,54 +218,46 @@ impl Checks<'_> {
         format!("{version}, a certificate for {names}, signed by {}, valid for {left}", chain.signer())
     }
 
-    /// Discovery.
     async fn cluster(&self, mut http: Http, report: &mut Report) -> Result<Option<ClusterInfo>, HostError> {
         let (began, deadline) = self.begin();
-        let answer = ask(&mut http, &self.connection.addr, self.clock, deadline).await;
-        let (outcome, cluster) = match answer {
-            Ok(cluster) if cluster.is_older_than(self.platform.since) => (
-                Outcome::Bad(TooOld { version: cluster.version.clone(), platform: self.platform }.into()),
-                Some(cluster),
-            ),
+        let platform = self.platform;
+        let (outcome, cluster) = match ask(&mut http, &self.connection.addr, self.clock, deadline).await {
+            Ok(cluster) if cluster.is_older_than(platform.since) => {
+                (Outcome::Bad(TooOld { version: cluster.version.clone(), platform }.into()), Some(cluster))
+            }
             Ok(cluster) => (Outcome::Good(described(&cluster)), Some(cluster)),
             Err(error) => (Outcome::Bad(error.into()), None),
         };
-        report.add_timed(&CLUSTER, began, outcome)?;
+        report.add(&CLUSTER, outcome, began)?;
         Ok(cluster)
     }
 
-    /// Whether a load balancer in front terminates TLS.
     async fn load_balancer(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
         let (began, deadline) = self.begin();
         match self.connection.upgrade {
-            Upgrade::Always => {
-                report.add(&LOAD_BALANCER, Outcome::Good(format!("yes, because {} says so", upgrade::VARIABLE)))
+            Upgrade::Always => report.good(&LOAD_BALANCER, format!("yes, because {} says so", upgrade::VARIABLE)),
+            Upgrade::Never => {
+                report.skipped(&LOAD_BALANCER, format!("not looked for, because {} says so", upgrade::VARIABLE))
             }
-            Upgrade::Never => report.add(
-                &LOAD_BALANCER,
-                Outcome::Skipped(format!("not looked for, because {} says so", upgrade::VARIABLE)),
-            ),
             Upgrade::IfNeeded if !cluster.tls_routing => {
-                report.add(&LOAD_BALANCER, Outcome::Skipped("not looked for: the proxy has separate ports".to_owned()))
+                report.skipped(&LOAD_BALANCER, "not looked for: the proxy has separate ports")
             }
             Upgrade::IfNeeded => {
                 let found = match self.network.finds_balancer(&self.connection.addr, deadline).await {
                     true => "one terminates TLS: connections are upgraded (WebSocket)",
                     false => "none that terminates TLS",
                 };
-                report.add_timed(&LOAD_BALANCER, began, Outcome::Good(found.to_owned()))
+                report.add(&LOAD_BALANCER, Outcome::Good(found.to_owned()), began)
             }
         }
     }
 
-    /// Whether gRPC reaches the join service.
     async fn join_service(&self, report: &mut Report) -> Result<(), HostError> {
-        const SERVICE: &str = "teleport.join.v1.JoinService";
         let (began, deadline) = self.begin();
         let proxy = &self.connection.addr;
         let asking = async {
             let mut channel = self.network.join(proxy, deadline).await?;
-            channel.probe(SERVICE, &proxy.to_string(), deadline).await
+            channel.probe("teleport.join.v1.JoinService", &proxy.to_string(), deadline).await
         };
         let outcome = asking.await.map(|status| match (status.code(), status.message()) {
             (Code::Unimplemented, text) if text.contains("unknown service") => {
@@ -280,7 +266,7 @@ impl Checks<'_> {
             (Code::Unimplemented, _) => "found".to_owned(),
             (code, text) => format!("gRPC answers, with {}: {}", code_name(code), sanitize(text)),
         });
-        report.add_timed(&JOIN_SERVICE, began, outcome)
+        report.add(&JOIN_SERVICE, outcome, began)
     }
 
     /// Whether the Auth Service answers. Its identity can be verified only after a join; that it is a Teleport server can
@@ -288,18 +274,12 @@ impl Checks<'_> {
     async fn auth_service(&self, cluster: &ClusterInfo, report: &mut Report) -> Result<(), HostError> {
         let (sni, trust) = (cluster.name.auth_sni(), &Trust::UnverifiedTeleport);
         let route = AuthRoute { network: self.network, proxy: &self.connection.addr, cluster, trust };
-        match route.endpoint(&cluster.name, &sni) {
-            Some(endpoint) => {
-                let (began, deadline) = self.begin();
-                let outcome = self.probe(&endpoint, deadline).await;
-                let outcome = outcome.map_err(|error| error.behind(route.proxy, "the Auth Service"));
-                report.add_timed(&AUTH_SERVICE, began, outcome)
-            }
-            None => report.add(
-                &AUTH_SERVICE,
-                Outcome::Skipped("reached through the transport service, with a certificate".to_owned()),
-            ),
-        }
+        let Some(endpoint) = route.endpoint(&cluster.name, &sni) else {
+            return report.skipped(&AUTH_SERVICE, "reached through the transport service, with a certificate");
+        };
+        let (began, deadline) = self.begin();
+        let outcome = self.probe(&endpoint, deadline).await;
+        report.add(&AUTH_SERVICE, outcome.map_err(|error| error.behind(route.proxy, "the Auth Service")), began)
     }
 
     /// Whether the transport service answers, through which ssh connects to nodes.
@@ -309,7 +289,7 @@ impl Checks<'_> {
         let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust: &trust, web_port };
         let (began, deadline) = self.begin();
         let outcome = self.probe(&endpoint, deadline).await;
-        report.add_timed(&TRANSPORT_SERVICE, began, outcome.map(|found| format!("{found} at {addr}")))
+        report.add(&TRANSPORT_SERVICE, outcome.map(|found| format!("{found} at {addr}")), began)
     }
 
     /// Whether a Teleport server answers at this endpoint. It should demand a certificate.

@@ -1,6 +1,7 @@
 //! The output of `doctor`: a line for each check, and a sentence at the end.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use anstyle::AnsiColor;
 
@@ -9,31 +10,22 @@ use crate::host::{Host, HostError};
 use crate::log::{colour_on_stdout, out};
 
 /// A check of one step on the way to the cluster.
-#[derive(Debug)]
 pub(super) struct Check {
     pub(super) name: &'static str,
     /// Who can fix it.
     pub(super) who: &'static str,
 }
 
-/// The result of a check.
+/// What a check found, or why it was not tried.
 pub(super) enum Outcome {
-    /// What was found.
     Good(String),
-    /// Why it was not tried.
     Skipped(String),
     Bad(Failure),
 }
 
-impl<E> From<Result<String, E>> for Outcome
-where
-    Failure: From<E>,
-{
+impl<E: Into<Failure>> From<Result<String, E>> for Outcome {
     fn from(result: Result<String, E>) -> Self {
-        match result {
-            Ok(found) => Self::Good(found),
-            Err(error) => Self::Bad(error.into()),
-        }
+        result.map_or_else(|error| Self::Bad(error.into()), Self::Good)
     }
 }
 
@@ -43,35 +35,31 @@ pub(super) struct Report {
     /// The first check that failed.
     failed: Option<(&'static Check, Exit)>,
     /// Explanations that were printed, so that none is repeated.
-    explained: Vec<String>,
+    explained: BTreeSet<String>,
 }
 
 impl Report {
     pub(super) fn new(host: &Host) -> Self {
-        Self { colour: colour_on_stdout(&host.env), failed: None, explained: Vec::new() }
+        Self { colour: colour_on_stdout(&host.env), failed: None, explained: BTreeSet::new() }
     }
 
-    /// Prints the result of a check that needs no network, or was not tried.
-    ///
-    /// # Errors
-    /// stdout is closed.
-    pub(super) fn add(&mut self, check: &'static Check, outcome: impl Into<Outcome>) -> Result<(), HostError> {
-        self.line(check, outcome.into(), None)
+    pub(super) fn good(&mut self, check: &'static Check, found: impl Into<String>) -> Result<(), HostError> {
+        self.add(check, Outcome::Good(found.into()), None)
     }
 
-    /// The same with the time that the check took.
-    pub(super) fn add_timed(
+    pub(super) fn skipped(&mut self, check: &'static Check, why: impl Into<String>) -> Result<(), HostError> {
+        self.add(check, Outcome::Skipped(why.into()), None)
+    }
+
+    /// Prints the result of a check, with the time that it took since `began`.
+    pub(super) fn add(
         &mut self,
         check: &'static Check,
-        began: Instant,
         outcome: impl Into<Outcome>,
+        began: Option<Instant>,
     ) -> Result<(), HostError> {
-        self.line(check, outcome.into(), Some(began.elapsed()))
-    }
-
-    fn line(&mut self, check: &'static Check, outcome: Outcome, took: Option<Duration>) -> Result<(), HostError> {
-        let took = took.map(|took| format!(" [{} ms]", took.as_millis())).unwrap_or_default();
-        let (mark, colour, found, below) = match outcome {
+        let took = began.map(|began| format!(" [{} ms]", began.elapsed().as_millis())).unwrap_or_default();
+        let (mark, colour, found, below) = match outcome.into() {
             Outcome::Good(found) => ("  ok", AnsiColor::Green, found, String::new()),
             Outcome::Skipped(why) => ("   -", AnsiColor::BrightBlack, why, String::new()),
             Outcome::Bad(failure) => {
@@ -79,9 +67,7 @@ impl Report {
                 let text = failure.render();
                 let (first, below) = text.split_once('\n').unwrap_or((&text, ""));
                 let below: String = below.lines().map(|line| format!("      {line}\n")).collect();
-                let is_new = !self.explained.contains(&below);
-                let below = if is_new { below } else { String::new() };
-                self.explained.push(below.clone());
+                let below = if self.explained.insert(below.clone()) { below } else { String::new() };
                 ("FAIL", AnsiColor::Red, first.trim_start_matches("error: ").to_owned(), below)
             }
         };
@@ -91,15 +77,15 @@ impl Report {
 
     /// Prints the last line. Returns the exit code if a check failed.
     pub(super) fn verdict(&self) -> Result<Option<Exit>, HostError> {
-        let (text, colour) = match self.failed {
-            None => (
-                "Everything up to the join works. Whether the cluster admits this step, only a join can tell."
-                    .to_owned(),
-                AnsiColor::Green,
-            ),
-            Some((Check { name, who }, _)) => (format!("Fix \"{name}\" first. Who can: {who}."), AnsiColor::Red),
+        const GOOD: &str =
+            "Everything up to the join works. Whether the cluster admits this step, only a join can tell.";
+        let text = match self.failed {
+            None => self.painted(GOOD, AnsiColor::Green),
+            Some((Check { name, who }, _)) => {
+                self.painted(&format!("Fix \"{name}\" first. Who can: {who}."), AnsiColor::Red)
+            }
         };
-        print(&format!("{}\n", self.painted(&text, colour)))?;
+        print(&format!("{text}\n"))?;
         Ok(self.failed.map(|(_, exit)| exit))
     }
 

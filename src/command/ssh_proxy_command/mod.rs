@@ -24,7 +24,8 @@ use crate::net::network::Network;
 use crate::net::tls::Trust;
 use crate::net::upgrade::Upgrade;
 use crate::output::identity::identity_file;
-use crate::output::identity::network_file::{self, NetworkFile};
+use crate::output::identity::network_file::NetworkFile;
+use crate::output_files::NETWORK;
 use crate::x509::X509;
 
 pub(crate) use self::error::Error;
@@ -56,7 +57,7 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
 
 /// Reads the settings of the network that were stored with the credentials. Older credentials have none.
 fn read_network_file(destination: &Path) -> Result<NetworkFile, Error> {
-    let path = destination.join(network_file::NAME);
+    let path = destination.join(NETWORK);
     let unusable = |reason: String| Error::Network { path: path.display().to_string(), reason };
     match std::fs::read(&path).map(Zeroizing::new) {
         Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable),

@@ -13,8 +13,8 @@ pub(crate) const LONGEST_FOR_FILES: usize = 230;
 
 /// The clusters whose names are subdomains of `cluster`, as patterns for their nodes.
 pub(super) fn subdomains(cluster: &ClusterName, all: &[Authority]) -> Vec<String> {
-    let others = all.iter().map(|authority| &authority.cluster);
-    others.filter(|other| is_subdomain(other.as_str(), cluster)).map(|other| format!("*.{other}")).collect()
+    let others = all.iter().filter(|other| is_subdomain(other.cluster.as_str(), cluster));
+    others.map(|other| format!("*.{}", other.cluster)).collect()
 }
 
 /// Whether the name of a host or a cluster is a subdomain of `cluster`. Host names have no case.

@@ -17,15 +17,14 @@ use crate::destination::File;
 use crate::error::Failure;
 use crate::keys;
 use crate::output_files::{
-    HOST_CA, IDENTITY, KEY, KNOWN_HOSTS, PUBLIC_KEY, SSH_CERTIFICATE, SSH_CONFIG, TLS_CERTIFICATE, USER_CA, of_cluster,
+    BINARY, HOST_CA, IDENTITY, KEY, KNOWN_HOSTS, NETWORK, PUBLIC_KEY, SSH_CERTIFICATE, SSH_CONFIG, TLS_CERTIFICATE,
+    USER_CA, of_cluster,
 };
-
-pub(crate) use crate::output_files::BINARY;
 
 /// The output `identity`: SSH credentials for OpenSSH, `tsh`, `tctl` and Teleport's API clients.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    /// The cluster that the certificates are routed to, if it is not the root cluster.
+    /// The leaf cluster that the certificates are routed to.
     pub(crate) cluster: Option<ClusterName>,
 }
 
@@ -48,22 +47,20 @@ impl Output for Identity {
     }
 
     fn render(&self, issued: &Issued, directory: &Path) -> Result<Vec<File>, Failure> {
-        let Issued { credentials, ssh_proxy, tls_routing, upgrade, .. } = issued;
-        let directory = ssh_config::ssh_config_path(directory)?;
-        let paths = ssh_config::Paths::new(directory, ssh_proxy.clone(), *tls_routing, *upgrade);
+        let paths = ssh_config::Paths::new(directory, issued)?;
         let network = NetworkFile {
             egress: Some(issued.egress.clone()),
             authorities: Some(issued.authorities.clone()),
             clock: issued.clock,
         };
-        let network = network.render().map(|bytes| File::private(network_file::NAME, bytes));
-        Ok(network.into_iter().chain(files(credentials, &paths)?).collect())
+        let network = network.render().map(|bytes| File::private(NETWORK, bytes));
+        Ok(network.into_iter().chain(files(&issued.credentials, &paths)?).collect())
     }
 }
 
-/// All files of the identity output except our binary, in the order in which they are to be written: files that others
-/// refer to first, keys and certificates together, `ssh_config` last.
-pub(crate) fn files(credentials: &Credentials, ssh: &ssh_config::Paths) -> Result<Vec<File>, keys::Error> {
+/// All files except our binary, in the order in which they are to be written: files that others refer to first, keys and
+/// certificates together, `ssh_config` last.
+fn files(credentials: &Credentials, ssh: &ssh_config::Paths<'_>) -> Result<Vec<File>, keys::Error> {
     let authorities = &credentials.host_authorities;
     let with_files = clusters::with_files(authorities);
     let key = credentials.key.private_pem()?;

@@ -8,16 +8,11 @@ use crate::clock::Offset;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
 
-pub(crate) use crate::output_files::NETWORK as NAME;
-
 /// The settings. The environment may have those that are not in the file.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkFile {
-    /// The forward proxy and its exceptions.
     pub(crate) egress: Option<Egress>,
-    /// CAs to trust for web certificates besides the public ones.
     pub(crate) authorities: Option<Authorities>,
-    /// The cluster's clock.
     pub(crate) clock: Offset,
 }
 
@@ -31,13 +26,8 @@ struct Json {
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     /// The seconds by which the cluster's clock is ahead; negative if it is behind.
-    #[serde(skip_serializing_if = "is_zero")]
-    clock_offset: i64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_offset: Option<i64>,
 }
 
 impl NetworkFile {
@@ -50,9 +40,9 @@ impl NetworkFile {
             no_proxy: egress.filter(|_| url.is_some()).map(|egress| egress.exempt().to_owned()).unwrap_or_default(),
             proxy: url,
             ca: self.authorities.as_ref().and_then(Authorities::pem),
-            clock_offset: self.clock.seconds(),
+            clock_offset: Some(self.clock.seconds()).filter(|seconds| *seconds != 0),
         };
-        if json.proxy.is_none() && json.ca.is_none() && json.clock_offset == 0 {
+        if json.proxy.is_none() && json.ca.is_none() && json.clock_offset.is_none() {
             return None;
         }
         let mut text = Zeroizing::new(serde_json::to_vec_pretty(&json).ok()?);
@@ -66,14 +56,11 @@ impl NetworkFile {
         let json: Json = serde_json::from_slice(bytes)
             .map_err(|error| format!("it is not valid JSON, or has been edited (line {})", error.line()))?;
         let egress = json.proxy.as_ref().map(|url| Egress::from_file(url, &json.no_proxy));
-        let authorities = json
-            .ca
-            .as_deref()
-            .map(|pem| Authorities::from_pem(pem.as_bytes()).ok_or("its `ca` is not a PEM certificate"));
+        let authorities = json.ca.map(|pem| Authorities::from_pem(pem.as_bytes()));
         Ok(Self {
             egress: egress.transpose().map_err(|_| "its `proxy` is not the URL of a forward proxy")?,
-            authorities: authorities.transpose()?,
-            clock: Offset::from_seconds(json.clock_offset),
+            authorities: authorities.map(|some| some.ok_or("its `ca` is not a PEM certificate")).transpose()?,
+            clock: Offset::from_seconds(json.clock_offset.unwrap_or_default()),
         })
     }
 }

@@ -10,25 +10,22 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::clusters::subdomains;
-use crate::address::ClusterName;
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::credentials::Authority;
 use crate::error::{Advice, Exit, Explain};
+use crate::output::Issued;
 use crate::output_files::{BINARY, FIRST_LINE, KEY, KNOWN_HOSTS, SSH_CERTIFICATE, of_cluster};
 use crate::shell;
+use crate::text::sanitize;
 
 /// The paths and addresses in an `ssh_config`.
-pub(crate) struct Paths {
+pub(super) struct Paths<'a> {
     destination: String,
-    /// The address for ssh connections.
-    pub(crate) proxy: HostPort,
-    /// Connections to nodes go through the web port, too.
-    pub(crate) tls_routing: bool,
-    /// They need a connection upgrade there.
-    pub(crate) upgrade: bool,
+    pub(super) proxy: &'a HostPort,
+    tls_routing: bool,
+    upgrade: bool,
 }
 
-/// The destination has a path that cannot be written in an `ssh_config`.
 #[derive(Debug, thiserror::Error)]
 #[error("the destination {path} cannot be named in an ssh_config: it contains {what}")]
 pub(crate) struct UnnameableDestination {
@@ -49,21 +46,20 @@ impl Explain for UnnameableDestination {
 /// The absolute destination as text that OpenSSH can parse. Inside double quotes there is no way to write a quote, a
 /// backslash or a line break that all versions understand, and OpenSSH replaces `${` by a variable.
 pub(crate) fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDestination> {
-    let refuse =
-        |what| Err(UnnameableDestination { path: crate::text::sanitize(&destination.display().to_string()), what });
+    let refuse = |what| Err(UnnameableDestination { path: sanitize(&destination.display().to_string()), what });
     match destination.to_str() {
         None => refuse("bytes that are not UTF-8"),
         Some(text) if text.contains(['"', '\\']) => refuse("a double quote or a backslash"),
         Some(text) if text.contains("${") => refuse("`${`"),
-        Some(text) if text.chars().any(char::is_control) => refuse("control characters"),
+        Some(text) if text.contains(char::is_control) => refuse("control characters"),
         Some(text) => Ok(text.to_owned()),
     }
 }
 
-impl Paths {
-    /// `destination` is the result of [`ssh_config_path`].
-    pub(crate) fn new(destination: String, proxy: HostPort, tls_routing: bool, upgrade: bool) -> Self {
-        Self { destination, proxy, tls_routing, upgrade }
+impl<'a> Paths<'a> {
+    pub(super) fn new(destination: &Path, issued: &'a Issued) -> Result<Self, UnnameableDestination> {
+        let Issued { ssh_proxy: proxy, tls_routing, upgrade, .. } = issued;
+        Ok(Self { destination: ssh_config_path(destination)?, proxy, tls_routing: *tls_routing, upgrade: *upgrade })
     }
 
     /// A path in double quotes. `%` begins a token in most directives that take paths.
@@ -107,7 +103,7 @@ impl Paths {
 }
 
 /// The main file, for `ssh -F`: the nodes of all clusters, and the proxy itself, which belongs to the first cluster.
-pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
+pub(super) fn render(paths: &Paths<'_>, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
     let mut text = format!("{FIRST_LINE}\n");
     for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
@@ -126,7 +122,7 @@ pub(crate) fn render(paths: &Paths, clusters: &[Authority]) -> String {
 }
 
 /// The file of one cluster, without `Host` lines, for an `Include` under another one.
-pub(crate) fn render_any_host(paths: &Paths, cluster: &ClusterName) -> String {
+pub(super) fn render_any_host(paths: &Paths<'_>, cluster: &ClusterName) -> String {
     let known_hosts = of_cluster(cluster.as_str(), KNOWN_HOSTS);
     format!("{FIRST_LINE}\n{}{}", paths.identity(&known_hosts, ""), paths.connection(cluster, ""))
 }
