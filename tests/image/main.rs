@@ -18,7 +18,7 @@ mod images;
 mod name_server;
 mod names;
 mod pipe_line;
-#[path = "../it/said.rs"]
+#[path = "../it/output.rs"]
 mod said;
 mod step;
 mod step_image;

@@ -164,5 +164,5 @@ fn files_of_another_user_are_an_error_that_names_the_user() {
     std::os::unix::fs::chown(user.step.dir().join("tbot-user"), Some(0), Some(0)).unwrap();
     let said = user.run(user.step.dir().join("product").to_str().unwrap(), &["cleanup"]);
     assert_eq!(said.status, Some(6), "{}", said.stderr);
-    expect_file!["golden/place/cleanup-not-permitted.log"].assert_eq(&user.step.scrubbed(&said.stderr));
+    expect_file!["golden/destination/cleanup-not-permitted.log"].assert_eq(&user.step.scrubbed(&said.stderr));
 }

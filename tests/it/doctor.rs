@@ -143,12 +143,12 @@ fn by_an_outgoing_proxy() {
         (
             ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works),
             0,
-            expect_file!["golden/doctor/outgoing-proxy.txt"],
+            expect_file!["golden/doctor/forward-proxy.txt"],
         ),
         (
             ForwardProxy::with_credentials(ForwardProxyKind::Http, "me", "secret"),
             5,
-            expect_file!["golden/doctor/outgoing-proxy-without-credentials.txt"],
+            expect_file!["golden/doctor/forward-proxy-without-credentials.txt"],
         ),
     ] {
         let step = patient(&cluster).env("HTTPS_PROXY", &format!("http://localhost:{}", gateway.port()));

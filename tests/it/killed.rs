@@ -282,7 +282,7 @@ fn a_run_waits_for_another_until_its_deadline() {
     let step = step.env("TIMEOUT", "12s");
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
-    expect_file!["golden/place/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
+    expect_file!["golden/destination/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
     let is_wait = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
     assert_eq!(said.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", said.stderr);
     assert!(old == files(&step), "something was written without the lock");

@@ -102,7 +102,7 @@ pub(crate) fn stubborn_ones() -> Vec<Failure> {
         faulty("port-closed", 5, Fault::RefuseAll),
         faulty("find-answers-500", 5, Fault::Find500),
         faulty("find-truncated", 5, Fault::FindTruncated),
-        stormy("answer-of-nonsense", 5, Point::After(Exchange::GetRole), NetworkFault::Garbage),
+        stormy("answer-not-parsable", 5, Point::After(Exchange::GetRole), NetworkFault::Garbage),
         stormy("asked-to-wait", 5, Point::Before(Exchange::Find), NetworkFault::Http(429, Some(120))),
         faulty("join-breaks", 5, Fault::CloseAfterOidcInit),
     ]

@@ -56,7 +56,7 @@ pub(crate) fn variables() -> Vec<Failure> {
         wrong("ttl-without-unit", "TTL", "3600"),
         wrong("ttl-too-short", "TTL", "30s"),
         wrong("ttl-of-months", "TTL", "30M"),
-        wrong("ttl-is-no-duration", "TTL", "one hour"),
+        wrong("ttl-is-not-a-duration", "TTL", "one hour"),
         Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
         wrong("cluster-is-an-address", "CLUSTER", "https://leaf.example.com"),
         Failure::new("cluster-is-an-id-token", 2).with(|step, cluster| step.env("CLUSTER", &cluster.step_token())),
@@ -118,7 +118,7 @@ pub(crate) fn id_tokens() -> Vec<Failure> {
         Failure::new("id-token-missing-in-bitbucket", 3).with(|step, _| step.without(TOKEN)),
         Failure::new("id-token-missing-outside-of-ci", 3)
             .with(|step, _| step.without(TOKEN).without("BITBUCKET_BUILD_NUMBER")),
-        Failure::new("id-token-is-no-jwt", 3).env(TOKEN, "$BITBUCKET_STEP_OIDC_TOKEN"),
+        Failure::new("id-token-is-not-a-jwt", 3).env(TOKEN, "$BITBUCKET_STEP_OIDC_TOKEN"),
         Failure::new("id-token-expired", 3).with(|step, cluster| {
             let expired = cluster.mint(|claims| {
                 let now = claims["iat"].as_u64().unwrap();
@@ -185,7 +185,7 @@ pub(crate) fn joins() -> Vec<Failure> {
         refused("clock-of-the-cluster-behind").at(good().clock_offset(-2 * 3600)).with(at_our_time),
         refused("error-text-with-escapes").at(good().fault(Fault::ErrorTextWithEscapes)),
         refused("error-text-with-escapes-by-rest").at(by_rest(good().fault(Fault::ErrorTextWithEscapes))),
-        refused("no-way-to-join").at(by_rest(good()).rest_join(false)),
+        refused("no-join-endpoint").at(by_rest(good()).rest_join(false)),
     ]
 }
 

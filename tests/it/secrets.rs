@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::harness::stories;
 use crate::machine::{STRACE, TIME, pipe_with};
 use crate::step::{Said, Step};
-use crate::{balancers, guard, network, refusals, way_out};
+use crate::{forward_proxy, guard, load_balancers, network, refusals};
 
 stories! {
     not_in_success,
@@ -157,12 +157,12 @@ fn every_failure() -> Vec<Failure> {
     all.extend(refusals::joins());
     all.extend(refusals::certificates());
     all.extend(network::final_ones());
-    all.extend(balancers::final_ones());
+    all.extend(load_balancers::final_ones());
     all.extend(network::stubborn_ones());
     all.extend(network::silent_ones());
-    all.extend(way_out::final_ones());
-    all.extend(way_out::stubborn_ones());
-    all.extend(way_out::silent_ones());
+    all.extend(forward_proxy::final_ones());
+    all.extend(forward_proxy::stubborn_ones());
+    all.extend(forward_proxy::silent_ones());
     all
 }
 

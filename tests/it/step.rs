@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::Testcluster;
 
-pub(crate) use crate::said::Said;
+pub(crate) use crate::output::Said;
 
 /// A step. The environment of the test run is not handed on, but for what any program needs.
 pub(crate) struct Step {

@@ -143,7 +143,7 @@ fn names_that_end_with_other_names() {
     step.pipe().ok();
     for name in ["ssh_config", "known_hosts"] {
         let text = step.scrubbed(&fs::read_to_string(step.output(name)).unwrap());
-        expect_file![format!("golden/rendered/leafs.{name}")].assert_eq(&text);
+        expect_file![format!("golden/rendered/leaf-clusters.{name}")].assert_eq(&text);
     }
     both(&step, &cluster, nested);
     hello(step.ssh(&[&leafnode(&cluster, "sh"), "echo", "hello"]));

@@ -88,7 +88,7 @@ fn a_symbolic_link_is_refused() {
     let step = Step::of(&cluster);
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("tbot-user")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/symlink.log"]);
 }
 
 fn a_symbolic_link_above_the_destination_is_refused() {
@@ -96,14 +96,14 @@ fn a_symbolic_link_above_the_destination_is_refused() {
     let step = Step::of(&cluster).env("DESTINATION", "link/tbot-user");
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("link")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/symlink-above.log"]);
 }
 
 fn a_file_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::of(&cluster);
     fs::write(step.dir().join("tbot-user"), "a file").unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/file.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/file.log"]);
 }
 
 fn a_link_with_the_name_of_an_output_file_is_refused() {
@@ -113,7 +113,7 @@ fn a_link_with_the_name_of_an_output_file_is_refused() {
     cluster.clear_record();
     fs::remove_file(step.output("key")).unwrap();
     symlink("../README.md", step.output("key")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/link-in-it.log"]);
 }
 
 fn as_a_pipe_unknown_files_are_refused() {
@@ -123,7 +123,7 @@ fn as_a_pipe_unknown_files_are_refused() {
     cluster.clear_record();
     fs::write(step.output("notes.txt"), "mine").unwrap();
     fs::create_dir(step.output("more")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/unknown-files.log"]);
+    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/unknown-files.log"]);
 }
 
 fn as_tbot_unknown_files_stay() {
@@ -151,7 +151,7 @@ fn a_network_json_of_another_program_stays() {
     step.product(&flags).ok();
     step.product(&flags).ok();
     fs::write(step.output("network.json"), "{\"vlan\": 7}\n").unwrap();
-    refused(&step, &expect_file!["golden/place/network-json-of-another-program.log"], || step.product(&flags));
+    refused(&step, &expect_file!["golden/destination/network-json-of-another-program.log"], || step.product(&flags));
 }
 
 fn the_files_of_tbot_are_replaced() {
@@ -178,7 +178,7 @@ fn a_directory_without_write_permission_is_refused() {
     let cluster = Testcluster::start();
     let user = Unprivileged::step_of(&cluster);
     fs::set_permissions(user.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
-    refused(&user.step, &expect_file!["golden/place/not-permitted.log"], || user.pipe());
+    refused(&user.step, &expect_file!["golden/destination/not-permitted.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
@@ -186,7 +186,7 @@ fn an_owner_that_only_root_can_set_is_refused() {
     let cluster = Testcluster::start();
     let mut user = Unprivileged::step_of(&cluster);
     user.step = user.step.env("FILE_OWNER", "0:0");
-    refused(&user.step, &expect_file!["golden/place/owner.log"], || user.pipe());
+    refused(&user.step, &expect_file!["golden/destination/owner.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
@@ -249,7 +249,7 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
     let said = step.pipe();
     assert_eq!(said.status, Some(6), "{}", said.stderr);
     assert!(!step.dir().join("disk/tbot-user").exists());
-    expect_file!["golden/place/noexec.log"].assert_eq(&step.scrubbed(&said.stderr));
+    expect_file!["golden/destination/noexec.log"].assert_eq(&step.scrubbed(&said.stderr));
     assert!(cluster.calls().is_empty());
 
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
@@ -359,7 +359,7 @@ fn a_full_disk_leaves_the_old_files() {
     let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    refused(&step, &expect_file!["golden/place/full.log"], || step.pipe());
+    refused(&step, &expect_file!["golden/destination/full.log"], || step.pipe());
     let node = Step::node(&cluster);
     step.run("ssh", &["-F", "disk/tbot-user/ssh_config", &node, "true"]).ok();
 }
@@ -369,6 +369,6 @@ fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
     let step = Step::of(&cluster);
     step.pipe().ok();
     let run = || pipe_with(&step, "fsync", "error=ENOSPC:when=4");
-    refused(&step, &expect_file!["golden/place/full-at-the-end.log"], run);
+    refused(&step, &expect_file!["golden/destination/full-at-the-end.log"], run);
     hello(&step, &cluster);
 }

@@ -186,12 +186,12 @@ fn ssh_says_in_a_line_why_it_does_not_get_through() {
     };
     let kept = fs::read_to_string(step.output("network.json")).unwrap();
     fs::write(step.output("network.json"), kept.replace("sesame", "simsim")).unwrap();
-    expect_file!["golden/proxy_command/way-out-credentials.txt"].assert_eq(&ours(&step));
+    expect_file!["golden/proxy_command/forward-proxy-credentials.txt"].assert_eq(&ours(&step));
     fs::write(step.output("network.json"), kept.replace("\"proxy\"", "\"prxy\"")).unwrap();
     expect_file!["golden/proxy_command/network-file-broken.txt"].assert_eq(&ours(&step));
     fs::write(step.output("network.json"), kept).unwrap();
     drop(gateway);
-    expect_file!["golden/proxy_command/way-out-gone.txt"].assert_eq(&ours(&step));
+    expect_file!["golden/proxy_command/forward-proxy-gone.txt"].assert_eq(&ours(&step));
 }
 
 /// A failure at a gateway that is such, under this URL.
@@ -239,33 +239,33 @@ pub(crate) fn final_ones() -> Vec<Failure> {
     const BAD_REQUEST: ForwardProxyBehavior =
         ForwardProxyBehavior::Sends(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     vec![
-        closed_to("way-out-wants-credentials", Http, ""),
-        closed_to("way-out-credentials-wrong", Http, "CORP%5Cdeploy:open-simsim-of-the-company"),
-        closed_to("way-out-wants-credentials-socks5", Socks5, ""),
-        closed_to("way-out-credentials-wrong-socks5", Socks5, "CORP%5Cdeploy:open-simsim-of-the-company"),
+        closed_to("forward-proxy-requires-credentials", Http, ""),
+        closed_to("forward-proxy-credentials-wrong", Http, "CORP%5Cdeploy:open-simsim-of-the-company"),
+        closed_to("forward-proxy-requires-credentials-socks5", Socks5, ""),
+        closed_to("forward-proxy-credentials-wrong-socks5", Socks5, "CORP%5Cdeploy:open-simsim-of-the-company"),
         bad(
-            "way-out-wants-to-be-signed-in-to",
+            "forward-proxy-requires-negotiate",
             Http,
             ForwardProxyBehavior::Responds(407, "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n", ""),
         ),
-        bad("way-out-refuses", Http, ForwardProxyBehavior::Responds(403, "Content-Type: text/html\r\n", PAGE)),
+        bad("forward-proxy-refuses", Http, ForwardProxyBehavior::Responds(403, "Content-Type: text/html\r\n", PAGE)),
         bad(
-            "way-out-refuses-in-words",
+            "forward-proxy-refuses-with-plain-text",
             Https,
             ForwardProxyBehavior::Responds(403, "Content-Type: text/plain\r\n", "\x1b[31mno\r\n"),
         ),
-        bad("way-out-refuses-socks5", Socks5, ForwardProxyBehavior::Responds(2, "", "")),
-        bad("way-out-is-ssh", Http, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
-        bad("way-out-is-ssh-not-socks5", Socks5, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
-        taken_for("way-out-speaks-tls", "http", Https, ForwardProxyBehavior::Works),
-        taken_for("way-out-is-http-not-socks5", "socks5", Http, BAD_REQUEST),
-        taken_for("way-out-speaks-no-tls", "https", Http, BAD_REQUEST),
-        Failure::new("way-out-not-trusted", 5).at(hidden()).with(|step, _| {
+        bad("forward-proxy-refuses-socks5", Socks5, ForwardProxyBehavior::Responds(2, "", "")),
+        bad("forward-proxy-is-ssh", Http, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        bad("forward-proxy-is-ssh-not-socks5", Socks5, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
+        taken_for("forward-proxy-with-tls", "http", Https, ForwardProxyBehavior::Works),
+        taken_for("forward-proxy-is-http-not-socks5", "socks5", Http, BAD_REQUEST),
+        taken_for("forward-proxy-without-tls", "https", Http, BAD_REQUEST),
+        Failure::new("forward-proxy-not-trusted", 5).at(hidden()).with(|step, _| {
             let gateway = ForwardProxy::start(Https, ForwardProxyBehavior::Works);
             behind(step, &gateway, &gateway.url()).without("SSL_CERT_FILE").keep(gateway)
         }),
-        variable("way-out-of-another-scheme", "ftp://deploy:open-sesame-of-the-company@proxy.example:3128"),
-        variable("way-out-is-no-url", "http://deploy:open-sesame/of-the-company@proxy.example:3128"),
+        variable("forward-proxy-of-another-scheme", "ftp://deploy:open-sesame-of-the-company@proxy.example:3128"),
+        variable("forward-proxy-is-not-a-url", "http://deploy:open-sesame/of-the-company@proxy.example:3128"),
     ]
 }
 
@@ -273,20 +273,20 @@ pub(crate) fn final_ones() -> Vec<Failure> {
 pub(crate) fn stubborn_ones() -> Vec<Failure> {
     use ForwardProxyKind::{Http, Https, Socks5};
     vec![
-        bad("way-out-closed", Http, ForwardProxyBehavior::Closed),
+        bad("forward-proxy-closed", Http, ForwardProxyBehavior::Closed),
         failure(
-            "way-out-does-not-resolve",
+            "forward-proxy-does-not-resolve",
             || ForwardProxy::start(Http, ForwardProxyBehavior::Works),
             |_| format!("http://{ENCODED}@proxy.invalid:3128"),
         ),
-        bad("way-out-breaks-off", Http, ForwardProxyBehavior::ClosesOnRequest),
-        bad("way-out-breaks-off-socks5", Socks5, ForwardProxyBehavior::ClosesOnRequest),
+        bad("forward-proxy-disconnects", Http, ForwardProxyBehavior::ClosesOnRequest),
+        bad("forward-proxy-disconnects-socks5", Socks5, ForwardProxyBehavior::ClosesOnRequest),
         bad(
-            "way-out-does-not-get-through",
+            "forward-proxy-cannot-connect",
             Https,
             ForwardProxyBehavior::Responds(502, "Content-Type: text/html\r\n", "<title>Bad Gateway</title>"),
         ),
-        bad("way-out-does-not-get-through-socks5", Socks5, ForwardProxyBehavior::Responds(4, "", "")),
+        bad("forward-proxy-cannot-connect-socks5", Socks5, ForwardProxyBehavior::Responds(4, "", "")),
     ]
 }
 
@@ -298,7 +298,10 @@ pub(crate) fn silent_ones() -> Vec<Failure> {
             behind(step, &gateway, &gateway.url_with(ENCODED)).env("TIMEOUT", "3s").keep(gateway)
         })
     };
-    vec![hangs("way-out-hangs", ForwardProxyKind::Http), hangs("way-out-hangs-socks5", ForwardProxyKind::Socks5)]
+    vec![
+        hangs("forward-proxy-hangs", ForwardProxyKind::Http),
+        hangs("forward-proxy-hangs-socks5", ForwardProxyKind::Socks5),
+    ]
 }
 
 fn what_no_second_try_mends() {
