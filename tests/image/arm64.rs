@@ -17,12 +17,12 @@ fn the_pipe_and_then_ssh() {
     assert!(version.stdout.starts_with("teleport-pipe v"), "{version:?}");
 
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe_of(&format!("{emulator} --entrypoint=/qemu {image} /teleport-pipe")).ok();
     // The step's ssh is not emulated, its ProxyCommand has to be: the same command, behind the emulator.
     let directives = std::fs::read_to_string(step.path("tbot-user/ssh_config")).unwrap();
     let command = directives.lines().find_map(|line| line.trim().strip_prefix("ProxyCommand ")).unwrap();
     let ssh = Step::ssh(&cluster).replacen("ssh ", &format!("ssh -o 'ProxyCommand /qemu {command}' "), 1);
-    let said = step.script_with(&[&emulator], &ssh).ok();
-    assert_eq!(said.stdout, "hello world\n");
+    let output = step.script_with(&[&emulator], &ssh).ok();
+    assert_eq!(output.stdout, "hello world\n");
 }

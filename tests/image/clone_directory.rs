@@ -20,7 +20,7 @@ stories! {
 
 fn the_script_has_changed_its_directory() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).cd("sub");
+    let step = Step::new(&cluster).cd("sub");
     step.pipe().ok();
     step.hello(&cluster);
     assert!(step.path("sub/tbot-user/ssh_config").exists() && !step.path("tbot-user").exists());
@@ -36,7 +36,7 @@ fn there_is_no_clone() {
 
 fn the_destination_is_of_an_earlier_run() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let first = fs::read(step.path("tbot-user/key")).unwrap();
     step.pipe().ok();
@@ -50,25 +50,25 @@ fn the_destination_is_of_an_earlier_run() {
 
 fn it_is_read_only() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).mounted(":ro");
+    let step = Step::new(&cluster).mounted(":ro");
     let before = step.beside_the_destination();
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    assert!(said.stderr.contains("read-only"), "{}", said.stderr);
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(output.stderr.contains("read-only"), "{}", output.stderr);
     assert_eq!(step.beside_the_destination(), before);
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
 
 fn nothing_in_it_may_be_executed() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let _mount = NoExec::at(step.clone_dir());
     // The containers have it, too.
     let mounts = step.script("cat /proc/self/mounts").ok().stdout;
     assert!(mounts.lines().any(|line| line.contains(BUILD) && line.contains("noexec")), "{mounts}");
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    assert!(said.stderr.contains("noexec"), "{}", said.stderr);
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(output.stderr.contains("noexec"), "{}", output.stderr);
 }
 
 /// A directory on which nothing may be executed, until it is dropped.

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::docker::{Said, docker};
+use crate::docker::{Output, docker};
 use crate::harness::stories;
 use crate::images::IMAGE;
 use crate::images::{self, layout};
@@ -61,7 +61,7 @@ fn there_are_four_files() {
         let directory = TempDir::with_prefix("image-").unwrap();
         let archive = directory.path().join("image.tar");
         docker(&["save", "--output", archive.to_str().unwrap(), image]).ok();
-        let tar = |args: &[&str]| Said::of(Command::new("tar").args(args).current_dir(directory.path())).ok().stdout;
+        let tar = |args: &[&str]| Output::run(Command::new("tar").args(args).current_dir(directory.path())).ok().stdout;
         tar(&["-xf", "image.tar"]);
         let manifest: Value =
             serde_json::from_slice(&fs::read(directory.path().join("manifest.json")).unwrap()).unwrap();

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-pub(crate) use crate::said::Said;
+pub(crate) use crate::output::Output;
 
 /// `docker` with these arguments.
-pub(crate) fn docker(args: &[&str]) -> Said {
-    Said::of(Command::new("docker").args(args))
+pub(crate) fn docker(args: &[&str]) -> Output {
+    Output::run(Command::new("docker").args(args))
 }
 
 /// Our address as containers see it: the bridge's. An engine that chose it itself need not tell it before it is started
@@ -22,7 +22,7 @@ pub(crate) fn gateway() -> Ipv4Addr {
 
 /// The absolute path of a program.
 pub(crate) fn program(name: &str) -> String {
-    let found = Said::of(Command::new("sh").args(["-c", "command -v \"$0\"", name]));
+    let found = Output::run(Command::new("sh").args(["-c", "command -v \"$0\"", name]));
     assert!(found.status == Some(0), "there is no {name}; tests/prepare engine installs it");
     found.stdout.trim().to_owned()
 }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use crate::docker::Said;
+use crate::docker::Output;
 use crate::harness::{Need, stories};
 use crate::images;
 use crate::images::IMAGE;
@@ -43,8 +43,8 @@ fn line(variables: &[(String, String)]) -> String {
 
 fn the_line_of_another_emulator() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).with("BITBUCKET_STEP_OIDC_TOKEN", "$BITBUCKET_STEP_OIDC_TOKEN");
-    let said: Said = step.emulated(&line(step.variables())).ok();
-    assert!(said.stderr.contains("tbot-user/ssh_config"), "{}", said.stderr);
+    let step = Step::new(&cluster).with("BITBUCKET_STEP_OIDC_TOKEN", "$BITBUCKET_STEP_OIDC_TOKEN");
+    let output: Output = step.emulated(&line(step.variables())).ok();
+    assert!(output.stderr.contains("tbot-user/ssh_config"), "{}", output.stderr);
     step.hello(&cluster);
 }

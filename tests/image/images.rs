@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::docker::Said;
+use crate::docker::Output;
 use crate::harness::Need;
 use crate::step_image;
 
@@ -33,6 +33,6 @@ fn load(architecture: &str, tag: &'static str) -> &'static str {
         skopeo.args(["--dest-daemon-host", &host]);
     }
     skopeo.arg(format!("oci:{}", layout().display())).arg(format!("docker-daemon:{tag}"));
-    Said::of(&mut skopeo).ok();
+    Output::run(&mut skopeo).ok();
     tag
 }

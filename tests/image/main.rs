@@ -17,9 +17,9 @@ mod harness;
 mod images;
 mod name_server;
 mod names;
-mod pipe_line;
 #[path = "../it/output.rs"]
-mod said;
+mod output;
+mod pipe_line;
 mod step;
 mod step_image;
 mod users;

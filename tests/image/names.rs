@@ -13,7 +13,7 @@ stories! {
 fn answers_are_too_long_for_udp() {
     let cluster = step::cluster();
     let server = NameServer::at(gateway());
-    let step = Step::of(&cluster).network(&[format!("--dns={}", gateway())]);
+    let step = Step::new(&cluster).network(&[format!("--dns={}", gateway())]);
     step.pipe().ok();
     let (udp, tcp) = server.asked();
     assert!(udp > 0 && tcp > 0, "{udp} queries over UDP, {tcp} over TCP");

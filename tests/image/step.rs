@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::{Builder, Testcluster};
 
-use crate::docker::{Said, docker, gateway, program};
+use crate::docker::{Output, docker, gateway, program};
 use crate::images;
 use crate::pipe_line::{BUILD, PipeLine};
 
@@ -42,7 +42,7 @@ pub(crate) struct Step {
 impl Step {
     /// A clone of a repository, made as Bitbucket makes it: by root, for everybody (docs/protocol.md, "Owners and
     /// modes").
-    pub(crate) fn of(cluster: &Testcluster) -> Self {
+    pub(crate) fn new(cluster: &Testcluster) -> Self {
         let step = Self::without_clone(cluster);
         let git = |args: &[&str]| step.git(args).ok();
         fs::create_dir(step.path("sub")).unwrap();
@@ -52,7 +52,7 @@ impl Step {
         git(&["add", "."]);
         git(&["-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", "All there is"]);
         fs::write(step.path(".git/info/exclude"), ".bitbucket/pipelines/generated\n").unwrap();
-        Said::of(Command::new("chmod").args(["-R", "a+rwX"]).arg(step.clone_dir())).ok();
+        Output::run(Command::new("chmod").args(["-R", "a+rwX"]).arg(step.clone_dir())).ok();
         step
     }
 
@@ -128,12 +128,12 @@ impl Step {
     }
 
     /// The pipe.
-    pub(crate) fn pipe(&self) -> Said {
+    pub(crate) fn pipe(&self) -> Output {
         self.pipe_of(&images::PIPE)
     }
 
     /// The pipe, with more in front of the image's name, or another image.
-    pub(crate) fn pipe_of(&self, image: &str) -> Said {
+    pub(crate) fn pipe_of(&self, image: &str) -> Output {
         let line = PipeLine {
             clone_dir: &self.clone_dir(),
             mount: self.mount,
@@ -148,7 +148,7 @@ impl Step {
     }
 
     /// The pipe by the line of an emulator. What is mounted lies elsewhere here, and names are found in another way.
-    pub(crate) fn emulated(&self, line: &str) -> Said {
+    pub(crate) fn emulated(&self, line: &str) -> Output {
         let source = |from: &str, to: &Path| (format!("--volume={from}:"), format!("--volume={}:", to.display()));
         let (build, ssh) = (source(BUILD, &self.clone_dir()), self.directory.path().join("ssh"));
         let ssh = source("/opt/atlassian/pipelines/agent/ssh", &ssh);
@@ -168,21 +168,21 @@ impl Step {
     }
 
     /// A line of the step's script, with its environment.
-    fn shell(&self, line: &str) -> Said {
+    fn shell(&self, line: &str) -> Output {
         let mut shell = Command::new("sh");
         shell.args(["-euc", line]).envs(&self.environment);
         // The step's variable would be the client's, too, which has an engine of its own.
         shell.env_remove("DOCKER_HOST").envs(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
-        Said::of(&mut shell)
+        Output::run(&mut shell)
     }
 
     /// The rest of the step's script, in the step's image.
-    pub(crate) fn script(&self, text: &str) -> Said {
+    pub(crate) fn script(&self, text: &str) -> Output {
         self.script_with(&[], text)
     }
 
     /// The same, with more arguments for the container.
-    pub(crate) fn script_with(&self, more: &[&str], text: &str) -> Said {
+    pub(crate) fn script_with(&self, more: &[&str], text: &str) -> Output {
         let volume = format!("--volume={}:{BUILD}{}", self.clone_dir().display(), self.mount);
         let network: Vec<&str> = self.network.iter().map(String::as_str).collect();
         let run = ["run", "--rm", &volume, "--workdir", &self.workdir, "--user", &self.user];
@@ -192,8 +192,8 @@ impl Step {
     /// The second line of the README says hello.
     #[track_caller]
     pub(crate) fn hello(&self, cluster: &Testcluster) {
-        let said = self.script(&Self::ssh(cluster)).ok();
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
+        let output = self.script(&Self::ssh(cluster)).ok();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello world\n", ""));
     }
 
     /// The second line of the README.
@@ -203,9 +203,9 @@ impl Step {
     }
 
     /// `git` in the clone, for whom it belongs to somebody else.
-    pub(crate) fn git(&self, args: &[&str]) -> Said {
+    pub(crate) fn git(&self, args: &[&str]) -> Output {
         let mut git = Command::new("git");
-        Said::of(git.args(["-c", "safe.directory=*", "-C"]).arg(self.clone_dir()).args(args))
+        Output::run(git.args(["-c", "safe.directory=*", "-C"]).arg(self.clone_dir()).args(args))
     }
 
     /// Everything below the clone directory but the destination and git's own: mode, owner and content.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::docker::{Said, docker, program};
+use crate::docker::{Output, docker, program};
 
 /// All there is.
 const PROGRAMS: [&str; 6] = ["sh", "ssh", "mkdir", "rm", "cat", "id"];
@@ -41,8 +41,8 @@ pub(crate) fn import(tag: &'static str) -> &'static str {
 
 /// The libraries of a program, and their loader, by the paths at which it looks for them.
 fn libraries(program: &str) -> Vec<String> {
-    let said = Said::of(Command::new("ldd").arg(program)).ok().stdout;
-    said.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+    let stdout = Output::run(Command::new("ldd").arg(program)).ok().stdout;
+    stdout.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn copy(from: &str, to: &Path) {

@@ -15,7 +15,7 @@ stories! {
 
 fn root_runs_the_step() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let before = step.beside_the_destination();
     step.pipe().ok();
     step.hello(&cluster);
@@ -26,35 +26,35 @@ fn root_runs_the_step() {
 
 fn who_made_the_destination_can_use_the_keys() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).user("1000:1000");
+    let step = Step::new(&cluster).user("1000:1000");
     step.script("umask 022; mkdir -p tbot-user").ok();
-    let said = step.pipe().ok();
-    assert!(!said.stderr.contains("FILE_OWNER"), "{}", said.stderr);
+    let output = step.pipe().ok();
+    assert!(!output.stderr.contains("FILE_OWNER"), "{}", output.stderr);
     step.hello(&cluster);
 }
 
 fn who_did_not_is_told_how() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).user("1000:1000");
-    let said = step.pipe().ok();
+    let step = Step::new(&cluster).user("1000:1000");
+    let output = step.pipe().ok();
     let ssh = step.script(&Step::ssh(&cluster));
     assert_eq!(ssh.status, Some(255));
     assert!(ssh.stderr.contains("ssh_config: Permission denied"), "{}", ssh.stderr);
     for remedy in ["FILE_OWNER", "mkdir -p"] {
-        assert!(said.stderr.contains(remedy), "{remedy}: {}", said.stderr);
+        assert!(output.stderr.contains(remedy), "{remedy}: {}", output.stderr);
     }
 }
 
 fn file_owner_can_use_the_keys() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).user("1000:1000").with("FILE_OWNER", "1000");
+    let step = Step::new(&cluster).user("1000:1000").with("FILE_OWNER", "1000");
     step.pipe().ok();
     step.hello(&cluster);
 }
 
 fn what_root_left_does_not_stop_file_owner() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     step.hello(&cluster);
     let step = step.user("1000:1000").with("FILE_OWNER", "1000:1000");
@@ -68,7 +68,7 @@ fn what_root_left_does_not_stop_file_owner() {
 
 fn a_user_without_a_name_has_the_keys_but_openssh_will_not_run() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).user("4242:4242").with("FILE_OWNER", "4242:4242");
+    let step = Step::new(&cluster).user("4242:4242").with("FILE_OWNER", "4242:4242");
     step.pipe().ok();
     let ssh = step.script(&Step::ssh(&cluster));
     assert_eq!((ssh.status, ssh.stderr.as_str()), (Some(255), "No user exists for uid 4242\r\n"));

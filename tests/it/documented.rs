@@ -11,9 +11,9 @@ stories! {
     each_section_quotes_an_error_and_says_what_to_do,
     each_message_of_other_programs_is_quoted_and_has_a_fix,
     each_error_is_quoted_in_its_section,
-    every_link_leads_somewhere,
-    the_tests_that_hold_the_promises_are_there,
-    quotes_fit_and_do_not_fit,
+    every_link_has_a_target,
+    every_test_that_security_md_names_exists,
+    quotes_match_messages,
 }
 
 /// The text of a file of the project.
@@ -88,7 +88,7 @@ fn headings(page: &str) -> BTreeSet<String> {
     text.filter(|line| line.starts_with('#')).map(|line| slug(line.trim_start_matches('#'))).collect()
 }
 
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut checked = 0;
     for document in documents() {
         let page = read(&document);
@@ -105,7 +105,7 @@ fn every_link_leads_somewhere() {
     assert!(checked > 20, "{checked}");
 }
 
-fn the_tests_that_hold_the_promises_are_there() {
+fn every_test_that_security_md_names_exists() {
     let mut checked = 0;
     let page = read(&project("SECURITY.md"));
     let stories = crate::stories();
@@ -121,7 +121,7 @@ fn the_tests_that_hold_the_promises_are_there() {
     assert!(checked > 10, "{checked}");
 }
 
-fn quotes_fit_and_do_not_fit() {
+fn quotes_match_messages() {
     assert!(fits("a … b", "a long b"));
     assert!(fits("a …", "a long b"));
     assert!(fits("… is not set", "TOKEN is not set"));

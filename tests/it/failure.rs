@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use expect_test::expect_file;
 use testcluster::{Builder, Testcluster};
 
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 type Change = Box<dyn Fn(Step, &Testcluster) -> Step>;
 
@@ -47,21 +47,21 @@ impl Failure {
     /// Sets everything up, but does not run it.
     pub(crate) fn prepare(&self) -> (Testcluster, Step) {
         let cluster = self.cluster.clone().start();
-        let step = (self.change)(Step::of(&cluster), &cluster);
+        let step = (self.change)(Step::new(&cluster), &cluster);
         (cluster, step)
     }
 
     /// Runs it, with more arguments in front.
-    pub(crate) fn run(&self, step: &Step, more: &[&str]) -> Said {
+    pub(crate) fn run(&self, step: &Step, more: &[&str]) -> Output {
         step.product(&[more, self.args].concat())
     }
 
     /// It ends as it should, says so, and leaves nothing behind.
     pub(crate) fn check(&self) {
         let (_cluster, step) = self.prepare();
-        let said = self.run(&step, &[]);
-        let report = report(&step, &said);
-        assert_eq!((said.status, said.stdout.as_str()), (Some(self.exit), ""), "{}:\n{report}", self.name);
+        let output = self.run(&step, &[]);
+        let report = report(&step, &output);
+        assert_eq!((output.status, output.stdout.as_str()), (Some(self.exit), ""), "{}:\n{report}", self.name);
         assert!(!step.dir().join("tbot-user").exists(), "{}: a destination was made", self.name);
         expect_file![format!("golden/errors/{}.txt", self.name)].assert_eq(&report);
     }
@@ -95,10 +95,10 @@ pub(crate) fn check_silence(failures: Vec<Failure>) {
 /// All that was said on stderr, without what differs from run to run: beyond [`Step::scrubbed`] that is what discovery
 /// found (it runs beside the join, and whether it is done when the join fails is chance), how often something was tried
 /// again, and the words of the system for a name without address and for a connection that broke.
-pub(crate) fn report(step: &Step, said: &Said) -> String {
+pub(crate) fn report(step: &Step, output: &Output) -> String {
     let mut report = String::new();
     let mut last = String::new();
-    for line in step.scrubbed(&said.stderr).lines() {
+    for line in step.scrubbed(&output.stderr).lines() {
         let line = between(line, "expired ", " ago", "AGE");
         let line = between(&line, "trying again in ", " ms", "SOME");
         let line = between(&line, "broke (", ")", "the system's words");

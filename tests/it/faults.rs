@@ -20,7 +20,7 @@ use crate::failure::report;
 use crate::harness::stories;
 use crate::machine::TIME;
 use crate::secrets::Secrets;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     a_fault_at_every_point needs TIME,
@@ -47,7 +47,7 @@ fn measured_timeout() -> Option<u64> {
 /// One fault at one point.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    weather: FaultInjection,
+    injection: FaultInjection,
 }
 
 /// What came of it.
@@ -62,21 +62,21 @@ struct Outcome {
 impl Cell {
     /// A cluster of version 17 where the REST join is to be met.
     fn cluster(&self) -> Builder {
-        let rest = matches!(self.weather.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
+        let rest = matches!(self.injection.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
         let service = if rest { JoinService::Absent } else { JoinService::Present };
-        Testcluster::builder().join_service(service).inject(self.weather)
+        Testcluster::builder().join_service(service).inject(self.injection)
     }
 
     /// Waiting for those who never answer is cut short, within the first attempt.
     fn timeout(&self) -> Duration {
-        let endless = matches!(self.weather.fault, NetworkFault::Stall) && !self.weather.once;
+        let endless = matches!(self.injection.fault, NetworkFault::Stall) && !self.injection.once;
         Duration::from_secs(if endless { 12 } else { 60 })
     }
 
     /// Something that is gone the next time, and not the cluster's last word.
     fn passes(&self, timeout: u64) -> bool {
-        self.weather.once
-            && match self.weather.fault {
+        self.injection.once
+            && match self.injection.fault {
                 NetworkFault::Status(testcluster::Code::PermissionDenied, _) | NetworkFault::ManyRoles => false,
                 // More than there is time for.
                 NetworkFault::Status(_, wait) | NetworkFault::Http(_, wait) => {
@@ -88,24 +88,24 @@ impl Cell {
 
     fn run(&self, binary: &Path, whole: &[OsString]) -> Outcome {
         let cluster = self.cluster().start();
-        let step = Step::of(&cluster).env("TIMEOUT", &format!("{}s", self.timeout().as_secs())).env("DEBUG", "true");
-        let secrets = Secrets::of(&step);
+        let step = Step::new(&cluster).env("TIMEOUT", &format!("{}s", self.timeout().as_secs())).env("DEBUG", "true");
+        let secrets = Secrets::from_step(&step);
         let began = Instant::now();
-        let said = step.run(binary.to_str().unwrap(), &[]);
+        let output = step.run(binary.to_str().unwrap(), &[]);
         let took = began.elapsed();
-        assert!(took < self.timeout() + GENEROUS, "{self:?} took {took:?}:\n{}", said.stderr);
-        secrets.check(&said, &format!("{self:?}"));
-        self.check_files(&step, &said, whole);
+        assert!(took < self.timeout() + GENEROUS, "{self:?} took {took:?}:\n{}", output.stderr);
+        secrets.check(&output, &format!("{self:?}"));
+        self.check_files(&step, &output, whole);
         self.check_server(&cluster.record());
-        let exit = said.status.unwrap_or_else(|| panic!("{self:?} was killed:\n{}", said.stderr));
+        let exit = output.status.unwrap_or_else(|| panic!("{self:?} was killed:\n{}", output.stderr));
         if self.passes(60) {
-            assert_eq!(exit, 0, "{self:?} passes, and was not survived:\n{}", said.stderr);
+            assert_eq!(exit, 0, "{self:?} passes, and was not survived:\n{}", output.stderr);
         }
-        assert!(matches!(exit, 0 | 4 | 5), "{self:?}:\n{}", said.stderr);
-        let report = report(&step, &said);
+        assert!(matches!(exit, 0 | 4 | 5), "{self:?}:\n{}", output.stderr);
+        let report = report(&step, &output);
         let error = report.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
         // On a slow machine less has happened before, so it waits for something else when the time is up.
-        let error = match self.weather {
+        let error = match self.injection {
             _ if error.starts_with("no answer from ") => "no answer in time".to_owned(),
             // The reset may come while it connects.
             FaultInjection { point: Point::Accept, fault: NetworkFault::Reset, .. } if exit != 0 => {
@@ -114,26 +114,26 @@ impl Cell {
             }
             _ => without_numbers(error),
         };
-        assert_eq!(error.is_empty(), exit == 0, "{self:?}:\n{}", said.stderr);
+        assert_eq!(error.is_empty(), exit == 0, "{self:?}:\n{}", output.stderr);
         Outcome { exit, joins: joins(&cluster.record()), error }
     }
 
     /// Whether a run with this `TIMEOUT`, in seconds, ends well; the log if it does not.
     fn survives(&self, binary: &Path, timeout: u64) -> Result<(), String> {
         let cluster = self.cluster().start();
-        let step = Step::of(&cluster).env("TIMEOUT", &format!("{timeout}s"));
-        let said = step.run(binary.to_str().unwrap(), &[]);
-        if said.status == Some(0) { Ok(()) } else { Err(said.stderr) }
+        let step = Step::new(&cluster).env("TIMEOUT", &format!("{timeout}s"));
+        let output = step.run(binary.to_str().unwrap(), &[]);
+        if output.status == Some(0) { Ok(()) } else { Err(output.stderr) }
     }
 
     /// All of them, or none.
-    fn check_files(&self, step: &Step, said: &Said, whole: &[OsString]) {
+    fn check_files(&self, step: &Step, output: &Output, whole: &[OsString]) {
         let directory = step.dir().join("tbot-user");
-        match said.status {
+        match output.status {
             Some(0) => {
-                assert_eq!(names(&directory), whole, "{self:?}:\n{}", said.stderr);
+                assert_eq!(names(&directory), whole, "{self:?}:\n{}", output.stderr);
             }
-            _ => assert!(!directory.exists(), "{self:?} left something behind:\n{}", said.stderr),
+            _ => assert!(!directory.exists(), "{self:?} left something behind:\n{}", output.stderr),
         }
     }
 
@@ -155,7 +155,7 @@ impl Cell {
         }
         let connections = record.iter().filter(|event| matches!(event.kind, EventKind::Connection { .. })).count();
         assert!(connections <= 4 * ATTEMPTS, "{self:?}: {connections} connections");
-        let (NetworkFault::Http(_, Some(wait)) | NetworkFault::Status(_, Some(wait))) = self.weather.fault else {
+        let (NetworkFault::Http(_, Some(wait)) | NetworkFault::Status(_, Some(wait))) = self.injection.fault else {
             return;
         };
         let Some(name) = self.call() else { return };
@@ -166,7 +166,7 @@ impl Cell {
 
     /// The call that the weather meets; none where another call at the same time has the same name.
     fn call(&self) -> Option<&'static str> {
-        match self.weather.point {
+        match self.injection.point {
             Point::Accept | Point::Handshake(_) => None,
             Point::Before(exchange) | Point::After(exchange) => match exchange {
                 Exchange::Find => Some("GET /webapi/find"),
@@ -181,7 +181,7 @@ impl Cell {
 
     /// The row of the table.
     fn row(&self, outcome: &Outcome) -> String {
-        let FaultInjection { point, fault, once } = self.weather;
+        let FaultInjection { point, fault, once } = self.injection;
         let often = if once { "once" } else { "always" };
         let error = match outcome.error.as_str() {
             "" => "survived".to_owned(),
@@ -222,7 +222,7 @@ fn names(directory: &Path) -> Vec<OsString> {
 /// What a run writes that nothing happens to.
 fn whole() -> Vec<OsString> {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     names(&step.dir().join("tbot-user"))
 }
@@ -235,7 +235,7 @@ fn joins(record: &[Event]) -> usize {
 fn longest_first(cells: &[Cell]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by_key(|at| {
-        let FaultInjection { fault, once, .. } = cells[*at].weather;
+        let FaultInjection { fault, once, .. } = cells[*at].injection;
         (once, !matches!(fault, NetworkFault::Stall | NetworkFault::Slow))
     });
     order

@@ -72,7 +72,7 @@ fn expect_complete(step: &Step) {
     assert_eq!(names, expected);
 
     let public = |args: &[&str]| step.run("ssh-keygen", args).ok().stdout;
-    let key = fs::read_to_string(step.output("key.pub")).unwrap();
+    let key = fs::read_to_string(step.file("key.pub")).unwrap();
     assert_eq!(public(&["-y", "-f", "tbot-user/key"]).trim(), key.trim());
     assert_eq!(public(&["-y", "-f", "tbot-user/identity"]).trim(), key.trim());
     let print = public(&["-l", "-f", "tbot-user/key.pub"]);
@@ -141,20 +141,20 @@ fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
 /// [`killed_at_every`], with something else to do after each run.
 fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     prepare(&step);
     let first = calls_before_the_destination(&step, call) + 1;
     let mut kills = 0;
     loop {
         prepare(&step);
         let old = files(&step);
-        let said = pipe_with(&step, call, &format!("signal=KILL:when={}", first + kills));
-        if said.status == Some(0) {
+        let output = pipe_with(&step, call, &format!("signal=KILL:when={}", first + kills));
+        if output.status == Some(0) {
             break;
         }
         kills += 1;
         // strace dies by the same signal as its child.
-        assert_eq!(said.status, None, "{}", said.stderr);
+        assert_eq!(output.status, None, "{}", output.stderr);
         expect_old_or_new(&step, &old);
         afterwards(&step);
     }
@@ -204,7 +204,7 @@ fn at_every_removal_of_files_of_a_killed_run() {
     killed_at_every("unlinkat", |step| {
         step.pipe().ok();
         for n in [0, 1, 7] {
-            fs::write(step.output(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
+            fs::write(step.file(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
         }
     });
 }
@@ -239,7 +239,7 @@ fn a_cleanup_after_every_rename_over_old_files() {
 
 fn a_cleanup_completes_one_that_was_killed() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     for kills in 1.. {
         step.pipe().ok();
         let inject = format!("--inject=unlinkat:signal=KILL:when={kills}");
@@ -247,7 +247,7 @@ fn a_cleanup_completes_one_that_was_killed() {
             ["-fqqq", "-o/dev/null", "--signal=none", "--trace=unlinkat", &inject, "--", Step::binary(), "cleanup"];
         let killed = step.run("strace", &args);
         // The keys are removed first.
-        assert!(kills <= 2 || !step.output("identity").exists() && !step.output("key").exists());
+        assert!(kills <= 2 || !step.file("identity").exists() && !step.file("key").exists());
         step.product(&["cleanup"]).ok();
         // A cleanup that is killed after the last file leaves the directory.
         assert!(files(&step).is_empty(), "{:?}", files(&step).keys());
@@ -260,7 +260,7 @@ fn a_cleanup_completes_one_that_was_killed() {
 
 fn two_runs_at_once() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     for _ in 0..3 {
         let run = || step.command(Step::binary(), &[]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let runs = [run(), run(), run()];
@@ -274,17 +274,17 @@ fn two_runs_at_once() {
 
 fn a_run_waits_for_another_until_its_deadline() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let old = files(&step);
     let other = fs::File::open(step.dir().join("tbot-user")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
     let step = step.env("TIMEOUT", "12s");
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    expect_file!["golden/destination/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    expect_file!["golden/destination/busy.log"].assert_eq(&step.scrubbed(&output.stderr));
     let is_wait = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
-    assert_eq!(said.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", said.stderr);
+    assert_eq!(output.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", output.stderr);
     assert!(old == files(&step), "something was written without the lock");
     drop(other);
     step.pipe().ok();

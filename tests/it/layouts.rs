@@ -14,44 +14,44 @@ use crate::step::Step;
 stories! {
     one_port_for_everything,
     separate_ports,
-    names_of_clusters_of_any_length needs TIME,
+    cluster_names_of_any_length needs TIME,
     an_ipv6_literal needs IPV6,
     a_public_address_other_than_the_dialled_one needs NAMES,
-    a_name_whose_first_address_is_dead needs NAMES,
+    a_name_whose_first_address_does_not_answer needs NAMES,
     a_web_port_that_speaks_tls_1_2_only,
-    a_certificate_that_signed_itself_and_is_known_here,
+    a_trusted_self_signed_certificate,
 }
 
 /// The pipe runs, and ssh says hello over what it left.
 #[track_caller]
-pub(crate) fn works(cluster: &Testcluster, step: &Step) {
+pub(crate) fn pipe_and_ssh(cluster: &Testcluster, step: &Step) {
     step.pipe().ok();
-    and_ssh_works(cluster, step);
+    ssh_after_the_pipe(cluster, step);
 }
 
 /// The same with names of the test's own: nss_wrapper sometimes dies of several look-ups at the same time.
 #[track_caller]
-fn works_with_names(cluster: &Testcluster, step: &Step) {
-    let run = || Some(step.pipe()).filter(|said| said.status.is_some());
+fn pipe_and_ssh_with_names(cluster: &Testcluster, step: &Step) {
+    let run = || Some(step.pipe()).filter(|output| output.status.is_some());
     run().or_else(run).or_else(run).unwrap().ok();
-    and_ssh_works(cluster, step);
+    ssh_after_the_pipe(cluster, step);
 }
 
 #[track_caller]
-fn and_ssh_works(cluster: &Testcluster, step: &Step) {
-    let said = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
-    assert!(!has(cluster, |kind| matches!(kind, EventKind::EmptyFrame | EventKind::WebSocketMistake(_))));
+fn ssh_after_the_pipe(cluster: &Testcluster, step: &Step) {
+    let output = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""));
+    assert!(!has_event(cluster, |kind| matches!(kind, EventKind::EmptyFrame | EventKind::WebSocketMistake(_))));
 }
 
 #[track_caller]
-pub(crate) fn works_at(builder: Builder) -> Testcluster {
+pub(crate) fn pipe_and_ssh_at(builder: Builder) -> Testcluster {
     let cluster = builder.start();
-    works(&cluster, &Step::of(&cluster));
+    pipe_and_ssh(&cluster, &Step::new(&cluster));
     cluster
 }
 
-pub(crate) fn has(cluster: &Testcluster, wanted: impl Fn(&EventKind) -> bool) -> bool {
+pub(crate) fn has_event(cluster: &Testcluster, wanted: impl Fn(&EventKind) -> bool) -> bool {
     cluster.record().iter().any(|event| wanted(&event.kind))
 }
 
@@ -62,51 +62,54 @@ pub(crate) fn routes(cluster: &Testcluster) -> Vec<Route> {
 }
 
 fn one_port_for_everything() {
-    let cluster = works_at(Testcluster::builder());
-    assert!(!has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. } | EventKind::Upgrade { .. })));
+    let cluster = pipe_and_ssh_at(Testcluster::builder());
+    assert!(!has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. } | EventKind::Upgrade { .. })));
     assert!(routes(&cluster).contains(&Route::Auth));
 }
 
 fn separate_ports() {
     for auth_on_web in [false, true] {
-        let cluster = works_at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }));
-        assert!(has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })), "auth_on_web: {auth_on_web}");
+        let cluster = pipe_and_ssh_at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }));
+        assert!(
+            has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })),
+            "auth_on_web: {auth_on_web}"
+        );
         // ssh finds no transport service on the web port.
         assert!(routes(&cluster).contains(&Route::Transport));
-        assert!(!has(&cluster, |kind| matches!(kind, EventKind::Upgrade { .. })));
+        assert!(!has_event(&cluster, |kind| matches!(kind, EventKind::Upgrade { .. })));
     }
 }
 
 /// As far as ALPN has room, and beyond.
-fn names_of_clusters_of_any_length() {
+fn cluster_names_of_any_length() {
     for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false), (253, false)] {
-        let cluster = works_at(Testcluster::builder().name("n".repeat(length)));
-        let through_transport = has(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. }));
+        let cluster = pipe_and_ssh_at(Testcluster::builder().name("n".repeat(length)));
+        let through_transport = has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. }));
         assert_eq!(through_transport, !by_alpn, "{length}");
     }
 }
 
 fn an_ipv6_literal() {
-    works_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
+    pipe_and_ssh_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
 }
 
 /// The web's name is what was given, and found; the one that the cluster tells of itself goes into `ssh_config`.
 fn a_public_address_other_than_the_dialled_one() {
     let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
-    let step = with_names(Step::of(&cluster), &[("proxy.example.com", "127.0.0.1")]);
-    works_with_names(&cluster, &step);
+    let step = with_names(Step::new(&cluster), &[("proxy.example.com", "127.0.0.1")]);
+    pipe_and_ssh_with_names(&cluster, &step);
     let sni = |kind: &EventKind| matches!(kind, EventKind::Connection { sni: Some(name), .. } if name == "localhost");
-    assert!(has(&cluster, sni));
+    assert!(has_event(&cluster, sni));
 }
 
 /// Nobody listens at the first address, or somebody who never answers: the second one serves.
-fn a_name_whose_first_address_is_dead() {
+fn a_name_whose_first_address_does_not_answer() {
     let cluster = Testcluster::builder().public_name("two.example.com").start();
     let names = [("two.example.com", "127.0.0.9"), ("two.example.com", "127.0.0.1")];
-    let step = with_names(Step::of(&cluster), &names);
-    works_with_names(&cluster, &step);
+    let step = with_names(Step::new(&cluster), &names);
+    pipe_and_ssh_with_names(&cluster, &step);
     let _silent = silent(cluster.port());
-    works_with_names(&cluster, &step);
+    pipe_and_ssh_with_names(&cluster, &step);
 }
 
 /// At 127.0.0.9, somebody whose queue of connections is full, so that no further one is answered.
@@ -122,9 +125,9 @@ fn silent(port: u16) -> (OwnedFd, TcpStream) {
 }
 
 fn a_web_port_that_speaks_tls_1_2_only() {
-    works_at(Testcluster::builder().tls_12_only(true));
+    pipe_and_ssh_at(Testcluster::builder().tls_12_only(true));
 }
 
-fn a_certificate_that_signed_itself_and_is_known_here() {
-    works_at(Testcluster::builder().fault(Fault::WebCertSelfSigned));
+fn a_trusted_self_signed_certificate() {
+    pipe_and_ssh_at(Testcluster::builder().fault(Fault::WebCertSelfSigned));
 }

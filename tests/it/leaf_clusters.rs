@@ -6,17 +6,17 @@ use expect_test::expect_file;
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
-    nodes_of_leafs_and_of_the_root,
-    files_of_a_leaf_that_is_gone,
-    in_a_public_log_leafs_have_no_names,
-    certificates_that_are_routed_to_a_leaf,
-    a_leaf_that_no_role_reaches,
-    names_that_end_with_other_names,
-    a_name_that_is_too_long_for_a_file,
-    files_of_a_leaf_go_with_it,
+    nodes_of_leaf_clusters_and_of_the_root_cluster,
+    changed_files_of_a_removed_leaf_cluster_stay,
+    a_public_log_does_not_name_leaf_clusters,
+    certificates_can_be_routed_to_a_leaf_cluster,
+    ssh_explains_a_leaf_cluster_that_no_role_may_access,
+    cluster_names_that_end_with_another_cluster_name,
+    a_cluster_name_that_is_too_long_for_a_file_name,
+    files_of_a_removed_leaf_cluster_are_removed,
 }
 
 const LEAF: &str = "leaf.example.com";
@@ -26,34 +26,34 @@ fn leafnode(cluster: &Testcluster, leaf: &str) -> String {
 }
 
 #[track_caller]
-fn hello(said: Said) {
-    let said = said.ok();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+fn expect_hello(output: Output) {
+    let output = output.ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""));
 }
 
 /// The node of the cluster itself, and that of the leaf.
 #[track_caller]
 fn both(step: &Step, cluster: &Testcluster, leaf: &str) {
-    hello(step.ssh(&[&Step::node(cluster), "echo", "hello"]));
-    hello(step.ssh(&[&leafnode(cluster, leaf), "echo", "hello"]));
+    expect_hello(step.ssh(&[&Step::node(cluster), "echo", "hello"]));
+    expect_hello(step.ssh(&[&leafnode(cluster, leaf), "echo", "hello"]));
 }
 
-fn nodes_of_leafs_and_of_the_root() {
+fn nodes_of_leaf_clusters_and_of_the_root_cluster() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let log = step.pipe().ok().stderr;
     assert!(log.contains(" nodes of leaf clusters can be reached, too: a.example.com, leaf.example.com\n"), "{log}");
     assert!(log.ends_with("@<node>.example.teleport.sh\n"), "{log}");
     both(&step, &cluster, LEAF);
-    hello(step.ssh(&[&leafnode(&cluster, "a.example.com"), "echo", "hello"]));
+    expect_hello(step.ssh(&[&leafnode(&cluster, "a.example.com"), "echo", "hello"]));
     // Each has files of its own, in which any name is one of that cluster.
     for (name, node) in [(cluster.name(), "node"), (LEAF, "leafnode"), ("a.example.com", "leafnode")] {
         let config = format!("tbot-user/{name}.ssh_config");
         let node = format!("{}@{node}", cluster.node_login());
-        hello(step.run("ssh", &["-F", &config, &node, "echo", "hello"]));
+        expect_hello(step.run("ssh", &["-F", &config, &node, "echo", "hello"]));
     }
     // The file of all has every authority; the proxy is believed by the root's.
-    let identity = fs::read(step.output("identity")).unwrap();
+    let identity = fs::read(step.file("identity")).unwrap();
     let in_all = String::from_utf8_lossy(&identity).matches("BEGIN CERTIFICATE").count() - 1;
     let of_the_proxy = teleport_pipe::parse_identity_file(&identity).ok().unwrap().authorities.len();
     assert_eq!((in_all, of_the_proxy), (3, 1));
@@ -63,11 +63,11 @@ fn nodes_of_leafs_and_of_the_root() {
 }
 
 /// What was written for a leaf that is trusted no more goes, unless somebody has made it their own.
-fn files_of_a_leaf_that_is_gone() {
+fn changed_files_of_a_removed_leaf_cluster_stay() {
     let before = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
-    let step = Step::of(&before);
+    let step = Step::new(&before);
     step.pipe().ok();
-    let changed = step.output("leaf.example.com.ssh_config");
+    let changed = step.file("leaf.example.com.ssh_config");
     let text = fs::read_to_string(&changed).unwrap() + "User deploy\n";
     fs::write(&changed, &text).unwrap();
     let after = Testcluster::start();
@@ -80,15 +80,15 @@ fn files_of_a_leaf_that_is_gone() {
     assert!(!stays("leaf.example.com.known_hosts") && !stays("a.example.com.ssh_config"));
 }
 
-fn in_a_public_log_leafs_have_no_names() {
+fn a_public_log_does_not_name_leaf_clusters() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
-    let step = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
+    let step = Step::new(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
     let log = step.pipe().ok().stderr;
     assert!(!log.contains(LEAF), "{log}");
     both(&step, &cluster, LEAF);
 }
 
-fn certificates_that_are_routed_to_a_leaf() {
+fn certificates_can_be_routed_to_a_leaf_cluster() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).start();
     let route = |step: &Step| {
         let certificate = step.run("ssh-keygen", &["-L", "-f", "tbot-user/key-cert.pub"]).ok().stdout;
@@ -102,51 +102,51 @@ fn certificates_that_are_routed_to_a_leaf() {
         }
     };
 
-    let plain = Step::of(&cluster);
+    let plain = Step::new(&cluster);
     plain.pipe().ok();
     assert_eq!(route(&plain), "root");
 
-    let routed = Step::of(&cluster).env("CLUSTER", LEAF);
+    let routed = Step::new(&cluster).env("CLUSTER", LEAF);
     let log = routed.pipe().ok().stderr;
     assert!(log.contains(", routed to leaf.example.com, valid for "), "{log}");
     assert!(log.ends_with("@<node>.leaf.example.com\n"), "{log}");
     assert_eq!(route(&routed), "leaf");
     both(&routed, &cluster, LEAF);
 
-    let by_flag = Step::of(&cluster).env("TELEPORT_PROXY", plain.variable("PROXY_SERVER"));
+    let by_flag = Step::new(&cluster).env("TELEPORT_PROXY", plain.variable("PROXY_SERVER"));
     let flags = ["--destination=./tbot-user", "--token=example-bot", "--oneshot", "--cluster", LEAF];
     by_flag.product(&[&["start", "identity"], &flags[..]].concat()).ok();
     assert_eq!(route(&by_flag), "leaf");
 
     // To the root, by its name: as without.
-    let to_the_root = Step::of(&cluster).env("CLUSTER", cluster.name());
+    let to_the_root = Step::new(&cluster).env("CLUSTER", cluster.name());
     let log = to_the_root.pipe().ok().stderr;
     assert!(!log.contains("routed to"), "{log}");
     assert_eq!(route(&to_the_root), "root");
 }
 
-fn a_leaf_that_no_role_reaches() {
+fn ssh_explains_a_leaf_cluster_that_no_role_may_access() {
     let cluster = Testcluster::builder().denied_leaf_cluster(LEAF).start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    hello(step.ssh(&[&Step::node(&cluster), "echo", "hello"]));
-    let said = step.ssh(&[&leafnode(&cluster, LEAF), "true"]);
-    assert_eq!(said.status, Some(255));
-    let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    expect_hello(step.ssh(&[&Step::node(&cluster), "echo", "hello"]));
+    let output = step.ssh(&[&leafnode(&cluster, LEAF), "true"]);
+    assert_eq!(output.status, Some(255));
+    let ours: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
     expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&ours.join("\n")));
 }
 
-fn names_that_end_with_other_names() {
+fn cluster_names_that_end_with_another_cluster_name() {
     let nested = "leaf.example.teleport.sh";
     let cluster = Testcluster::builder().leaf_cluster(nested).leaf_cluster("sh").start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     for name in ["ssh_config", "known_hosts"] {
-        let text = step.scrubbed(&fs::read_to_string(step.output(name)).unwrap());
+        let text = step.scrubbed(&fs::read_to_string(step.file(name)).unwrap());
         expect_file![format!("golden/rendered/leaf-clusters.{name}")].assert_eq(&text);
     }
     both(&step, &cluster, nested);
-    hello(step.ssh(&[&leafnode(&cluster, "sh"), "echo", "hello"]));
+    expect_hello(step.ssh(&[&leafnode(&cluster, "sh"), "echo", "hello"]));
     // Nobody's authority speaks for the nodes of others, nor for the proxy.
     for (node, other) in [
         (Step::node(&cluster), format!("leafnode.{nested}")),
@@ -156,43 +156,43 @@ fn names_that_end_with_other_names() {
         (leafnode(&cluster, "sh"), format!("leafnode.{nested}")),
         (leafnode(&cluster, "sh"), "localhost".to_owned()),
     ] {
-        let said = step.ssh(&["-o", &format!("HostKeyAlias={other}"), &node, "true"]);
-        assert_eq!(said.status, Some(255));
-        assert!(said.stderr.contains("Host key verification failed."), "{node} as {other}: {}", said.stderr);
+        let output = step.ssh(&["-o", &format!("HostKeyAlias={other}"), &node, "true"]);
+        assert_eq!(output.status, Some(255));
+        assert!(output.stderr.contains("Host key verification failed."), "{node} as {other}: {}", output.stderr);
     }
 }
 
-fn a_name_that_is_too_long_for_a_file() {
+fn a_cluster_name_that_is_too_long_for_a_file_name() {
     // Beyond that even ssh gives up: it keeps names of hosts in 255 bytes or so.
     let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
     let cluster = Testcluster::builder().leaf_cluster(&fits).leaf_cluster(&too_long).start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let log = step.pipe().ok().stderr;
     assert!(log.contains(" warning: 1 of 3 clusters have no ssh_config and known_hosts of their own"), "{log}");
     for (name, has_files) in [(&fits, true), (&too_long, false)] {
         for file in ["ssh_config", "known_hosts"] {
-            assert_eq!(step.output(&format!("{name}.{file}")).exists(), has_files, "{file} of {}", name.len());
+            assert_eq!(step.file(&format!("{name}.{file}")).exists(), has_files, "{file} of {}", name.len());
         }
-        hello(step.ssh(&[&leafnode(&cluster, name), "echo", "hello"]));
+        expect_hello(step.ssh(&[&leafnode(&cluster, name), "echo", "hello"]));
     }
 }
 
-fn files_of_a_leaf_go_with_it() {
+fn files_of_a_removed_leaf_cluster_are_removed() {
     let before = Testcluster::builder().leaf_cluster(LEAF).start();
     let after = Testcluster::start();
-    let step = Step::of(&before);
+    let step = Step::new(&before);
     step.pipe().ok();
-    assert!(step.output("leaf.example.com.known_hosts").exists());
-    let mine = step.output("mine.example.com.ssh_config");
-    fs::copy(step.output("leaf.example.com.ssh_config"), &mine).unwrap();
+    assert!(step.file("leaf.example.com.known_hosts").exists());
+    let mine = step.file("mine.example.com.ssh_config");
+    fs::copy(step.file("leaf.example.com.ssh_config"), &mine).unwrap();
     let step = step
         .env("PROXY_SERVER", &after.proxy_addr())
         .env("SSL_CERT_FILE", after.web_ca_file().to_str().unwrap())
         .env("BITBUCKET_STEP_OIDC_TOKEN", &after.step_token());
     step.pipe().ok();
     for file in ["ssh_config", "known_hosts"] {
-        assert!(!step.output(&format!("leaf.example.com.{file}")).exists(), "{file}");
-        assert!(step.output(&format!("example.teleport.sh.{file}")).exists(), "{file}");
+        assert!(!step.file(&format!("leaf.example.com.{file}")).exists(), "{file}");
+        assert!(step.file(&format!("example.teleport.sh.{file}")).exists(), "{file}");
     }
     // What no run has written stays.
     assert!(mine.exists());

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testcluster::Testcluster;
 
 use crate::harness::Need;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 /// `nobody` of Debian: the one other user that is always there, and ssh wants its user to exist.
 pub(crate) const NOBODY: u32 = 65534;
@@ -23,7 +23,7 @@ pub(crate) static ROOT: Need = LazyLock::new(|| {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     chown(file.path(), Some(NOBODY), None).map_err(|error| format!("root cannot give files away: {error}"))?;
-    works("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", "true"])
+    probe("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", "true"])
 });
 
 /// A user who is not root: the one who runs the tests, or one whom root can become.
@@ -39,7 +39,7 @@ pub(crate) static MOUNT: Need = LazyLock::new(|| {
 pub(crate) static RESOLVER: Need = LazyLock::new(|| {
     UdpSocket::bind("127.53.0.254:53").map_err(|error| format!("cannot listen at port 53: {error}"))?;
     let mounts = ["resolv.conf", "nsswitch.conf"].map(|name| format!("mount --bind /etc/{name} /etc/{name}"));
-    works("unshare", &["--mount", "sh", "-c", &mounts.join(" && ")])
+    probe("unshare", &["--mount", "sh", "-c", &mounts.join(" && ")])
 });
 
 /// Names with addresses of the test's own: the path of Debian's libnss-wrapper.
@@ -51,7 +51,7 @@ pub(crate) static NAMES: Need =
     LazyLock::new(|| NSS_WRAPPER.is_some().then_some(()).ok_or_else(|| "needs Debian's libnss-wrapper".to_owned()));
 
 /// A strace that may trace.
-pub(crate) static STRACE: Need = LazyLock::new(|| works("strace", &["-fqqq", "-o/dev/null", "--trace=fsync", "true"]));
+pub(crate) static STRACE: Need = LazyLock::new(|| probe("strace", &["-fqqq", "-o/dev/null", "--trace=fsync", "true"]));
 
 /// The loopback address of IPv6.
 pub(crate) static IPV6: Need = LazyLock::new(|| match UdpSocket::bind("[::1]:0") {
@@ -59,9 +59,9 @@ pub(crate) static IPV6: Need = LazyLock::new(|| match UdpSocket::bind("[::1]:0")
     Err(error) => Err(format!("no IPv6: {error}")),
 });
 
-pub(crate) static RSYNC: Need = LazyLock::new(|| works("rsync", &["--version"]));
+pub(crate) static RSYNC: Need = LazyLock::new(|| probe("rsync", &["--version"]));
 
-pub(crate) static GIT: Need = LazyLock::new(|| works("git", &["--version"]));
+pub(crate) static GIT: Need = LazyLock::new(|| probe("git", &["--version"]));
 
 /// More than some seconds of time: `make check` leaves these stories out.
 pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
@@ -70,7 +70,7 @@ pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
 });
 
 /// A time that `make test` does not have either.
-pub(crate) static PATIENCE: Need = LazyLock::new(|| match selection().as_deref() {
+pub(crate) static BENCH: Need = LazyLock::new(|| match selection().as_deref() {
     Some("all") => Ok(()),
     _ => Err("benches/gigabyte runs it".to_owned()),
 });
@@ -81,11 +81,11 @@ fn selection() -> Option<String> {
 }
 
 /// Does a program do this here?
-fn works(program: &str, args: &[&str]) -> Result<(), String> {
+fn probe(program: &str, args: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{program} does not work here: {}", said.trim_end())) }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{program} fails here: {}", stderr.trim_end())) }
 }
 
 fn is_root() -> bool {
@@ -93,7 +93,7 @@ fn is_root() -> bool {
 }
 
 /// The pipe, but something happens at its system calls: `pipe_with(&step, "fsync", "error=ENOSPC:when=2")`.
-pub(crate) fn pipe_with(step: &Step, call: &str, what: &str) -> Said {
+pub(crate) fn pipe_with(step: &Step, call: &str, what: &str) -> Output {
     let [trace, inject] = [format!("--trace={call}"), format!("--inject={call}:{what}")];
     step.run("strace", &["-fqqq", "-o/dev/null", "--signal=none", &trace, &inject, "--", Step::binary()])
 }
@@ -116,8 +116,8 @@ pub(crate) struct Unprivileged {
 
 impl Unprivileged {
     /// A step with the pipe's variables.
-    pub(crate) fn step_of(cluster: &Testcluster) -> Self {
-        let step = Step::of(cluster);
+    pub(crate) fn new(cluster: &Testcluster) -> Self {
+        let step = Step::new(cluster);
         if !is_root() {
             let step = step.scrub(format!("user {} ", rustix::process::geteuid()), "user UID ");
             return Self { step, user: vec!["env"], binary: Step::binary().into() };
@@ -136,13 +136,13 @@ impl Unprivileged {
     }
 
     /// Any program.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
         let args = [&self.user[1..], &[program], args].concat();
         self.step.run(self.user[0], &args)
     }
 
     /// The product as a pipe.
-    pub(crate) fn pipe(&self) -> Said {
+    pub(crate) fn pipe(&self) -> Output {
         self.run(self.binary.to_str().unwrap(), &[])
     }
 
@@ -150,8 +150,8 @@ impl Unprivileged {
     #[track_caller]
     pub(crate) fn hello(&self, cluster: &Testcluster) {
         let args = ["-F", "./tbot-user/ssh_config", &Step::node(cluster), "echo", "hello"];
-        let said = self.run("ssh", &args).ok();
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+        let output = self.run("ssh", &args).ok();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""));
     }
 }
 

@@ -10,8 +10,8 @@ use crate::step::Step;
 stories! {
     variables_are_the_same_everywhere,
     versions_are_the_same_everywhere,
-    the_catalogue_finds_what_it_wants,
-    the_log_is_as_the_readme_shows_it,
+    the_catalogue_has_all_metadata,
+    the_readme_shows_the_log,
 }
 
 /// A variable as a document tells it: name, whether it is required, default.
@@ -124,7 +124,7 @@ fn versions_are_the_same_everywhere() {
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
 }
 
-fn the_catalogue_finds_what_it_wants() {
+fn the_catalogue_has_all_metadata() {
     for key in ["name", "image", "description", "category", "repository"] {
         assert!(!metadata(key).is_empty(), "{key}");
     }
@@ -143,7 +143,7 @@ fn the_catalogue_finds_what_it_wants() {
     assert!(section("Variables").contains("_(*) = required variable._"));
 }
 
-fn the_log_is_as_the_readme_shows_it() {
+fn the_readme_shows_the_log() {
     let readme = read("README.md");
     let (_, log) = readme.split_once("a line for each stage").unwrap();
     let (log, _) = log.split_once("```text\n").unwrap().1.split_once("```").unwrap();

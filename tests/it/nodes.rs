@@ -3,7 +3,7 @@
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     a_node_has_several_names,
@@ -19,12 +19,12 @@ struct Nodes {
 impl Nodes {
     fn start() -> Self {
         let cluster = Testcluster::builder().openssh_node().start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         Self { cluster, step }
     }
 
-    fn ssh(&self, config: &str, options: &[&str], host: &str) -> Said {
+    fn ssh(&self, config: &str, options: &[&str], host: &str) -> Output {
         let node = format!("{}@{host}", self.cluster.node_login());
         self.step.run("ssh", &[&["-F", config], options, &[&node, "echo", "hello"]].concat())
     }
@@ -49,23 +49,23 @@ fn a_node_has_several_names() {
         (ANY, &["-p", "22"], "openssh"),
         (ANY, &["-p", "22"], "127.0.0.1"),
     ] {
-        let said = nodes.ssh(config, options, host);
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""), "{host} {options:?}");
+        let output = nodes.ssh(config, options, host);
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""), "{host} {options:?}");
     }
 }
 
 fn the_wrong_port_of_an_openssh_node() {
     let nodes = Nodes::start();
-    let said = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
-    assert_eq!(said.status, Some(255));
+    let output = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
+    assert_eq!(output.status, Some(255));
     let hint = "no connection to node openssh:3022: ";
-    let ours = said.stderr.lines().find(|line| line.contains(hint)).unwrap_or_else(|| panic!("{}", said.stderr));
+    let ours = output.stderr.lines().find(|line| line.contains(hint)).unwrap_or_else(|| panic!("{}", output.stderr));
     assert!(ours.ends_with("A node that runs OpenSSH needs -p 22."), "{ours}");
 }
 
 fn an_address_is_not_a_name_in_the_cluster() {
     let nodes = Nodes::start();
     // The main file has no block for it.
-    let said = nodes.step.ssh(&["-G", "127.0.0.1"]).ok().stdout;
-    assert!(!said.contains("tbot-user"), "{said}");
+    let config = nodes.step.ssh(&["-G", "127.0.0.1"]).ok().stdout;
+    assert!(!config.contains("tbot-user"), "{config}");
 }

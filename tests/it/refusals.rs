@@ -10,27 +10,27 @@ use crate::machine::TIME;
 use crate::step::Step;
 
 stories! {
-    a_public_log_says_nothing_of_a_refusal_that_passes,
-    what_is_wrong_with_the_variables,
-    what_is_wrong_with_the_scope,
-    what_is_wrong_with_the_flags,
-    what_is_wrong_with_the_id_token,
-    what_the_cluster_refuses_to_join needs TIME,
-    what_the_cluster_must_not_issue,
+    a_public_log_hides_the_text_of_a_temporary_refusal,
+    invalid_variables_end_the_run,
+    a_scope_without_its_claim_ends_the_run,
+    invalid_flags_end_the_run,
+    invalid_id_tokens_end_the_run,
+    refused_joins_end_the_run needs TIME,
+    invalid_certificates_are_refused,
     no_terminal_escapes_of_the_cluster_reach_the_log,
-    a_role_without_logins_is_said,
+    a_role_without_logins_is_a_warning,
 }
 
 /// The variable that holds the step's ID token.
 pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
 /// What the Auth Service says may name roles, also where it is tried again.
-fn a_public_log_says_nothing_of_a_refusal_that_passes() {
+fn a_public_log_hides_the_text_of_a_temporary_refusal() {
     let (point, fault) = (Point::Before(Exchange::GetRole), NetworkFault::Status(Code::Internal, None));
     let cluster = Testcluster::builder().inject(FaultInjection { point, fault, once: true }).start();
-    let said = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
+    let output = Step::new(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
     let line = "the Auth Service refused GetRole: what it said is shown with DEBUG only (Internal); trying again";
-    assert!(said.stderr.contains(line), "{}", said.stderr);
+    assert!(output.stderr.contains(line), "{}", output.stderr);
 }
 
 /// Variables of the pipe that are missing or wrong.
@@ -199,7 +199,7 @@ fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
     step.env(TOKEN, &token)
 }
 
-fn with_leafs() -> Builder {
+fn with_leaf_clusters() -> Builder {
     Testcluster::builder().leaf_cluster("leaf.example.com").denied_leaf_cluster("closed.example.com")
 }
 
@@ -213,11 +213,11 @@ pub(crate) fn certificates() -> Vec<Failure> {
         roles("bot-without-roles", &[]),
         roles("role-missing", &["example-role", "deleted-role"]),
         roles("role-missing-in-public", &["example-role", "deleted-role"]).with(public),
-        Failure::new("cluster-unknown", 2).at(with_leafs()).env("CLUSTER", "leaf.example.org"),
+        Failure::new("cluster-unknown", 2).at(with_leaf_clusters()).env("CLUSTER", "leaf.example.org"),
         Failure::new("cluster-unknown-in-public", 2)
-            .at(with_leafs())
+            .at(with_leaf_clusters())
             .with(|step, cluster| public(step, cluster).env("CLUSTER", "leaf.example.org")),
-        Failure::new("cluster-closed", 4).at(with_leafs()).env("CLUSTER", "closed.example.com"),
+        Failure::new("cluster-closed", 4).at(with_leaf_clusters()).env("CLUSTER", "closed.example.com"),
         faulty("certificate-without-principals", Fault::NoPrincipals),
         faulty("certificate-for-another-key", Fault::CertForOtherKey),
         faulty("certificate-expired", Fault::ExpiredUserCert),
@@ -230,47 +230,47 @@ pub(crate) fn certificates() -> Vec<Failure> {
     ]
 }
 
-fn what_is_wrong_with_the_variables() {
+fn invalid_variables_end_the_run() {
     check(variables());
 }
 
-fn what_is_wrong_with_the_scope() {
+fn a_scope_without_its_claim_ends_the_run() {
     check(scopes());
 }
 
-fn what_is_wrong_with_the_flags() {
+fn invalid_flags_end_the_run() {
     check(flags());
 }
 
-fn what_is_wrong_with_the_id_token() {
+fn invalid_id_tokens_end_the_run() {
     check(id_tokens());
 }
 
-fn what_the_cluster_refuses_to_join() {
+fn refused_joins_end_the_run() {
     check(joins());
 }
 
-fn what_the_cluster_must_not_issue() {
+fn invalid_certificates_are_refused() {
     check(certificates());
 }
 
 fn no_terminal_escapes_of_the_cluster_reach_the_log() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).fault(Fault::ErrorTextWithEscapes).start();
-        let step = Step::of(&cluster).env("DEBUG", "true");
-        let said = step.pipe();
-        assert_eq!(said.status, Some(4), "{}", said.stderr);
-        assert!(said.stderr.contains("policy"), "{}", said.stderr);
+        let step = Step::new(&cluster).env("DEBUG", "true");
+        let output = step.pipe();
+        assert_eq!(output.status, Some(4), "{}", output.stderr);
+        assert!(output.stderr.contains("policy"), "{}", output.stderr);
         // Neither controls nor what turns the direction of writing, which hides text as well.
         let visible = |c: char| c == '\n' || !(c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c));
-        let hidden: Vec<char> = said.stderr.chars().filter(|c| !visible(*c)).collect();
-        assert_eq!(hidden, [], "{}", said.stderr.escape_debug());
+        let hidden: Vec<char> = output.stderr.chars().filter(|c| !visible(*c)).collect();
+        assert_eq!(hidden, [], "{}", output.stderr.escape_debug());
     }
 }
 
-fn a_role_without_logins_is_said() {
+fn a_role_without_logins_is_a_warning() {
     let cluster = Testcluster::builder().role(Role::new("example-role", Vec::<String>::new())).start();
-    let step = Step::of(&cluster);
-    let said = step.pipe().ok();
-    assert!(said.stderr.contains("warning: no role of the bot allows a login"), "{}", said.stderr);
+    let step = Step::new(&cluster);
+    let output = step.pipe().ok();
+    assert!(output.stderr.contains("warning: no role of the bot allows a login"), "{}", output.stderr);
 }

@@ -11,7 +11,7 @@ use crate::machine::{RESOLVER, TIME};
 use crate::step::Step;
 
 stories! {
-    a_name_server_in_trouble needs RESOLVER TIME,
+    a_faulty_name_server needs RESOLVER TIME,
 }
 
 /// What a name server does instead of answering.
@@ -85,21 +85,21 @@ fn run(number: u8, trouble: Trouble, lasts: Lasts) -> (i32, String) {
     const MOUNT: &str = "mount --bind resolv.conf /etc/resolv.conf && mount --bind nsswitch.conf /etc/nsswitch.conf \
                          && exec \"$@\"";
     let cluster = Testcluster::builder().public_name(NAME).start();
-    let step = Step::of(&cluster).env("TIMEOUT", "15s");
+    let step = Step::new(&cluster).env("TIMEOUT", "15s");
     let address = Ipv4Addr::new(127, 53, 0, number);
     serve(address, trouble, lasts);
     let resolver = format!("nameserver {address}\noptions timeout:1 attempts:1\n");
     fs::write(step.dir().join("resolv.conf"), resolver).unwrap();
     fs::write(step.dir().join("nsswitch.conf"), "hosts: files dns\n").unwrap();
     let began = Instant::now();
-    let said = step.run("unshare", &["--mount", "sh", "-c", MOUNT, "sh", Step::binary()]);
+    let output = step.run("unshare", &["--mount", "sh", "-c", MOUNT, "sh", Step::binary()]);
     assert!(began.elapsed() < Duration::from_secs(60), "{trouble:?} {lasts:?} took {:?}", began.elapsed());
-    let error = said.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default().to_owned();
-    assert_eq!(step.dir().join("tbot-user").exists(), said.status == Some(0), "{trouble:?} {lasts:?}");
-    (said.status.unwrap_or(-1), error)
+    let error = output.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default().to_owned();
+    assert_eq!(step.dir().join("tbot-user").exists(), output.status == Some(0), "{trouble:?} {lasts:?}");
+    (output.status.unwrap_or(-1), error)
 }
 
-fn a_name_server_in_trouble() {
+fn a_faulty_name_server() {
     use Lasts::{Always, AtFirst};
     use Trouble::{Failure, Garbage, Late, NoAddress, NoSuchName, Silence};
     const UNRESOLVED: &str = "the proxy's name proxy.teleport.test does not resolve (";

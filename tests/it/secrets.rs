@@ -8,7 +8,7 @@ use testcluster::{JoinService, Testcluster};
 use crate::failure::Failure;
 use crate::harness::stories;
 use crate::machine::{STRACE, TIME, pipe_with};
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 use crate::{forward_proxy, guard, load_balancers, network, refusals};
 
 stories! {
@@ -16,10 +16,10 @@ stories! {
     not_in_what_inspect_shows,
     not_in_what_doctor_shows,
     not_in_any_failure needs TIME,
-    not_when_the_certificates_are_there needs TIME,
-    not_when_the_disk_is_full needs STRACE,
-    not_where_the_token_is_given_in_the_wrong_place,
-    a_canary_is_seen,
+    not_if_the_issued_files_cannot_be_written needs TIME,
+    not_if_the_disk_is_full needs STRACE,
+    not_if_the_token_is_a_wrong_argument,
+    a_planted_secret_is_found,
 }
 
 /// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
@@ -31,7 +31,7 @@ pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
     /// Every ID token in the variables of the step, and the same once more in base64.
-    pub(crate) fn of(step: &Step) -> Self {
+    pub(crate) fn from_step(step: &Step) -> Self {
         let mut secrets = Self::default();
         step.values().filter(|value| value.starts_with("eyJ")).for_each(|token| secrets.add_token(token));
         let users = step.values().filter_map(|url| url.split_once("://")?.1.rsplit_once('@'));
@@ -75,8 +75,8 @@ impl Secrets {
     }
 
     #[track_caller]
-    pub(crate) fn check(&self, said: &Said, what: &str) {
-        for text in [&said.stdout, &said.stderr] {
+    pub(crate) fn check(&self, output: &Output, what: &str) {
+        for text in [&output.stdout, &output.stderr] {
             assert_eq!(self.seen_in(text), None, "{what}:\n{text}");
             assert_eq!(suspicious(text), None, "{what}:\n{text}");
         }
@@ -94,21 +94,21 @@ fn is_base64(c: char) -> bool {
 }
 
 /// The step as somebody in despair sets it up.
-fn loud(step: Step) -> Step {
+fn with_debug(step: Step) -> Step {
     step.env("DEBUG", "true").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
 }
 
 fn not_in_success() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).start();
-        let step = loud(Step::of(&cluster));
-        let mut secrets = Secrets::of(&step);
-        let said = step.product(&["-d"]).ok();
+        let step = with_debug(Step::new(&cluster));
+        let mut secrets = Secrets::from_step(&step);
+        let output = step.product(&["-d"]).ok();
         secrets.add_files(&step.dir().join("tbot-user"));
         assert!(secrets.0.iter().any(|secret| secret.starts_with("MI")), "the private key is among the secrets");
-        secrets.check(&said, "the pipe");
-        let said = step.ssh(&[&Step::node(&cluster), "true"]).ok();
-        secrets.check(&said, "the ProxyCommand");
+        secrets.check(&output, "the pipe");
+        let output = step.ssh(&[&Step::node(&cluster), "true"]).ok();
+        secrets.check(&output, "the ProxyCommand");
     }
 }
 
@@ -120,49 +120,49 @@ fn not_in_what_inspect_shows() {
         claims.insert("branchName".into(), token.clone().into());
         claims.insert("aud".into(), token.clone().into());
     });
-    let step = loud(Step::of(&cluster)).env("ACTION", "inspect").env("BITBUCKET_STEP_OIDC_TOKEN", &claims);
-    let mut secrets = Secrets::of(&step);
+    let step = with_debug(Step::new(&cluster)).env("ACTION", "inspect").env("BITBUCKET_STEP_OIDC_TOKEN", &claims);
+    let mut secrets = Secrets::from_step(&step);
     secrets.add_token(&token);
-    for step in [step, loud(Step::of(&cluster)).env("ACTION", "inspect").env("LOGINS", &token)] {
-        let said = step.product(&["-d"]).ok();
-        assert!(said.stdout.contains("kind: token"), "{}", said.stdout);
-        secrets.check(&said, "inspect");
+    for step in [step, with_debug(Step::new(&cluster)).env("ACTION", "inspect").env("LOGINS", &token)] {
+        let output = step.product(&["-d"]).ok();
+        assert!(output.stdout.contains("kind: token"), "{}", output.stdout);
+        secrets.check(&output, "inspect");
     }
 }
 
 fn not_in_what_doctor_shows() {
     let cluster = Testcluster::start();
-    let step = loud(Step::of(&cluster)).env("ACTION", "doctor");
-    let mut secrets = Secrets::of(&step);
+    let step = with_debug(Step::new(&cluster)).env("ACTION", "doctor");
+    let mut secrets = Secrets::from_step(&step);
     secrets.0.push("pass-of-the-gateway".to_owned());
-    let behind = loud(Step::of(&cluster)).env("ACTION", "doctor").env("TIMEOUT", "3s");
+    let behind = with_debug(Step::new(&cluster)).env("ACTION", "doctor").env("TIMEOUT", "3s");
     let behind =
         behind.env("PROXY_SERVER", "name.invalid:443").env("HTTPS_PROXY", "http://me:pass-of-the-gateway@localhost:1");
     for (step, status) in [(step, 0), (behind, 5)] {
-        let said = step.product(&["-d"]);
-        assert_eq!(said.status, Some(status), "{said:?}");
-        assert!(said.stdout.contains("ID token           found"), "{}", said.stdout);
-        secrets.check(&said, "doctor");
+        let output = step.product(&["-d"]);
+        assert_eq!(output.status, Some(status), "{output:?}");
+        assert!(output.stdout.contains("ID token           found"), "{}", output.stdout);
+        secrets.check(&output, "doctor");
         // Nor what the token says.
-        assert!(!said.stdout.contains(testcluster::WORKSPACE_UUID), "{}", said.stdout);
+        assert!(!output.stdout.contains(testcluster::WORKSPACE_UUID), "{}", output.stdout);
     }
 }
 
 fn every_failure() -> Vec<Failure> {
     let mut all = refusals::variables();
     all.extend(refusals::flags());
-    all.extend(guard::stops());
+    all.extend(guard::failures());
     all.extend(refusals::scopes());
     all.extend(refusals::id_tokens());
     all.extend(refusals::joins());
     all.extend(refusals::certificates());
-    all.extend(network::final_ones());
-    all.extend(load_balancers::final_ones());
-    all.extend(network::stubborn_ones());
-    all.extend(network::silent_ones());
-    all.extend(forward_proxy::final_ones());
-    all.extend(forward_proxy::stubborn_ones());
-    all.extend(forward_proxy::silent_ones());
+    all.extend(network::permanent_failures());
+    all.extend(load_balancers::permanent_failures());
+    all.extend(network::retried_failures());
+    all.extend(network::hanging_failures());
+    all.extend(forward_proxy::permanent_failures());
+    all.extend(forward_proxy::retried_failures());
+    all.extend(forward_proxy::hanging_failures());
     all
 }
 
@@ -172,46 +172,46 @@ fn not_in_any_failure() {
         let step = match failure.name {
             "debug-maybe" => step,
             // Seconds of trying again would add nothing.
-            _ if failure.exit == 5 => loud(step).env("TIMEOUT", "1s"),
-            _ => loud(step),
+            _ if failure.exit == 5 => with_debug(step).env("TIMEOUT", "1s"),
+            _ => with_debug(step),
         };
-        let said = failure.run(&step, &["-d"]);
-        assert_eq!(said.status, Some(failure.exit), "{}: {}", failure.name, said.stderr);
-        Secrets::of(&step).check(&said, failure.name);
+        let output = failure.run(&step, &["-d"]);
+        assert_eq!(output.status, Some(failure.exit), "{}: {}", failure.name, output.stderr);
+        Secrets::from_step(&step).check(&output, failure.name);
     }
 }
 
 /// Everything was issued, and then it cannot be written.
-fn not_when_the_certificates_are_there() {
+fn not_if_the_issued_files_cannot_be_written() {
     let cluster = Testcluster::start();
-    let step = loud(Step::of(&cluster)).env("TIMEOUT", "12s");
+    let step = with_debug(Step::new(&cluster)).env("TIMEOUT", "12s");
     std::fs::create_dir(step.dir().join("tbot-user")).unwrap();
     let directory = std::fs::File::open(step.dir().join("tbot-user")).unwrap();
     rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let said = step.product(&["-d"]);
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    let output = step.product(&["-d"]);
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
     assert!(cluster.calls().iter().any(|call| call.name.ends_with("/GenerateUserCerts")));
-    Secrets::of(&step).check(&said, "another run has the lock");
+    Secrets::from_step(&step).check(&output, "another run has the lock");
 }
 
 /// The same, on a disk that is full.
-fn not_when_the_disk_is_full() {
+fn not_if_the_disk_is_full() {
     let cluster = Testcluster::start();
-    let step = loud(Step::of(&cluster));
-    let said = pipe_with(&step, "fsync", "error=ENOSPC:when=3");
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    Secrets::of(&step).check(&said, "the disk is full");
+    let step = with_debug(Step::new(&cluster));
+    let output = pipe_with(&step, "fsync", "error=ENOSPC:when=3");
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    Secrets::from_step(&step).check(&output, "the disk is full");
 }
 
-fn not_where_the_token_is_given_in_the_wrong_place() {
+fn not_if_the_token_is_a_wrong_argument() {
     let cluster = Testcluster::start();
-    let step = loud(Step::of(&cluster));
+    let step = with_debug(Step::new(&cluster));
     let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN").to_owned();
-    let secrets = Secrets::of(&step);
+    let secrets = Secrets::from_step(&step);
     let run = |args: &[&str]| {
-        let said = step.product(args);
-        assert!(matches!(said.status, Some(2..=6)), "{args:?}: {said:?}");
-        secrets.check(&said, "a token in the wrong place");
+        let output = step.product(args);
+        assert!(matches!(output.status, Some(2..=6)), "{args:?}: {output:?}");
+        secrets.check(&output, "a token in the wrong place");
     };
     run(&[&token]);
     run(&["start", &token]);
@@ -228,11 +228,11 @@ fn not_where_the_token_is_given_in_the_wrong_place() {
 }
 
 /// What these tests rest on: a leak would be found.
-fn a_canary_is_seen() {
+fn a_planted_secret_is_found() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN");
-    let mut secrets = Secrets::of(&step);
+    let mut secrets = Secrets::from_step(&step);
     let log = step.pipe().ok().stderr;
     let planted = |canary: &str| format!("{log}(debug) {canary} was sent\n");
     assert_eq!(secrets.seen_in(&planted("nothing")), None);
@@ -242,13 +242,13 @@ fn a_canary_is_seen() {
     }
     assert!(secrets.seen_in(&planted(&Base64::encode_string(token.as_bytes()))).is_some());
 
-    let key = std::fs::read_to_string(step.output("key")).unwrap();
+    let key = std::fs::read_to_string(step.file("key")).unwrap();
     let body = key.lines().nth(2).unwrap();
     assert_eq!(secrets.seen_in(&planted(body)), None);
     assert!(suspicious(&planted(body)).is_some() && suspicious(&planted("nothing")).is_none());
     secrets.add_files(&step.dir().join("tbot-user"));
     assert!(secrets.seen_in(&planted(&body[..WINDOW])).is_some());
-    let certificate = std::fs::read_to_string(step.output("key-cert.pub")).unwrap();
+    let certificate = std::fs::read_to_string(step.file("key-cert.pub")).unwrap();
     let body = certificate.split(' ').nth(1).unwrap();
     assert!(secrets.seen_in(&planted(&body[200..200 + WINDOW])).is_some());
 }

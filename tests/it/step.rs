@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::Testcluster;
 
-pub(crate) use crate::output::Said;
+pub(crate) use crate::output::Output;
 
 /// A step. The environment of the test run is not handed on, but for what any program needs.
 pub(crate) struct Step {
@@ -26,7 +26,7 @@ impl Step {
     }
 
     /// A step with `oidc: true` and the pipe's two variables.
-    pub(crate) fn of(cluster: &Testcluster) -> Self {
+    pub(crate) fn new(cluster: &Testcluster) -> Self {
         let mut step = Self::empty();
         step.env.extend(cluster.bitbucket_env(step.clone_dir.path()));
         step.scrub.push((format!(":{}", cluster.port()), ":PORT"));
@@ -76,17 +76,17 @@ impl Step {
     }
 
     /// A file in the pipe's default destination.
-    pub(crate) fn output(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir().join("tbot-user").join(name)
     }
 
     /// The product, as a pipe.
-    pub(crate) fn pipe(&self) -> Said {
+    pub(crate) fn pipe(&self) -> Output {
         self.product(&[])
     }
 
     /// The product, with arguments.
-    pub(crate) fn product(&self, args: &[&str]) -> Said {
+    pub(crate) fn product(&self, args: &[&str]) -> Output {
         self.run(Self::binary(), args)
     }
 
@@ -96,8 +96,8 @@ impl Step {
     }
 
     /// Any program, in the clone directory, with the step's environment and nothing on stdin.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
-        Said::of(&mut self.command(program, args))
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
+        Output::run(&mut self.command(program, args))
     }
 
     /// The same, to be started by the test itself.
@@ -111,7 +111,7 @@ impl Step {
     }
 
     /// `ssh -F ./tbot-user/ssh_config` with these arguments.
-    pub(crate) fn ssh(&self, args: &[&str]) -> Said {
+    pub(crate) fn ssh(&self, args: &[&str]) -> Output {
         self.run("ssh", &[&["-F", "./tbot-user/ssh_config"], args].concat())
     }
 
@@ -128,7 +128,7 @@ impl Step {
             text = text.replace(what, name);
         }
         let lines = text.lines().map(without_time).filter(|line| {
-            line.get(14..).is_none_or(|said| !said.starts_with("waiting for ") && !said.starts_with("only user 0 "))
+            line.get(14..).is_none_or(|text| !text.starts_with("waiting for ") && !text.starts_with("only user 0 "))
         });
         lines.map(scrub_line).map(|line| line + "\n").collect()
     }

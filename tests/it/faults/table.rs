@@ -78,7 +78,7 @@ pub(super) fn cells() -> Vec<Cell> {
                 _ => &[true, false],
             };
             for once in often.iter().copied() {
-                cells.push(Cell { weather: FaultInjection { point, fault, once } });
+                cells.push(Cell { injection: FaultInjection { point, fault, once } });
             }
         }
     };
