@@ -10,7 +10,7 @@ use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::machine::{MOUNT, NOBODY, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
+use crate::machine::{MOUNT, OTHER_USER, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
 use crate::step::{Output, Step};
 
 stories! {
@@ -194,7 +194,7 @@ fn another_user_can_write_into_the_clone_directory_of_root() {
     let cluster = Testcluster::start();
     let user = Unprivileged::new(&cluster);
     user.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
     user.pipe().ok();
     user.hello(&cluster);
@@ -205,7 +205,7 @@ fn the_user_who_created_the_destination_owns_what_root_writes_there() {
     let user = Unprivileged::new(&cluster);
     user.run("mkdir", &["-p", "tbot-user"]).ok();
     user.step.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
 }
 
@@ -216,7 +216,7 @@ fn file_owner_owns_what_root_writes() {
     expect_owner(0, &user.step);
     user.step = user.step.env("FILE_OWNER", "65534:65534");
     user.step.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
 }
 

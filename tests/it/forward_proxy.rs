@@ -1,4 +1,4 @@
-//! Behind a company proxy: the cluster's name resolves nowhere but there.
+//! Clusters that are reached through a forward proxy, and whose name only the forward proxy can resolve.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,30 +27,30 @@ stories! {
     a_silent_forward_proxy_ends_the_run_after_the_timeout,
 }
 
-/// User and password, as they are and as a URL has them.
+/// User and password, plain and as a part of a URL.
 const USER: &str = "CORP\\deploy";
 const PASSWORD: &str = "open@sesame:of/the company";
 const ENCODED: &str = "CORP%5Cdeploy:open%40sesame%3Aof%2Fthe%20company";
 
-/// A cluster that is reached through a gateway only.
+/// A cluster that can be reached only through a forward proxy.
 fn unresolvable_cluster() -> Builder {
     Testcluster::builder().public_name("teleport.example.test")
 }
 
-/// The step, behind this gateway, whose authority it trusts as well.
+/// A step that uses this forward proxy and trusts its CA.
 fn with_forward_proxy(step: Step, forward_proxy: &ForwardProxy, url: &str) -> Step {
     let cluster = fs::read_to_string(step.variable("SSL_CERT_FILE")).unwrap();
     fs::write(step.dir().join("ca.pem"), cluster + &fs::read_to_string(forward_proxy.ca_file()).unwrap()).unwrap();
     step.env("SSL_CERT_FILE", "ca.pem").env("HTTPS_PROXY", url).scrub(format!(":{}", forward_proxy.port()), ":OUT")
 }
 
-/// The rest of the step: what a pipe was told, it does not know, and its files may be gone.
+/// The rest of the step: it has neither the variables of the pipe nor its CA file.
 fn without_proxy_settings(step: Step) -> Step {
     fs::remove_file(step.dir().join("ca.pem")).unwrap();
     step.without("HTTPS_PROXY").without("SSL_CERT_FILE")
 }
 
-/// ssh says hello.
+/// Runs `echo hello` on the node, by ssh.
 #[track_caller]
 fn hello(step: &Step, cluster: &Testcluster) {
     let output = step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok();
@@ -60,7 +60,7 @@ fn hello(step: &Step, cluster: &Testcluster) {
 fn the_pipe_and_ssh_work_through_each_kind_of_forward_proxy() {
     let cluster = unresolvable_cluster().start();
     let step = Step::new(&cluster).env("TIMEOUT", "1s");
-    assert_eq!(step.pipe().status, Some(5), "the cluster is reached without");
+    assert_eq!(step.pipe().status, Some(5), "the cluster is reached without a forward proxy");
     for kind in [ForwardProxyKind::Http, ForwardProxyKind::Https, ForwardProxyKind::Socks5] {
         for forward_proxy in [
             ForwardProxy::start(kind, ForwardProxyBehavior::Works),
@@ -86,7 +86,7 @@ fn the_pipe_and_ssh_work_through_each_kind_of_forward_proxy() {
     }
 }
 
-/// Two kinds of TLS, and WebSocket, inside of what the gateway opens; ssh needs the authority as well.
+/// The tunnel of the forward proxy contains TLS, WebSocket and nested TLS. ssh needs the CA, too.
 fn a_load_balancer_behind_the_forward_proxy() {
     let cluster = unresolvable_cluster().load_balancer(LoadBalancer::default()).start();
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
@@ -95,7 +95,7 @@ fn a_load_balancer_behind_the_forward_proxy() {
     hello(&without_proxy_settings(step), &cluster);
 }
 
-/// What was not kept, the environment says.
+/// Without `network.json`, ssh takes the forward proxy from the environment.
 fn ssh_uses_the_proxy_variables_of_its_environment() {
     let cluster = unresolvable_cluster().start();
     let forward_proxy = ForwardProxy::with_credentials(ForwardProxyKind::Https, USER, PASSWORD);
@@ -122,10 +122,10 @@ fn the_command_line_of_tbot_uses_the_proxy_variables() {
     hello(&without_proxy_settings(step.without("https_proxy")), &cluster);
 }
 
-/// The connection that is opened ahead is to save time: one that never opens costs none.
+/// The connection that is opened in advance saves time, and must cost none if it never opens.
 fn an_unanswered_connect_request_does_not_delay_the_run() {
     let cluster = unresolvable_cluster().start();
-    // The first two are of discovery and of the join, and are asked again after 15 s.
+    // The first two requests are those of discovery and of the join, which are repeated after 15 s.
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::IgnoresRequest(2));
     with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url()).pipe().ok();
 }
@@ -139,7 +139,7 @@ fn inspect_works_through_the_forward_proxy() {
     assert_eq!(forward_proxy.targets(), [cluster.proxy_addr()]);
 }
 
-/// This machine never is, nor what NO_PROXY says.
+/// Loopback addresses and the hosts of NO_PROXY are not reached through the forward proxy.
 fn loopback_and_no_proxy_are_reached_directly() {
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Responds(403, "", ""));
     let cluster = Testcluster::start();
@@ -156,7 +156,7 @@ fn loopback_and_no_proxy_are_reached_directly() {
     assert_eq!(forward_proxy.targets(), [""; 0]);
 }
 
-/// A later run into the same destination says anew what is to be kept.
+/// A later run into the same destination writes `network.json` again.
 fn a_run_replaces_the_proxy_settings_of_an_earlier_run() {
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
     let cluster = Testcluster::start();
@@ -166,14 +166,14 @@ fn a_run_replaces_the_proxy_settings_of_an_earlier_run() {
     assert!(kept(&step).contains(&format!("\"proxy\": \"{}\"", forward_proxy.url())), "{}", kept(&step));
     let step = step.without("HTTPS_PROXY");
     step.pipe().ok();
-    // The authority of the cluster is a private one, and is still needed.
+    // The CA of the cluster is private, so it is still needed.
     assert!(!kept(&step).contains("proxy") && kept(&step).contains("BEGIN CERTIFICATE"), "{}", kept(&step));
 }
 
 fn a_temporary_overload_of_the_forward_proxy_is_retried() {
-    for (kind, no) in [(ForwardProxyKind::Http, 503), (ForwardProxyKind::Socks5, 1)] {
+    for (kind, status) in [(ForwardProxyKind::Http, 503), (ForwardProxyKind::Socks5, 1)] {
         let cluster = unresolvable_cluster().start();
-        let forward_proxy = ForwardProxy::start(kind, ForwardProxyBehavior::RespondsOnce(no));
+        let forward_proxy = ForwardProxy::start(kind, ForwardProxyBehavior::RespondsOnce(status));
         with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url()).pipe().ok();
     }
 }
@@ -184,23 +184,23 @@ fn ssh_explains_each_error_of_the_forward_proxy_in_one_line() {
     let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url_with(ENCODED));
     step.pipe().ok();
     let step = without_proxy_settings(step);
-    let ours = |step: &Step| {
+    let error = |step: &Step| {
         let output = step.ssh(&[&Step::node(&cluster), "true"]);
         assert_eq!(output.status, Some(255), "{}", output.stderr);
-        let ours: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
-        step.scrubbed(&ours.join("\n"))
+        let lines: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+        step.scrubbed(&lines.join("\n"))
     };
     let kept = fs::read_to_string(step.file("network.json")).unwrap();
     fs::write(step.file("network.json"), kept.replace("sesame", "simsim")).unwrap();
-    expect_file!["golden/proxy_command/forward-proxy-credentials.txt"].assert_eq(&ours(&step));
+    expect_file!["golden/proxy_command/forward-proxy-credentials.txt"].assert_eq(&error(&step));
     fs::write(step.file("network.json"), kept.replace("\"proxy\"", "\"prxy\"")).unwrap();
-    expect_file!["golden/proxy_command/network-file-broken.txt"].assert_eq(&ours(&step));
+    expect_file!["golden/proxy_command/network-file-broken.txt"].assert_eq(&error(&step));
     fs::write(step.file("network.json"), kept).unwrap();
     drop(forward_proxy);
-    expect_file!["golden/proxy_command/forward-proxy-gone.txt"].assert_eq(&ours(&step));
+    expect_file!["golden/proxy_command/forward-proxy-gone.txt"].assert_eq(&error(&step));
 }
 
-/// A failure at a gateway that is such, under this URL.
+/// A failure with this forward proxy, at this URL.
 fn failure(
     name: &'static str,
     forward_proxy: impl Fn() -> ForwardProxy + 'static,
@@ -221,7 +221,7 @@ fn with_credentials(name: &'static str, kind: ForwardProxyKind, credentials: &'s
     failure(name, forward_proxy, move |forward_proxy| forward_proxy.url_with(credentials))
 }
 
-/// A gateway that is taken for one of another kind.
+/// A forward proxy of one kind, with the scheme of another kind in its URL.
 fn with_other_scheme(
     name: &'static str,
     scheme: &'static str,
@@ -241,7 +241,7 @@ fn variable(name: &'static str, url: &'static str) -> Failure {
 const PAGE: &str =
     "<!DOCTYPE html><html><head><title>Access denied:\n category \"remote access\"</title></head></html>";
 
-/// Failures that are final at once.
+/// Failures that end the run without a retry.
 pub(crate) fn permanent_failures() -> Vec<Failure> {
     use ForwardProxyKind::{Http, Https, Socks5};
     const BAD_REQUEST: ForwardProxyBehavior =
@@ -281,7 +281,7 @@ pub(crate) fn permanent_failures() -> Vec<Failure> {
     ]
 }
 
-/// Failures that are tried again, in vain.
+/// Failures that are retried without success.
 pub(crate) fn retried_failures() -> Vec<Failure> {
     use ForwardProxyKind::{Http, Https, Socks5};
     vec![
@@ -302,7 +302,7 @@ pub(crate) fn retried_failures() -> Vec<Failure> {
     ]
 }
 
-/// Nobody answers, until the time is up.
+/// Failures in which the forward proxy stays silent until the timeout.
 pub(crate) fn hanging_failures() -> Vec<Failure> {
     let hangs = |name, kind| {
         Failure::new(name, 5).at(unresolvable_cluster()).with(move |step, _| {

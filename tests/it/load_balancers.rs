@@ -1,5 +1,5 @@
-//! Load balancers that end TLS in front of the proxy: the pipe runs and `ssh` logs in through a connection upgrade, or
-//! the pipe says why it cannot.
+//! Load balancers that terminate TLS in front of the proxy: the pipe and `ssh` work through a connection upgrade, or the
+//! pipe explains why they cannot.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -52,23 +52,23 @@ fn the_pipe_and_ssh_work_through_load_balancers_that_forward_upgrades() {
     }
 }
 
-/// nginx with request buffering: the join's stream never gets through, and nobody says so.
+/// nginx with request buffering: it never forwards the join's stream, and sends no error.
 fn a_silent_load_balancer_is_detected_while_the_join_waits() {
     let began = Instant::now();
     let cluster =
         pipe_and_ssh_at(with_load_balancer(LoadBalancer::new().alpn(BalancerAlpn::H2Silent)).rest_join(false));
     assert!(has_event(&cluster, |kind| matches!(kind, EventKind::Upgrade { .. })));
-    // Not after the whole time of an attempt, and that of the test is more than this on any machine.
+    // The product does not wait until the first attempt has timed out.
     assert!(began.elapsed() < LONGEST_ATTEMPT, "{:?}", began.elapsed());
 }
 
-/// Who ends TLS around an upgrade has to be known, too, though what is inside looks after itself.
+/// The server that terminates the outer TLS must be trusted, too, although the nested TLS is verified by itself.
 fn no_upgrade_is_requested_from_an_untrusted_server() {
     let cluster = with_load_balancer(LoadBalancer::new()).start();
     let step = Step::new(&cluster);
     pipe_and_ssh(&cluster, &step);
     fs::remove_file(step.file("network.json")).unwrap();
-    // What the file does not say, the environment does.
+    // Without the file, the CA comes from the environment.
     step.ssh(&[&Step::node(&cluster), "true"]).ok();
     let upgrades = || cluster.record().iter().filter(|event| matches!(event.kind, EventKind::Upgrade { .. })).count();
     let before = upgrades();
@@ -77,16 +77,16 @@ fn no_upgrade_is_requested_from_an_untrusted_server() {
     assert_eq!(upgrades(), before);
 }
 
-/// A join believes any server of Teleport's inside of an upgrade, but no other, and none that lacks its key.
+/// A join inside of an upgrade accepts any Teleport server that has the key of its certificate, and no other server.
 fn the_certificate_inside_of_an_upgrade_is_verified() {
     for fault in [NetworkFault::CertForOtherName, NetworkFault::CertForOtherKey, NetworkFault::CertExpired] {
         let injection = FaultInjection { point: Point::Handshake(Route::Join), fault, once: false };
         let cluster = with_load_balancer(LoadBalancer::new()).inject(injection).start();
         let output = Step::new(&cluster).env("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "true").pipe();
         assert_eq!(output.status, Some(5), "{fault:?}: {}", output.stderr);
-        // What has another name is nobody of Teleport's: no authority is known there that would say otherwise.
-        let is_nobody = output.stderr.contains("something in front of the cluster terminates TLS");
-        assert_eq!(is_nobody, matches!(fault, NetworkFault::CertForOtherName), "{fault:?}: {}", output.stderr);
+        // Before the join no CA is known, so only the name tells whether a server is one of Teleport's.
+        let is_other_server = output.stderr.contains("something in front of the cluster terminates TLS");
+        assert_eq!(is_other_server, matches!(fault, NetworkFault::CertForOtherName), "{fault:?}: {}", output.stderr);
         assert!(
             cluster.calls().iter().all(|call| call.name.starts_with("GET /webapi/")),
             "{fault:?}: {:?}",
@@ -95,8 +95,8 @@ fn the_certificate_inside_of_an_upgrade_is_verified() {
     }
 }
 
-/// Frames of a few bytes, in pieces that end anywhere, and a ping every now and then: nothing is lost, and each ping is
-/// answered with its own payload.
+/// The frames have a few bytes, TCP splits them anywhere, and pings arrive in between. No byte is lost, and each ping gets
+/// a pong with its payload.
 fn an_upgrade_with_small_frames_and_pings() {
     let builder =
         with_load_balancer(LoadBalancer::new()).small_websocket_frames(true).upgrade_ping(Duration::from_millis(5));
@@ -121,7 +121,7 @@ fn a_load_balancer_in_front_of_the_web_port_only() {
     let cluster = with_load_balancer(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }).start();
     let step = Step::new(&cluster);
     pipe_and_ssh(&cluster, &step);
-    // Nobody upgrades on the port of ssh, whatever an ssh_config says that another program wrote.
+    // The SSH port needs no upgrade, even if the ssh_config of another program requires one.
     let config = fs::read_to_string(step.file("ssh_config")).unwrap();
     assert!(config.contains(" --no-connection-upgrade "), "{config}");
     let other = config.replace(" --no-connection-upgrade ", " --connection-upgrade ");
@@ -134,12 +134,12 @@ fn a_load_balancer_that_speaks_tls_1_2_only() {
     pipe_and_ssh_at(with_load_balancer(LoadBalancer::new()).tls_12_only(true));
 }
 
-/// A company that looks into TLS takes Teleport's protocols away just as a load balancer does.
+/// A TLS inspector removes Teleport's ALPN protocols, as a load balancer does.
 fn a_trusted_tls_inspector() {
     pipe_and_ssh_at(with_load_balancer(LoadBalancer::new()).fault(Fault::WebCertOfInspector));
 }
 
-/// Failures that are final at once: joined by REST, but no way to Auth.
+/// Failures that end the run without a retry: the bot joins by REST, but the Auth Service cannot be reached.
 pub(crate) fn permanent_failures() -> Vec<Failure> {
     vec![
         Failure::new("load-balancer-strips-upgrades", 5).at(with_load_balancer(LoadBalancer::new().strips_upgrades())),

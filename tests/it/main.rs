@@ -1,12 +1,12 @@
 //! User stories, against a [`testcluster`]: the real binary, real TLS, real gRPC, the system's own OpenSSH.
 //!
-//! Each file has the stories of one subject. `step.rs` is what they share, `harness.rs` runs them. What is printed or
-//! rendered is held against `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes it anew.
+//! Each file has the stories of one subject. They share `step.rs`, and `harness.rs` runs them. Printed and rendered texts
+//! are compared with `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes these files again.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a story that cannot go on has failed, and may say how long it took"
+    reason = "a story that cannot continue has failed, and a story may print how long it took"
 )]
 #![deny(dead_code, reason = "a story that is not registered would never run")]
 

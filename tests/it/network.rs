@@ -1,4 +1,4 @@
-//! The way to the cluster: what is in it, and what of that passes.
+//! Faults of the network between the product and the cluster: permanent ones, and temporary ones that are retried.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -28,7 +28,8 @@ fn faulty(name: &'static str, exit: i32, fault: Fault) -> Failure {
     Failure::new(name, exit).at(Testcluster::builder().fault(fault))
 }
 
-/// Where REST is gone, nobody else can be asked: what passes is tried again, where it fails before the greeting, too.
+/// Without REST there is no other service to ask, so a temporary fault is retried even if it comes before the join
+/// service's first message.
 fn temporary_faults_of_the_join_service_are_retried_without_rest() {
     for (point, fault) in [
         (Point::Handshake(Route::Join), NetworkFault::Reset),
@@ -42,17 +43,18 @@ fn temporary_faults_of_the_join_service_are_retried_without_rest() {
     }
 }
 
-/// With somebody else at the proxy's address, who waits for something and then says this.
-pub(crate) fn other_server(step: Step, words: &'static str) -> Step {
+/// Sets `PROXY_SERVER` to another kind of server, which waits for a request and then sends this response.
+pub(crate) fn other_server(step: Step, response: &'static str) -> Step {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // Ends with the test's process. Connections that are opened ahead say nothing for long, and hold up no other.
+    // The threads end with the test's process. Each connection has its own, because a connection that is opened in
+    // advance may send nothing for a long time.
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.unwrap();
             std::thread::spawn(move || {
                 let _ = connection.read(&mut [0; 4096]);
-                let _ = connection.write_all(words.as_bytes());
+                let _ = connection.write_all(response.as_bytes());
             });
         }
     });
@@ -63,7 +65,7 @@ fn with_network_fault(name: &'static str, exit: i32, point: Point, fault: Networ
     Failure::new(name, exit).at(Testcluster::builder().inject(FaultInjection { point, fault, once: false }))
 }
 
-/// Failures that are final at once.
+/// Failures that end the run without a retry.
 pub(crate) fn permanent_failures() -> Vec<Failure> {
     vec![
         Failure::new("web-certificate-not-trusted", 5).with(|step, _| step.without("SSL_CERT_FILE")),
@@ -76,7 +78,7 @@ pub(crate) fn permanent_failures() -> Vec<Failure> {
             .with(|step, _| step.without("SSL_CERT_FILE")),
         Failure::new("port-speaks-http", 5).with(|step, _| other_server(step, "HTTP/1.1 400 Bad Request\r\n\r\n")),
         Failure::new("port-speaks-ssh", 5).with(|step, _| other_server(step, "SSH-2.0-Teleport\r\n")),
-        // Alerts of TLS: what a server says that knows only old versions, or other ciphers.
+        // TLS alerts of servers that support only old versions, or other ciphers.
         Failure::new("tls-too-old", 5).with(|step, _| other_server(step, "\x15\x03\x01\0\x02\x02\x46")),
         Failure::new("tls-without-common-cipher", 5).with(|step, _| other_server(step, "\x15\x03\x03\0\x02\x02\x28")),
         Failure::new("tls-ends-before-the-cluster", 5)
@@ -95,7 +97,7 @@ pub(crate) fn permanent_failures() -> Vec<Failure> {
     ]
 }
 
-/// Failures that are tried again, in vain.
+/// Failures that are retried without success.
 pub(crate) fn retried_failures() -> Vec<Failure> {
     vec![
         Failure::new("name-does-not-resolve", 5).env("PROXY_SERVER", "name.invalid:443"),
@@ -108,11 +110,11 @@ pub(crate) fn retried_failures() -> Vec<Failure> {
     ]
 }
 
-/// Nobody answers, until the time is up.
+/// Failures in which a server stays silent until the timeout.
 pub(crate) fn hanging_failures() -> Vec<Failure> {
     vec![
         faulty("proxy-hangs", 5, Fault::Hang).with(|step, _| step.env("TIMEOUT", "3s")),
-        // With a join by REST the run would survive it.
+        // With a join by REST the run would succeed.
         Failure::new("join-stalls", 5)
             .at(Testcluster::builder().fault(Fault::JoinStalls).rest_join(false))
             .env("TIMEOUT", "3s"),
@@ -142,7 +144,7 @@ fn retries_end_after_the_timeout() {
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-/// The faults that pass, and whether a person hears of them.
+/// Each fault happens once. The log names the retry, unless the fault comes before the first request.
 fn temporary_faults_are_retried() {
     for (fault, service, calls) in [
         (Fault::ResetOnce, JoinService::Present, ""),
@@ -170,7 +172,7 @@ fn a_truncated_response_is_reported_in_plain_words() {
     let cluster = Testcluster::builder().fault(Fault::FindTruncated).start();
     let output = Step::new(&cluster).env("TIMEOUT", "1s").pipe();
     assert_eq!(output.status, Some(5), "{}", output.stderr);
-    // rustls has a link to its manual instead.
+    // The text of rustls has a link to its manual.
     assert!(
         output.stderr.contains("it was closed in the middle") && !output.stderr.contains("docs.rs"),
         "{}",
@@ -178,7 +180,7 @@ fn a_truncated_response_is_reported_in_plain_words() {
     );
 }
 
-/// A join service that says nothing costs the time of one attempt; then the older way is taken.
+/// A join service that stays silent costs the time of one attempt. Then the product joins by REST.
 fn the_bot_joins_by_rest_if_the_join_service_stalls() {
     let cluster = Testcluster::builder().fault(Fault::JoinStalls).start();
     let step = Step::new(&cluster);
