@@ -1,4 +1,4 @@
-//! `cleanup`, as the pipe and as a command: it removes what runs wrote, and keeps everything else.
+//! `cleanup`, as an action of the pipe and as a command: it removes the files that runs wrote, and no other file.
 
 use std::fs;
 
@@ -48,11 +48,11 @@ fn the_action_of_the_pipe_uses_its_destination() {
     let step = Step::new(&cluster).env("DESTINATION", "deep/er/creds");
     step.pipe().ok();
     fs::write(step.dir().join("deep/mine"), "").unwrap();
-    // The action needs no token, no cluster, and works in an after-script.
+    // The action needs neither a token nor a cluster, and works in an after-script.
     let step = step.env("ACTION", "cleanup").without("PROXY_SERVER").without("TOKEN");
     let step = step.without("BITBUCKET_STEP_OIDC_TOKEN").env("BITBUCKET_EXIT_CODE", "1");
     step.pipe().ok();
-    // The directories that were created for it are removed, up to one that holds another file.
+    // The directories that the run created are removed, up to a directory with another file.
     assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
 }
 
@@ -95,7 +95,7 @@ fn unknown_and_changed_files_stay_and_are_named() {
     expect_file!["golden/log/cleanup-unknown-files.log"].assert_eq(&step.scrubbed(&(first + &second)));
     step.pipe().ok();
     cleanup(&step);
-    // The record of the run that created the directory is gone.
+    // The last cleanup has removed the record of the run that created the directory.
     assert!(names(&step).is_empty(), "{:?}", names(&step));
 }
 
@@ -125,7 +125,7 @@ fn a_planted_record_removes_no_file_of_another_directory() {
     let names = ["../deploy.sh".to_owned(), step.dir().join("deploy.sh").display().to_string()];
     let record: String = names.iter().map(|name| format!("{empty}  {name}\n")).collect();
     fs::write(step.file(".teleport-pipe.sha256"), record).unwrap();
-    // Not after a run that reads the planted record, either.
+    // The file also stays if a run has read the planted record before.
     step.pipe().ok();
     cleanup(&step);
     assert!(step.dir().join("deploy.sh").exists());

@@ -1,4 +1,4 @@
-//! A clock that is wrong: ours, or the cluster's, which is the same to either of them.
+//! A wrong clock. A clock of this machine that is ahead is simulated by a cluster whose clock is behind, and vice versa.
 
 use std::process::Command;
 
@@ -19,14 +19,14 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// A cluster whose clock is so many seconds ahead of ours, and a step with a token of its time.
-fn apart(seconds: i64) -> (Testcluster, Step) {
+/// A cluster whose clock is this many seconds ahead of the local clock, and a step with a token by the cluster's clock.
+fn with_cluster_ahead(seconds: i64) -> (Testcluster, Step) {
     let cluster = Testcluster::builder().clock_offset(seconds).start();
     let step = Step::new(&cluster);
     (cluster, step)
 }
 
-/// When the certificate in the destination ends, in seconds from now by our clock.
+/// The seconds until the certificate in the destination expires, by the local clock.
 fn remaining(step: &Step) -> i64 {
     let args = ["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in", "tbot-user/tlscert"];
     let stdout = step.run("openssl", &args).ok().stdout;
@@ -38,10 +38,10 @@ fn remaining(step: &Step) -> i64 {
     seconds(&end) - seconds("now")
 }
 
-/// The expiry that is asked for is that of the cluster's clock, and nothing here takes the certificates for expired.
+/// The product requests the expiry by the cluster's clock, and does not treat the certificates as expired.
 fn a_clock_that_is_ahead_does_no_harm() {
     for behind in [7 * MINUTE, 2 * HOUR, DAY] {
-        let (cluster, step) = apart(-behind);
+        let (cluster, step) = with_cluster_ahead(-behind);
         let output = step.pipe().ok();
         let ahead = match behind {
             DAY => "1day",
@@ -50,7 +50,7 @@ fn a_clock_that_is_ahead_does_no_harm() {
         };
         let warning = format!("warning: the clock here is {ahead} ahead of the cluster's");
         assert!(output.stderr.contains(&warning), "{}", output.stderr);
-        // The token of an hour has expired by our clock, but not by the one that counts.
+        // The token, which is valid for an hour, may have expired by the local clock, but not by the cluster's.
         assert_eq!(
             output.stderr.contains("expired, according to the clock of this machine"),
             behind > HOUR,
@@ -60,21 +60,21 @@ fn a_clock_that_is_ahead_does_no_harm() {
         assert!(output.stderr.contains("valid for 1h, files in"), "{}", output.stderr);
         let expected = HOUR - behind;
         assert!((expected - 60..=expected + 60).contains(&remaining(&step)), "{behind}: {}", remaining(&step));
-        // The node goes by our clock here; what counts is that its way is not closed before.
+        // The testcluster's node uses the local clock and may refuse the login, but the ProxyCommand must not refuse it.
         let output = step.ssh(&[&Step::node(&cluster), "true"]);
         assert!(!output.stderr.contains("the credentials expired"), "{}", output.stderr);
         drop(cluster);
     }
 }
 
-/// A minute is what certificates are valid back from when they are made.
+/// Certificates are valid from a minute before they are issued, so a clock that is less than that behind is no error.
 fn a_clock_that_is_a_little_behind_is_a_warning() {
-    let (_cluster, step) = apart(45);
+    let (_cluster, step) = with_cluster_ahead(45);
     let output = step.pipe().ok();
     assert!(output.stderr.contains("warning: the clock here is 4") && output.stderr.contains("s behind the cluster's"));
 }
 
-/// Whoever reads a certificate by a clock that is behind must not believe it, and we do not write what is not valid.
+/// By a clock that is behind, the certificates are not valid yet, so they are not written.
 fn a_clock_that_is_far_behind_ends_the_run() {
     check(
         [("clock-seven-minutes-behind", 7 * MINUTE), ("clock-a-day-behind", DAY)]
@@ -85,7 +85,7 @@ fn a_clock_that_is_far_behind_ends_the_run() {
 
 fn a_token_that_has_expired_by_both_clocks_is_not_sent() {
     for (offset, ago) in [(0, "expired 1"), (-2 * HOUR, "expired 1")] {
-        let (cluster, step) = apart(offset);
+        let (cluster, step) = with_cluster_ahead(offset);
         let expired = cluster.mint(|claims| {
             let exp = claims["iat"].as_i64().unwrap() - 100;
             claims.insert("exp".into(), exp.into());

@@ -1,4 +1,4 @@
-//! Destinations: those that are refused stay as they were.
+//! Destinations: which are refused and stay unchanged, and who owns the files in the others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ stories! {
     a_disk_that_is_full_only_at_the_end_leaves_the_old_files needs STRACE,
 }
 
-/// Everything below a directory: mode, owner, and a hash of the contents or of the link's target.
+/// All entries below a directory, with mode, owner, and a hash of the contents or of the link's target.
 fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -57,9 +57,9 @@ fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     all
 }
 
-/// The run fails, and nothing has changed.
+/// Expects that the run fails and changes nothing.
 #[track_caller]
-fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Output) {
+fn expect_refusal(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Output) {
     let before = snapshot(step.dir());
     let output = run();
     assert_eq!((output.status, output.stdout.as_str()), (Some(6), ""), "{}", output.stderr);
@@ -67,10 +67,10 @@ fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Output) {
     assert_eq!(snapshot(step.dir()), before);
 }
 
-/// [`refused`], before anything was sent to the cluster.
+/// Like [`expect_refusal`], before the first request to the cluster.
 #[track_caller]
-fn refused_before_the_network(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
-    refused(step, golden, || step.pipe());
+fn expect_early_refusal(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
+    expect_refusal(step, golden, || step.pipe());
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
 
@@ -88,7 +88,7 @@ fn a_symbolic_link_is_refused() {
     let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("tbot-user")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/symlink.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/symlink.log"]);
 }
 
 fn a_symbolic_link_above_the_destination_is_refused() {
@@ -96,14 +96,14 @@ fn a_symbolic_link_above_the_destination_is_refused() {
     let step = Step::new(&cluster).env("DESTINATION", "link/tbot-user");
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("link")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/symlink-above.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/symlink-above.log"]);
 }
 
 fn a_file_is_refused() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     fs::write(step.dir().join("tbot-user"), "a file").unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/file.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/file.log"]);
 }
 
 fn a_link_with_the_name_of_an_output_file_is_refused() {
@@ -113,7 +113,7 @@ fn a_link_with_the_name_of_an_output_file_is_refused() {
     cluster.clear_record();
     fs::remove_file(step.file("key")).unwrap();
     symlink("../README.md", step.file("key")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/link-in-it.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/link-in-it.log"]);
 }
 
 fn as_a_pipe_unknown_files_are_refused() {
@@ -123,7 +123,7 @@ fn as_a_pipe_unknown_files_are_refused() {
     cluster.clear_record();
     fs::write(step.file("notes.txt"), "mine").unwrap();
     fs::create_dir(step.file("more")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/destination/unknown-files.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/unknown-files.log"]);
 }
 
 fn as_tbot_unknown_files_stay() {
@@ -147,11 +147,13 @@ fn a_network_json_of_another_program_stays() {
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
     let flags = ["start", "identity", "--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
-    // Our own is replaced.
+    // A file of the product is replaced.
     step.product(&flags).ok();
     step.product(&flags).ok();
     fs::write(step.file("network.json"), "{\"vlan\": 7}\n").unwrap();
-    refused(&step, &expect_file!["golden/destination/network-json-of-another-program.log"], || step.product(&flags));
+    expect_refusal(&step, &expect_file!["golden/destination/network-json-of-another-program.log"], || {
+        step.product(&flags)
+    });
 }
 
 fn the_files_of_tbot_are_replaced() {
@@ -178,7 +180,7 @@ fn a_directory_without_write_permission_is_refused() {
     let cluster = Testcluster::start();
     let user = Unprivileged::new(&cluster);
     fs::set_permissions(user.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
-    refused(&user.step, &expect_file!["golden/destination/not-permitted.log"], || user.pipe());
+    expect_refusal(&user.step, &expect_file!["golden/destination/not-permitted.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
@@ -186,7 +188,7 @@ fn an_owner_that_only_root_can_set_is_refused() {
     let cluster = Testcluster::start();
     let mut user = Unprivileged::new(&cluster);
     user.step = user.step.env("FILE_OWNER", "0:0");
-    refused(&user.step, &expect_file!["golden/destination/owner.log"], || user.pipe());
+    expect_refusal(&user.step, &expect_file!["golden/destination/owner.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
@@ -261,49 +263,49 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
 
 fn the_log_says_who_can_read_the_files_unless_the_owner_was_declared() {
     let cluster = Testcluster::start();
-    let both = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
-    // Everything belongs to root, which says nothing about the step.
+    let has_remedies = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
+    // All files belong to root, which does not tell the user of the step.
     let step = Step::new(&cluster);
     for _ in 0..2 {
         let log = step.pipe().ok().stderr;
-        assert!(both(&log) && !log.contains("warning"), "{log}");
+        assert!(has_remedies(&log) && !log.contains("warning"), "{log}");
     }
     // Another user has files here.
     let step = Step::new(&cluster);
     fs::write(step.dir().join("notes"), "").unwrap();
     chown(step.dir().join("notes"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
+    assert!(has_remedies(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
     // The step names its user.
     let step = Step::new(&cluster);
     let yaml = "{image: {name: x, run-as-user: 1234}, pipelines: {default: [{step: {oidc: true, script: [make]}}]}}";
     fs::write(step.dir().join("bitbucket-pipelines.yml"), yaml).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(both(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
+    assert!(has_remedies(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
     // The owner was declared, by FILE_OWNER or by creating the directory.
     let step = Step::new(&cluster).env("FILE_OWNER", "1234");
     let log = step.pipe().ok().stderr;
-    assert!(!both(&log), "{log}");
+    assert!(!has_remedies(&log), "{log}");
     let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(!both(&log), "{log}");
+    assert!(!has_remedies(&log), "{log}");
     expect_owner(1234, &step);
 }
 
-/// Nor what everybody may write, if its mode cannot be changed.
+/// A directory that all users may write to is refused, too, if its mode cannot be changed.
 fn a_directory_of_another_user_is_refused() {
     let cluster = Testcluster::start();
     let user = Unprivileged::new(&cluster);
     let destination = user.step.dir().join("tbot-user");
     fs::create_dir(&destination).unwrap();
-    for (mode, words) in [(0o755, "is not permitted to write to "), (0o777, "belongs to user 0 and is open to others")]
+    for (mode, error) in [(0o755, "is not permitted to write to "), (0o777, "belongs to user 0 and is open to others")]
     {
         fs::set_permissions(&destination, fs::Permissions::from_mode(mode)).unwrap();
         let output = user.pipe();
         assert_eq!(output.status, Some(6), "{}", output.stderr);
-        assert!(output.stderr.contains(words), "{}", output.stderr);
+        assert!(output.stderr.contains(error), "{}", output.stderr);
     }
     assert!(cluster.record().is_empty());
 }
@@ -322,14 +324,14 @@ fn the_owner_of_the_clone_directory_owns_new_directories() {
     let mut step = Step::new(&cluster).env("DESTINATION", "a/tbot-user");
     chown(step.dir(), Some(1000), Some(1001)).unwrap();
     let owners = |step: &Step| {
-        ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"].map(|made| {
-            let meta = fs::metadata(step.dir().join(made)).unwrap();
+        ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"].map(|path| {
+            let meta = fs::metadata(step.dir().join(path)).unwrap();
             (meta.uid(), meta.gid())
         })
     };
     step.pipe().ok();
     assert_eq!(owners(&step), [(1000, 1001); 4]);
-    // A given owner has what was there before, too.
+    // FILE_OWNER also changes the owner of existing files.
     step = step.env("FILE_OWNER", "1234:1235");
     step.pipe().ok();
     assert_eq!(owners(&step)[1..], [(1234, 1235); 3]);
@@ -359,7 +361,7 @@ fn a_full_disk_leaves_the_old_files() {
     let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    refused(&step, &expect_file!["golden/destination/full.log"], || step.pipe());
+    expect_refusal(&step, &expect_file!["golden/destination/full.log"], || step.pipe());
     let node = Step::node(&cluster);
     step.run("ssh", &["-F", "disk/tbot-user/ssh_config", &node, "true"]).ok();
 }
@@ -369,6 +371,6 @@ fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
     let step = Step::new(&cluster);
     step.pipe().ok();
     let run = || pipe_with(&step, "fsync", "error=ENOSPC:when=4");
-    refused(&step, &expect_file!["golden/destination/full-at-the-end.log"], run);
+    expect_refusal(&step, &expect_file!["golden/destination/full-at-the-end.log"], run);
     hello(&step, &cluster);
 }

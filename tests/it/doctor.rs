@@ -1,4 +1,4 @@
-//! `doctor`: what a person runs first. A line for each step of the way, and nothing is joined.
+//! `doctor` checks each step to the cluster, prints a line for it, and does not join.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ stories! {
     proxy_server_is_required,
 }
 
-/// A step that wants to know, at an address instead of a name: what names lead to differs from machine to machine.
+/// A step that runs `doctor`. `PROXY_SERVER` is an address, because the addresses of a name differ between machines.
 fn doctor_step(cluster: &Testcluster) -> Step {
     let address = cluster.proxy_addr().replace("localhost", "127.0.0.1");
     Step::new(cluster)
@@ -41,17 +41,17 @@ fn doctor_step(cluster: &Testcluster) -> Step {
         .scrub(cluster.web_ca_file().to_str().unwrap().to_owned(), "web-ca.pem")
 }
 
-/// What is printed, and how it ends.
+/// Checks the exit status and the output.
 #[track_caller]
 fn check(step: &Step, status: i32, golden: &ExpectFile) {
     let output = step.pipe();
     assert_eq!(output.status, Some(status), "{output:?}");
     golden.assert_eq(&scrubbed(step, &output));
-    // Nothing was joined, so nothing is there.
+    // Without a join there are no files.
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-/// What is printed on both streams, without times and the machine.
+/// The output on both streams, without times and the platform.
 fn scrubbed(step: &Step, output: &Output) -> String {
     let lines = step.scrubbed(&format!("{}{}", output.stderr, output.stdout));
     let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
@@ -67,7 +67,7 @@ fn scrubbed(step: &Step, output: &Output) -> String {
     lines.lines().map(line).collect()
 }
 
-/// The line with what stands between the two, if that is a number, replaced.
+/// Replaces the text between two other texts in a line if it is a number.
 fn without_number(line: &str, before: &str, after: &str) -> String {
     let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?)));
     match parts {
@@ -97,7 +97,7 @@ fn every_check_passes() {
     }
 }
 
-/// The same by a command line, where there is no step.
+/// As a command, outside of CI.
 fn outside_of_ci() {
     let cluster = Testcluster::start();
     let step = doctor_step(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
@@ -136,7 +136,7 @@ fn separate_ports() {
     assert!(output.stdout.contains(", separate ports, "), "{}", output.stdout);
 }
 
-/// The name leads somewhere only beyond the gateway.
+/// Only the forward proxy can resolve the name of the cluster.
 fn through_a_forward_proxy() {
     let cluster = Testcluster::builder().public_name("teleport.example.test").start();
     for (forward_proxy, status, golden) in [
@@ -177,7 +177,7 @@ fn untrusted_certificates() {
     check(&step, 5, &expect_file!["golden/doctor/expired.txt"]);
 }
 
-/// A variable that is wrong ends nothing: what needs it not is tried all the same.
+/// Checks that do not need the wrong variable still run.
 fn the_other_checks_run_if_a_variable_is_wrong() {
     let (cluster, step) = at(Testcluster::builder());
     let expired = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
@@ -189,13 +189,13 @@ fn the_other_checks_run_if_a_variable_is_wrong() {
     }
     let end = "Fix \"authorities\" first. Who can: the author of the step.\n";
     assert!(output.stdout.ends_with(end), "{}", output.stdout);
-    // With nothing else wrong it is the token.
+    // Without the other error, the expired token decides the exit status.
     let output = step.without("CA_FILE").pipe();
     assert_eq!(output.status, Some(3), "{output:?}");
 }
 
-/// Before a join any server of Teleport's is believed to be Auth, but nobody else: not who lacks the key of the
-/// certificate that is shown, nor one whose time is over.
+/// Before a join, the product accepts any Teleport server as the Auth Service, but not a server that lacks the key of its
+/// certificate, or whose certificate has expired.
 fn the_auth_service_needs_a_valid_teleport_certificate() {
     for fault in [NetworkFault::CertForOtherKey, NetworkFault::CertExpired, NetworkFault::CertForOtherName] {
         let injection = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };
@@ -227,7 +227,7 @@ fn an_unreachable_server() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
-/// Where everybody can read it, not even what kind of token there is.
+/// A public log does not even show the kind of the token.
 fn a_public_log_hides_the_kind_of_the_token() {
     let cluster = Testcluster::start();
     let output = doctor_step(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();

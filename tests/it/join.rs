@@ -1,4 +1,4 @@
-//! The main job: a step's ID token in, `hello world` over ssh out.
+//! The product's main task: from the ID token of a step to `hello world` over ssh.
 
 use expect_test::expect_file;
 use testcluster::{EventKind, Fault, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
@@ -51,8 +51,8 @@ fn variables_without_effect_are_a_warning() {
     let step = Step::new(&cluster).env("PROXY", "x").env("SCOPE", "branch");
     let log = step.scrubbed(&step.pipe().ok().stderr);
     let mut warnings = log.lines().filter(|line| line.starts_with("variables ")).map(|line| line[14..].to_owned());
-    let stray = "warning: unknown variable PROXY, ignored; did you mean PROXY_SERVER?";
-    assert_eq!(warnings.next().as_deref(), Some(stray), "{log}");
+    let unknown = "warning: unknown variable PROXY, ignored; did you mean PROXY_SERVER?";
+    assert_eq!(warnings.next().as_deref(), Some(unknown), "{log}");
     assert_eq!(warnings.next().as_deref(), Some("warning: SCOPE is for ACTION: 'inspect', ignored"), "{log}");
     assert_eq!(warnings.next(), None);
 }
@@ -66,25 +66,25 @@ fn the_log_has_times_and_in_ci_colours() {
         let time = line.trim_start().split_once("s ").map(|(time, _)| time.parse::<f32>());
         assert!(matches!(time, Some(Ok(_))), "{line}");
     }
-    // No terminal is attached, in a pipe as here.
+    // Neither a pipe nor this test has a terminal.
     let coloured = log(Step::new(&cluster).without("NO_COLOR"));
     assert!(coloured.contains("\u{1b}[34mtoken "), "{coloured}");
     assert!(coloured.contains("\u{1b}[32mcluster example.teleport.sh"), "{coloured}");
-    let elsewhere = log(Step::new(&cluster).without("NO_COLOR").without("CI"));
-    assert!(!elsewhere.contains('\u{1b}'), "{elsewhere}");
+    let outside_of_ci = log(Step::new(&cluster).without("NO_COLOR").without("CI"));
+    assert!(!outside_of_ci.contains('\u{1b}'), "{outside_of_ci}");
     let error = Step::new(&cluster).without("NO_COLOR").env("TTL", "soon").pipe().stderr;
     assert!(error.contains("\u{1b}[31merror: TTL is `soon`, which is not a duration\u{1b}[0m\n"), "{error}");
 }
 
 fn the_log_explains_a_long_wait() {
-    let waits = |fault: Fault, stage: &str, what: &str| {
+    let expect_wait = |fault: Fault, stage: &str, what: &str| {
         let cluster = Testcluster::builder().fault(fault).start();
         let log = Step::new(&cluster).env("TIMEOUT", "8s").pipe().stderr;
-        let waits = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
-        assert!(log.lines().any(waits), "{log}");
+        let is_wait = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
+        assert!(log.lines().any(is_wait), "{log}");
     };
-    waits(Fault::Hang, "discover", "(a TLS handshake)");
-    waits(Fault::JoinStalls, "join", "(the join service)");
+    expect_wait(Fault::Hang, "discover", "(a TLS handshake)");
+    expect_wait(Fault::JoinStalls, "join", "(the join service)");
 }
 
 fn the_guides_command_word_for_word() {
@@ -110,7 +110,7 @@ fn ssh_needs_nothing_but_the_directory() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     step.pipe().ok();
-    // Neither the variables of the step nor any Teleport software; the ProxyCommand is in the directory.
+    // There are neither the variables of the step nor other Teleport software. The ProxyCommand is in the directory.
     let output = step
         .command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"])
         .env_clear()
@@ -185,9 +185,9 @@ fn no_more_connections_and_calls_than_needed() {
     let names: Vec<_> = calls.iter().map(|call| call.name.rsplit('/').next().unwrap()).collect();
     assert_eq!(calls.len(), 6, "{names:?}");
     assert_eq!(names.last(), Some(&"GenerateUserCerts"));
-    // A version that a cluster of tomorrow does not like would be refused; none is accepted.
-    let says_version = |event: &testcluster::Event| matches!(&event.kind, EventKind::Call { version: Some(_), .. });
-    assert!(!cluster.record().iter().any(says_version));
+    // A future cluster may refuse a client version that is too old, but it accepts requests without a version.
+    let has_version = |event: &testcluster::Event| matches!(&event.kind, EventKind::Call { version: Some(_), .. });
+    assert!(!cluster.record().iter().any(has_version));
 }
 
 fn the_suggested_ssh_command_finds_the_ssh_config() {

@@ -1,4 +1,4 @@
-//! Leaf clusters: their nodes, their files, certificates that are routed to one, and names that could confuse.
+//! Leaf clusters: their nodes, their files, certificates that are routed to one, and similar names.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ stories! {
 
 const LEAF: &str = "leaf.example.com";
 
-fn leafnode(cluster: &Testcluster, leaf: &str) -> String {
+fn leaf_node(cluster: &Testcluster, leaf: &str) -> String {
     format!("{}@leafnode.{leaf}", cluster.node_login())
 }
 
@@ -31,11 +31,11 @@ fn expect_hello(output: Output) {
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""));
 }
 
-/// The node of the cluster itself, and that of the leaf.
+/// Expects that ssh reaches the node of the root cluster and the node of the leaf cluster.
 #[track_caller]
-fn both(step: &Step, cluster: &Testcluster, leaf: &str) {
+fn expect_both_nodes(step: &Step, cluster: &Testcluster, leaf: &str) {
     expect_hello(step.ssh(&[&Step::node(cluster), "echo", "hello"]));
-    expect_hello(step.ssh(&[&leafnode(cluster, leaf), "echo", "hello"]));
+    expect_hello(step.ssh(&[&leaf_node(cluster, leaf), "echo", "hello"]));
 }
 
 fn nodes_of_leaf_clusters_and_of_the_root_cluster() {
@@ -44,25 +44,25 @@ fn nodes_of_leaf_clusters_and_of_the_root_cluster() {
     let log = step.pipe().ok().stderr;
     assert!(log.contains(" nodes of leaf clusters can be reached, too: a.example.com, leaf.example.com\n"), "{log}");
     assert!(log.ends_with("@<node>.example.teleport.sh\n"), "{log}");
-    both(&step, &cluster, LEAF);
-    expect_hello(step.ssh(&[&leafnode(&cluster, "a.example.com"), "echo", "hello"]));
-    // Each has files of its own, in which any name is one of that cluster.
+    expect_both_nodes(&step, &cluster, LEAF);
+    expect_hello(step.ssh(&[&leaf_node(&cluster, "a.example.com"), "echo", "hello"]));
+    // Each cluster has its own files, in which every name is a node of that cluster.
     for (name, node) in [(cluster.name(), "node"), (LEAF, "leafnode"), ("a.example.com", "leafnode")] {
         let config = format!("tbot-user/{name}.ssh_config");
         let node = format!("{}@{node}", cluster.node_login());
         expect_hello(step.run("ssh", &["-F", &config, &node, "echo", "hello"]));
     }
-    // The file of all has every authority; the proxy is believed by the root's.
+    // The identity file has the CAs of all clusters. Only the root cluster's CA is trusted for the proxy.
     let identity = fs::read(step.file("identity")).unwrap();
-    let in_all = String::from_utf8_lossy(&identity).matches("BEGIN CERTIFICATE").count() - 1;
-    let of_the_proxy = teleport_pipe::parse_identity_file(&identity).ok().unwrap().authorities.len();
-    assert_eq!((in_all, of_the_proxy), (3, 1));
-    // And all of them go again.
+    let all = String::from_utf8_lossy(&identity).matches("BEGIN CERTIFICATE").count() - 1;
+    let for_the_proxy = teleport_pipe::parse_identity_file(&identity).ok().unwrap().authorities.len();
+    assert_eq!((all, for_the_proxy), (3, 1));
+    // A cleanup removes the files of all clusters.
     step.product(&["cleanup"]).ok();
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-/// What was written for a leaf that is trusted no more goes, unless somebody has made it their own.
+/// A run removes the files of a leaf cluster that is not trusted any more, but not a file that the user has changed.
 fn changed_files_of_a_removed_leaf_cluster_stay() {
     let before = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::new(&before);
@@ -76,8 +76,8 @@ fn changed_files_of_a_removed_leaf_cluster_stay() {
     let step = step.env("BITBUCKET_STEP_OIDC_TOKEN", &after.step_token());
     step.pipe().ok();
     assert_eq!(fs::read_to_string(&changed).unwrap(), text);
-    let stays = |name: &str| changed.with_file_name(name).exists();
-    assert!(!stays("leaf.example.com.known_hosts") && !stays("a.example.com.ssh_config"));
+    let exists = |name: &str| changed.with_file_name(name).exists();
+    assert!(!exists("leaf.example.com.known_hosts") && !exists("a.example.com.ssh_config"));
 }
 
 fn a_public_log_does_not_name_leaf_clusters() {
@@ -85,7 +85,7 @@ fn a_public_log_does_not_name_leaf_clusters() {
     let step = Step::new(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false");
     let log = step.pipe().ok().stderr;
     assert!(!log.contains(LEAF), "{log}");
-    both(&step, &cluster, LEAF);
+    expect_both_nodes(&step, &cluster, LEAF);
 }
 
 fn certificates_can_be_routed_to_a_leaf_cluster() {
@@ -111,14 +111,14 @@ fn certificates_can_be_routed_to_a_leaf_cluster() {
     assert!(log.contains(", routed to leaf.example.com, valid for "), "{log}");
     assert!(log.ends_with("@<node>.leaf.example.com\n"), "{log}");
     assert_eq!(route(&routed), "leaf");
-    both(&routed, &cluster, LEAF);
+    expect_both_nodes(&routed, &cluster, LEAF);
 
     let by_flag = Step::new(&cluster).env("TELEPORT_PROXY", plain.variable("PROXY_SERVER"));
     let flags = ["--destination=./tbot-user", "--token=example-bot", "--oneshot", "--cluster", LEAF];
     by_flag.product(&[&["start", "identity"], &flags[..]].concat()).ok();
     assert_eq!(route(&by_flag), "leaf");
 
-    // To the root, by its name: as without.
+    // The name of the root cluster has no effect.
     let to_the_root = Step::new(&cluster).env("CLUSTER", cluster.name());
     let log = to_the_root.pipe().ok().stderr;
     assert!(!log.contains("routed to"), "{log}");
@@ -130,10 +130,10 @@ fn ssh_explains_a_leaf_cluster_that_no_role_may_access() {
     let step = Step::new(&cluster);
     step.pipe().ok();
     expect_hello(step.ssh(&[&Step::node(&cluster), "echo", "hello"]));
-    let output = step.ssh(&[&leafnode(&cluster, LEAF), "true"]);
+    let output = step.ssh(&[&leaf_node(&cluster, LEAF), "true"]);
     assert_eq!(output.status, Some(255));
-    let ours: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
-    expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&ours.join("\n")));
+    let lines: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
 fn cluster_names_that_end_with_another_cluster_name() {
@@ -145,16 +145,16 @@ fn cluster_names_that_end_with_another_cluster_name() {
         let text = step.scrubbed(&fs::read_to_string(step.file(name)).unwrap());
         expect_file![format!("golden/rendered/leaf-clusters.{name}")].assert_eq(&text);
     }
-    both(&step, &cluster, nested);
-    expect_hello(step.ssh(&[&leafnode(&cluster, "sh"), "echo", "hello"]));
-    // Nobody's authority speaks for the nodes of others, nor for the proxy.
+    expect_both_nodes(&step, &cluster, nested);
+    expect_hello(step.ssh(&[&leaf_node(&cluster, "sh"), "echo", "hello"]));
+    // The CA of a cluster is trusted neither for the nodes of other clusters nor for the proxy.
     for (node, other) in [
         (Step::node(&cluster), format!("leafnode.{nested}")),
         (Step::node(&cluster), "leafnode.sh".to_owned()),
-        (leafnode(&cluster, nested), cluster.node_host()),
-        (leafnode(&cluster, "sh"), cluster.node_host()),
-        (leafnode(&cluster, "sh"), format!("leafnode.{nested}")),
-        (leafnode(&cluster, "sh"), "localhost".to_owned()),
+        (leaf_node(&cluster, nested), cluster.node_host()),
+        (leaf_node(&cluster, "sh"), cluster.node_host()),
+        (leaf_node(&cluster, "sh"), format!("leafnode.{nested}")),
+        (leaf_node(&cluster, "sh"), "localhost".to_owned()),
     ] {
         let output = step.ssh(&["-o", &format!("HostKeyAlias={other}"), &node, "true"]);
         assert_eq!(output.status, Some(255));
@@ -163,7 +163,7 @@ fn cluster_names_that_end_with_another_cluster_name() {
 }
 
 fn a_cluster_name_that_is_too_long_for_a_file_name() {
-    // Beyond that even ssh gives up: it keeps names of hosts in 255 bytes or so.
+    // ssh itself does not accept much longer names: its limit is about 255 bytes.
     let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
     let cluster = Testcluster::builder().leaf_cluster(&fits).leaf_cluster(&too_long).start();
     let step = Step::new(&cluster);
@@ -173,7 +173,7 @@ fn a_cluster_name_that_is_too_long_for_a_file_name() {
         for file in ["ssh_config", "known_hosts"] {
             assert_eq!(step.file(&format!("{name}.{file}")).exists(), has_files, "{file} of {}", name.len());
         }
-        expect_hello(step.ssh(&[&leafnode(&cluster, name), "echo", "hello"]));
+        expect_hello(step.ssh(&[&leaf_node(&cluster, name), "echo", "hello"]));
     }
 }
 
@@ -194,6 +194,6 @@ fn files_of_a_removed_leaf_cluster_are_removed() {
         assert!(!step.file(&format!("leaf.example.com.{file}")).exists(), "{file}");
         assert!(step.file(&format!("example.teleport.sh.{file}")).exists(), "{file}");
     }
-    // What no run has written stays.
+    // A file that no run has written stays.
     assert!(mine.exists());
 }

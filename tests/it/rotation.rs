@@ -1,4 +1,4 @@
-//! While the cluster's authorities rotate.
+//! Runs during a rotation of the cluster's CAs.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ fn credentials_work_in_their_phase_and_in_the_next_one() {
         cluster.enter(phase);
         let step = Step::new(&cluster);
         step.pipe().ok();
-        // What comes is known before it is used, and what goes as long as it is.
+        // A new CA is known before the cluster uses it, and an old one for as long as the cluster uses it.
         for (file, text) in [
             ("known_hosts", "@cert-authority "),
             ("example.teleport.sh.known_hosts", "@cert-authority "),
