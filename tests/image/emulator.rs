@@ -1,7 +1,7 @@
-//! `bitbucket-pipeline-runner`, an emulator that somebody else wrote: the line that it makes of our pipe's item.
+//! The `docker run` line of `bitbucket-pipeline-runner`, an emulator of Bitbucket Pipelines.
 //!
-//! It pulls every image, so that only its line can be run here. What it has otherwise than Bitbucket (docs/protocol.md,
-//! "Emulators"): a pipe gets neither the ID token, which is handed on as a variable, nor storage directories.
+//! The emulator pulls every image, so this test runs only its line. Unlike Bitbucket (docs/protocol.md, "Emulators"),
+//! it gives a pipe neither the ID token, which has to be a variable of the pipe, nor storage directories.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -27,7 +27,7 @@ static EMULATOR: Need = LazyLock::new(|| {
     PYTHON.is_some().then_some(()).ok_or_else(|| "bitbucket-pipeline-runner is not installed".to_owned())
 });
 
-/// The line.
+/// The line for a pipe with these variables.
 fn line(variables: &[(String, String)]) -> String {
     let python = PYTHON.as_ref().unwrap();
     let variables: serde_json::Map<_, _> =

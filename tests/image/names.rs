@@ -1,4 +1,4 @@
-//! How the proxy's name is found.
+//! How the proxy's name is resolved.
 
 use crate::docker::gateway;
 use crate::harness::stories;
@@ -12,12 +12,12 @@ stories! {
 
 fn answers_are_too_long_for_udp() {
     let cluster = step::cluster();
-    let server = NameServer::at(gateway());
+    let server = NameServer::start(gateway());
     let step = Step::new(&cluster).network(&[format!("--dns={}", gateway())]);
     step.pipe().ok();
-    let (udp, tcp) = server.asked();
+    let (udp, tcp) = server.queries();
     assert!(udp > 0 && tcp > 0, "{udp} queries over UDP, {tcp} over TCP");
-    // The ProxyCommand finds it in the same way, in the step's container.
+    // The ProxyCommand resolves the name in the same way, in the step's container.
     step.hello(&cluster);
-    assert!(server.asked().1 > tcp);
+    assert!(server.queries().1 > tcp);
 }

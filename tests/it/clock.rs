@@ -1,4 +1,5 @@
-//! A wrong clock. A clock of this machine that is ahead is simulated by a cluster whose clock is behind, and vice versa.
+//! A wrong clock. A clock of this machine that is ahead is simulated by a cluster whose clock is behind, and vice
+//! versa.
 
 use std::process::Command;
 
@@ -60,14 +61,15 @@ fn a_clock_that_is_ahead_does_no_harm() {
         assert!(output.stderr.contains("valid for 1h, files in"), "{}", output.stderr);
         let expected = HOUR - behind;
         assert!((expected - 60..=expected + 60).contains(&remaining(&step)), "{behind}: {}", remaining(&step));
-        // The testcluster's node uses the local clock and may refuse the login, but the ProxyCommand must not refuse it.
+        // The testcluster's node uses the local clock and may refuse the login, but the ProxyCommand must not refuse
+        // it.
         let output = step.ssh(&[&Step::node(&cluster), "true"]);
         assert!(!output.stderr.contains("the credentials expired"), "{}", output.stderr);
         drop(cluster);
     }
 }
 
-/// Certificates are valid from a minute before they are issued, so a clock that is less than that behind is no error.
+/// Certificates are valid from a minute before they are issued, so a clock may be less than a minute behind.
 fn a_clock_that_is_a_little_behind_is_a_warning() {
     let (_cluster, step) = with_cluster_ahead(45);
     let output = step.pipe().ok();

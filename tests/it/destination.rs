@@ -264,7 +264,7 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
 fn the_log_says_who_can_read_the_files_unless_the_owner_was_declared() {
     let cluster = Testcluster::start();
     let has_remedies = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
-    // All files belong to root, which does not tell the user of the step.
+    // All files belong to root, so the user of the step is unknown.
     let step = Step::new(&cluster);
     for _ in 0..2 {
         let log = step.pipe().ok().stderr;

@@ -194,8 +194,8 @@ fn the_other_checks_run_if_a_variable_is_wrong() {
     assert_eq!(output.status, Some(3), "{output:?}");
 }
 
-/// Before a join, the product accepts any Teleport server as the Auth Service, but not a server that lacks the key of its
-/// certificate, or whose certificate has expired.
+/// Before a join, the product accepts any Teleport server as the Auth Service, but not a server that lacks the key of
+/// its certificate, or whose certificate has expired.
 fn the_auth_service_needs_a_valid_teleport_certificate() {
     for fault in [NetworkFault::CertForOtherKey, NetworkFault::CertExpired, NetworkFault::CertForOtherName] {
         let injection = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };

@@ -1,5 +1,6 @@
-//! The documents are consistent: each section of `docs/troubleshooting.md` quotes an error, of the product or of another
-//! program, and has a remedy; every link has a target. A unit test of `src/error` checks that each error has a section.
+//! The documents are consistent: each section of `docs/troubleshooting.md` quotes an error, of the product or of
+//! another program, and has a remedy; every link has a target. A unit test of `src/error` checks that each error has a
+//! section.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

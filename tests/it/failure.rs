@@ -92,9 +92,9 @@ pub(crate) fn check_silence(failures: Vec<Failure>) {
     }
 }
 
-/// The text on stderr without what differs from run to run. In addition to [`Step::scrubbed`], this removes the results of
-/// discovery (it runs beside the join and may or may not be complete when the join fails), the number of retries, and the
-/// system's descriptions of names that do not resolve and of broken connections.
+/// The text on stderr without what differs from run to run. In addition to [`Step::scrubbed`], this removes the results
+/// of discovery (it runs beside the join and may or may not be complete when the join fails), the number of retries,
+/// and the system's descriptions of names that do not resolve and of broken connections.
 pub(crate) fn report(step: &Step, output: &Output) -> String {
     let mut report = String::new();
     let mut last = String::new();

@@ -56,7 +56,7 @@ fn with_file(step: Step, name: &str, text: &str) -> Step {
 pub(crate) fn failures() -> Vec<Failure> {
     let stop =
         |name, more: &'static str| Failure::new(name, 2).with(move |step, _| with_file(step, FILE, &pipelines(more)));
-    let strictly = |name, more: &'static str| {
+    let strict = |name, more: &'static str| {
         Failure::new(name, 2).with(move |step, _| with_file(step.env("LEAK_CHECK", "error"), FILE, &pipelines(more)))
     };
     vec![
@@ -67,8 +67,8 @@ pub(crate) fn failures() -> Vec<Failure> {
             "        artifacts:\n          upload:\n            - {name: a, paths: ['*/**']}\n",
         ),
         stop("cache-of-everything", "        caches: [all]\ndefinitions:\n  caches:\n    all: .\n"),
-        strictly("artifacts-may-take-keys", "        artifacts: ['*']\n"),
-        strictly(
+        strict("artifacts-may-take-keys", "        artifacts: ['*']\n"),
+        strict(
             "cache-may-take-keys",
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
@@ -117,7 +117,7 @@ fn leak_check_may_be_warn_or_off() {
     assert_eq!(warnings_of(&step), warned);
     assert_eq!(warnings_of(&step.env("LEAK_CHECK", "off")), "");
 
-    // The same with tbot's command line.
+    // tbot's command line prints the same warning.
     let step = with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES));
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
     let token = format!("--token={}", cluster.token_name());
@@ -133,8 +133,9 @@ fn a_harmless_step_gets_no_warnings() {
     let left_out = "        artifacts: {upload: [{name: a, paths: ['**'], ignore-paths: ['tbot-user/**']}]}\n";
     assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(left_out))), "");
     // Outside of Bitbucket no artifacts are collected.
-    let elsewhere = with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES)).without("BITBUCKET_CLONE_DIR");
-    assert_eq!(warnings_of(&elsewhere), "");
+    let outside_of_bitbucket =
+        with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES)).without("BITBUCKET_CLONE_DIR");
+    assert_eq!(warnings_of(&outside_of_bitbucket), "");
 }
 
 fn keys_that_the_after_script_removes_are_a_warning() {
@@ -225,7 +226,7 @@ fn only_a_regular_file_is_read() {
     assert_eq!(warnings_of(&step), unchecked);
 }
 
-/// The run as a whole. The unit tests of the guard have more such files.
+/// A hostile file in a complete run. The unit tests of the guard have more such files.
 fn a_hostile_file_does_not_stop_the_run() {
     let cluster = Testcluster::start();
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

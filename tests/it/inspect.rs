@@ -1,4 +1,4 @@
-//! `inspect`: what it prints is what a cluster needs, and what a person can copy.
+//! `inspect`: a cluster accepts the resources that it prints, and a person can copy them.
 
 use expect_test::{ExpectFile, expect_file};
 use serde::Deserialize as _;
@@ -25,19 +25,19 @@ stories! {
     one_of_several_audiences,
 }
 
-/// What is printed on both streams.
+/// Checks the output on both streams.
 #[track_caller]
 fn check(step: Step, golden: &ExpectFile) {
     let step = step.env("ACTION", "inspect");
     let output = step.pipe().ok();
-    golden.assert_eq(&aged(&step.scrubbed(&format!("{}{}", output.stderr, output.stdout))));
+    golden.assert_eq(&without_ages(&step.scrubbed(&format!("{}{}", output.stderr, output.stdout))));
     documents(&output);
-    // Whatever it is asked for, nothing is written.
+    // `inspect` never writes a file.
     assert_eq!(std::fs::read_dir(step.dir()).unwrap().count(), 0);
 }
 
-/// The text without how long ago something was, or will be.
-fn aged(text: &str) -> String {
+/// Removes ages and times from a text.
+fn without_ages(text: &str) -> String {
     let line =
         |line: &str| match (line.split_once("expires: in "), line.split_once("expired: "), line.split_once(" ago: ")) {
             (Some((head, _)), _, _) => format!("{head}expires: in AGE, at TIME\n"),
@@ -50,7 +50,7 @@ fn aged(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The role, the bot and the join token: all that was printed, read by somebody else's parser.
+/// The role, the bot and the join token on stdout, read by a YAML parser that is not the product's.
 #[track_caller]
 fn documents(output: &Output) -> [Value; 3] {
     let documents = yaml_serde::Deserializer::from_str(&output.stdout).map(Value::deserialize);
@@ -61,8 +61,8 @@ fn documents(output: &Output) -> [Value; 3] {
     documents.try_into().unwrap()
 }
 
-/// The step that it says to write.
-fn step_to_write(output: &Output) -> Value {
+/// The suggested step for `bitbucket-pipelines.yml`.
+fn suggested_step(output: &Output) -> Value {
     let lines = output.stdout.rsplit_once("in bitbucket-pipelines.yml:\n").unwrap().1.lines();
     let yaml: String = lines.map(|line| format!("{}\n", line.strip_prefix("#   ").unwrap())).collect();
     yaml_serde::from_str::<Value>(&yaml).unwrap()[0]["step"].clone()
@@ -78,7 +78,7 @@ fn a_step_on_a_branch() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster).env("LOGINS", "deploy, backup");
     check(step, &expect_file!["golden/inspect/branch.txt"]);
-    // Discovery, and nothing else.
+    // Discovery is the only request.
     let calls: Vec<_> = cluster.calls().into_iter().map(|call| call.name).collect();
     assert_eq!(calls, ["GET /webapi/find"]);
 }
@@ -96,7 +96,7 @@ fn a_wider_scope_is_a_warning() {
     let log = |step: Step| step.env("ACTION", "inspect").pipe().ok().stderr;
     assert!(log(scope("branch")).contains("warning: bot-token.yaml admits every step on the branch"));
     assert_eq!(log(scope("deployment")), "");
-    // A build of a tag has nothing narrower than the repository.
+    // The repository is the narrowest scope of a build of a tag.
     let tag = cluster.mint(|claims| drop(claims.remove("branchName")));
     assert!(log(Step::new(&cluster).env(TOKEN, &tag)).contains("warning: bot-token.yaml admits every branch"));
 }
@@ -112,7 +112,7 @@ fn an_unreachable_cluster() {
     let cluster = Testcluster::builder().fault(Fault::RefuseAll).start();
     let step = Step::new(&cluster).env("TIMEOUT", "1s").env("ACTION", "inspect");
     let output = step.pipe().ok();
-    expect_file!["golden/inspect/not-reached.txt"].assert_eq(&aged(&step.scrubbed(&output.stdout)));
+    expect_file!["golden/inspect/not-reached.txt"].assert_eq(&without_ages(&step.scrubbed(&output.stdout)));
     assert!(output.stderr.contains("warning: the cluster was not reached"), "{}", output.stderr);
     documents(&output);
 
@@ -155,13 +155,13 @@ fn flags_and_variables_print_the_same() {
     let flags = ["--scope=repository", "--logins=a, b", "--proxy-server", proxy, "--token", token];
     let by_flags = step.product(&[&["inspect"][..], &flags].concat()).ok();
     let by_variables = step.env("ACTION", "inspect").env("SCOPE", "repository").env("LOGINS", "a,b").pipe().ok();
-    assert_eq!(aged(&by_flags.stdout), aged(&by_variables.stdout));
+    assert_eq!(without_ages(&by_flags.stdout), without_ages(&by_variables.stdout));
 }
 
 fn the_suggested_step_is_yaml() {
     let cluster = Testcluster::start();
     let output = deploying(&cluster).env("ACTION", "inspect").env("LOGINS", "backup,deploy").pipe().ok();
-    let step = step_to_write(&output);
+    let step = suggested_step(&output);
     assert_eq!((&step["oidc"], &step["deployment"]), (&true.into(), &"production".into()));
     let variables = &step["script"][0]["variables"];
     assert_eq!(variables["TOKEN"], "example-bot");
@@ -169,7 +169,7 @@ fn the_suggested_step_is_yaml() {
     assert_eq!(step["script"][1], "ssh -F ./tbot-user/ssh_config backup@node.example.teleport.sh uptime");
 }
 
-/// What people, or people with bad intentions, can name a branch, a repository, an environment, an audience.
+/// Unusual and malicious names of branches, repositories, environments and audiences.
 const HOSTILE: [&str; 9] = [
     "it's: {a} & *b # c",
     "\"quoted\" \\n \\",
@@ -204,17 +204,17 @@ fn hostile_names_are_quoted() {
         assert_eq!(bitbucket["allow"], Value::Array(vec![rule]));
         // Variables are trimmed.
         assert_eq!(role["spec"]["allow"]["logins"][0], hostile.trim());
-        // Names are ours to choose, and what a label means must not be theirs.
+        // The product chooses names and labels, so they must not contain hostile text.
         let label = role["spec"]["allow"]["node_labels"]["deploy-from"].as_str().unwrap();
         for name in [label, bot["metadata"]["name"].as_str().unwrap(), token["metadata"]["name"].as_str().unwrap()] {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
             assert!(!name.is_empty() && name.chars().all(plain), "{name}");
         }
-        step_to_write(&output);
+        suggested_step(&output);
     }
 }
 
-/// A cluster that was given these documents.
+/// A cluster with these resources.
 fn cluster_with(output: &Output) -> Builder {
     let [role, bot, token] = documents(output);
     assert_eq!(bot["spec"]["roles"], serde_json::json!([role["metadata"]["name"]]));
@@ -244,8 +244,8 @@ fn the_printed_token_admits_this_step_and_no_other() {
         ("repository", "repositoryUuid"),
         ("workspace", "workspaceUuid"),
     ] {
-        let asked = Testcluster::start();
-        let output = deploying(&asked).without("TOKEN").env("SCOPE", scope).env("ACTION", "inspect").pipe().ok();
+        let inspected = Testcluster::start();
+        let output = deploying(&inspected).without("TOKEN").env("SCOPE", scope).env("ACTION", "inspect").pipe().ok();
         let cluster = cluster_with(&output).start();
         let join = |claims: &[(&str, &str)]| {
             let token = cluster
@@ -263,20 +263,20 @@ fn the_printed_token_admits_this_step_and_no_other() {
 }
 
 fn one_of_several_audiences() {
-    let asked = Testcluster::start();
+    let inspected = Testcluster::start();
     let token = |cluster: &Testcluster, party: Option<&str>| {
         cluster.mint(|claims| {
             claims.insert("aud".into(), serde_json::json!(["https://a.example", "https://b.example"]));
             party.map(|party| claims.insert("azp".into(), party.into()));
         })
     };
-    let inspect = |token: &str| Step::new(&asked).env(TOKEN, token).env("ACTION", "inspect").pipe().ok();
-    let output = inspect(&token(&asked, Some("https://b.example")));
+    let inspect = |token: &str| Step::new(&inspected).env(TOKEN, token).env("ACTION", "inspect").pipe().ok();
+    let output = inspect(&token(&inspected, Some("https://b.example")));
     let cluster = cluster_with(&output).start();
     let with_party = token(&cluster, Some("https://b.example"));
     Step::new(&cluster).env(TOKEN, &with_party).pipe().ok();
 
-    let output = inspect(&token(&asked, None));
+    let output = inspect(&token(&inspected, None));
     assert!(output.stderr.contains("warning: the ID token is for several audiences"), "{}", output.stderr);
     let cluster = cluster_with(&output).start();
     let refused = Step::new(&cluster).env(TOKEN, &token(&cluster, None)).pipe();

@@ -85,8 +85,8 @@ fn expect_complete(step: &Step) {
     }
 }
 
-fn contains(whole: &[u8], part: &[u8]) -> bool {
-    String::from_utf8_lossy(whole).contains(&*String::from_utf8_lossy(part))
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    String::from_utf8_lossy(text).contains(&*String::from_utf8_lossy(part))
 }
 
 /// After a run over the files `old` was killed: the first files in the order are new and complete, all others are old.
@@ -105,7 +105,7 @@ fn expect_old_or_new(step: &Step, old: &Files) {
     if !renamed.contains(&"identity") {
         return;
     }
-    // It is complete: it ends with the CAs. All new files are of the same run.
+    // The identity is complete, because it ends with the CAs. All new files are of the same run.
     let identity = &now["identity"];
     assert!(identity.ends_with(&now["teleport-host-ca.crt"]), "incomplete identity");
     for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| renamed.contains(name)) {
@@ -138,7 +138,7 @@ fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
     });
 }
 
-/// [`killed_at_every`], with something else to do after each run.
+/// Like [`killed_at_every`], with another action after each run.
 fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
@@ -168,7 +168,7 @@ fn hello(step: &Step, cluster: &Testcluster) {
     assert_eq!(step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok().stdout, "hello\n");
 }
 
-/// Over the files of an earlier run.
+/// Kills runs over the files of an earlier run.
 fn over_old_files(call: &str) {
     killed_at_every(call, |step| {
         if files(step).is_empty() {
@@ -177,8 +177,8 @@ fn over_old_files(call: &str) {
     });
 }
 
-/// Without a destination.
-fn from_nothing(call: &str) {
+/// Kills runs without an existing destination.
+fn without_destination(call: &str) {
     killed_at_every(call, |step| {
         let _absent = fs::remove_dir_all(step.dir().join("tbot-user"));
     });
@@ -210,15 +210,15 @@ fn at_every_removal_of_files_of_a_killed_run() {
 }
 
 fn at_every_rename_of_new_files() {
-    from_nothing("/^rename");
+    without_destination("/^rename");
 }
 
 fn at_every_change_of_a_mode_of_new_files() {
-    from_nothing("fchmod");
+    without_destination("fchmod");
 }
 
 fn at_the_creation_of_the_directory() {
-    from_nothing("mkdirat");
+    without_destination("mkdirat");
 }
 
 /// A cleanup removes all files that a killed run left, old and new.

@@ -1,4 +1,4 @@
-//! Ports, names and addresses of clusters: the pipe runs, and `ssh` logs in.
+//! Ports, names and addresses of clusters with which the pipe and `ssh` work.
 
 use std::net::{Ipv6Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
@@ -22,14 +22,14 @@ stories! {
     a_trusted_self_signed_certificate,
 }
 
-/// The pipe runs, and ssh says hello over what it left.
+/// Runs the pipe, and `echo hello` by ssh with its files.
 #[track_caller]
 pub(crate) fn pipe_and_ssh(cluster: &Testcluster, step: &Step) {
     step.pipe().ok();
     ssh_after_the_pipe(cluster, step);
 }
 
-/// The same with names of the test's own: nss_wrapper sometimes dies of several look-ups at the same time.
+/// Like [`pipe_and_ssh`], with nss_wrapper, which sometimes crashes during simultaneous lookups.
 #[track_caller]
 fn pipe_and_ssh_with_names(cluster: &Testcluster, step: &Step) {
     let run = || Some(step.pipe()).filter(|output| output.status.is_some());
@@ -55,7 +55,7 @@ pub(crate) fn has_event(cluster: &Testcluster, wanted: impl Fn(&EventKind) -> bo
     cluster.record().iter().any(|event| wanted(&event.kind))
 }
 
-/// Where the clients' connections led, those inside others included.
+/// The routes of all connections, including nested ones.
 pub(crate) fn routes(cluster: &Testcluster) -> Vec<Route> {
     let route = |kind| if let EventKind::Connection { route, .. } = kind { route } else { None };
     cluster.record().into_iter().filter_map(|event| route(event.kind)).collect()
@@ -80,7 +80,7 @@ fn separate_ports() {
     }
 }
 
-/// As far as ALPN has room, and beyond.
+/// Names that fit into an ALPN protocol name, and longer ones.
 fn cluster_names_of_any_length() {
     for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false), (253, false)] {
         let cluster = pipe_and_ssh_at(Testcluster::builder().name("n".repeat(length)));
@@ -93,7 +93,7 @@ fn an_ipv6_literal() {
     pipe_and_ssh_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
 }
 
-/// The web's name is what was given, and found; the one that the cluster tells of itself goes into `ssh_config`.
+/// The server name in TLS is the dialled name. The public address goes into `ssh_config`.
 fn a_public_address_other_than_the_dialled_one() {
     let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
     let step = with_names(Step::new(&cluster), &[("proxy.example.com", "127.0.0.1")]);
@@ -102,7 +102,7 @@ fn a_public_address_other_than_the_dialled_one() {
     assert!(has_event(&cluster, sni));
 }
 
-/// Nobody listens at the first address, or somebody who never answers: the second one serves.
+/// The first address refuses connections, and then a server there stays silent. The second address works.
 fn a_name_whose_first_address_does_not_answer() {
     let cluster = Testcluster::builder().public_name("two.example.com").start();
     let names = [("two.example.com", "127.0.0.9"), ("two.example.com", "127.0.0.1")];
@@ -112,7 +112,7 @@ fn a_name_whose_first_address_does_not_answer() {
     pipe_and_ssh_with_names(&cluster, &step);
 }
 
-/// At 127.0.0.9, somebody whose queue of connections is full, so that no further one is answered.
+/// A server at 127.0.0.9 that does not answer, because its queue of connections is full.
 fn silent(port: u16) -> (OwnedFd, TcpStream) {
     let address = SocketAddrV4::new([127, 0, 0, 9].into(), port);
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();

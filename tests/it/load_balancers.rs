@@ -1,5 +1,5 @@
-//! Load balancers that terminate TLS in front of the proxy: the pipe and `ssh` work through a connection upgrade, or the
-//! pipe explains why they cannot.
+//! Load balancers that terminate TLS in front of the proxy: the pipe and `ssh` work through a connection upgrade, or
+//! the pipe explains why they cannot.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -95,8 +95,8 @@ fn the_certificate_inside_of_an_upgrade_is_verified() {
     }
 }
 
-/// The frames have a few bytes, TCP splits them anywhere, and pings arrive in between. No byte is lost, and each ping gets
-/// a pong with its payload.
+/// The frames have a few bytes, TCP splits them anywhere, and pings arrive in between. No byte is lost, and each ping
+/// gets a pong with its payload.
 fn an_upgrade_with_small_frames_and_pings() {
     let builder =
         with_load_balancer(LoadBalancer::new()).small_websocket_frames(true).upgrade_ping(Duration::from_millis(5));

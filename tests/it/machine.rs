@@ -108,8 +108,8 @@ pub(crate) fn with_names(step: Step, names: &[(&str, &str)]) -> Step {
     step.env("LD_PRELOAD", wrapper.to_str().unwrap()).env("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap())
 }
 
-/// A step without privileges. If root runs the tests, [`OTHER_USER`] runs the commands of the step, in a clone directory
-/// like Bitbucket's, which belongs to root and which every user may write to. Needs [`UNPRIVILEGED`].
+/// A step without privileges. If root runs the tests, [`OTHER_USER`] runs the commands of the step, in a clone
+/// directory like Bitbucket's, which belongs to root and which every user may write to. Needs [`UNPRIVILEGED`].
 pub(crate) struct Unprivileged {
     pub(crate) step: Step,
     user: Vec<&'static str>,

@@ -1,7 +1,7 @@
 //! User stories, against a [`testcluster`]: the real binary, real TLS, real gRPC, the system's own OpenSSH.
 //!
-//! Each file has the stories of one subject. They share `step.rs`, and `harness.rs` runs them. Printed and rendered texts
-//! are compared with `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes these files again.
+//! Each file has the stories of one subject. They share `step.rs`, and `harness.rs` runs them. Printed and rendered
+//! texts are compared with `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes these files again.
 
 #![allow(
     clippy::unwrap_used,

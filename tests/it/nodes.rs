@@ -42,7 +42,7 @@ fn a_node_has_several_names() {
         (MAIN, &[], &format!("{uuid}.example.teleport.sh")),
         (ANY, &[], "node"),
         (ANY, &[], uuid),
-        // An address of this machine, which is that of the client and of the node.
+        // An address of this machine, on which both the client and the node run.
         (ANY, &[], "127.0.0.1"),
         // A node that runs OpenSSH needs its port. The files have the port of Teleport's nodes.
         (MAIN, &["-p", "22"], "openssh.example.teleport.sh"),
@@ -59,8 +59,9 @@ fn the_wrong_port_of_an_openssh_node() {
     let output = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
     assert_eq!(output.status, Some(255));
     let hint = "no connection to node openssh:3022: ";
-    let ours = output.stderr.lines().find(|line| line.contains(hint)).unwrap_or_else(|| panic!("{}", output.stderr));
-    assert!(ours.ends_with("A node that runs OpenSSH needs -p 22."), "{ours}");
+    let line =
+        output.stderr.lines().find(|printed| printed.contains(hint)).unwrap_or_else(|| panic!("{}", output.stderr));
+    assert!(line.ends_with("A node that runs OpenSSH needs -p 22."), "{line}");
 }
 
 fn an_address_is_not_a_name_in_the_cluster() {

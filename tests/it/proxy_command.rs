@@ -1,4 +1,4 @@
-//! The ProxyCommand: what ssh gets through it, and its errors.
+//! The ProxyCommand: sessions of ssh through it, and its errors.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -36,7 +36,7 @@ stories! {
     sessions_that_share_a_connection,
 }
 
-/// Longer than anything here should take.
+/// Longer than any of these actions should take.
 const GENEROUS: Duration = Duration::from_secs(30);
 
 /// A cluster, and a step in which the pipe has run.
@@ -129,8 +129,8 @@ fn an_unknown_node() {
     let output = step.ssh(&["user@nowhere.example.teleport.sh", "true"]);
     assert_eq!((output.status, output.stdout.as_str()), (Some(255), ""));
     // The lines of ssh itself differ between versions.
-    let ours: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
-    golden.assert_eq(&step.scrubbed(&ours.join("\n")));
+    let lines: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    golden.assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
 fn an_unknown_uuid() {
@@ -246,7 +246,7 @@ fn it_ends_when_ssh_is_killed_before_the_node_answers() {
     // Otherwise it would wait for the node for half a minute.
     let began = Instant::now();
     while processes(&step) > 0 {
-        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still running");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

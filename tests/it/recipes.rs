@@ -1,4 +1,4 @@
-//! What the documents tell people to type, typed.
+//! Runs commands from the documents.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn block(path: &str, from: &str, language: &str) -> String {
     block.split_once("```").unwrap().0.to_owned()
 }
 
-/// A line of the step's script, in a shell as Bitbucket's.
+/// Runs a line of the step's script in a shell like Bitbucket's.
 fn sh(step: &Step, line: &str) -> Output {
     step.run("bash", &["-e", "-c", line])
 }
@@ -81,9 +81,9 @@ fn a_proxy_command_in_another_directory() {
     let step = Step::new(&cluster);
     step.pipe().ok();
     let recipe = block("docs/troubleshooting.md", "## The ProxyCommand cannot be executed", "sh");
-    let elsewhere = step.dir().join("elsewhere").display().to_string();
-    sh(&step, &recipe.replace("/tmp/teleport-pipe", &elsewhere)).ok();
-    // What cannot be executed any more is not needed any more.
+    let copy = step.dir().join("copy").display().to_string();
+    sh(&step, &recipe.replace("/tmp/teleport-pipe", &copy)).ok();
+    // The file in the destination is not needed any more.
     std::fs::remove_file(step.file("teleport-pipe")).unwrap();
     let output = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
     assert_eq!(output.stdout, "hello\n");

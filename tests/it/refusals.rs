@@ -1,4 +1,4 @@
-//! What ends a run before the network is touched, and what the cluster says no to.
+//! Errors that end a run before the first request, and refusals of the cluster.
 
 use testcluster::{
     AllowRule, Builder, Code, Exchange, Fault, FaultInjection, JoinService, NetworkFault, Point, Role, Testcluster,
@@ -24,7 +24,7 @@ stories! {
 /// The variable that holds the step's ID token.
 pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
-/// What the Auth Service says may name roles, also where it is tried again.
+/// The text of the Auth Service may name roles, also in a line about a retry.
 fn a_public_log_hides_the_text_of_a_temporary_refusal() {
     let (point, fault) = (Point::Before(Exchange::GetRole), NetworkFault::Status(Code::Internal, None));
     let cluster = Testcluster::builder().inject(FaultInjection { point, fault, once: true }).start();
@@ -83,7 +83,7 @@ pub(crate) fn scopes() -> Vec<Failure> {
     ]
 }
 
-/// Flags of tbot that are missing, wrong or not there yet.
+/// Flags of tbot that are missing, wrong or not supported yet.
 pub(crate) fn flags() -> Vec<Failure> {
     macro_rules! identity {
         ($name:literal, $($flag:literal),+) => {
@@ -112,7 +112,7 @@ pub(crate) fn flags() -> Vec<Failure> {
     ]
 }
 
-/// No ID token, or none that could be used.
+/// A missing or unusable ID token.
 pub(crate) fn id_tokens() -> Vec<Failure> {
     vec![
         Failure::new("id-token-missing-in-bitbucket", 3).with(|step, _| step.without(TOKEN)),
@@ -143,7 +143,7 @@ fn other_branch() -> Builder {
     Testcluster::builder().allow([rule])
 }
 
-/// The same cluster as those of version 17 are: nothing but REST.
+/// The cluster without the join service, like version 17.
 fn by_rest(cluster: Builder) -> Builder {
     cluster.join_service(JoinService::Absent)
 }
@@ -154,11 +154,11 @@ fn public(step: Step, _: &Testcluster) -> Step {
 
 /// Joins that are refused.
 pub(crate) fn joins() -> Vec<Failure> {
-    let good = Testcluster::builder;
+    let builder = Testcluster::builder;
     let refused = |name| Failure::new(name, 4);
     vec![
         refused("join-token-unknown").env("TOKEN", "exampel-bot"),
-        refused("join-token-unknown-by-rest").at(by_rest(good())).env("TOKEN", "exampel-bot"),
+        refused("join-token-unknown-by-rest").at(by_rest(builder())).env("TOKEN", "exampel-bot"),
         refused("rule-does-not-fit").at(other_branch()),
         refused("rule-does-not-fit-by-rest").at(by_rest(other_branch())),
         refused("rule-does-not-fit-with-flags")
@@ -173,24 +173,24 @@ pub(crate) fn joins() -> Vec<Failure> {
             .at(by_rest(other_branch()))
             .with(|step, cluster| public(step, cluster).env("DEBUG", "true")),
         refused("audience-wrong").with(with_claim("aud", "sts.example.com")),
-        refused("audience-wrong-by-rest").at(by_rest(good())).with(with_claim("aud", "sts.example.com")),
+        refused("audience-wrong-by-rest").at(by_rest(builder())).with(with_claim("aud", "sts.example.com")),
         refused("audience-wrong-in-public")
             .with(|step, cluster| with_claim("aud", "sts.example.com")(public(step, cluster), cluster)),
         refused("issuer-wrong-in-public")
             .with(|step, cluster| with_claim("iss", "https://example.com")(public(step, cluster), cluster)),
         refused("issuer-wrong").with(with_claim("iss", "https://api.bitbucket.org/2.0/workspaces/other/oidc")),
-        refused("issuer-not-reached").at(good().identity_provider_url("https://bitbucket.example.com/oidc")),
+        refused("issuer-not-reached").at(builder().identity_provider_url("https://bitbucket.example.com/oidc")),
         refused("signature-wrong").with(|step, cluster| step.env(TOKEN, &cluster.mint_with_bad_signature())),
-        refused("clock-of-the-cluster-ahead").at(good().clock_offset(2 * 3600)).with(at_our_time),
-        refused("clock-of-the-cluster-behind").at(good().clock_offset(-2 * 3600)).with(at_our_time),
-        refused("error-text-with-escapes").at(good().fault(Fault::ErrorTextWithEscapes)),
-        refused("error-text-with-escapes-by-rest").at(by_rest(good().fault(Fault::ErrorTextWithEscapes))),
-        refused("no-join-endpoint").at(by_rest(good()).rest_join(false)),
+        refused("clock-of-the-cluster-ahead").at(builder().clock_offset(2 * 3600)).with(with_token_by_local_clock),
+        refused("clock-of-the-cluster-behind").at(builder().clock_offset(-2 * 3600)).with(with_token_by_local_clock),
+        refused("error-text-with-escapes").at(builder().fault(Fault::ErrorTextWithEscapes)),
+        refused("error-text-with-escapes-by-rest").at(by_rest(builder().fault(Fault::ErrorTextWithEscapes))),
+        refused("no-join-endpoint").at(by_rest(builder()).rest_join(false)),
     ]
 }
 
-/// A token by our clock, where the cluster's is another one.
-fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
+/// Replaces the token, which is by the cluster's clock, with one by the local clock.
+fn with_token_by_local_clock(step: Step, cluster: &Testcluster) -> Step {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let token = cluster.mint(|claims| {
         claims.insert("iat".into(), now.into());
@@ -203,7 +203,7 @@ fn with_leaf_clusters() -> Builder {
     Testcluster::builder().leaf_cluster("leaf.example.com").denied_leaf_cluster("closed.example.com")
 }
 
-/// Joined, and then no certificates, or none that may be used.
+/// Failures after the join: no certificates, or invalid ones.
 pub(crate) fn certificates() -> Vec<Failure> {
     let faulty = |name, fault| Failure::new(name, 4).at(Testcluster::builder().fault(fault));
     let roles = |name, roles: &[&str]| {
@@ -261,7 +261,7 @@ fn no_terminal_escapes_of_the_cluster_reach_the_log() {
         let output = step.pipe();
         assert_eq!(output.status, Some(4), "{}", output.stderr);
         assert!(output.stderr.contains("policy"), "{}", output.stderr);
-        // Neither controls nor what turns the direction of writing, which hides text as well.
+        // Control characters and characters that change the direction of text can hide text.
         let visible = |c: char| c == '\n' || !(c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c));
         let hidden: Vec<char> = output.stderr.chars().filter(|c| !visible(*c)).collect();
         assert_eq!(hidden, [], "{}", output.stderr.escape_debug());

@@ -15,7 +15,7 @@ stories! {
     ssh_keygen_reads_keys_and_certificates,
     known_hosts_has_the_cluster_and_no_other_host,
     ssh_understands_paths_with_special_characters,
-    the_proxy_itself_is_reached_without_our_command,
+    the_proxy_itself_is_reached_without_the_proxy_command,
     the_files_of_a_cluster_can_be_included,
     a_destination_that_cannot_be_written_in_an_ssh_config_is_refused,
 }
@@ -94,8 +94,8 @@ fn ssh_keygen_reads_keys_and_certificates() {
         let from = lines.iter().position(|line| *line == "Principals:").unwrap();
         assert_eq!(lines[from + 1..from + 4], ["deploy", "backup", "-teleport-internal-join"], "{certificate}");
         let fingerprint = |file: &str| keygen(&["-l", "-f", file]).split(' ').nth(1).unwrap().to_owned();
-        let ours = fingerprint("tbot-user/key.pub");
-        assert!(lines.iter().any(|line| line.starts_with("Public key:") && line.ends_with(&ours)), "{certificate}");
+        let expected = fingerprint("tbot-user/key.pub");
+        assert!(lines.iter().any(|line| line.starts_with("Public key:") && line.ends_with(&expected)), "{certificate}");
     }
 }
 
@@ -156,7 +156,7 @@ fn ssh_understands_paths_with_special_characters() {
     assert!(command.ends_with(" --user='%r' --host='%h' --port='%p'"), "{command}");
 }
 
-fn the_proxy_itself_is_reached_without_our_command() {
+fn the_proxy_itself_is_reached_without_the_proxy_command() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     step.pipe().ok();

@@ -1,4 +1,4 @@
-//! No secret in any output, at the highest verbosity, however a run ends: the ID token, keys, certificates.
+//! No output contains an ID token, a key or a certificate, at the highest verbosity, however a run ends.
 
 use std::path::Path;
 
@@ -22,15 +22,15 @@ stories! {
     a_planted_secret_is_found,
 }
 
-/// Twelve characters of base64 are 72 bits: more than chance, and less than anybody would want to see.
+/// Twelve characters of base64 are 72 bits, so a match is not a coincidence.
 const WINDOW: usize = 12;
 
-/// Texts that must not be seen, not even [`WINDOW`] characters of them.
+/// Texts of which no output may contain [`WINDOW`] successive characters.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Every ID token in the variables of the step, and the same once more in base64.
+    /// The ID tokens and the credentials of forward proxies in the variables of the step, also in base64.
     pub(crate) fn from_step(step: &Step) -> Self {
         let mut secrets = Self::default();
         step.values().filter(|value| value.starts_with("eyJ")).for_each(|token| secrets.add_token(token));
@@ -45,7 +45,7 @@ impl Secrets {
         self.0.push(Base64UrlUnpadded::encode_string(token.as_bytes()));
     }
 
-    /// `user:password` as a URL has it, plain, and as a header has it.
+    /// Adds `user:password` in three forms: as in a URL, plain, and as in a header.
     fn add_credentials(&mut self, encoded: &str) {
         let parts = encoded.split('%').collect::<Vec<_>>();
         let plain = parts.iter().skip(1).fold(parts[0].to_owned(), |plain, part| {
@@ -56,18 +56,18 @@ impl Secrets {
         self.0.push(Base64::encode_string(plain.as_bytes()));
     }
 
-    /// Everything in the destination's files that is base64 of some length: keys and certificates.
+    /// Adds the keys and certificates in the destination: all long words of base64.
     fn add_files(&mut self, directory: &Path) {
         for entry in std::fs::read_dir(directory).unwrap() {
-            // The copy of the program is no text.
+            // The copy of the program is not a text.
             let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
             let base64 = |word: &&str| word.len() >= 40 && word.chars().all(is_base64);
             self.0.extend(text.split(|c: char| !is_base64(c)).filter(base64).map(str::to_owned));
         }
     }
 
-    /// A piece of a secret that is in the text. Upper and lower case do not matter: host names lose it.
-    fn seen_in(&self, text: &str) -> Option<&str> {
+    /// Returns a piece of a secret that the text contains. The comparison ignores case, because host names lose it.
+    fn find_in(&self, text: &str) -> Option<&str> {
         let text = text.to_lowercase();
         let windows = |secret| (0..=str::len(secret) - WINDOW).map(move |at| &secret[at..at + WINDOW]);
         let secrets = self.0.iter().filter(|secret| secret.len() >= WINDOW);
@@ -77,13 +77,13 @@ impl Secrets {
     #[track_caller]
     pub(crate) fn check(&self, output: &Output, what: &str) {
         for text in [&output.stdout, &output.stderr] {
-            assert_eq!(self.seen_in(text), None, "{what}:\n{text}");
+            assert_eq!(self.find_in(text), None, "{what}:\n{text}");
             assert_eq!(suspicious(text), None, "{what}:\n{text}");
         }
     }
 }
 
-/// What looks like a key or a certificate, whoever's it is.
+/// Returns text that looks like a key or a certificate, even an unknown one.
 fn suspicious(text: &str) -> Option<&str> {
     let labels = ["-----BEGIN", "-cert-v01@openssh.com"].into_iter().find(|label| text.contains(label));
     labels.or_else(|| text.split(|c: char| !is_base64(c)).find(|word| word.len() >= 48))
@@ -93,7 +93,7 @@ fn is_base64(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')
 }
 
-/// The step as somebody in despair sets it up.
+/// The step with every variable that makes a program more verbose.
 fn with_debug(step: Step) -> Step {
     step.env("DEBUG", "true").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
 }
@@ -114,7 +114,7 @@ fn not_in_success() {
 
 fn not_in_what_inspect_shows() {
     let cluster = Testcluster::start();
-    // Its claims are shown; a token among them is not.
+    // `inspect` prints claims, but not a token in a claim.
     let token = cluster.step_token();
     let claims = cluster.mint(|claims| {
         claims.insert("branchName".into(), token.clone().into());
@@ -134,16 +134,17 @@ fn not_in_what_doctor_shows() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster)).env("ACTION", "doctor");
     let mut secrets = Secrets::from_step(&step);
-    secrets.0.push("pass-of-the-gateway".to_owned());
-    let behind = with_debug(Step::new(&cluster)).env("ACTION", "doctor").env("TIMEOUT", "3s");
-    let behind =
-        behind.env("PROXY_SERVER", "name.invalid:443").env("HTTPS_PROXY", "http://me:pass-of-the-gateway@localhost:1");
-    for (step, status) in [(step, 0), (behind, 5)] {
+    secrets.0.push("pass-of-the-forward-proxy".to_owned());
+    let proxied = with_debug(Step::new(&cluster)).env("ACTION", "doctor").env("TIMEOUT", "3s");
+    let proxied = proxied
+        .env("PROXY_SERVER", "name.invalid:443")
+        .env("HTTPS_PROXY", "http://me:pass-of-the-forward-proxy@localhost:1");
+    for (step, status) in [(step, 0), (proxied, 5)] {
         let output = step.product(&["-d"]);
         assert_eq!(output.status, Some(status), "{output:?}");
         assert!(output.stdout.contains("ID token           found"), "{}", output.stdout);
         secrets.check(&output, "doctor");
-        // Nor what the token says.
+        // The claims of the token are not printed, either.
         assert!(!output.stdout.contains(testcluster::WORKSPACE_UUID), "{}", output.stdout);
     }
 }
@@ -171,7 +172,7 @@ fn not_in_any_failure() {
         let (_cluster, step) = failure.prepare();
         let step = match failure.name {
             "debug-maybe" => step,
-            // Seconds of trying again would add nothing.
+            // More retries would not print other texts.
             _ if failure.exit == 5 => with_debug(step).env("TIMEOUT", "1s"),
             _ => with_debug(step),
         };
@@ -181,7 +182,7 @@ fn not_in_any_failure() {
     }
 }
 
-/// Everything was issued, and then it cannot be written.
+/// The cluster issues everything, and then the files cannot be written.
 fn not_if_the_issued_files_cannot_be_written() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster)).env("TIMEOUT", "12s");
@@ -194,7 +195,7 @@ fn not_if_the_issued_files_cannot_be_written() {
     Secrets::from_step(&step).check(&output, "another run has the lock");
 }
 
-/// The same, on a disk that is full.
+/// The files cannot be written, because the disk is full.
 fn not_if_the_disk_is_full() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster));
@@ -211,23 +212,23 @@ fn not_if_the_token_is_a_wrong_argument() {
     let run = |args: &[&str]| {
         let output = step.product(args);
         assert!(matches!(output.status, Some(2..=6)), "{args:?}: {output:?}");
-        secrets.check(&output, "a token in the wrong place");
+        secrets.check(&output, "a token as a wrong argument");
     };
     run(&[&token]);
     run(&["start", &token]);
     run(&["start", "identity", &token]);
     run(&["start", "identity", &format!("--tokn={token}")]);
-    let good =
+    let valid =
         ["--proxy-server=name.invalid", "--token=t", "--destination=./d", "--timeout=1s", "--join-method=bitbucket"];
     for flag in ["--proxy-server", "--token", "--destination", "--timeout", "--join-method", "--storage"] {
         let wrong = format!("{flag}={token}");
-        let others = good.iter().copied().filter(|good| !good.starts_with(flag));
+        let others = valid.iter().copied().filter(|other| !other.starts_with(flag));
         let args: Vec<_> = ["-d", "start", "identity", "--oneshot", &wrong].into_iter().chain(others).collect();
         run(&args);
     }
 }
 
-/// What these tests rest on: a leak would be found.
+/// The other tests would find a leak.
 fn a_planted_secret_is_found() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
@@ -235,20 +236,20 @@ fn a_planted_secret_is_found() {
     let mut secrets = Secrets::from_step(&step);
     let log = step.pipe().ok().stderr;
     let planted = |canary: &str| format!("{log}(debug) {canary} was sent\n");
-    assert_eq!(secrets.seen_in(&planted("nothing")), None);
+    assert_eq!(secrets.find_in(&planted("nothing")), None);
     for (at, part) in token.split('.').enumerate() {
-        assert!(secrets.seen_in(&planted(&part[20..20 + WINDOW])).is_some(), "part {at}");
-        assert!(secrets.seen_in(&planted(&part.to_lowercase())).is_some(), "part {at} as a host name");
+        assert!(secrets.find_in(&planted(&part[20..20 + WINDOW])).is_some(), "part {at}");
+        assert!(secrets.find_in(&planted(&part.to_lowercase())).is_some(), "part {at} as a host name");
     }
-    assert!(secrets.seen_in(&planted(&Base64::encode_string(token.as_bytes()))).is_some());
+    assert!(secrets.find_in(&planted(&Base64::encode_string(token.as_bytes()))).is_some());
 
     let key = std::fs::read_to_string(step.file("key")).unwrap();
     let body = key.lines().nth(2).unwrap();
-    assert_eq!(secrets.seen_in(&planted(body)), None);
+    assert_eq!(secrets.find_in(&planted(body)), None);
     assert!(suspicious(&planted(body)).is_some() && suspicious(&planted("nothing")).is_none());
     secrets.add_files(&step.dir().join("tbot-user"));
-    assert!(secrets.seen_in(&planted(&body[..WINDOW])).is_some());
+    assert!(secrets.find_in(&planted(&body[..WINDOW])).is_some());
     let certificate = std::fs::read_to_string(step.file("key-cert.pub")).unwrap();
     let body = certificate.split(' ').nth(1).unwrap();
-    assert!(secrets.seen_in(&planted(&body[200..200 + WINDOW])).is_some());
+    assert!(secrets.find_in(&planted(&body[200..200 + WINDOW])).is_some());
 }

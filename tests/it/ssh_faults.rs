@@ -24,7 +24,7 @@ stories! {
     a_gigabyte_in_both_directions needs BENCH,
 }
 
-/// Longer than anything here should take.
+/// Longer than any of these actions should take.
 const GENEROUS: Duration = Duration::from_secs(60);
 
 fn ready(cluster: Builder) -> (Testcluster, Step) {
@@ -58,19 +58,19 @@ impl Session {
         assert_eq!(back, bytes);
     }
 
-    /// Waits until it ends by itself. Returns the status and what our program printed.
+    /// Waits until it ends by itself. Returns the status and the lines of the ProxyCommand.
     fn wait(mut self) -> (Option<i32>, Vec<String>) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.ssh.try_wait().unwrap() {
                 break status;
             }
-            assert!(began.elapsed() < GENEROUS, "ssh is still there");
+            assert!(began.elapsed() < GENEROUS, "ssh is still running");
             std::thread::sleep(Duration::from_millis(50));
         };
         let mut stderr = String::new();
         self.ssh.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        (status.code(), product_lines(&stderr))
+        (status.code(), proxy_command_lines(&stderr))
     }
 
     /// Closes the input and expects success.
@@ -81,8 +81,8 @@ impl Session {
     }
 }
 
-/// The lines that our program printed among those of ssh.
-fn product_lines(stderr: &str) -> Vec<String> {
+/// The lines of the ProxyCommand among those of ssh.
+fn proxy_command_lines(stderr: &str) -> Vec<String> {
     stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
 }
 
@@ -131,7 +131,7 @@ fn no_process_is_left_after_ssh_if_the_network_is_cut() {
     assert_no_process_left(&step);
 }
 
-/// The same when the buffers are full.
+/// The network is cut while all buffers are full.
 fn no_process_is_left_after_ssh_if_the_proxy_reads_no_more() {
     let (cluster, step) = ready(Testcluster::builder());
     let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--host=node", "--port=3022"];
@@ -169,9 +169,9 @@ fn assert_no_process_left(step: &Step) {
     }
 }
 
-/// Every reason of the network and of the proxy why the node is not reached.
+/// Faults of the network and of the proxy that prevent a connection to the node.
 fn ssh_explains_an_unreachable_node_in_one_line() {
-    for (fault, words) in [
+    for (fault, error) in [
         (NetworkFault::Close, "broke ("),
         (NetworkFault::Reset, "broke ("),
         (NetworkFault::ResetStream, "broke ("),
@@ -187,14 +187,14 @@ fn ssh_explains_an_unreachable_node_in_one_line() {
         let output = step.ssh(&[&Step::node(&cluster), "true"]);
         assert!(began.elapsed() < GENEROUS, "{fault:?}: {:?}", began.elapsed());
         assert_eq!(output.status, Some(255), "{fault:?}: {}", output.stderr);
-        let lines = product_lines(&output.stderr);
+        let lines = proxy_command_lines(&output.stderr);
         let [line] = &lines[..] else { panic!("{fault:?}: {}", output.stderr) };
-        assert!(line.contains(words), "{fault:?}: {line}");
+        assert!(line.contains(error), "{fault:?}: {line}");
     }
 }
 
-/// Some megabytes in a few hundred files.
-fn tree(at: &Path) {
+/// Creates a few hundred files with some megabytes.
+fn create_tree(at: &Path) {
     for number in 0..300_usize {
         let directory = at.join(format!("d{}", number % 7));
         fs::create_dir_all(&directory).unwrap();
@@ -203,7 +203,7 @@ fn tree(at: &Path) {
 }
 
 #[track_caller]
-fn same(step: &Step, one: &Path, other: &Path) {
+fn expect_same(step: &Step, one: &Path, other: &Path) {
     step.run("diff", &["-r", one.to_str().unwrap(), other.to_str().unwrap()]).ok();
 }
 
@@ -211,18 +211,18 @@ fn rsync_copies_in_both_directions() {
     let (cluster, step) = ready(Testcluster::builder());
     let there = tempfile::tempdir().unwrap();
     let (here, back) = (step.dir().join("tree"), step.dir().join("back"));
-    tree(&here);
+    create_tree(&here);
     let remote = format!("{}:{}/", Step::node(&cluster), there.path().display());
     let rsync = |from: &str, to: &str| -> Output {
         step.run("rsync", &["-a", "--delete", "-e", "ssh -F ./tbot-user/ssh_config", from, to])
     };
     rsync("./tree/", &remote).ok();
-    same(&step, &here, there.path());
+    expect_same(&step, &here, there.path());
     // The second time only changes are sent.
     fs::write(here.join("d0/0"), "other\n").unwrap();
     rsync("./tree/", &remote).ok();
     rsync(&remote, "./back/").ok();
-    same(&step, &here, &back);
+    expect_same(&step, &here, &back);
 }
 
 fn git_pushes_and_clones() {
@@ -237,7 +237,7 @@ fn git_pushes_and_clones() {
     let bare = there.path().join("app.git");
     git(&["init", "-q", "--bare", "-b", "main", bare.to_str().unwrap()]);
     let remote = format!("{}:{}", Step::node(&cluster), bare.display());
-    tree(&step.dir().join("app"));
+    create_tree(&step.dir().join("app"));
     git(&["init", "-q", "-b", "main", "app"]);
     git(&["-C", "app", "add", "."]);
     git(&["-C", "app", "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "one"]);
@@ -245,7 +245,7 @@ fn git_pushes_and_clones() {
     git(&["clone", "-q", &remote, "again"]);
     fs::remove_dir_all(step.dir().join("app/.git")).unwrap();
     fs::remove_dir_all(step.dir().join("again/.git")).unwrap();
-    same(&step, &step.dir().join("app"), &step.dir().join("again"));
+    expect_same(&step, &step.dir().join("app"), &step.dir().join("again"));
 }
 
 fn a_gigabyte_in_both_directions() {
@@ -270,5 +270,5 @@ fn a_gigabyte_in_both_directions() {
         assert_eq!(from.read(&mut back).unwrap(), 0);
     });
     assert!(ssh.wait().unwrap().success());
-    println!("1 GiB there and back in {:?}", began.elapsed());
+    println!("1 GiB to the node and back in {:?}", began.elapsed());
 }
