@@ -15,7 +15,7 @@ use crate::images::IMAGE;
 use crate::step::{self, Step};
 
 stories! {
-    the_line_of_another_emulator needs IMAGE EMULATOR,
+    the_line_of_the_emulator_works needs IMAGE EMULATOR,
 }
 
 const PROGRAM: &str =
@@ -41,7 +41,7 @@ fn line(variables: &[(String, String)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn the_line_of_another_emulator() {
+fn the_line_of_the_emulator_works() {
     let cluster = step::cluster();
     let step = Step::new(&cluster).with("BITBUCKET_STEP_OIDC_TOKEN", "$BITBUCKET_STEP_OIDC_TOKEN");
     let output: Output = step.emulated(&line(step.variables())).ok();

@@ -7,10 +7,10 @@ use crate::name_server::NameServer;
 use crate::step::{self, Step};
 
 stories! {
-    answers_are_too_long_for_udp needs IMAGE,
+    answers_that_are_too_long_for_udp_arrive_over_tcp needs IMAGE,
 }
 
-fn answers_are_too_long_for_udp() {
+fn answers_that_are_too_long_for_udp_arrive_over_tcp() {
     let cluster = step::cluster();
     let server = NameServer::start(gateway());
     let step = Step::new(&cluster).network(&[format!("--dns={}", gateway())]);

@@ -15,19 +15,19 @@ use crate::step::{Output, Step};
 
 stories! {
     every_check_passes,
-    outside_of_ci,
-    older_clusters,
-    load_balancers,
-    separate_ports,
-    through_a_forward_proxy,
-    wrong_clocks,
-    untrusted_certificates,
+    doctor_runs_outside_of_ci,
+    older_clusters_are_recognized,
+    load_balancers_are_detected,
+    separate_ports_are_detected,
+    doctor_uses_the_forward_proxy,
+    a_wrong_clock_is_reported,
+    untrusted_certificates_are_explained,
     the_other_checks_run_if_a_variable_is_wrong,
     the_auth_service_needs_a_valid_teleport_certificate,
-    a_server_that_is_not_teleport,
-    an_unreachable_server,
+    another_kind_of_server_is_recognized,
+    an_unreachable_server_is_reported,
     a_public_log_hides_the_kind_of_the_token,
-    colours_in_ci,
+    the_output_has_colours_in_ci,
     proxy_server_is_required,
 }
 
@@ -98,7 +98,7 @@ fn every_check_passes() {
 }
 
 /// As a command, outside of CI.
-fn outside_of_ci() {
+fn doctor_runs_outside_of_ci() {
     let cluster = Testcluster::start();
     let step = doctor_step(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
     let proxy = step.variable("PROXY_SERVER").to_owned();
@@ -111,14 +111,14 @@ fn outside_of_ci() {
     assert!(output.stdout.ends_with("only a join can tell.\n"), "{}", output.stdout);
 }
 
-fn older_clusters() {
+fn older_clusters_are_recognized() {
     let (_cluster, step) = at(Testcluster::builder().version("17.2.0").join_service(JoinService::Absent));
     check(&step, 0, &expect_file!["golden/doctor/rest-only.txt"]);
     let (_cluster, step) = at(Testcluster::builder().version("16.4.0").join_service(JoinService::Absent));
     check(&step, 4, &expect_file!["golden/doctor/too-old.txt"]);
 }
 
-fn load_balancers() {
+fn load_balancers_are_detected() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
         let (_cluster, step) = at(Testcluster::builder().load_balancer(LoadBalancer::new().alpn(alpn)));
         check(&step, 0, &expect_file!["golden/doctor/load-balancer.txt"]);
@@ -127,7 +127,7 @@ fn load_balancers() {
     check(&step, 5, &expect_file!["golden/doctor/load-balancer-strips-upgrades.txt"]);
 }
 
-fn separate_ports() {
+fn separate_ports_are_detected() {
     let (_cluster, step) = at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web: false }));
     let output = step.pipe().ok();
     for line in ["   -  load balancer ", "  ok  join service ", "   -  Auth Service ", "  ok  transport service "] {
@@ -137,7 +137,7 @@ fn separate_ports() {
 }
 
 /// Only the forward proxy can resolve the name of the cluster.
-fn through_a_forward_proxy() {
+fn doctor_uses_the_forward_proxy() {
     let cluster = Testcluster::builder().public_name("teleport.example.test").start();
     for (forward_proxy, status, golden) in [
         (
@@ -156,7 +156,7 @@ fn through_a_forward_proxy() {
     }
 }
 
-fn wrong_clocks() {
+fn a_wrong_clock_is_reported() {
     let (_cluster, step) = at(Testcluster::builder().clock_offset(7 * 60));
     check(&step, 5, &expect_file!["golden/doctor/clock-behind.txt"]);
     let (_cluster, step) = at(Testcluster::builder().clock_offset(-3600));
@@ -168,7 +168,7 @@ fn wrong_clocks() {
     );
 }
 
-fn untrusted_certificates() {
+fn untrusted_certificates_are_explained() {
     let (_cluster, step) = at(Testcluster::builder());
     check(&step.without("SSL_CERT_FILE"), 5, &expect_file!["golden/doctor/private-authority.txt"]);
     let (_cluster, step) = faulty(Fault::WebCertOfInspector);
@@ -207,7 +207,7 @@ fn the_auth_service_needs_a_valid_teleport_certificate() {
     }
 }
 
-fn a_server_that_is_not_teleport() {
+fn another_kind_of_server_is_recognized() {
     let (_cluster, step) = faulty(Fault::FindHtml);
     check(&step, 5, &expect_file!["golden/doctor/not-teleport.txt"]);
     let (_cluster, step) = at(Testcluster::builder());
@@ -216,7 +216,7 @@ fn a_server_that_is_not_teleport() {
     check(&step.env("PROXY_SERVER", &address), 5, &expect_file!["golden/doctor/ssh.txt"]);
 }
 
-fn an_unreachable_server() {
+fn an_unreachable_server_is_reported() {
     let (_cluster, step) = faulty(Fault::RefuseAll);
     check(&step, 5, &expect_file!["golden/doctor/refused.txt"]);
     let (_cluster, step) = at(Testcluster::builder());
@@ -234,7 +234,7 @@ fn a_public_log_hides_the_kind_of_the_token() {
     assert!(output.stdout.contains("ID token           found, valid for 1h\n"), "{}", output.stdout);
 }
 
-fn colours_in_ci() {
+fn the_output_has_colours_in_ci() {
     let cluster = Testcluster::start();
     let output = doctor_step(&cluster).without("NO_COLOR").env("CI", "true").pipe().ok();
     assert!(output.stdout.contains("\u{1b}[32m  ok\u{1b}[0m  TLS "), "{}", output.stdout);

@@ -13,7 +13,7 @@ use crate::step::Step;
 
 stories! {
     the_pipe_and_ssh_work_through_each_kind_of_forward_proxy,
-    a_load_balancer_behind_the_forward_proxy,
+    a_load_balancer_behind_the_forward_proxy_works,
     ssh_uses_the_proxy_variables_of_its_environment,
     the_command_line_of_tbot_uses_the_proxy_variables,
     an_unanswered_connect_request_does_not_delay_the_run needs TIME,
@@ -87,7 +87,7 @@ fn the_pipe_and_ssh_work_through_each_kind_of_forward_proxy() {
 }
 
 /// The tunnel of the forward proxy contains TLS, WebSocket and nested TLS. ssh needs the CA, too.
-fn a_load_balancer_behind_the_forward_proxy() {
+fn a_load_balancer_behind_the_forward_proxy_works() {
     let cluster = unresolvable_cluster().load_balancer(LoadBalancer::default()).start();
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
     let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url());

@@ -10,19 +10,19 @@ use crate::refusals::TOKEN;
 use crate::step::{Output, Step};
 
 stories! {
-    a_step_on_a_branch,
-    a_deployment,
+    a_step_on_a_branch_gets_a_rule_for_the_branch,
+    a_deployment_gets_a_rule_for_its_environment,
     a_wider_scope_is_a_warning,
-    without_a_cluster,
-    an_unreachable_cluster,
-    a_cluster_that_is_too_old,
+    inspect_needs_no_cluster,
+    an_unreachable_cluster_is_a_warning,
+    a_cluster_that_is_too_old_is_a_warning,
     a_public_log_shows_no_claims,
-    an_expired_token,
+    an_expired_token_is_shown_as_expired,
     flags_and_variables_print_the_same,
     the_suggested_step_is_yaml,
     hostile_names_are_quoted,
     the_printed_token_admits_this_step_and_no_other,
-    one_of_several_audiences,
+    the_authorized_party_decides_between_several_audiences,
 }
 
 /// Checks the output on both streams.
@@ -74,7 +74,7 @@ fn deploying(cluster: &Testcluster) -> Step {
     Step::new(cluster).env(TOKEN, &token).env("BITBUCKET_DEPLOYMENT_ENVIRONMENT", "production")
 }
 
-fn a_step_on_a_branch() {
+fn a_step_on_a_branch_gets_a_rule_for_the_branch() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster).env("LOGINS", "deploy, backup");
     check(step, &expect_file!["golden/inspect/branch.txt"]);
@@ -83,7 +83,7 @@ fn a_step_on_a_branch() {
     assert_eq!(calls, ["GET /webapi/find"]);
 }
 
-fn a_deployment() {
+fn a_deployment_gets_a_rule_for_its_environment() {
     let cluster = Testcluster::start();
     check(deploying(&cluster).without("TOKEN"), &expect_file!["golden/inspect/deployment.txt"]);
 }
@@ -101,14 +101,14 @@ fn a_wider_scope_is_a_warning() {
     assert!(log(Step::new(&cluster).env(TOKEN, &tag)).contains("warning: bot-token.yaml admits every branch"));
 }
 
-fn without_a_cluster() {
+fn inspect_needs_no_cluster() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster).without("PROXY_SERVER").without("TOKEN");
     check(step, &expect_file!["golden/inspect/without-cluster.txt"]);
     assert!(cluster.record().is_empty());
 }
 
-fn an_unreachable_cluster() {
+fn an_unreachable_cluster_is_a_warning() {
     let cluster = Testcluster::builder().fault(Fault::RefuseAll).start();
     let step = Step::new(&cluster).env("TIMEOUT", "1s").env("ACTION", "inspect");
     let output = step.pipe().ok();
@@ -122,7 +122,7 @@ fn an_unreachable_cluster() {
     documents(&output);
 }
 
-fn a_cluster_that_is_too_old() {
+fn a_cluster_that_is_too_old_is_a_warning() {
     let cluster = Testcluster::builder().version("17.0.1").start();
     let output = Step::new(&cluster).env("ACTION", "inspect").pipe().ok();
     assert!(output.stdout.contains("#   version: 17.0.1, too old"), "{}", output.stdout);
@@ -142,7 +142,7 @@ fn a_public_log_shows_no_claims() {
     assert!(debug.stdout.contains(ENVIRONMENT_UUID) && debug.stdout.contains("logins: ['backup']"), "{}", debug.stdout);
 }
 
-fn an_expired_token() {
+fn an_expired_token_is_shown_as_expired() {
     let cluster = Testcluster::start();
     let token = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
     check(Step::new(&cluster).env(TOKEN, &token), &expect_file!["golden/inspect/expired.txt"]);
@@ -262,7 +262,7 @@ fn the_printed_token_admits_this_step_and_no_other() {
     }
 }
 
-fn one_of_several_audiences() {
+fn the_authorized_party_decides_between_several_audiences() {
     let inspected = Testcluster::start();
     let token = |cluster: &Testcluster, party: Option<&str>| {
         cluster.mint(|claims| {

@@ -9,17 +9,17 @@ use crate::step::Step;
 
 stories! {
     ssh_logs_in_after_the_pipe,
-    the_log_of_a_step,
+    the_log_has_a_line_for_each_stage,
     variables_without_effect_are_a_warning,
-    the_log_has_times_and_in_ci_colours,
+    the_log_has_times_and_in_ci_also_colours,
     the_log_explains_a_long_wait needs TIME,
-    the_guides_command_word_for_word,
+    the_command_of_the_guide_works,
     ssh_needs_nothing_but_the_directory,
     every_signature_suite_works,
     a_suite_as_a_number_works,
     the_bot_joins_by_rest_if_there_is_no_join_service,
-    cluster_names_at_the_edges_of_a_dns_label_and_of_alpn,
-    no_more_connections_and_calls_than_needed,
+    long_cluster_names_work,
+    a_run_makes_three_connections_and_six_calls,
     the_suggested_ssh_command_finds_the_ssh_config,
     a_second_run_replaces_the_files_of_the_first,
 }
@@ -37,7 +37,7 @@ fn ssh_logs_in_after_the_pipe() {
     hello(&step, &cluster);
 }
 
-fn the_log_of_a_step() {
+fn the_log_has_a_line_for_each_stage() {
     let role = Role::new("example-role", ["deploy", "backup"]);
     let cluster = Testcluster::builder().role(role).start();
     let step = Step::new(&cluster);
@@ -57,7 +57,7 @@ fn variables_without_effect_are_a_warning() {
     assert_eq!(warnings.next(), None);
 }
 
-fn the_log_has_times_and_in_ci_colours() {
+fn the_log_has_times_and_in_ci_also_colours() {
     let cluster = Testcluster::start();
     let log = |step: Step| step.pipe().ok().stderr;
     let plain = log(Step::new(&cluster));
@@ -87,7 +87,7 @@ fn the_log_explains_a_long_wait() {
     expect_wait(Fault::JoinStalls, "join", "(the join service)");
 }
 
-fn the_guides_command_word_for_word() {
+fn the_command_of_the_guide_works() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster).without("PROXY_SERVER").without("TOKEN");
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
@@ -158,7 +158,7 @@ fn the_bot_joins_by_rest_if_there_is_no_join_service() {
     }
 }
 
-fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
+fn long_cluster_names_work() {
     for length in [31, 32, 109] {
         let cluster = Testcluster::builder().name("c".repeat(length)).start();
         let step = Step::new(&cluster);
@@ -167,7 +167,7 @@ fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
     }
 }
 
-fn no_more_connections_and_calls_than_needed() {
+fn a_run_makes_three_connections_and_six_calls() {
     let cluster = Testcluster::start();
     Step::new(&cluster).pipe().ok();
     let mut routes: Vec<_> = cluster

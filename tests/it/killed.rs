@@ -25,7 +25,7 @@ stories! {
     a_cleanup_after_every_rename_of_new_files needs STRACE TIME,
     a_cleanup_after_every_rename_over_old_files needs STRACE TIME,
     a_cleanup_completes_one_that_was_killed needs STRACE,
-    two_runs_at_once,
+    simultaneous_runs_leave_complete_files,
     a_run_waits_for_another_until_its_deadline needs TIME,
 }
 
@@ -258,7 +258,7 @@ fn a_cleanup_completes_one_that_was_killed() {
     }
 }
 
-fn two_runs_at_once() {
+fn simultaneous_runs_leave_complete_files() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     for _ in 0..3 {

@@ -12,14 +12,14 @@ use crate::machine::{IPV6, NAMES, TIME, with_names};
 use crate::step::Step;
 
 stories! {
-    one_port_for_everything,
-    separate_ports,
-    cluster_names_of_any_length needs TIME,
-    an_ipv6_literal needs IPV6,
-    a_public_address_other_than_the_dialled_one needs NAMES,
-    a_name_whose_first_address_does_not_answer needs NAMES,
-    a_web_port_that_speaks_tls_1_2_only,
-    a_trusted_self_signed_certificate,
+    one_port_works,
+    separate_ports_work,
+    cluster_names_of_any_length_work needs TIME,
+    an_ipv6_literal_works needs IPV6,
+    a_public_address_other_than_the_dialled_one_works needs NAMES,
+    a_name_whose_first_address_does_not_answer_works needs NAMES,
+    a_web_port_with_tls_1_2_only_works,
+    a_trusted_self_signed_certificate_works,
 }
 
 /// Runs the pipe, and `echo hello` by ssh with its files.
@@ -61,13 +61,13 @@ pub(crate) fn routes(cluster: &Testcluster) -> Vec<Route> {
     cluster.record().into_iter().filter_map(|event| route(event.kind)).collect()
 }
 
-fn one_port_for_everything() {
+fn one_port_works() {
     let cluster = pipe_and_ssh_at(Testcluster::builder());
     assert!(!has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. } | EventKind::Upgrade { .. })));
     assert!(routes(&cluster).contains(&Route::Auth));
 }
 
-fn separate_ports() {
+fn separate_ports_work() {
     for auth_on_web in [false, true] {
         let cluster = pipe_and_ssh_at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web }));
         assert!(
@@ -81,7 +81,7 @@ fn separate_ports() {
 }
 
 /// Names that fit into an ALPN protocol name, and longer ones.
-fn cluster_names_of_any_length() {
+fn cluster_names_of_any_length_work() {
     for (length, by_alpn) in [(1, true), (32, true), (109, true), (110, false), (230, false), (253, false)] {
         let cluster = pipe_and_ssh_at(Testcluster::builder().name("n".repeat(length)));
         let through_transport = has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. }));
@@ -89,12 +89,12 @@ fn cluster_names_of_any_length() {
     }
 }
 
-fn an_ipv6_literal() {
+fn an_ipv6_literal_works() {
     pipe_and_ssh_at(Testcluster::builder().listen(Ipv6Addr::LOCALHOST).public_name("::1"));
 }
 
 /// The server name in TLS is the dialled name. The public address goes into `ssh_config`.
-fn a_public_address_other_than_the_dialled_one() {
+fn a_public_address_other_than_the_dialled_one_works() {
     let cluster = Testcluster::builder().public_name("proxy.example.com").dialled_name("localhost").start();
     let step = with_names(Step::new(&cluster), &[("proxy.example.com", "127.0.0.1")]);
     pipe_and_ssh_with_names(&cluster, &step);
@@ -103,7 +103,7 @@ fn a_public_address_other_than_the_dialled_one() {
 }
 
 /// The first address refuses connections, and then a server there stays silent. The second address works.
-fn a_name_whose_first_address_does_not_answer() {
+fn a_name_whose_first_address_does_not_answer_works() {
     let cluster = Testcluster::builder().public_name("two.example.com").start();
     let names = [("two.example.com", "127.0.0.9"), ("two.example.com", "127.0.0.1")];
     let step = with_names(Step::new(&cluster), &names);
@@ -124,10 +124,10 @@ fn silent(port: u16) -> (OwnedFd, TcpStream) {
     (socket, first)
 }
 
-fn a_web_port_that_speaks_tls_1_2_only() {
+fn a_web_port_with_tls_1_2_only_works() {
     pipe_and_ssh_at(Testcluster::builder().tls_12_only(true));
 }
 
-fn a_trusted_self_signed_certificate() {
+fn a_trusted_self_signed_certificate_works() {
     pipe_and_ssh_at(Testcluster::builder().fault(Fault::WebCertSelfSigned));
 }

@@ -9,13 +9,13 @@ use crate::harness::stories;
 use crate::step::{Output, Step};
 
 stories! {
-    nodes_of_leaf_clusters_and_of_the_root_cluster,
+    ssh_reaches_nodes_of_leaf_clusters_and_of_the_root_cluster,
     changed_files_of_a_removed_leaf_cluster_stay,
     a_public_log_does_not_name_leaf_clusters,
     certificates_can_be_routed_to_a_leaf_cluster,
     ssh_explains_a_leaf_cluster_that_no_role_may_access,
-    cluster_names_that_end_with_another_cluster_name,
-    a_cluster_name_that_is_too_long_for_a_file_name,
+    similar_cluster_names_are_kept_apart,
+    a_cluster_with_a_very_long_name_has_no_files_of_its_own,
     files_of_a_removed_leaf_cluster_are_removed,
 }
 
@@ -38,7 +38,7 @@ fn expect_both_nodes(step: &Step, cluster: &Testcluster, leaf: &str) {
     expect_hello(step.ssh(&[&leaf_node(cluster, leaf), "echo", "hello"]));
 }
 
-fn nodes_of_leaf_clusters_and_of_the_root_cluster() {
+fn ssh_reaches_nodes_of_leaf_clusters_and_of_the_root_cluster() {
     let cluster = Testcluster::builder().leaf_cluster(LEAF).leaf_cluster("a.example.com").start();
     let step = Step::new(&cluster);
     let log = step.pipe().ok().stderr;
@@ -136,7 +136,7 @@ fn ssh_explains_a_leaf_cluster_that_no_role_may_access() {
     expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
-fn cluster_names_that_end_with_another_cluster_name() {
+fn similar_cluster_names_are_kept_apart() {
     let nested = "leaf.example.teleport.sh";
     let cluster = Testcluster::builder().leaf_cluster(nested).leaf_cluster("sh").start();
     let step = Step::new(&cluster);
@@ -162,7 +162,7 @@ fn cluster_names_that_end_with_another_cluster_name() {
     }
 }
 
-fn a_cluster_name_that_is_too_long_for_a_file_name() {
+fn a_cluster_with_a_very_long_name_has_no_files_of_its_own() {
     // ssh itself does not accept much longer names: its limit is about 255 bytes.
     let (fits, too_long) = ("f".repeat(230), "t".repeat(231));
     let cluster = Testcluster::builder().leaf_cluster(&fits).leaf_cluster(&too_long).start();

@@ -16,15 +16,15 @@ use crate::layouts::{has_event, pipe_and_ssh, pipe_and_ssh_at, routes};
 use crate::step::Step;
 
 stories! {
-    the_pipe_and_ssh_work_through_load_balancers_that_forward_upgrades,
+    load_balancers_that_forward_upgrades_work,
     a_silent_load_balancer_is_detected_while_the_join_waits,
     no_upgrade_is_requested_from_an_untrusted_server,
     the_certificate_inside_of_an_upgrade_is_verified,
-    an_upgrade_with_small_frames_and_pings,
-    a_load_balancer_in_front_of_a_cluster_with_a_long_name,
-    a_load_balancer_in_front_of_the_web_port_only,
-    a_load_balancer_that_speaks_tls_1_2_only,
-    a_trusted_tls_inspector,
+    small_frames_and_pings_lose_no_byte,
+    a_load_balancer_in_front_of_a_cluster_with_a_long_name_works,
+    a_load_balancer_in_front_of_the_web_port_only_works,
+    a_load_balancer_with_tls_1_2_only_works,
+    a_trusted_tls_inspector_works,
     unusable_load_balancers_are_reported,
 }
 
@@ -32,7 +32,7 @@ fn with_load_balancer(balancer: LoadBalancer) -> Builder {
     Testcluster::builder().load_balancer(balancer)
 }
 
-fn the_pipe_and_ssh_work_through_load_balancers_that_forward_upgrades() {
+fn load_balancers_that_forward_upgrades_work() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
         let cluster = pipe_and_ssh_at(with_load_balancer(LoadBalancer::new().alpn(alpn)));
         let upgrades: Vec<_> = cluster
@@ -97,7 +97,7 @@ fn the_certificate_inside_of_an_upgrade_is_verified() {
 
 /// The frames have a few bytes, TCP splits them anywhere, and pings arrive in between. No byte is lost, and each ping
 /// gets a pong with its payload.
-fn an_upgrade_with_small_frames_and_pings() {
+fn small_frames_and_pings_lose_no_byte() {
     let builder =
         with_load_balancer(LoadBalancer::new()).small_websocket_frames(true).upgrade_ping(Duration::from_millis(5));
     let cluster = builder.start();
@@ -112,12 +112,12 @@ fn an_upgrade_with_small_frames_and_pings() {
     )));
 }
 
-fn a_load_balancer_in_front_of_a_cluster_with_a_long_name() {
+fn a_load_balancer_in_front_of_a_cluster_with_a_long_name_works() {
     let cluster = pipe_and_ssh_at(with_load_balancer(LoadBalancer::new()).name("n".repeat(110)));
     assert!(has_event(&cluster, |kind| matches!(kind, EventKind::ProxyCluster { .. })));
 }
 
-fn a_load_balancer_in_front_of_the_web_port_only() {
+fn a_load_balancer_in_front_of_the_web_port_only_works() {
     let cluster = with_load_balancer(LoadBalancer::new()).layout(Layout::SeparatePorts { auth_on_web: false }).start();
     let step = Step::new(&cluster);
     pipe_and_ssh(&cluster, &step);
@@ -130,12 +130,12 @@ fn a_load_balancer_in_front_of_the_web_port_only() {
     assert_eq!(output.stdout, "hello\n");
 }
 
-fn a_load_balancer_that_speaks_tls_1_2_only() {
+fn a_load_balancer_with_tls_1_2_only_works() {
     pipe_and_ssh_at(with_load_balancer(LoadBalancer::new()).tls_12_only(true));
 }
 
 /// A TLS inspector removes Teleport's ALPN protocols, as a load balancer does.
-fn a_trusted_tls_inspector() {
+fn a_trusted_tls_inspector_works() {
     pipe_and_ssh_at(with_load_balancer(LoadBalancer::new()).fault(Fault::WebCertOfInspector));
 }
 

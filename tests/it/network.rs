@@ -144,7 +144,7 @@ fn retries_end_after_the_timeout() {
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-/// Each fault happens once. The log names the retry, unless the fault comes before the first request.
+/// Each fault happens once. Each named call is made twice, and the log has its retry.
 fn temporary_faults_are_retried() {
     for (fault, service, calls) in [
         (Fault::ResetOnce, JoinService::Present, ""),

@@ -7,7 +7,7 @@ use crate::step::{Output, Step};
 
 stories! {
     a_node_has_several_names,
-    the_wrong_port_of_an_openssh_node,
+    the_error_names_the_port_of_openssh_nodes,
     an_address_is_not_a_name_in_the_cluster,
 }
 
@@ -54,7 +54,7 @@ fn a_node_has_several_names() {
     }
 }
 
-fn the_wrong_port_of_an_openssh_node() {
+fn the_error_names_the_port_of_openssh_nodes() {
     let nodes = Nodes::start();
     let output = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
     assert_eq!(output.status, Some(255));

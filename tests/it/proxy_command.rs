@@ -13,27 +13,27 @@ use crate::machine::TIME;
 use crate::step::{Output, Step};
 
 stories! {
-    an_unknown_node,
-    an_unknown_uuid,
-    no_identity,
-    a_broken_identity,
-    expired_credentials needs TIME,
-    no_proxy,
-    a_proxy_of_another_cluster,
-    a_node_that_another_authority_signed,
+    an_unknown_node_is_an_error,
+    an_unknown_uuid_is_an_error,
+    a_missing_identity_is_an_error,
+    a_broken_identity_is_an_error,
+    expired_credentials_are_not_sent needs TIME,
+    an_unreachable_proxy_is_an_error,
+    a_proxy_of_another_cluster_is_refused,
+    a_node_with_a_certificate_of_another_ca_is_refused,
     stdout_carries_ssh_and_nothing_else,
     the_proxy_refuses_bytes_that_are_not_ssh,
     it_ends_when_ssh_is_killed,
     it_ends_when_ssh_is_killed_before_the_node_answers,
     it_ends_when_the_node_ends,
     it_ends_when_the_cluster_ends,
-    the_node_by_its_uuid,
-    the_status_of_the_remote_command,
+    a_node_can_be_named_by_its_uuid,
+    the_exit_status_is_that_of_the_remote_command,
     the_end_of_input_reaches_the_remote_command,
-    many_bytes_in_both_directions needs TIME,
-    many_small_writes,
-    scp_and_sftp needs TIME,
-    sessions_that_share_a_connection,
+    many_bytes_pass_in_both_directions needs TIME,
+    many_small_writes_pass,
+    scp_and_sftp_copy_files needs TIME,
+    sessions_can_share_a_connection,
 }
 
 /// Longer than any of these actions should take.
@@ -122,7 +122,7 @@ fn open_session(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
 
 // Errors.
 
-fn an_unknown_node() {
+fn an_unknown_node_is_an_error() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-node.txt"];
     assert_fails(&step, &cluster, "nowhere.example.teleport.sh", 4, &golden);
@@ -133,20 +133,20 @@ fn an_unknown_node() {
     golden.assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
-fn an_unknown_uuid() {
+fn an_unknown_uuid_is_an_error() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-uuid.txt"];
     assert_fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
 }
 
-fn no_identity() {
+fn a_missing_identity_is_an_error() {
     let (cluster, step) = ready();
     fs::remove_file(step.file("identity")).unwrap();
     let golden = expect_file!["golden/proxy_command/no-identity.txt"];
     assert_fails(&step, &cluster, &cluster.node_host(), 2, &golden);
 }
 
-fn a_broken_identity() {
+fn a_broken_identity_is_an_error() {
     let (cluster, step) = ready();
     let identity = fs::read_to_string(step.file("identity")).unwrap();
     let certificate = identity.find("-----BEGIN CERTIFICATE-----").unwrap();
@@ -161,7 +161,7 @@ fn a_broken_identity() {
     }
 }
 
-fn expired_credentials() {
+fn expired_credentials_are_not_sent() {
     let login = Testcluster::start().node_login().to_owned();
     let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(20));
     let (cluster, step) = ready_with(Testcluster::builder().role(role).start());
@@ -171,21 +171,21 @@ fn expired_credentials() {
     assert!(cluster.record().is_empty());
 }
 
-fn no_proxy() {
+fn an_unreachable_proxy_is_an_error() {
     let (cluster, step) = ready();
     // The next cluster could get the port of one that has ended.
     let gone = proxy_at(&step, &cluster, &cluster.node_host(), "localhost:1");
     assert_command_fails(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
 }
 
-fn a_proxy_of_another_cluster() {
+fn a_proxy_of_another_cluster_is_refused() {
     let (_, step) = ready();
     let other = Testcluster::start();
     let step = step.scrub(format!(":{}", other.port()), ":PORT");
     assert_fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
 }
 
-fn a_node_that_another_authority_signed() {
+fn a_node_with_a_certificate_of_another_ca_is_refused() {
     let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::NodeCertOfOtherCa).start());
     let output = step.ssh(&[&Step::node(&cluster), "true"]);
     assert_eq!((output.status, output.stdout.as_str()), (Some(255), ""));
@@ -269,14 +269,14 @@ fn it_ends_when_the_cluster_ends() {
 
 // Data.
 
-fn the_node_by_its_uuid() {
+fn a_node_can_be_named_by_its_uuid() {
     let (cluster, step) = ready();
     let node = format!("{}@{}.{}", cluster.node_login(), cluster.node_uuid(), cluster.name());
     assert_eq!(step.ssh(&[&node, "echo", "hello"]).ok().stdout, "hello\n");
     assert_ended(&step, &cluster);
 }
 
-fn the_status_of_the_remote_command() {
+fn the_exit_status_is_that_of_the_remote_command() {
     let (cluster, step) = ready();
     for status in [0, 1, 42, 254] {
         let output = step.ssh(&[&Step::node(&cluster), &format!("echo out; echo err >&2; exit {status}")]);
@@ -305,7 +305,7 @@ fn the_end_of_input_reaches_the_remote_command() {
     assert_ended(&step, &cluster);
 }
 
-fn many_bytes_in_both_directions() {
+fn many_bytes_pass_in_both_directions() {
     const LENGTH: usize = 64 << 20;
     let (cluster, step) = ready();
     // Each word is different.
@@ -323,7 +323,7 @@ fn many_bytes_in_both_directions() {
     assert!(cluster.wait_for(tunnel), "{:?}", cluster.record());
 }
 
-fn many_small_writes() {
+fn many_small_writes_pass() {
     let (cluster, step) = ready();
     let mut ssh = open_session(&step, &cluster, &[]);
     let (to, from) = (ssh.stdin.as_mut().unwrap(), ssh.stdout.as_mut().unwrap());
@@ -345,7 +345,7 @@ fn many_small_writes() {
     assert_ended(&step, &cluster);
 }
 
-fn scp_and_sftp() {
+fn scp_and_sftp_copy_files() {
     let (cluster, step) = ready();
     let there = tempfile::tempdir().unwrap();
     let remote = |name: &str| format!("{}:{}/{name}", Step::node(&cluster), there.path().display());
@@ -366,7 +366,7 @@ fn scp_and_sftp() {
     assert_ended(&step, &cluster);
 }
 
-fn sessions_that_share_a_connection() {
+fn sessions_can_share_a_connection() {
     let (cluster, step) = ready();
     let mut master = open_session(&step, &cluster, &["-M", "-S", "./control"]);
     let sharing = |args: &[&str]| -> Output { step.ssh(&[&["-S", "./control"], args].concat()) };

@@ -8,10 +8,10 @@ use crate::harness::stories;
 use crate::step::{Output, Step};
 
 stories! {
-    the_first_lines_of_the_readme,
+    the_first_example_of_the_readme_works,
     the_readme_names_every_file,
-    the_ssh_options_of_the_ssh_run_pipe,
-    a_proxy_command_in_another_directory,
+    the_ssh_options_of_the_ssh_run_pipe_work,
+    a_proxy_command_in_another_directory_works,
 }
 
 fn document(path: &str) -> String {
@@ -31,7 +31,7 @@ fn sh(step: &Step, line: &str) -> Output {
     step.run("bash", &["-e", "-c", line])
 }
 
-fn the_first_lines_of_the_readme() {
+fn the_first_example_of_the_readme_works() {
     let cluster = Testcluster::start();
     let snippet = block("README.md", "# Bitbucket Pipelines Pipe", "yaml");
     assert!(snippet.contains("oidc: true"));
@@ -64,7 +64,7 @@ fn the_readme_names_every_file() {
     }
 }
 
-fn the_ssh_options_of_the_ssh_run_pipe() {
+fn the_ssh_options_of_the_ssh_run_pipe_work() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     step.pipe().ok();
@@ -76,7 +76,7 @@ fn the_ssh_options_of_the_ssh_run_pipe() {
     assert_eq!(sh(&step, &line).ok().stdout.trim_end(), "hello");
 }
 
-fn a_proxy_command_in_another_directory() {
+fn a_proxy_command_in_another_directory_works() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     step.pipe().ok();

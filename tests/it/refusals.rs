@@ -12,7 +12,7 @@ use crate::step::Step;
 stories! {
     a_public_log_hides_the_text_of_a_temporary_refusal,
     invalid_variables_end_the_run,
-    a_scope_without_its_claim_ends_the_run,
+    invalid_scopes_end_the_run,
     invalid_flags_end_the_run,
     invalid_id_tokens_end_the_run,
     refused_joins_end_the_run needs TIME,
@@ -234,7 +234,7 @@ fn invalid_variables_end_the_run() {
     check(variables());
 }
 
-fn a_scope_without_its_claim_ends_the_run() {
+fn invalid_scopes_end_the_run() {
     check(scopes());
 }
 

@@ -11,7 +11,7 @@ use crate::harness::stories;
 use crate::step::Step;
 
 stories! {
-    every_file,
+    every_file_is_rendered,
     ssh_keygen_reads_keys_and_certificates,
     known_hosts_has_the_cluster_and_no_other_host,
     ssh_understands_paths_with_special_characters,
@@ -38,7 +38,7 @@ fn scrubbed(step: &Step, text: &str) -> String {
     step.scrubbed(&shown)
 }
 
-fn every_file() {
+fn every_file_is_rendered() {
     let cluster = Testcluster::builder().role(Role::new("example-role", ["deploy", "backup"])).start();
     let step = Step::new(&cluster);
     step.pipe().ok();

@@ -11,7 +11,7 @@ use crate::machine::{RESOLVER, TIME};
 use crate::step::Step;
 
 stories! {
-    a_faulty_name_server needs RESOLVER TIME,
+    temporary_faults_of_the_name_server_are_retried needs RESOLVER TIME,
 }
 
 /// What the name server does instead of answering.
@@ -99,7 +99,7 @@ fn run(number: u8, fault: DnsFault, lasts: Lasts) -> (i32, String) {
     (output.status.unwrap_or(-1), error)
 }
 
-fn a_faulty_name_server() {
+fn temporary_faults_of_the_name_server_are_retried() {
     use DnsFault::{Failure, Garbage, Late, NoAddress, NoSuchName, Silence};
     use Lasts::{Always, AtFirst};
     const UNRESOLVED: &str = "the proxy's name proxy.teleport.test does not resolve (";

@@ -12,13 +12,13 @@ use crate::step::{Output, Step};
 use crate::{forward_proxy, guard, load_balancers, network, refusals};
 
 stories! {
-    not_in_success,
-    not_in_what_inspect_shows,
-    not_in_what_doctor_shows,
-    not_in_any_failure needs TIME,
-    not_if_the_issued_files_cannot_be_written needs TIME,
-    not_if_the_disk_is_full needs STRACE,
-    not_if_the_token_is_a_wrong_argument,
+    a_successful_run_prints_no_secret,
+    inspect_prints_no_secret,
+    doctor_prints_no_secret,
+    a_failed_run_prints_no_secret needs TIME,
+    a_run_that_waits_for_another_prints_no_secret needs TIME,
+    a_run_on_a_full_disk_prints_no_secret needs STRACE,
+    a_token_as_a_wrong_argument_is_not_printed,
     a_planted_secret_is_found,
 }
 
@@ -98,7 +98,7 @@ fn with_debug(step: Step) -> Step {
     step.env("DEBUG", "true").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
 }
 
-fn not_in_success() {
+fn a_successful_run_prints_no_secret() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).start();
         let step = with_debug(Step::new(&cluster));
@@ -112,7 +112,7 @@ fn not_in_success() {
     }
 }
 
-fn not_in_what_inspect_shows() {
+fn inspect_prints_no_secret() {
     let cluster = Testcluster::start();
     // `inspect` prints claims, but not a token in a claim.
     let token = cluster.step_token();
@@ -130,7 +130,7 @@ fn not_in_what_inspect_shows() {
     }
 }
 
-fn not_in_what_doctor_shows() {
+fn doctor_prints_no_secret() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster)).env("ACTION", "doctor");
     let mut secrets = Secrets::from_step(&step);
@@ -167,7 +167,7 @@ fn every_failure() -> Vec<Failure> {
     all
 }
 
-fn not_in_any_failure() {
+fn a_failed_run_prints_no_secret() {
     for failure in every_failure() {
         let (_cluster, step) = failure.prepare();
         let step = match failure.name {
@@ -183,7 +183,7 @@ fn not_in_any_failure() {
 }
 
 /// The cluster issues everything, and then the files cannot be written.
-fn not_if_the_issued_files_cannot_be_written() {
+fn a_run_that_waits_for_another_prints_no_secret() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster)).env("TIMEOUT", "12s");
     std::fs::create_dir(step.dir().join("tbot-user")).unwrap();
@@ -196,7 +196,7 @@ fn not_if_the_issued_files_cannot_be_written() {
 }
 
 /// The files cannot be written, because the disk is full.
-fn not_if_the_disk_is_full() {
+fn a_run_on_a_full_disk_prints_no_secret() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster));
     let output = pipe_with(&step, "fsync", "error=ENOSPC:when=3");
@@ -204,7 +204,7 @@ fn not_if_the_disk_is_full() {
     Secrets::from_step(&step).check(&output, "the disk is full");
 }
 
-fn not_if_the_token_is_a_wrong_argument() {
+fn a_token_as_a_wrong_argument_is_not_printed() {
     let cluster = Testcluster::start();
     let step = with_debug(Step::new(&cluster));
     let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN").to_owned();

@@ -21,7 +21,7 @@ stories! {
     ssh_explains_an_unreachable_node_in_one_line needs TIME,
     rsync_copies_in_both_directions needs RSYNC,
     git_pushes_and_clones needs GIT,
-    a_gigabyte_in_both_directions needs BENCH,
+    a_gigabyte_passes_in_both_directions needs BENCH,
 }
 
 /// Longer than any of these actions should take.
@@ -248,7 +248,7 @@ fn git_pushes_and_clones() {
     expect_same(&step, &step.dir().join("app"), &step.dir().join("again"));
 }
 
-fn a_gigabyte_in_both_directions() {
+fn a_gigabyte_passes_in_both_directions() {
     const PIECE: usize = 1 << 20;
     let (cluster, step) = ready(Testcluster::builder());
     let mut command = step.command("ssh", &["-F", "tbot-user/ssh_config", &Step::node(&cluster), "cat"]);
