@@ -57,8 +57,8 @@ fn scrubbed(step: &Step, output: &Output) -> String {
     let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let line = |line: &str| {
         let line = line.rsplit_once(" [").filter(|(_, end)| end.ends_with(" ms]")).map_or(line, |(head, _)| head);
-        let line = without_number(&line.replace(&machine, "MACHINE"), " answers after ", " ms");
-        let line = without_number(&line, ", valid for ", " days");
+        let line = with_number(&line.replace(&machine, "MACHINE"), " accepts after ", " ms", "0");
+        let line = with_number(&line, ", valid for ", " days", "N");
         match line.split_once("does not resolve (") {
             Some((head, _)) => format!("{head}does not resolve (the resolver's words)\n"),
             None => format!("{line}\n"),
@@ -68,10 +68,10 @@ fn scrubbed(step: &Step, output: &Output) -> String {
 }
 
 /// Replaces the text between two other texts in a line if it is a number.
-fn without_number(line: &str, before: &str, after: &str) -> String {
+fn with_number(line: &str, before: &str, after: &str, by: &str) -> String {
     let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?)));
     match parts {
-        Some((head, (number, tail))) if number.parse::<u32>().is_ok() => format!("{head}{before}N{after}{tail}"),
+        Some((head, (number, tail))) if number.parse::<u32>().is_ok() => format!("{head}{before}{by}{after}{tail}"),
         _ => line.to_owned(),
     }
 }
