@@ -113,7 +113,7 @@ fn a_link_with_the_name_of_an_output_file_is_refused() {
     cluster.clear_record();
     fs::remove_file(step.file("key")).unwrap();
     symlink("../README.md", step.file("key")).unwrap();
-    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/link-in-it.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/output-file-symlink.log"]);
 }
 
 fn as_a_pipe_unknown_files_are_refused() {

@@ -72,9 +72,9 @@ pub(crate) fn failures() -> Vec<Failure> {
             "cache-may-take-keys",
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
-        Failure::new("destination-out-of-sight", 2)
+        Failure::new("destination-outside-of-clone-directory", 2)
             .with(|step, _| step.env("DESTINATION", "/tmp/nowhere/keys").env("LEAK_CHECK", "off")),
-        Failure::new("destination-carried-on", 2).with(|step, _| {
+        Failure::new("destination-in-pipe-storage", 2).with(|step, _| {
             let storage = format!("{}/keys", step.variable("BITBUCKET_PIPE_STORAGE_DIR"));
             step.env("DESTINATION", &storage).env("LEAK_CHECK", "off")
         }),

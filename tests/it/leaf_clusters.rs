@@ -133,7 +133,7 @@ fn ssh_explains_a_leaf_cluster_that_no_role_may_access() {
     let output = step.ssh(&[&leaf_node(&cluster, LEAF), "true"]);
     assert_eq!(output.status, Some(255));
     let lines: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
-    expect_file!["golden/proxy_command/closed-leaf.txt"].assert_eq(&step.scrubbed(&lines.join("\n")));
+    expect_file!["golden/proxy_command/leaf-cluster-denied.txt"].assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
 fn similar_cluster_names_are_kept_apart() {

@@ -222,7 +222,7 @@ fn the_proxy_refuses_bytes_that_are_not_ssh() {
     assert_eq!(proxy.wait().unwrap().code(), Some(4));
     let mut stderr = String::new();
     proxy.stderr.unwrap().read_to_string(&mut stderr).unwrap();
-    expect_file!["golden/proxy_command/no-ssh.txt"].assert_eq(&step.scrubbed(&stderr));
+    expect_file!["golden/proxy_command/not-ssh.txt"].assert_eq(&step.scrubbed(&stderr));
 }
 
 fn it_ends_when_ssh_is_killed() {

@@ -217,7 +217,7 @@ pub(crate) fn certificates() -> Vec<Failure> {
         Failure::new("cluster-unknown-in-public", 2)
             .at(with_leaf_clusters())
             .with(|step, cluster| public(step, cluster).env("CLUSTER", "leaf.example.org")),
-        Failure::new("cluster-closed", 4).at(with_leaf_clusters()).env("CLUSTER", "closed.example.com"),
+        Failure::new("leaf-cluster-denied", 4).at(with_leaf_clusters()).env("CLUSTER", "closed.example.com"),
         faulty("certificate-without-principals", Fault::NoPrincipals),
         faulty("certificate-for-another-key", Fault::CertForOtherKey),
         faulty("certificate-expired", Fault::ExpiredUserCert),
