@@ -1,4 +1,5 @@
-//! The other platform, by an emulator: it is mounted, and called by its name, so that the kernel need not know of it.
+//! The image for arm64, in an emulator. The emulator is mounted and called explicitly, so that the kernel needs no
+//! setup.
 
 use crate::docker::{docker, program};
 use crate::harness::stories;
@@ -7,22 +8,22 @@ use crate::images::IMAGE;
 use crate::step::{self, Step};
 
 stories! {
-    the_pipe_and_then_ssh needs IMAGE,
+    ssh_logs_in_after_the_pipe needs IMAGE,
 }
 
-fn the_pipe_and_then_ssh() {
+fn ssh_logs_in_after_the_pipe() {
     let emulator = format!("--volume={}:/qemu:ro", program("qemu-aarch64-static"));
     let image = *images::PIPE_ARM64;
     let version = docker(&["run", "--rm", &emulator, "--entrypoint=/qemu", image, "/teleport-pipe", "version"]).ok();
     assert!(version.stdout.starts_with("teleport-pipe v"), "{version:?}");
 
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe_of(&format!("{emulator} --entrypoint=/qemu {image} /teleport-pipe")).ok();
-    // The step's ssh is not emulated, its ProxyCommand has to be: the same command, behind the emulator.
+    // The step's ssh is not emulated, so the emulator has to run its ProxyCommand.
     let directives = std::fs::read_to_string(step.path("tbot-user/ssh_config")).unwrap();
     let command = directives.lines().find_map(|line| line.trim().strip_prefix("ProxyCommand ")).unwrap();
     let ssh = Step::ssh(&cluster).replacen("ssh ", &format!("ssh -o 'ProxyCommand /qemu {command}' "), 1);
-    let said = step.script_with(&[&emulator], &ssh).ok();
-    assert_eq!(said.stdout, "hello world\n");
+    let output = step.script_with(&[&emulator], &ssh).ok();
+    assert_eq!(output.stdout, "hello world\n");
 }

@@ -1,4 +1,4 @@
-//! What the clone directory is like.
+//! Unusual clone directories.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::step::{self, Step};
 stories! {
     the_script_has_changed_its_directory needs IMAGE,
     there_is_no_clone needs IMAGE,
-    the_destination_is_of_an_earlier_run needs IMAGE,
+    an_earlier_run_wrote_the_destination needs IMAGE,
     it_is_read_only needs IMAGE,
-    nothing_in_it_may_be_executed needs IMAGE,
+    it_is_mounted_noexec needs IMAGE,
 }
 
 fn the_script_has_changed_its_directory() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).cd("sub");
+    let step = Step::new(&cluster).cd("sub");
     step.pipe().ok();
     step.hello(&cluster);
     assert!(step.path("sub/tbot-user/ssh_config").exists() && !step.path("tbot-user").exists());
@@ -34,9 +34,9 @@ fn there_is_no_clone() {
     step.hello(&cluster);
 }
 
-fn the_destination_is_of_an_earlier_run() {
+fn an_earlier_run_wrote_the_destination() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let first = fs::read(step.path("tbot-user/key")).unwrap();
     step.pipe().ok();
@@ -50,28 +50,28 @@ fn the_destination_is_of_an_earlier_run() {
 
 fn it_is_read_only() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).mounted(":ro");
-    let before = step.beside_the_destination();
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    assert!(said.stderr.contains("read-only"), "{}", said.stderr);
-    assert_eq!(step.beside_the_destination(), before);
+    let step = Step::new(&cluster).mounted(":ro");
+    let before = step.other_files();
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(output.stderr.contains("read-only"), "{}", output.stderr);
+    assert_eq!(step.other_files(), before);
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
 
-fn nothing_in_it_may_be_executed() {
+fn it_is_mounted_noexec() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let _mount = NoExec::at(step.clone_dir());
-    // The containers have it, too.
+    // The containers inherit the mount option.
     let mounts = step.script("cat /proc/self/mounts").ok().stdout;
     assert!(mounts.lines().any(|line| line.contains(BUILD) && line.contains("noexec")), "{mounts}");
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    assert!(said.stderr.contains("noexec"), "{}", said.stderr);
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(output.stderr.contains("noexec"), "{}", output.stderr);
 }
 
-/// A directory on which nothing may be executed, until it is dropped.
+/// A directory that is mounted `noexec`, until it is dropped.
 struct NoExec(PathBuf);
 
 impl NoExec {

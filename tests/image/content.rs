@@ -1,4 +1,4 @@
-//! What is in the image, and what it says of itself.
+//! The files of the image, and its metadata.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,15 +7,15 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::docker::{Said, docker};
+use crate::docker::{Output, docker};
 use crate::harness::stories;
 use crate::images::IMAGE;
 use crate::images::{self, layout};
 
 stories! {
-    there_is_one_index_of_two_platforms needs IMAGE,
-    there_are_four_files needs IMAGE,
-    it_needs_nothing needs IMAGE,
+    the_image_has_one_index_of_two_platforms needs IMAGE,
+    the_image_has_four_files needs IMAGE,
+    the_binary_needs_no_capabilities_and_no_network needs IMAGE,
 }
 
 /// A JSON document of the layout.
@@ -33,13 +33,13 @@ fn manifests() -> BTreeMap<String, Value> {
     manifests.map(|entry| (entry["platform"]["architecture"].as_str().unwrap().to_owned(), blob(entry))).collect()
 }
 
-fn there_is_one_index_of_two_platforms() {
+fn the_image_has_one_index_of_two_platforms() {
     let manifests = manifests();
     assert_eq!(manifests.keys().collect::<Vec<_>>(), ["amd64", "arm64"]);
     for (architecture, manifest) in manifests {
         let config = blob(&manifest["config"]);
         assert_eq!((config["architecture"].as_str(), config["os"].as_str()), (Some(&*architecture), Some("linux")));
-        // The exec form: a scratch image has no shell for the other one.
+        // The exec form, because a scratch image has no shell.
         assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/teleport-pipe"]));
         assert_eq!(config["config"]["Cmd"], Value::Null);
         assert_eq!(config["config"]["User"], Value::Null);
@@ -56,12 +56,12 @@ fn there_is_one_index_of_two_platforms() {
     }
 }
 
-fn there_are_four_files() {
+fn the_image_has_four_files() {
     for image in [*images::PIPE, *images::PIPE_ARM64] {
         let directory = TempDir::with_prefix("image-").unwrap();
         let archive = directory.path().join("image.tar");
         docker(&["save", "--output", archive.to_str().unwrap(), image]).ok();
-        let tar = |args: &[&str]| Said::of(Command::new("tar").args(args).current_dir(directory.path())).ok().stdout;
+        let tar = |args: &[&str]| Output::run(Command::new("tar").args(args).current_dir(directory.path())).ok().stdout;
         tar(&["-xf", "image.tar"]);
         let manifest: Value =
             serde_json::from_slice(&fs::read(directory.path().join("manifest.json")).unwrap()).unwrap();
@@ -75,7 +75,7 @@ fn there_are_four_files() {
             }));
         }
         files.sort();
-        // Nobody's but root's, no shell, nothing setuid.
+        // All files belong to root. There is neither a shell nor a setuid file.
         let expected = [
             "-rw-r--r-- 0/0 LICENSE",
             "-rw-r--r-- 0/0 README.md",
@@ -86,7 +86,7 @@ fn there_are_four_files() {
     }
 }
 
-fn it_needs_nothing() {
+fn the_binary_needs_no_capabilities_and_no_network() {
     let run = ["run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none", *images::PIPE, "version"];
     assert!(docker(&run).ok().stdout.starts_with("teleport-pipe v"));
 }

@@ -1,21 +1,21 @@
-//! `bitbucket-pipeline-runner`, an emulator that somebody else wrote: the line that it makes of our pipe's item.
+//! The `docker run` line of `bitbucket-pipeline-runner`, an emulator of Bitbucket Pipelines.
 //!
-//! It pulls every image, so that only its line can be run here. What it has otherwise than Bitbucket (docs/protocol.md,
-//! "Emulators"): a pipe gets neither the ID token, which is handed on as a variable, nor storage directories.
+//! The emulator pulls every image, so this test runs only its line. Unlike Bitbucket (docs/protocol.md, "Emulators"),
+//! it gives a pipe neither the ID token, which has to be a variable of the pipe, nor storage directories.
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use crate::docker::Said;
+use crate::docker::Output;
 use crate::harness::{Need, stories};
 use crate::images;
 use crate::images::IMAGE;
 use crate::step::{self, Step};
 
 stories! {
-    the_line_of_another_emulator needs IMAGE EMULATOR,
+    the_line_of_the_emulator_works needs IMAGE EMULATOR,
 }
 
 const PROGRAM: &str =
@@ -27,7 +27,7 @@ static EMULATOR: Need = LazyLock::new(|| {
     PYTHON.is_some().then_some(()).ok_or_else(|| "bitbucket-pipeline-runner is not installed".to_owned())
 });
 
-/// The line.
+/// The line for a pipe with these variables.
 fn line(variables: &[(String, String)]) -> String {
     let python = PYTHON.as_ref().unwrap();
     let variables: serde_json::Map<_, _> =
@@ -41,10 +41,10 @@ fn line(variables: &[(String, String)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn the_line_of_another_emulator() {
+fn the_line_of_the_emulator_works() {
     let cluster = step::cluster();
-    let step = Step::of(&cluster).with("BITBUCKET_STEP_OIDC_TOKEN", "$BITBUCKET_STEP_OIDC_TOKEN");
-    let said: Said = step.emulated(&line(step.variables())).ok();
-    assert!(said.stderr.contains("tbot-user/ssh_config"), "{}", said.stderr);
+    let step = Step::new(&cluster).with("BITBUCKET_STEP_OIDC_TOKEN", "$BITBUCKET_STEP_OIDC_TOKEN");
+    let output: Output = step.emulated(&line(step.variables())).ok();
+    assert!(output.stderr.contains("tbot-user/ssh_config"), "{}", output.stderr);
     step.hello(&cluster);
 }

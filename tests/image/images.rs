@@ -1,27 +1,27 @@
-//! The images, in the engine: the pipe's two platforms out of the OCI layout, and the step's.
+//! The images in the engine: the pipe for two platforms, from the OCI layout, and the image of the step.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::docker::Said;
+use crate::docker::Output;
 use crate::harness::Need;
 use crate::step_image;
 
 /// The image, and an engine to run it.
 pub(crate) static IMAGE: Need =
     LazyLock::new(|| std::env::var_os(LAYOUT).map(drop).ok_or_else(|| "`make image-test` runs it".to_owned()));
-/// The variable by which `tests/image/run` says where `make image` has put the layout.
+/// The variable with the path of the OCI layout. `tests/image/run` sets it.
 const LAYOUT: &str = "TELEPORT_PIPE_OCI";
 
-/// The pipe for this machine.
+/// The pipe for amd64.
 pub(crate) static PIPE: LazyLock<&str> = LazyLock::new(|| load("amd64", "teleport-pipe:test-amd64"));
-/// The pipe for the other platform.
+/// The pipe for arm64.
 pub(crate) static PIPE_ARM64: LazyLock<&str> = LazyLock::new(|| load("arm64", "teleport-pipe:test-arm64"));
-/// Where the rest of a step's script runs.
+/// The image in which the rest of a step's script runs.
 pub(crate) static STEP: LazyLock<&str> = LazyLock::new(|| step_image::import("teleport-pipe-step:test"));
 
-/// What `make image` has made.
+/// The OCI layout that `make image` has written.
 pub(crate) fn layout() -> PathBuf {
     std::env::var_os(LAYOUT).unwrap().into()
 }
@@ -33,6 +33,6 @@ fn load(architecture: &str, tag: &'static str) -> &'static str {
         skopeo.args(["--dest-daemon-host", &host]);
     }
     skopeo.arg(format!("oci:{}", layout().display())).arg(format!("docker-daemon:{tag}"));
-    Said::of(&mut skopeo).ok();
+    Output::run(&mut skopeo).ok();
     tag
 }

@@ -1,10 +1,10 @@
-//! The image, run as Bitbucket runs a pipe, and then the rest of the step's script in another container that has a
-//! shell and OpenSSH and nothing else, against a [`testcluster`] outside of both.
+//! Runs the image as Bitbucket runs a pipe, and then the rest of the step's script in another container that has only a
+//! shell and OpenSSH. The [`testcluster`] is outside of both containers.
 //!
-//! `make image-test` builds the image, starts an engine where none runs (`engine`), and runs these tests, which are
-//! ignored otherwise.
+//! `make image-test` builds the image, starts an engine if none runs (`engine`), and runs these tests. They are ignored
+//! otherwise.
 
-#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a story that cannot continue has failed")]
 #![deny(dead_code, reason = "a story that is not registered would never run")]
 
 mod arm64;
@@ -17,9 +17,9 @@ mod harness;
 mod images;
 mod name_server;
 mod names;
+#[path = "../it/output.rs"]
+mod output;
 mod pipe_line;
-#[path = "../it/said.rs"]
-mod said;
 mod step;
 mod step_image;
 mod users;

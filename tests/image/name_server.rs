@@ -1,21 +1,21 @@
-//! A name server that answers over UDP only that the answer is too long, and over TCP with one address.
+//! A name server whose answers over UDP are truncated, and whose answers over TCP have one address.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A server on port 53 of an address. It goes on until the tests end.
+/// A server on port 53 of an address. It runs until the tests end.
 pub(crate) struct NameServer {
-    asked: Arc<[AtomicUsize; 2]>,
+    queries: Arc<[AtomicUsize; 2]>,
 }
 
 impl NameServer {
-    /// Any name leads to this address.
-    pub(crate) fn at(address: Ipv4Addr) -> Self {
+    /// A server at this address that answers each query with the same address.
+    pub(crate) fn start(address: Ipv4Addr) -> Self {
         let (udp, tcp) = (UdpSocket::bind((address, 53)).unwrap(), TcpListener::bind((address, 53)).unwrap());
-        let asked = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-        let counts = Arc::clone(&asked);
+        let queries = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let counts = Arc::clone(&queries);
         std::thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((size, from)) = udp.recv_from(&mut query) {
@@ -23,11 +23,11 @@ impl NameServer {
                 udp.send_to(&answer(&query[..size], None), from).unwrap();
             }
         });
-        let counts = Arc::clone(&asked);
+        let counts = Arc::clone(&queries);
         std::thread::spawn(move || {
             for connection in tcp.incoming() {
                 let mut connection = connection.unwrap();
-                // A client may send several, and may be gone when it has what it wanted.
+                // A client may send several queries, and may close the connection after any of them.
                 while let Some(query) = message(&mut connection) {
                     counts[1].fetch_add(1, Ordering::SeqCst);
                     let answer = answer(&query, Some(address));
@@ -38,12 +38,12 @@ impl NameServer {
                 }
             }
         });
-        Self { asked }
+        Self { queries }
     }
 
     /// Queries over UDP and over TCP so far.
-    pub(crate) fn asked(&self) -> (usize, usize) {
-        (self.asked[0].load(Ordering::SeqCst), self.asked[1].load(Ordering::SeqCst))
+    pub(crate) fn queries(&self) -> (usize, usize) {
+        (self.queries[0].load(Ordering::SeqCst), self.queries[1].load(Ordering::SeqCst))
     }
 }
 
@@ -56,7 +56,7 @@ fn message(connection: &mut impl std::io::Read) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The answer (RFC 1035 4.1): truncated without an address; one record where the query is for an IPv4 address.
+/// The answer (RFC 1035 4.1). It is truncated without an address, and has a record if the query is for IPv4.
 fn answer(query: &[u8], address: Option<Ipv4Addr>) -> Vec<u8> {
     const TRUNCATED: u8 = 0b10;
     const A: [u8; 2] = [0, 1];
@@ -67,12 +67,12 @@ fn answer(query: &[u8], address: Option<Ipv4Addr>) -> Vec<u8> {
     }
     let question = &query[12..end + 5];
     let records = address.filter(|_| query[end + 1..end + 3] == A);
-    // A response to a query that wants recursion, from a server that has it.
+    // A response to a recursive query, from a recursive server.
     let flags = [0x81 | if address.is_none() { TRUNCATED } else { 0 }, 0x80];
     let counts = [0, 1, 0, u8::from(records.is_some()), 0, 0, 0, 0];
     let mut answer = [&query[..2], &flags, &counts, question].concat();
     if let Some(address) = records {
-        // The name of the question, type A, class IN, good for a minute.
+        // The name of the question, type A, class IN, valid for a minute.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
         answer.extend(address.octets());
     }

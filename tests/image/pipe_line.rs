@@ -1,36 +1,35 @@
-//! The line into which Bitbucket turns a `pipe:` item (docs/protocol.md, "How a pipe runs"); `emulator.rs` runs another
-//! one.
+//! The `docker run` line that Bitbucket makes of a `pipe:` item (docs/protocol.md, "How a pipe runs"). `emulator.rs`
+//! runs that of an emulator.
 
 use std::path::Path;
 
 use crate::docker::program;
 
-/// Where Bitbucket clones to, outside of containers and in them.
+/// The clone directory at Bitbucket, outside of containers and in them.
 pub(crate) const BUILD: &str = "/opt/atlassian/pipelines/agent/build";
 
-/// What the line is made of.
+/// The parts of the line.
 #[derive(Debug)]
 pub(crate) struct PipeLine<'a> {
-    /// The clone directory, here. Bitbucket's is at [`BUILD`] outside of the containers, too.
+    /// The clone directory on this machine. At Bitbucket it is [`BUILD`] outside of the containers, too.
     pub(crate) clone_dir: &'a Path,
-    /// How it is mounted beyond that: `:ro` or nothing.
+    /// Its mount option: `:ro` or none.
     pub(crate) mount: &'a str,
-    /// Directory of the step's SSH key.
+    /// The directory of the step's SSH key.
     pub(crate) ssh_dir: &'a Path,
-    /// The directory that the step's script is in.
+    /// The working directory of the step's script.
     pub(crate) workdir: &'a str,
-    /// Names of the step's variables, which the shell has.
+    /// The names of the step's variables. The shell has their values.
     pub(crate) environment: Vec<&'a str>,
     /// The item's `variables`.
     pub(crate) variables: &'a [(String, String)],
-    /// What Bitbucket's own network would do.
+    /// Options for the network that Bitbucket provides otherwise.
     pub(crate) network: &'a [String],
-    /// The image.
     pub(crate) image: &'a str,
 }
 
 impl PipeLine<'_> {
-    /// The line, for a shell: values are pasted into double-quoted words, and only quotes are escaped.
+    /// The line for a shell. Values are in double quotes, and only quotes are escaped, as Bitbucket does it.
     pub(crate) fn text(&self) -> String {
         let (clone_dir, ssh_dir) = (self.clone_dir.display(), self.ssh_dir.display());
         let mut words = vec![

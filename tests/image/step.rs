@@ -1,4 +1,4 @@
-//! A step: a clone, its pipe, the rest of its script.
+//! A step: a clone, a pipe, and the rest of the script.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::{Builder, Testcluster};
 
-use crate::docker::{Said, docker, gateway, program};
+use crate::docker::{Output, docker, gateway, program};
 use crate::images;
 use crate::pipe_line::{BUILD, PipeLine};
 
@@ -18,12 +18,12 @@ pub(crate) const PROXY: &str = "proxy.example.teleport.sh";
 const PIPELINES: &str = "pipelines:\n  default:\n    - step:\n        oidc: true\n        script:\n          \
                          - pipe: acme/teleport-pipe:1.0.0\n";
 
-/// A cluster that containers reach.
+/// A cluster that containers can reach.
 pub(crate) fn cluster() -> Testcluster {
     reachable(Testcluster::builder())
 }
 
-/// The same, out of a builder.
+/// Starts a cluster so that containers can reach it.
 pub(crate) fn reachable(builder: Builder) -> Testcluster {
     builder.listen(gateway()).public_name(PROXY).start()
 }
@@ -40,9 +40,9 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A clone of a repository, made as Bitbucket makes it: by root, for everybody (docs/protocol.md, "Owners and
-    /// modes").
-    pub(crate) fn of(cluster: &Testcluster) -> Self {
+    /// A clone of a repository. As at Bitbucket, it belongs to root, and every user may write to it (docs/protocol.md,
+    /// "Owners and modes").
+    pub(crate) fn new(cluster: &Testcluster) -> Self {
         let step = Self::without_clone(cluster);
         let git = |args: &[&str]| step.git(args).ok();
         fs::create_dir(step.path("sub")).unwrap();
@@ -50,13 +50,13 @@ impl Step {
         fs::write(step.path("bitbucket-pipelines.yml"), PIPELINES).unwrap();
         git(&["init", "--quiet", "."]);
         git(&["add", "."]);
-        git(&["-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", "All there is"]);
+        git(&["-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", "Add all files"]);
         fs::write(step.path(".git/info/exclude"), ".bitbucket/pipelines/generated\n").unwrap();
-        Said::of(Command::new("chmod").args(["-R", "a+rwX"]).arg(step.clone_dir())).ok();
+        Output::run(Command::new("chmod").args(["-R", "a+rwX"]).arg(step.clone_dir())).ok();
         step
     }
 
-    /// A step with `clone: enabled: false`. What the pipe is to trust is still there.
+    /// A step with `clone: enabled: false`. The directory still has the CA file.
     pub(crate) fn without_clone(cluster: &Testcluster) -> Self {
         let directory = TempDir::with_prefix("agent-").unwrap();
         let mut step = Self {
@@ -87,53 +87,53 @@ impl Step {
             .with("CA_FILE", &format!("{BUILD}/ca.pem"))
     }
 
-    /// With this variable for the pipe.
+    /// With this variable of the pipe.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The script is in a directory below the clone.
+    /// With this working directory, below the clone directory.
     pub(crate) fn cd(mut self, directory: &str) -> Self {
         self.workdir = format!("{BUILD}/{directory}");
         self
     }
 
-    /// The step's image has another user, or none of that number.
+    /// With another user of the step's image. The user need not exist there.
     pub(crate) fn user(mut self, user: &str) -> Self {
         self.user = user.to_owned();
         self
     }
 
-    /// The clone directory is mounted with these options.
+    /// With these mount options of the clone directory.
     pub(crate) fn mounted(mut self, options: &'static str) -> Self {
         self.mount = options;
         self
     }
 
-    /// Names are found in another way.
+    /// With other options of the network.
     pub(crate) fn network(mut self, options: &[String]) -> Self {
         self.network = options.to_vec();
         self
     }
 
-    /// The clone directory, here.
+    /// The clone directory on this machine.
     pub(crate) fn clone_dir(&self) -> PathBuf {
         self.directory.path().join("build")
     }
 
-    /// Something in it.
+    /// A path in the clone directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.clone_dir().join(name)
     }
 
-    /// The pipe.
-    pub(crate) fn pipe(&self) -> Said {
+    /// Runs the pipe.
+    pub(crate) fn pipe(&self) -> Output {
         self.pipe_of(&images::PIPE)
     }
 
-    /// The pipe, with more in front of the image's name, or another image.
-    pub(crate) fn pipe_of(&self, image: &str) -> Said {
+    /// Runs the pipe from another image. There may be options in front of the image's name.
+    pub(crate) fn pipe_of(&self, image: &str) -> Output {
         let line = PipeLine {
             clone_dir: &self.clone_dir(),
             mount: self.mount,
@@ -147,17 +147,17 @@ impl Step {
         self.shell(&line.text())
     }
 
-    /// The pipe by the line of an emulator. What is mounted lies elsewhere here, and names are found in another way.
-    pub(crate) fn emulated(&self, line: &str) -> Said {
+    /// Runs the line of an emulator, with the paths and the network of this machine.
+    pub(crate) fn emulated(&self, line: &str) -> Output {
         let source = |from: &str, to: &Path| (format!("--volume={from}:"), format!("--volume={}:", to.display()));
         let (build, ssh) = (source(BUILD, &self.clone_dir()), self.directory.path().join("ssh"));
         let ssh = source("/opt/atlassian/pipelines/agent/ssh", &ssh);
         let docker = source("/opt/atlassian/pipelines/bin/docker", Path::new(&program("docker")));
         let run = ("docker run ".to_owned(), format!("docker run {} ", self.network.join(" ")));
         let workdir = ("--workdir=$(pwd)".to_owned(), format!("--workdir={}", self.workdir));
-        let line = [build, ssh, docker, run, workdir].iter().fold(line.to_owned(), |line, (theirs, ours)| {
-            assert!(line.contains(theirs), "{theirs}: {line}");
-            line.replacen(theirs, ours, 1)
+        let line = [build, ssh, docker, run, workdir].iter().fold(line.to_owned(), |line, (original, replacement)| {
+            assert!(line.contains(original), "{original}: {line}");
+            line.replacen(original, replacement, 1)
         });
         self.shell(&line)
     }
@@ -167,49 +167,49 @@ impl Step {
         &self.variables
     }
 
-    /// A line of the step's script, with its environment.
-    fn shell(&self, line: &str) -> Said {
+    /// Runs a line of the step's script, with its environment.
+    fn shell(&self, line: &str) -> Output {
         let mut shell = Command::new("sh");
         shell.args(["-euc", line]).envs(&self.environment);
-        // The step's variable would be the client's, too, which has an engine of its own.
+        // The client uses the engine of this machine, and not that in the step's variable.
         shell.env_remove("DOCKER_HOST").envs(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
-        Said::of(&mut shell)
+        Output::run(&mut shell)
     }
 
-    /// The rest of the step's script, in the step's image.
-    pub(crate) fn script(&self, text: &str) -> Said {
+    /// Runs the rest of the step's script, in the step's image.
+    pub(crate) fn script(&self, text: &str) -> Output {
         self.script_with(&[], text)
     }
 
-    /// The same, with more arguments for the container.
-    pub(crate) fn script_with(&self, more: &[&str], text: &str) -> Said {
+    /// Like [`script`](Self::script), with more options for the container.
+    pub(crate) fn script_with(&self, more: &[&str], text: &str) -> Output {
         let volume = format!("--volume={}:{BUILD}{}", self.clone_dir().display(), self.mount);
         let network: Vec<&str> = self.network.iter().map(String::as_str).collect();
         let run = ["run", "--rm", &volume, "--workdir", &self.workdir, "--user", &self.user];
         docker(&[&run, &network[..], more, &[*images::STEP, "sh", "-euc", text]].concat())
     }
 
-    /// The second line of the README says hello.
+    /// Runs the second line of the README's example.
     #[track_caller]
     pub(crate) fn hello(&self, cluster: &Testcluster) {
-        let said = self.script(&Self::ssh(cluster)).ok();
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
+        let output = self.script(&Self::ssh(cluster)).ok();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello world\n", ""));
     }
 
-    /// The second line of the README.
+    /// The second line of the README's example.
     pub(crate) fn ssh(cluster: &Testcluster) -> String {
         let (login, host) = (cluster.node_login(), cluster.node_host());
         format!("ssh -F ./tbot-user/ssh_config {login}@{host} echo \"hello world\"")
     }
 
-    /// `git` in the clone, for whom it belongs to somebody else.
-    pub(crate) fn git(&self, args: &[&str]) -> Said {
+    /// Runs `git` in the clone, which may belong to another user.
+    pub(crate) fn git(&self, args: &[&str]) -> Output {
         let mut git = Command::new("git");
-        Said::of(git.args(["-c", "safe.directory=*", "-C"]).arg(self.clone_dir()).args(args))
+        Output::run(git.args(["-c", "safe.directory=*", "-C"]).arg(self.clone_dir()).args(args))
     }
 
-    /// Everything below the clone directory but the destination and git's own: mode, owner and content.
-    pub(crate) fn beside_the_destination(&self) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
+    /// All entries below the clone directory except for the destination and `.git`, with mode, owner and content.
+    pub(crate) fn other_files(&self) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
         let mut all = BTreeMap::new();
         let mut open = vec![self.clone_dir()];
         while let Some(path) = open.pop() {

@@ -1,4 +1,4 @@
-//! The image of the step: OpenSSH's client, a shell and a handful of commands of this machine, with their libraries.
+//! The image of the step: OpenSSH's client, a shell and some commands of this machine, with their libraries.
 
 use std::fs;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::docker::{Said, docker, program};
+use crate::docker::{Output, docker, program};
 
-/// All there is.
+/// The programs of the image.
 const PROGRAMS: [&str; 6] = ["sh", "ssh", "mkdir", "rm", "cat", "id"];
-/// Users of the step's image; 4242 is none of them.
+/// The users of the image. There is no user 4242.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nstep:x:1000:1000:step:/home/step:/bin/sh\n";
 
-/// Makes the image, and gives its tag back.
+/// Makes the image, and returns its tag.
 pub(crate) fn import(tag: &'static str) -> &'static str {
     let root = TempDir::with_prefix("step-image-").unwrap();
     let root = root.path();
@@ -34,15 +34,14 @@ pub(crate) fn import(tag: &'static str) -> &'static str {
     let mut tar = tar.stdout(Stdio::piped()).spawn().unwrap();
     let import = Command::new("docker").args(["import", "-", tag]).stdin(tar.stdout.take().unwrap()).output().unwrap();
     assert!(tar.wait().unwrap().success() && import.status.success(), "{import:?}");
-    // It does what it is for.
     docker(&["run", "--rm", "--network=none", tag, "ssh", "-V"]).ok();
     tag
 }
 
-/// The libraries of a program, and their loader, by the paths at which it looks for them.
+/// The paths of a program's libraries and of their loader.
 fn libraries(program: &str) -> Vec<String> {
-    let said = Said::of(Command::new("ldd").arg(program)).ok().stdout;
-    said.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+    let stdout = Output::run(Command::new("ldd").arg(program)).ok().stdout;
+    stdout.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn copy(from: &str, to: &Path) {

@@ -1,4 +1,4 @@
-//! `cleanup`, as the pipe and as a command: it removes what runs wrote, and keeps everything else.
+//! `cleanup`, as an action of the pipe and as a command: it removes the files that runs wrote, and no other file.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use testcluster::Testcluster;
 
 use crate::harness::stories;
 use crate::machine::{ROOT, Unprivileged};
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     everything_is_removed_and_a_second_time_there_is_nothing_to_do,
@@ -15,14 +15,14 @@ stories! {
     the_binary_in_the_destination_removes_its_own_directory,
     a_directory_that_the_step_created_stays,
     unknown_and_changed_files_stay_and_are_named,
-    a_checkout_as_destination_keeps_files_with_the_names_of_ours,
+    a_checkout_as_destination_keeps_its_own_files,
     a_planted_record_removes_no_file_of_another_directory,
-    directories_with_the_names_of_our_files_stay,
+    directories_with_the_names_of_output_files_stay,
     the_files_of_tbot_stay,
     files_of_another_user_are_an_error_that_names_the_user needs ROOT,
 }
 
-fn cleanup(step: &Step) -> Said {
+fn cleanup(step: &Step) -> Output {
     step.product(&["cleanup"]).ok()
 }
 
@@ -35,7 +35,7 @@ fn names(step: &Step) -> Vec<String> {
 
 fn everything_is_removed_and_a_second_time_there_is_nothing_to_do() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let first = cleanup(&step).stderr;
     assert_eq!(names(&step), ["(no directory)"]);
@@ -45,20 +45,20 @@ fn everything_is_removed_and_a_second_time_there_is_nothing_to_do() {
 
 fn the_action_of_the_pipe_uses_its_destination() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", "deep/er/creds");
+    let step = Step::new(&cluster).env("DESTINATION", "deep/er/creds");
     step.pipe().ok();
     fs::write(step.dir().join("deep/mine"), "").unwrap();
-    // The action needs no token, no cluster, and works in an after-script.
+    // The action needs neither a token nor a cluster, and works in an after-script.
     let step = step.env("ACTION", "cleanup").without("PROXY_SERVER").without("TOKEN");
     let step = step.without("BITBUCKET_STEP_OIDC_TOKEN").env("BITBUCKET_EXIT_CODE", "1");
     step.pipe().ok();
-    // The directories that were created for it are removed, up to one that holds another file.
+    // The directories that the run created are removed, up to a directory with another file.
     assert!(!step.dir().join("deep/er").exists() && step.dir().join("deep/mine").exists());
 }
 
 fn the_binary_in_the_destination_removes_its_own_directory() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     step.run("./tbot-user/teleport-pipe", &["cleanup"]).ok();
     assert_eq!(names(&step), ["(no directory)"]);
@@ -70,7 +70,7 @@ fn the_binary_in_the_destination_removes_its_own_directory() {
 
 fn a_directory_that_the_step_created_stays() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     step.pipe().ok();
     step.pipe().ok();
@@ -80,28 +80,28 @@ fn a_directory_that_the_step_created_stays() {
 
 fn unknown_and_changed_files_stay_and_are_named() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    fs::write(step.output("notes"), "mine").unwrap();
+    fs::write(step.file("notes"), "mine").unwrap();
     let first = cleanup(&step).stderr;
     assert_eq!(names(&step), ["notes"]);
-    fs::remove_file(step.output("notes")).unwrap();
+    fs::remove_file(step.file("notes")).unwrap();
 
     step.pipe().ok();
-    fs::write(step.output("ssh_config"), "Host mine\n").unwrap();
+    fs::write(step.file("ssh_config"), "Host mine\n").unwrap();
     let second = cleanup(&step).stderr;
     // The next cleanup must still have the record, and git must still ignore the file.
     assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "ssh_config"]);
     expect_file!["golden/log/cleanup-unknown-files.log"].assert_eq(&step.scrubbed(&(first + &second)));
     step.pipe().ok();
     cleanup(&step);
-    // The record of the run that created the directory is gone.
+    // The last cleanup has removed the record of the run that created the directory.
     assert!(names(&step).is_empty(), "{:?}", names(&step));
 }
 
-fn a_checkout_as_destination_keeps_files_with_the_names_of_ours() {
+fn a_checkout_as_destination_keeps_its_own_files() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     for name in [".gitignore", "src.c", "teleport-database-ca.crt"] {
         fs::write(step.dir().join(name), "mine\n").unwrap();
     }
@@ -117,28 +117,28 @@ fn a_checkout_as_destination_keeps_files_with_the_names_of_ours() {
 
 fn a_planted_record_removes_no_file_of_another_directory() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::write(step.dir().join("deploy.sh"), "").unwrap();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     // printf '' | sha256sum
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let names = ["../deploy.sh".to_owned(), step.dir().join("deploy.sh").display().to_string()];
     let record: String = names.iter().map(|name| format!("{empty}  {name}\n")).collect();
-    fs::write(step.output(".teleport-pipe.sha256"), record).unwrap();
-    // Not after a run that reads the planted record, either.
+    fs::write(step.file(".teleport-pipe.sha256"), record).unwrap();
+    // The file also stays if a run has read the planted record before.
     step.pipe().ok();
     cleanup(&step);
     assert!(step.dir().join("deploy.sh").exists());
 }
 
-fn directories_with_the_names_of_our_files_stay() {
+fn directories_with_the_names_of_output_files_stay() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    fs::create_dir(step.output(".teleport-pipe.tmp.7")).unwrap();
+    fs::create_dir(step.file(".teleport-pipe.tmp.7")).unwrap();
     cleanup(&step);
     assert_eq!(names(&step), [".teleport-pipe.tmp.7"]);
-    fs::rename(step.output(".teleport-pipe.tmp.7"), step.output(".teleport-pipe.sha256")).unwrap();
+    fs::rename(step.file(".teleport-pipe.tmp.7"), step.file(".teleport-pipe.sha256")).unwrap();
     let log = cleanup(&step).stderr;
     assert!(
         names(&step) == [".teleport-pipe.sha256"] && log.contains("did not write them: .teleport-pipe.sha256"),
@@ -149,7 +149,7 @@ fn directories_with_the_names_of_our_files_stay() {
 fn the_files_of_tbot_stay() {
     let step = Step::empty();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
-    fs::write(step.output("key"), "a key").unwrap();
+    fs::write(step.file("key"), "a key").unwrap();
     let log = cleanup(&step).stderr;
     assert_eq!(names(&step), ["key"]);
     assert!(log.contains("nothing in ") && log.contains("did not write them: key"), "{log}");
@@ -157,12 +157,12 @@ fn the_files_of_tbot_stay() {
 
 fn files_of_another_user_are_an_error_that_names_the_user() {
     let cluster = Testcluster::start();
-    let user = Unprivileged::step_of(&cluster);
+    let user = Unprivileged::new(&cluster);
     user.step.pipe().ok();
     fs::set_permissions(user.step.dir().join("tbot-user"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .unwrap();
     std::os::unix::fs::chown(user.step.dir().join("tbot-user"), Some(0), Some(0)).unwrap();
-    let said = user.run(user.step.dir().join("product").to_str().unwrap(), &["cleanup"]);
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    expect_file!["golden/place/cleanup-not-permitted.log"].assert_eq(&user.step.scrubbed(&said.stderr));
+    let output = user.run(user.step.dir().join("product").to_str().unwrap(), &["cleanup"]);
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    expect_file!["golden/destination/cleanup-not-permitted.log"].assert_eq(&user.step.scrubbed(&output.stderr));
 }

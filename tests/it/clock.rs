@@ -1,4 +1,5 @@
-//! A clock that is wrong: ours, or the cluster's, which is the same to either of them.
+//! A wrong clock. A clock of this machine that is ahead is simulated by a cluster whose clock is behind, and vice
+//! versa.
 
 use std::process::Command;
 
@@ -10,72 +11,73 @@ use crate::step::Step;
 
 stories! {
     a_clock_that_is_ahead_does_no_harm,
-    a_clock_that_is_a_little_behind_is_said,
-    a_clock_that_is_behind_is_named,
-    a_token_that_has_expired_by_both_clocks_is_not_tried,
+    a_clock_that_is_a_little_behind_is_a_warning,
+    a_clock_that_is_far_behind_ends_the_run,
+    a_token_that_has_expired_by_both_clocks_is_not_sent,
 }
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// A cluster whose clock is so many seconds ahead of ours, and a step with a token of its time.
-fn apart(seconds: i64) -> (Testcluster, Step) {
+/// A cluster whose clock is this many seconds ahead of the local clock, and a step with a token by the cluster's clock.
+fn with_cluster_ahead(seconds: i64) -> (Testcluster, Step) {
     let cluster = Testcluster::builder().clock_offset(seconds).start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     (cluster, step)
 }
 
-/// When the certificate in the destination ends, in seconds from now by our clock.
+/// The seconds until the certificate in the destination expires, by the local clock.
 fn remaining(step: &Step) -> i64 {
     let args = ["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in", "tbot-user/tlscert"];
-    let said = step.run("openssl", &args).ok().stdout;
-    let end = said.trim().strip_prefix("notAfter=").unwrap().to_owned();
+    let stdout = step.run("openssl", &args).ok().stdout;
+    let end = stdout.trim().strip_prefix("notAfter=").unwrap().to_owned();
     let seconds = |date: &str| {
-        let said = Command::new("date").args(["-u", "+%s", "-d", date]).output().unwrap();
-        String::from_utf8(said.stdout).unwrap().trim().parse::<i64>().unwrap()
+        let output = Command::new("date").args(["-u", "+%s", "-d", date]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse::<i64>().unwrap()
     };
     seconds(&end) - seconds("now")
 }
 
-/// The expiry that is asked for is that of the cluster's clock, and nothing here takes the certificates for expired.
+/// The product requests the expiry by the cluster's clock, and does not treat the certificates as expired.
 fn a_clock_that_is_ahead_does_no_harm() {
     for behind in [7 * MINUTE, 2 * HOUR, DAY] {
-        let (cluster, step) = apart(-behind);
-        let said = step.pipe().ok();
+        let (cluster, step) = with_cluster_ahead(-behind);
+        let output = step.pipe().ok();
         let ahead = match behind {
             DAY => "1day",
             420 => "7m",
             _ => "2h",
         };
         let warning = format!("warning: the clock here is {ahead} ahead of the cluster's");
-        assert!(said.stderr.contains(&warning), "{}", said.stderr);
-        // The token of an hour has expired by our clock, but not by the one that counts.
+        assert!(output.stderr.contains(&warning), "{}", output.stderr);
+        // The token, which is valid for an hour, may have expired by the local clock, but not by the cluster's.
         assert_eq!(
-            said.stderr.contains("expired, according to the clock of this machine"),
+            output.stderr.contains("expired, according to the clock of this machine"),
             behind > HOUR,
             "{}",
-            said.stderr
+            output.stderr
         );
-        assert!(said.stderr.contains("valid for 1h, files in"), "{}", said.stderr);
+        assert!(output.stderr.contains("valid for 1h, files in"), "{}", output.stderr);
         let expected = HOUR - behind;
         assert!((expected - 60..=expected + 60).contains(&remaining(&step)), "{behind}: {}", remaining(&step));
-        // The node goes by our clock here; what counts is that its way is not closed before.
-        let said = step.ssh(&[&Step::node(&cluster), "true"]);
-        assert!(!said.stderr.contains("the credentials expired"), "{}", said.stderr);
+        // The testcluster's node uses the local clock and may refuse the login, but the ProxyCommand must not refuse
+        // it.
+        let output = step.ssh(&[&Step::node(&cluster), "true"]);
+        assert!(!output.stderr.contains("the credentials expired"), "{}", output.stderr);
         drop(cluster);
     }
 }
 
-/// A minute is what certificates are valid back from when they are made.
-fn a_clock_that_is_a_little_behind_is_said() {
-    let (_cluster, step) = apart(45);
-    let said = step.pipe().ok();
-    assert!(said.stderr.contains("warning: the clock here is 4") && said.stderr.contains("s behind the cluster's"));
+/// Certificates are valid from a minute before they are issued, so a clock may be less than a minute behind.
+fn a_clock_that_is_a_little_behind_is_a_warning() {
+    let (_cluster, step) = with_cluster_ahead(45);
+    let output = step.pipe().ok();
+    assert!(output.stderr.contains("warning: the clock here is 4") && output.stderr.contains("s behind the cluster's"));
 }
 
-/// Whoever reads a certificate by a clock that is behind must not believe it, and we do not write what is not valid.
-fn a_clock_that_is_behind_is_named() {
+/// By a clock that is behind, the certificates are not valid yet, so they are not written.
+fn a_clock_that_is_far_behind_ends_the_run() {
     check(
         [("clock-seven-minutes-behind", 7 * MINUTE), ("clock-a-day-behind", DAY)]
             .map(|(name, ahead)| Failure::new(name, 5).at(Testcluster::builder().clock_offset(ahead)))
@@ -83,16 +85,16 @@ fn a_clock_that_is_behind_is_named() {
     );
 }
 
-fn a_token_that_has_expired_by_both_clocks_is_not_tried() {
+fn a_token_that_has_expired_by_both_clocks_is_not_sent() {
     for (offset, ago) in [(0, "expired 1"), (-2 * HOUR, "expired 1")] {
-        let (cluster, step) = apart(offset);
+        let (cluster, step) = with_cluster_ahead(offset);
         let expired = cluster.mint(|claims| {
             let exp = claims["iat"].as_i64().unwrap() - 100;
             claims.insert("exp".into(), exp.into());
         });
-        let said = step.env("BITBUCKET_STEP_OIDC_TOKEN", &expired).pipe();
-        assert_eq!(said.status, Some(3), "{}", said.stderr);
-        assert!(said.stderr.contains(ago) && !said.stderr.contains("2h"), "{}", said.stderr);
+        let output = step.env("BITBUCKET_STEP_OIDC_TOKEN", &expired).pipe();
+        assert_eq!(output.status, Some(3), "{}", output.stderr);
+        assert!(output.stderr.contains(ago) && !output.stderr.contains("2h"), "{}", output.stderr);
         assert!(cluster.calls().iter().all(|call| call.name == "GET /webapi/find"), "{:?}", cluster.calls());
     }
 }

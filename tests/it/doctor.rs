@@ -1,4 +1,4 @@
-//! `doctor`: what a person runs first. A line for each step of the way, and nothing is joined.
+//! `doctor` checks each step to the cluster, prints a line for it, and does not join.
 
 use std::time::{Duration, Instant};
 
@@ -9,56 +9,56 @@ use testcluster::{
 };
 
 use crate::harness::stories;
-use crate::network::stranger;
+use crate::network::other_server;
 use crate::refusals::TOKEN;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
-    all_is_well,
-    outside_of_ci,
-    older_clusters,
-    load_balancers,
-    separate_ports,
-    by_an_outgoing_proxy,
-    clocks,
-    certificates_that_are_not_believed,
-    a_step_with_mistakes,
-    who_is_no_server_of_teleports,
-    somebody_else_answers,
-    nobody_answers,
-    in_public,
-    colours_where_they_are_shown,
-    a_proxy_is_needed,
+    every_check_passes,
+    doctor_runs_outside_of_ci,
+    older_clusters_are_recognized,
+    load_balancers_are_detected,
+    separate_ports_are_detected,
+    doctor_uses_the_forward_proxy,
+    a_wrong_clock_is_reported,
+    untrusted_certificates_are_explained,
+    the_other_checks_run_if_a_variable_is_wrong,
+    the_auth_service_needs_a_valid_teleport_certificate,
+    another_kind_of_server_is_recognized,
+    an_unreachable_server_is_reported,
+    a_public_log_hides_the_kind_of_the_token,
+    the_output_has_colours_in_ci,
+    proxy_server_is_required,
 }
 
-/// A step that wants to know, at an address instead of a name: what names lead to differs from machine to machine.
-fn patient(cluster: &Testcluster) -> Step {
+/// A step that runs `doctor`. `PROXY_SERVER` is an address, because the addresses of a name differ between machines.
+fn doctor_step(cluster: &Testcluster) -> Step {
     let address = cluster.proxy_addr().replace("localhost", "127.0.0.1");
-    Step::of(cluster)
+    Step::new(cluster)
         .env("PROXY_SERVER", &address)
         .env("ACTION", "doctor")
         .env("TIMEOUT", "20s")
         .scrub(cluster.web_ca_file().to_str().unwrap().to_owned(), "web-ca.pem")
 }
 
-/// What is printed, and how it ends.
+/// Checks the exit status and the output.
 #[track_caller]
 fn check(step: &Step, status: i32, golden: &ExpectFile) {
-    let said = step.pipe();
-    assert_eq!(said.status, Some(status), "{said:?}");
-    golden.assert_eq(&scrubbed(step, &said));
-    // Nothing was joined, so nothing is there.
+    let output = step.pipe();
+    assert_eq!(output.status, Some(status), "{output:?}");
+    golden.assert_eq(&scrubbed(step, &output));
+    // Without a join there are no files.
     assert!(!step.dir().join("tbot-user").exists());
 }
 
-/// What is printed on both streams, without times and the machine.
-fn scrubbed(step: &Step, said: &Said) -> String {
-    let lines = step.scrubbed(&format!("{}{}", said.stderr, said.stdout));
+/// The output on both streams, without times and the platform.
+fn scrubbed(step: &Step, output: &Output) -> String {
+    let lines = step.scrubbed(&format!("{}{}", output.stderr, output.stdout));
     let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let line = |line: &str| {
         let line = line.rsplit_once(" [").filter(|(_, end)| end.ends_with(" ms]")).map_or(line, |(head, _)| head);
-        let line = without_number(&line.replace(&machine, "MACHINE"), " answers after ", " ms");
-        let line = without_number(&line, ", valid for ", " days");
+        let line = with_number(&line.replace(&machine, "MACHINE"), " accepts after ", " ms", "0");
+        let line = with_number(&line, ", valid for ", " days", "N");
         match line.split_once("does not resolve (") {
             Some((head, _)) => format!("{head}does not resolve (the resolver's words)\n"),
             None => format!("{line}\n"),
@@ -67,18 +67,18 @@ fn scrubbed(step: &Step, said: &Said) -> String {
     lines.lines().map(line).collect()
 }
 
-/// The line with what stands between the two, if that is a number, replaced.
-fn without_number(line: &str, before: &str, after: &str) -> String {
+/// Replaces the text between two other texts in a line if it is a number.
+fn with_number(line: &str, before: &str, after: &str, by: &str) -> String {
     let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?)));
     match parts {
-        Some((head, (number, tail))) if number.parse::<u32>().is_ok() => format!("{head}{before}N{after}{tail}"),
+        Some((head, (number, tail))) if number.parse::<u32>().is_ok() => format!("{head}{before}{by}{after}{tail}"),
         _ => line.to_owned(),
     }
 }
 
 fn at(cluster: Builder) -> (Testcluster, Step) {
     let cluster = cluster.start();
-    let step = patient(&cluster);
+    let step = doctor_step(&cluster);
     (cluster, step)
 }
 
@@ -86,7 +86,7 @@ fn faulty(fault: Fault) -> (Testcluster, Step) {
     at(Testcluster::builder().fault(fault))
 }
 
-fn all_is_well() {
+fn every_check_passes() {
     let (cluster, step) = at(Testcluster::builder());
     check(&step, 0, &expect_file!["golden/doctor/good.txt"]);
     let calls: Vec<_> = cluster.calls().into_iter().map(|call| (call.name, call.code)).collect();
@@ -97,28 +97,28 @@ fn all_is_well() {
     }
 }
 
-/// The same by a command line, where there is no step.
-fn outside_of_ci() {
+/// As a command, outside of CI.
+fn doctor_runs_outside_of_ci() {
     let cluster = Testcluster::start();
-    let step = patient(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
+    let step = doctor_step(&cluster).without(TOKEN).without("BITBUCKET_BUILD_NUMBER");
     let proxy = step.variable("PROXY_SERVER").to_owned();
-    let said = step.without("ACTION").product(&["doctor", "--proxy-server", &proxy, "--timeout=20s"]).ok();
+    let output = step.without("ACTION").product(&["doctor", "--proxy-server", &proxy, "--timeout=20s"]).ok();
     assert!(
-        said.stdout.contains("   -  ID token           this is not a step of Bitbucket Pipelines\n"),
+        output.stdout.contains("   -  ID token           this is not a step of Bitbucket Pipelines\n"),
         "{}",
-        said.stdout
+        output.stdout
     );
-    assert!(said.stdout.ends_with("only a join can tell.\n"), "{}", said.stdout);
+    assert!(output.stdout.ends_with("only a join can tell.\n"), "{}", output.stdout);
 }
 
-fn older_clusters() {
+fn older_clusters_are_recognized() {
     let (_cluster, step) = at(Testcluster::builder().version("17.2.0").join_service(JoinService::Absent));
     check(&step, 0, &expect_file!["golden/doctor/rest-only.txt"]);
     let (_cluster, step) = at(Testcluster::builder().version("16.4.0").join_service(JoinService::Absent));
     check(&step, 4, &expect_file!["golden/doctor/too-old.txt"]);
 }
 
-fn load_balancers() {
+fn load_balancers_are_detected() {
     for alpn in [BalancerAlpn::Ignored, BalancerAlpn::Refused, BalancerAlpn::H2As464, BalancerAlpn::H2As502] {
         let (_cluster, step) = at(Testcluster::builder().load_balancer(LoadBalancer::new().alpn(alpn)));
         check(&step, 0, &expect_file!["golden/doctor/load-balancer.txt"]);
@@ -127,48 +127,48 @@ fn load_balancers() {
     check(&step, 5, &expect_file!["golden/doctor/load-balancer-strips-upgrades.txt"]);
 }
 
-fn separate_ports() {
+fn separate_ports_are_detected() {
     let (_cluster, step) = at(Testcluster::builder().layout(Layout::SeparatePorts { auth_on_web: false }));
-    let said = step.pipe().ok();
+    let output = step.pipe().ok();
     for line in ["   -  load balancer ", "  ok  join service ", "   -  Auth Service ", "  ok  transport service "] {
-        assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
+        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{line}: {}", output.stdout);
     }
-    assert!(said.stdout.contains(", separate ports, "), "{}", said.stdout);
+    assert!(output.stdout.contains(", separate ports, "), "{}", output.stdout);
 }
 
-/// The name leads somewhere only beyond the gateway.
-fn by_an_outgoing_proxy() {
+/// Only the forward proxy can resolve the name of the cluster.
+fn doctor_uses_the_forward_proxy() {
     let cluster = Testcluster::builder().public_name("teleport.example.test").start();
-    for (gateway, status, golden) in [
+    for (forward_proxy, status, golden) in [
         (
             ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works),
             0,
-            expect_file!["golden/doctor/outgoing-proxy.txt"],
+            expect_file!["golden/doctor/forward-proxy.txt"],
         ),
         (
             ForwardProxy::with_credentials(ForwardProxyKind::Http, "me", "secret"),
             5,
-            expect_file!["golden/doctor/outgoing-proxy-without-credentials.txt"],
+            expect_file!["golden/doctor/forward-proxy-without-credentials.txt"],
         ),
     ] {
-        let step = patient(&cluster).env("HTTPS_PROXY", &format!("http://localhost:{}", gateway.port()));
-        check(&step.scrub(format!(":{}", gateway.port()), ":OUT"), status, &golden);
+        let step = doctor_step(&cluster).env("HTTPS_PROXY", &format!("http://localhost:{}", forward_proxy.port()));
+        check(&step.scrub(format!(":{}", forward_proxy.port()), ":OUT"), status, &golden);
     }
 }
 
-fn clocks() {
+fn a_wrong_clock_is_reported() {
     let (_cluster, step) = at(Testcluster::builder().clock_offset(7 * 60));
     check(&step, 5, &expect_file!["golden/doctor/clock-behind.txt"]);
     let (_cluster, step) = at(Testcluster::builder().clock_offset(-3600));
-    let said = step.pipe().ok();
+    let output = step.pipe().ok();
     assert!(
-        said.stdout.contains("clock              1h ahead of the cluster's, which does no harm\n"),
+        output.stdout.contains("clock              1h ahead of the cluster's, which does no harm\n"),
         "{}",
-        said.stdout
+        output.stdout
     );
 }
 
-fn certificates_that_are_not_believed() {
+fn untrusted_certificates_are_explained() {
     let (_cluster, step) = at(Testcluster::builder());
     check(&step.without("SSL_CERT_FILE"), 5, &expect_file!["golden/doctor/private-authority.txt"]);
     let (_cluster, step) = faulty(Fault::WebCertOfInspector);
@@ -177,46 +177,46 @@ fn certificates_that_are_not_believed() {
     check(&step, 5, &expect_file!["golden/doctor/expired.txt"]);
 }
 
-/// A variable that is wrong ends nothing: what needs it not is tried all the same.
-fn a_step_with_mistakes() {
+/// Checks that do not need the wrong variable still run.
+fn the_other_checks_run_if_a_variable_is_wrong() {
     let (cluster, step) = at(Testcluster::builder());
     let expired = cluster.mint(|claims| drop(claims.insert("exp".into(), 1_700_000_000.into())));
     let step = step.env(TOKEN, &expired).env("CA_FILE", "no-such-ca.pem");
-    let said = step.pipe();
-    assert_eq!(said.status, Some(2), "{said:?}");
+    let output = step.pipe();
+    assert_eq!(output.status, Some(2), "{output:?}");
     for line in ["FAIL  ID token ", "FAIL  authorities ", "FAIL  TLS "] {
-        assert!(said.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", said.stdout);
+        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{line}: {}", output.stdout);
     }
     let end = "Fix \"authorities\" first. Who can: the author of the step.\n";
-    assert!(said.stdout.ends_with(end), "{}", said.stdout);
-    // With nothing else wrong it is the token.
-    let said = step.without("CA_FILE").pipe();
-    assert_eq!(said.status, Some(3), "{said:?}");
+    assert!(output.stdout.ends_with(end), "{}", output.stdout);
+    // Without the other error, the expired token decides the exit status.
+    let output = step.without("CA_FILE").pipe();
+    assert_eq!(output.status, Some(3), "{output:?}");
 }
 
-/// Before a join any server of Teleport's is believed to be Auth, but nobody else: not who lacks the key of the
-/// certificate that is shown, nor one whose time is over.
-fn who_is_no_server_of_teleports() {
+/// Before a join, the product accepts any Teleport server as the Auth Service, but not a server that lacks the key of
+/// its certificate, or whose certificate has expired.
+fn the_auth_service_needs_a_valid_teleport_certificate() {
     for fault in [NetworkFault::CertForOtherKey, NetworkFault::CertExpired, NetworkFault::CertForOtherName] {
-        let weather = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };
-        let (_cluster, step) = at(Testcluster::builder().inject(weather));
-        let said = step.pipe();
-        assert_eq!(said.status, Some(5), "{fault:?}: {said:?}");
-        let bad: Vec<_> = said.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
-        assert!(matches!(&bad[..], [line] if line.starts_with("FAIL  Auth Service ")), "{fault:?}: {}", said.stdout);
+        let injection = FaultInjection { point: Point::Handshake(Route::Auth), fault, once: false };
+        let (_cluster, step) = at(Testcluster::builder().inject(injection));
+        let output = step.pipe();
+        assert_eq!(output.status, Some(5), "{fault:?}: {output:?}");
+        let bad: Vec<_> = output.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
+        assert!(matches!(&bad[..], [line] if line.starts_with("FAIL  Auth Service ")), "{fault:?}: {}", output.stdout);
     }
 }
 
-fn somebody_else_answers() {
+fn another_kind_of_server_is_recognized() {
     let (_cluster, step) = faulty(Fault::FindHtml);
     check(&step, 5, &expect_file!["golden/doctor/not-teleport.txt"]);
     let (_cluster, step) = at(Testcluster::builder());
-    let step = stranger(step, "SSH-2.0-OpenSSH_10.0\r\n");
+    let step = other_server(step, "SSH-2.0-OpenSSH_10.0\r\n");
     let address = step.variable("PROXY_SERVER").replace("localhost", "127.0.0.1");
     check(&step.env("PROXY_SERVER", &address), 5, &expect_file!["golden/doctor/ssh.txt"]);
 }
 
-fn nobody_answers() {
+fn an_unreachable_server_is_reported() {
     let (_cluster, step) = faulty(Fault::RefuseAll);
     check(&step, 5, &expect_file!["golden/doctor/refused.txt"]);
     let (_cluster, step) = at(Testcluster::builder());
@@ -227,21 +227,21 @@ fn nobody_answers() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
-/// Where everybody can read it, not even what kind of token there is.
-fn in_public() {
+/// A public log does not even show the kind of the token.
+fn a_public_log_hides_the_kind_of_the_token() {
     let cluster = Testcluster::start();
-    let said = patient(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
-    assert!(said.stdout.contains("ID token           found, valid for 1h\n"), "{}", said.stdout);
+    let output = doctor_step(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
+    assert!(output.stdout.contains("ID token           found, valid for 1h\n"), "{}", output.stdout);
 }
 
-fn colours_where_they_are_shown() {
+fn the_output_has_colours_in_ci() {
     let cluster = Testcluster::start();
-    let said = patient(&cluster).without("NO_COLOR").env("CI", "true").pipe().ok();
-    assert!(said.stdout.contains("\u{1b}[32m  ok\u{1b}[0m  TLS "), "{}", said.stdout);
+    let output = doctor_step(&cluster).without("NO_COLOR").env("CI", "true").pipe().ok();
+    assert!(output.stdout.contains("\u{1b}[32m  ok\u{1b}[0m  TLS "), "{}", output.stdout);
 }
 
-fn a_proxy_is_needed() {
-    let said = Step::empty().env("ACTION", "doctor").pipe();
-    assert_eq!(said.status, Some(2), "{said:?}");
-    assert!(said.stderr.contains("error: PROXY_SERVER is not set"), "{}", said.stderr);
+fn proxy_server_is_required() {
+    let output = Step::empty().env("ACTION", "doctor").pipe();
+    assert_eq!(output.status, Some(2), "{output:?}");
+    assert!(output.stderr.contains("error: PROXY_SERVER is not set"), "{}", output.stderr);
 }

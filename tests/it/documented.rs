@@ -1,5 +1,6 @@
-//! The documents hold together: each section of `docs/troubleshooting.md` quotes what it explains and says what to do,
-//! also about what others say; every link leads somewhere. That each error has its section is a unit test of `src/error`.
+//! The documents are consistent: each section of `docs/troubleshooting.md` quotes an error, of the product or of
+//! another program, and has a remedy; every link has a target. A unit test of `src/error` checks that each error has a
+//! section.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ stories! {
     each_section_quotes_an_error_and_says_what_to_do,
     each_message_of_other_programs_is_quoted_and_has_a_fix,
     each_error_is_quoted_in_its_section,
-    every_link_leads_somewhere,
-    the_tests_that_hold_the_promises_are_there,
-    quotes_fit_and_do_not_fit,
+    every_link_has_a_target,
+    every_test_that_security_md_names_exists,
+    quotes_match_messages,
 }
 
 /// The text of a file of the project.
@@ -25,7 +26,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// All files below a directory whose names end like this.
+/// All files below a directory whose names have this end.
 fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -42,19 +43,19 @@ fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
 fn each_section_quotes_an_error_and_says_what_to_do() {
     for (anchor, text) in &sections(&parts().0) {
         assert!(!quotes(text).is_empty(), "{anchor} quotes no error");
-        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
+        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} has no remedy");
     }
 }
 
 fn each_message_of_other_programs_is_quoted_and_has_a_fix() {
-    let (ours, others) = parts();
-    let (ours, others) = (sections(&ours), sections(&others));
+    let (errors, others) = parts();
+    let (errors, others) = (sections(&errors), sections(&others));
     assert!(others.len() > 5, "{:?}", others.keys());
     for (anchor, text) in &others {
-        assert!(!ours.contains_key(anchor), "{anchor} is there twice");
+        assert!(!errors.contains_key(anchor), "{anchor} exists twice");
         assert!(!blocks(text, &["text"]).is_empty(), "{anchor} quotes nothing");
-        assert!(quotes(text).is_empty(), "{anchor} quotes an error of ours");
-        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} says nothing to do");
+        assert!(quotes(text).is_empty(), "{anchor} quotes an error of the product");
+        assert!(!blocks(text, &["sh", "yaml"]).is_empty(), "{anchor} has no remedy");
     }
 }
 
@@ -63,7 +64,7 @@ fn each_error_is_quoted_in_its_section() {
     let mut checked = 0;
     for path in files(&project("tests/it/golden/errors"), ".txt") {
         let report = read(&path);
-        // What clap says has no section.
+        // Errors of clap have no section.
         let Some((_, anchor)) = report.split_once("more: docs/troubleshooting.md#") else { continue };
         let message = report.lines().find_map(|line| line.strip_prefix("error: ")).unwrap();
         let section = sections.get(anchor.trim()).unwrap_or_else(|| panic!("{}: {anchor}", path.display()));
@@ -77,8 +78,8 @@ fn each_error_is_quoted_in_its_section() {
 /// The documents of the project.
 fn documents() -> Vec<PathBuf> {
     let mut documents = files(&project("docs"), ".md");
-    let here = std::fs::read_dir(project(".")).unwrap().map(|entry| entry.unwrap().path());
-    documents.extend(here.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    let top_level = std::fs::read_dir(project(".")).unwrap().map(|entry| entry.unwrap().path());
+    documents.extend(top_level.filter(|path| path.extension().is_some_and(|end| end == "md")));
     documents
 }
 
@@ -88,16 +89,16 @@ fn headings(page: &str) -> BTreeSet<String> {
     text.filter(|line| line.starts_with('#')).map(|line| slug(line.trim_start_matches('#'))).collect()
 }
 
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut checked = 0;
     for document in documents() {
         let page = read(&document);
         let targets = page.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
         for target in targets.filter(|target| !target.starts_with("https://")) {
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let there = if path.is_empty() { document.clone() } else { document.with_file_name(path) };
-            assert!(there.is_file(), "{}: {target}", document.display());
-            let found = anchor.is_empty() || headings(&read(&there)).contains(anchor);
+            let target_file = if path.is_empty() { document.clone() } else { document.with_file_name(path) };
+            assert!(target_file.is_file(), "{}: {target}", document.display());
+            let found = anchor.is_empty() || headings(&read(&target_file)).contains(anchor);
             assert!(found, "{}: {target}", document.display());
             checked += 1;
         }
@@ -105,7 +106,7 @@ fn every_link_leads_somewhere() {
     assert!(checked > 20, "{checked}");
 }
 
-fn the_tests_that_hold_the_promises_are_there() {
+fn every_test_that_security_md_names_exists() {
     let mut checked = 0;
     let page = read(&project("SECURITY.md"));
     let stories = crate::stories();
@@ -114,14 +115,14 @@ fn the_tests_that_hold_the_promises_are_there() {
         let file = names.next().unwrap().strip_prefix("tests/it/").unwrap().strip_suffix(".rs").unwrap();
         for name in names {
             let story = format!("{file}::{name}");
-            assert!(stories.iter().any(|there| there.name() == story), "{row}: {name}");
+            assert!(stories.iter().any(|trial| trial.name() == story), "{row}: {name}");
             checked += 1;
         }
     }
     assert!(checked > 10, "{checked}");
 }
 
-fn quotes_fit_and_do_not_fit() {
+fn quotes_match_messages() {
     assert!(fits("a … b", "a long b"));
     assert!(fits("a …", "a long b"));
     assert!(fits("… is not set", "TOKEN is not set"));

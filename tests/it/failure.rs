@@ -1,15 +1,15 @@
-//! A run that fails: what is set up, how the process ends, and what it says, in `golden/errors/`.
+//! A run that fails: its setup, its exit status, and its report in `golden/errors/`.
 
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
 use testcluster::{Builder, Testcluster};
 
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 type Change = Box<dyn Fn(Step, &Testcluster) -> Step>;
 
-/// A way to fail. The tables of the stories are made of these, and `secrets.rs` goes through all of them again.
+/// A run that fails. Stories have tables of them, and `secrets.rs` runs all of them again.
 pub(crate) struct Failure {
     pub(crate) name: &'static str,
     pub(crate) exit: i32,
@@ -19,12 +19,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A good step at a good cluster, until something is changed.
+    /// A step and a cluster without a fault. The other methods change one of them.
     pub(crate) fn new(name: &'static str, exit: i32) -> Self {
         Self { name, exit, cluster: Testcluster::builder(), change: Box::new(|step, _| step), args: &[] }
     }
 
-    /// At another cluster.
+    /// With another cluster.
     pub(crate) fn at(self, cluster: Builder) -> Self {
         Self { cluster, ..self }
     }
@@ -34,7 +34,7 @@ impl Failure {
         Self { change: Box::new(change), ..self }
     }
 
-    /// With this variable set to something else.
+    /// With another value of a variable.
     pub(crate) fn env(self, name: &'static str, value: &'static str) -> Self {
         self.with(move |step, _| step.env(name, value))
     }
@@ -44,35 +44,35 @@ impl Failure {
         Self { args, ..self }
     }
 
-    /// Sets everything up, but does not run it.
+    /// Starts the cluster and sets up the step, but does not run the product.
     pub(crate) fn prepare(&self) -> (Testcluster, Step) {
         let cluster = self.cluster.clone().start();
-        let step = (self.change)(Step::of(&cluster), &cluster);
+        let step = (self.change)(Step::new(&cluster), &cluster);
         (cluster, step)
     }
 
-    /// Runs it, with more arguments in front.
-    pub(crate) fn run(&self, step: &Step, more: &[&str]) -> Said {
+    /// Runs the product, with more arguments in front.
+    pub(crate) fn run(&self, step: &Step, more: &[&str]) -> Output {
         step.product(&[more, self.args].concat())
     }
 
-    /// It ends as it should, says so, and leaves nothing behind.
+    /// Checks the exit status and the report, and that the run leaves no files.
     pub(crate) fn check(&self) {
         let (_cluster, step) = self.prepare();
-        let said = self.run(&step, &[]);
-        let report = report(&step, &said);
-        assert_eq!((said.status, said.stdout.as_str()), (Some(self.exit), ""), "{}:\n{report}", self.name);
+        let output = self.run(&step, &[]);
+        let report = report(&step, &output);
+        assert_eq!((output.status, output.stdout.as_str()), (Some(self.exit), ""), "{}:\n{report}", self.name);
         assert!(!step.dir().join("tbot-user").exists(), "{}: a destination was made", self.name);
         expect_file![format!("golden/errors/{}.txt", self.name)].assert_eq(&report);
     }
 }
 
-/// [`Failure::check`] for each.
+/// Checks each failure.
 pub(crate) fn check(failures: Vec<Failure>) {
     failures.iter().for_each(Failure::check);
 }
 
-/// The same, each on a thread of its own: they wait more than they work.
+/// Checks the failures at the same time, each on its own thread, because they mostly wait.
 pub(crate) fn check_at_once(failures: fn() -> Vec<Failure>) {
     let count = failures().len();
     std::thread::scope(|scope| {
@@ -82,7 +82,7 @@ pub(crate) fn check_at_once(failures: fn() -> Vec<Failure>) {
     });
 }
 
-/// The same for those with `TIMEOUT=3s`: they take that long, and not much longer.
+/// Checks failures with `TIMEOUT=3s`, and that each run takes about that long.
 pub(crate) fn check_silence(failures: Vec<Failure>) {
     for failure in failures {
         let began = Instant::now();
@@ -92,22 +92,22 @@ pub(crate) fn check_silence(failures: Vec<Failure>) {
     }
 }
 
-/// All that was said on stderr, without what differs from run to run: beyond [`Step::scrubbed`] that is what discovery
-/// found (it runs beside the join, and whether it is done when the join fails is chance), how often something was tried
-/// again, and the words of the system for a name without address and for a connection that broke.
-pub(crate) fn report(step: &Step, said: &Said) -> String {
+/// The text on stderr without what differs from run to run. In addition to [`Step::scrubbed`], this removes the results
+/// of discovery (it runs beside the join and may or may not be complete when the join fails), the number of retries,
+/// and the system's descriptions of names that do not resolve and of broken connections.
+pub(crate) fn report(step: &Step, output: &Output) -> String {
     let mut report = String::new();
     let mut last = String::new();
-    for line in step.scrubbed(&said.stderr).lines() {
+    for line in step.scrubbed(&output.stderr).lines() {
         let line = between(line, "expired ", " ago", "AGE");
         let line = between(&line, "trying again in ", " ms", "SOME");
         let line = between(&line, "broke (", ")", "the system's words");
         let line = between(&line, "(iat: ", ") (", "SECONDS");
         let line = between(&line, "does not resolve (", ")", "the resolver's words");
         let found = line.starts_with("discover ") && (line.contains(": cluster ") || line.contains("(debug)"));
-        // Whether the resolver knows that it will not know depends on the machine.
+        // Some resolvers report this error as permanent, and others as temporary.
         let resolving = line.contains("does not resolve") && line.contains("; trying again");
-        // The join waits for discovery, and the pauses of discovery are random.
+        // The join waits for discovery, whose pauses are random.
         let waiting = line.contains("(waiting for discovery); trying again");
         if !found && !resolving && !waiting && line != last {
             report += &format!("{line}\n");
@@ -117,7 +117,7 @@ pub(crate) fn report(step: &Step, said: &Said) -> String {
     report
 }
 
-/// The line with what stands between two texts replaced.
+/// Replaces the text between two other texts in a line.
 fn between(line: &str, before: &str, after: &str, by: &str) -> String {
     let parts = line.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once(after)?.1)));
     match parts {

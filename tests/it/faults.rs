@@ -1,4 +1,4 @@
-//! The weather: a fault at every point of a run, once and always. What came of each is the table in `docs/faults.md`.
+//! A fault at every point of a run, once and always. `docs/faults.md` is the table of the results.
 
 mod table;
 
@@ -20,26 +20,26 @@ use crate::failure::report;
 use crate::harness::stories;
 use crate::machine::TIME;
 use crate::secrets::Secrets;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     a_fault_at_every_point needs TIME,
 }
 
-/// Runs at the same time. They wait much more than they work.
+/// The number of simultaneous runs. They mostly wait.
 const AT_ONCE: usize = 48;
 
-/// Runs at the same time when it matters how long each of them takes.
+/// The number of simultaneous runs if their duration matters.
 const FEW_AT_ONCE: usize = 4;
 
-/// More than any run may take beyond its TIMEOUT, on a machine that is busy with all of them.
+/// The time that a run may take beyond its TIMEOUT, on a machine that is busy with all of the runs.
 const GENEROUS: Duration = Duration::from_secs(30);
 
-/// Attempts of one exchange, at most (`retry.rs`).
+/// The largest number of attempts of one request (`retry.rs`).
 const ATTEMPTS: usize = 7;
 
-/// `FAULTS_TIMEOUT=6 cargo test --test it faults:: -- --nocapture` measures how many of the passing faults are survived
-/// with `TIMEOUT: 6s`. Nothing else is checked then. Measure on a machine that does nothing else.
+/// `FAULTS_TIMEOUT=6 cargo test --test it faults:: -- --nocapture` measures in how many of the temporary faults a run
+/// succeeds with `TIMEOUT: 6s`. It checks nothing else. Measure on an idle machine.
 fn measured_timeout() -> Option<u64> {
     std::env::var("FAULTS_TIMEOUT").ok().map(|seconds| seconds.parse().unwrap())
 }
@@ -47,38 +47,38 @@ fn measured_timeout() -> Option<u64> {
 /// One fault at one point.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    weather: FaultInjection,
+    injection: FaultInjection,
 }
 
-/// What came of it.
+/// The result of a run.
 struct Outcome {
     exit: i32,
-    /// How often the bot was joined.
+    /// How often the bot joined.
     joins: usize,
     /// The first line of the error.
     error: String,
 }
 
 impl Cell {
-    /// A cluster of version 17 where the REST join is to be met.
+    /// The cluster. For a fault of the REST join it is one of version 17, without the join service.
     fn cluster(&self) -> Builder {
-        let rest = matches!(self.weather.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
+        let rest = matches!(self.injection.point, Point::Before(Exchange::RestJoin) | Point::After(Exchange::RestJoin));
         let service = if rest { JoinService::Absent } else { JoinService::Present };
-        Testcluster::builder().join_service(service).inject(self.weather)
+        Testcluster::builder().join_service(service).inject(self.injection)
     }
 
-    /// Waiting for those who never answer is cut short, within the first attempt.
+    /// TIMEOUT is short, less than one attempt, if a server stays silent in every attempt.
     fn timeout(&self) -> Duration {
-        let endless = matches!(self.weather.fault, NetworkFault::Stall) && !self.weather.once;
+        let endless = matches!(self.injection.fault, NetworkFault::Stall) && !self.injection.once;
         Duration::from_secs(if endless { 12 } else { 60 })
     }
 
-    /// Something that is gone the next time, and not the cluster's last word.
-    fn passes(&self, timeout: u64) -> bool {
-        self.weather.once
-            && match self.weather.fault {
+    /// Whether a retry succeeds within the timeout.
+    fn is_temporary(&self, timeout: u64) -> bool {
+        self.injection.once
+            && match self.injection.fault {
                 NetworkFault::Status(testcluster::Code::PermissionDenied, _) | NetworkFault::ManyRoles => false,
-                // More than there is time for.
+                // The server may require a longer wait than the timeout.
                 NetworkFault::Status(_, wait) | NetworkFault::Http(_, wait) => {
                     wait.is_none_or(|wait| u64::from(wait) < timeout)
                 }
@@ -86,58 +86,58 @@ impl Cell {
             }
     }
 
-    fn run(&self, binary: &Path, whole: &[OsString]) -> Outcome {
+    fn run(&self, binary: &Path, complete: &[OsString]) -> Outcome {
         let cluster = self.cluster().start();
-        let step = Step::of(&cluster).env("TIMEOUT", &format!("{}s", self.timeout().as_secs())).env("DEBUG", "true");
-        let secrets = Secrets::of(&step);
+        let step = Step::new(&cluster).env("TIMEOUT", &format!("{}s", self.timeout().as_secs())).env("DEBUG", "true");
+        let secrets = Secrets::from_step(&step);
         let began = Instant::now();
-        let said = step.run(binary.to_str().unwrap(), &[]);
+        let output = step.run(binary.to_str().unwrap(), &[]);
         let took = began.elapsed();
-        assert!(took < self.timeout() + GENEROUS, "{self:?} took {took:?}:\n{}", said.stderr);
-        secrets.check(&said, &format!("{self:?}"));
-        self.check_files(&step, &said, whole);
+        assert!(took < self.timeout() + GENEROUS, "{self:?} took {took:?}:\n{}", output.stderr);
+        secrets.check(&output, &format!("{self:?}"));
+        self.check_files(&step, &output, complete);
         self.check_server(&cluster.record());
-        let exit = said.status.unwrap_or_else(|| panic!("{self:?} was killed:\n{}", said.stderr));
-        if self.passes(60) {
-            assert_eq!(exit, 0, "{self:?} passes, and was not survived:\n{}", said.stderr);
+        let exit = output.status.unwrap_or_else(|| panic!("{self:?} was killed:\n{}", output.stderr));
+        if self.is_temporary(60) {
+            assert_eq!(exit, 0, "{self:?} is temporary, but the run failed:\n{}", output.stderr);
         }
-        assert!(matches!(exit, 0 | 4 | 5), "{self:?}:\n{}", said.stderr);
-        let report = report(&step, &said);
+        assert!(matches!(exit, 0 | 4 | 5), "{self:?}:\n{}", output.stderr);
+        let report = report(&step, &output);
         let error = report.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
-        // On a slow machine less has happened before, so it waits for something else when the time is up.
-        let error = match self.weather {
+        // On a slow machine the run may wait for another server when the time is up.
+        let error = match self.injection {
             _ if error.starts_with("no answer from ") => "no answer in time".to_owned(),
-            // The reset may come while it connects.
+            // The reset may arrive during the TCP handshake or after it.
             FaultInjection { point: Point::Accept, fault: NetworkFault::Reset, .. } if exit != 0 => {
                 assert!(error.contains("broke (") || error.contains("reset by peer"), "{error}");
                 "the connection to localhost:PORT broke (the system's words)".to_owned()
             }
             _ => without_numbers(error),
         };
-        assert_eq!(error.is_empty(), exit == 0, "{self:?}:\n{}", said.stderr);
+        assert_eq!(error.is_empty(), exit == 0, "{self:?}:\n{}", output.stderr);
         Outcome { exit, joins: joins(&cluster.record()), error }
     }
 
     /// Whether a run with this `TIMEOUT`, in seconds, ends well; the log if it does not.
-    fn survives(&self, binary: &Path, timeout: u64) -> Result<(), String> {
+    fn succeeds(&self, binary: &Path, timeout: u64) -> Result<(), String> {
         let cluster = self.cluster().start();
-        let step = Step::of(&cluster).env("TIMEOUT", &format!("{timeout}s"));
-        let said = step.run(binary.to_str().unwrap(), &[]);
-        if said.status == Some(0) { Ok(()) } else { Err(said.stderr) }
+        let step = Step::new(&cluster).env("TIMEOUT", &format!("{timeout}s"));
+        let output = step.run(binary.to_str().unwrap(), &[]);
+        if output.status == Some(0) { Ok(()) } else { Err(output.stderr) }
     }
 
-    /// All of them, or none.
-    fn check_files(&self, step: &Step, said: &Said, whole: &[OsString]) {
+    /// The destination has all files, or does not exist.
+    fn check_files(&self, step: &Step, output: &Output, complete: &[OsString]) {
         let directory = step.dir().join("tbot-user");
-        match said.status {
+        match output.status {
             Some(0) => {
-                assert_eq!(names(&directory), whole, "{self:?}:\n{}", said.stderr);
+                assert_eq!(names(&directory), complete, "{self:?}:\n{}", output.stderr);
             }
-            _ => assert!(!directory.exists(), "{self:?} left something behind:\n{}", said.stderr),
+            _ => assert!(!directory.exists(), "{self:?} left files:\n{}", output.stderr),
         }
     }
 
-    /// The server is not hammered, and is asked again no sooner than it wanted.
+    /// The server gets a limited number of requests, and no retry before its `Retry-After`.
     fn check_server(&self, record: &[Event]) {
         let calls = |wanted: &str| {
             let calls =
@@ -149,13 +149,13 @@ impl Cell {
             _ => None,
         });
         for name in names.collect::<BTreeSet<_>>() {
-            // Both types of authorities are one method.
+            // The host CAs and the user CAs are requested by the same method.
             let most = if name.ends_with("/GetCertAuthorities") { 2 * ATTEMPTS } else { ATTEMPTS };
             assert!(calls(name).len() <= most, "{self:?}: {name} {} times", calls(name).len());
         }
         let connections = record.iter().filter(|event| matches!(event.kind, EventKind::Connection { .. })).count();
         assert!(connections <= 4 * ATTEMPTS, "{self:?}: {connections} connections");
-        let (NetworkFault::Http(_, Some(wait)) | NetworkFault::Status(_, Some(wait))) = self.weather.fault else {
+        let (NetworkFault::Http(_, Some(wait)) | NetworkFault::Status(_, Some(wait))) = self.injection.fault else {
             return;
         };
         let Some(name) = self.call() else { return };
@@ -164,9 +164,9 @@ impl Cell {
         }
     }
 
-    /// The call that the weather meets; none where another call at the same time has the same name.
+    /// The call that has the fault. `None` if a simultaneous call has the same name.
     fn call(&self) -> Option<&'static str> {
-        match self.weather.point {
+        match self.injection.point {
             Point::Accept | Point::Handshake(_) => None,
             Point::Before(exchange) | Point::After(exchange) => match exchange {
                 Exchange::Find => Some("GET /webapi/find"),
@@ -181,7 +181,7 @@ impl Cell {
 
     /// The row of the table.
     fn row(&self, outcome: &Outcome) -> String {
-        let FaultInjection { point, fault, once } = self.weather;
+        let FaultInjection { point, fault, once } = self.injection;
         let often = if once { "once" } else { "always" };
         let error = match outcome.error.as_str() {
             "" => "survived".to_owned(),
@@ -189,7 +189,7 @@ impl Cell {
         };
         let exit = outcome.exit;
         let joins = match point {
-            // The join goes on beside it, and how far it gets is chance.
+            // The join runs at the same time, and its progress varies.
             Point::Accept
             | Point::Handshake(Route::Web)
             | Point::Before(Exchange::Find)
@@ -212,17 +212,17 @@ fn without_numbers(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What is in a directory.
+/// The sorted names in a directory.
 fn names(directory: &Path) -> Vec<OsString> {
     let mut names: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     names
 }
 
-/// What a run writes that nothing happens to.
-fn whole() -> Vec<OsString> {
+/// The files of a run without a fault.
+fn complete_files() -> Vec<OsString> {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     names(&step.dir().join("tbot-user"))
 }
@@ -231,24 +231,24 @@ fn joins(record: &[Event]) -> usize {
     record.iter().filter(|event| matches!(event.kind, EventKind::Issued { during: "join", .. })).count()
 }
 
-/// What waits long comes first, so that nothing is left to wait for in the end.
+/// The order of the runs: the longest ones start first, so that they do not delay the end.
 fn longest_first(cells: &[Cell]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by_key(|at| {
-        let FaultInjection { fault, once, .. } = cells[*at].weather;
+        let FaultInjection { fault, once, .. } = cells[*at].injection;
         (once, !matches!(fault, NetworkFault::Stall | NetworkFault::Slow))
     });
     order
 }
 
-/// The product without its symbols: hundreds of runs copy it into their destinations.
+/// The product without its symbols, because hundreds of runs copy it into their destinations.
 fn small_binary(directory: &Path) -> PathBuf {
     let small = directory.join("teleport-pipe");
     let stripped = Command::new("strip").arg("-o").arg(&small).arg(Step::binary()).status();
     if stripped.is_ok_and(|status| status.success()) { small } else { Step::binary().into() }
 }
 
-/// What `run` returns for each cell; `None` if it panicked. All of them are run before the test fails.
+/// Returns the result of `run` for each cell, `None` if it panicked. All cells run before the test fails.
 fn run_all<T: Send>(cells: &[Cell], at_once: usize, run: impl Fn(&Cell) -> T + Sync) -> Vec<Option<T>> {
     let (order, next, run) = (longest_first(cells), AtomicUsize::new(0), std::panic::AssertUnwindSafe(run));
     let results = Mutex::new(cells.iter().map(|_| None).collect::<Vec<_>>());
@@ -256,7 +256,7 @@ fn run_all<T: Send>(cells: &[Cell], at_once: usize, run: impl Fn(&Cell) -> T + S
         for number in 0..at_once {
             let (order, next, run, results) = (&order, &next, &run, &results);
             scope.spawn(move || {
-                // Not all at the same moment.
+                // The runs start one after the other.
                 std::thread::sleep(Duration::from_millis(200) * u32::try_from(number).unwrap());
                 while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = std::panic::catch_unwind(|| run(&cells[*at])).ok();
@@ -274,15 +274,18 @@ fn a_fault_at_every_point() {
     let directory = tempfile::tempdir().unwrap();
     let binary = small_binary(directory.path());
     if let Some(timeout) = measured_timeout() {
-        let passing: Vec<_> = cells.into_iter().filter(|cell| cell.passes(timeout)).collect();
-        let results = run_all(&passing, FEW_AT_ONCE, |cell| cell.survives(&binary, timeout));
-        let failed: Vec<_> = passing.iter().zip(&results).filter(|(_, result)| **result != Some(Ok(()))).collect();
-        let survived = passing.len() - failed.len();
-        println!("with TIMEOUT {timeout}s, {survived} of {} passing faults were survived: {failed:#?}", passing.len());
-        return assert!(survived * 100 >= passing.len() * 95);
+        let temporary: Vec<_> = cells.into_iter().filter(|cell| cell.is_temporary(timeout)).collect();
+        let results = run_all(&temporary, FEW_AT_ONCE, |cell| cell.succeeds(&binary, timeout));
+        let failed: Vec<_> = temporary.iter().zip(&results).filter(|(_, result)| **result != Some(Ok(()))).collect();
+        let succeeded = temporary.len() - failed.len();
+        println!(
+            "with TIMEOUT {timeout}s, {succeeded} of {} runs with a temporary fault succeeded: {failed:#?}",
+            temporary.len()
+        );
+        return assert!(succeeded * 100 >= temporary.len() * 95);
     }
-    let (began, whole) = (Instant::now(), whole());
-    let outcomes = run_all(&cells, AT_ONCE, |cell| cell.run(&binary, &whole));
+    let (began, complete) = (Instant::now(), complete_files());
+    let outcomes = run_all(&cells, AT_ONCE, |cell| cell.run(&binary, &complete));
     println!("{} cells in {:?}", cells.len(), began.elapsed());
     let failed = cells.iter().zip(&outcomes).filter_map(|(cell, outcome)| outcome.is_none().then_some(cell));
     let failed: Vec<_> = failed.collect();

@@ -9,15 +9,15 @@ use testcluster::Testcluster;
 
 use crate::failure::{Failure, check};
 use crate::harness::stories;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     keys_that_would_leak_end_the_run,
-    the_run_ends_before_the_cluster_is_asked,
+    the_run_ends_before_the_first_request,
     leak_check_may_be_warn_or_off,
     a_harmless_step_gets_no_warnings,
     keys_that_the_after_script_removes_are_a_warning,
-    of_several_steps_all_must_leak,
+    a_leak_is_an_error_only_if_every_possible_step_leaks,
     the_step_that_runs_is_found_by_its_branch,
     a_dockerfile_needs_a_dockerignore,
     a_long_step_needs_keys_with_a_long_lifetime,
@@ -53,10 +53,10 @@ fn with_file(step: Step, name: &str, text: &str) -> Step {
 }
 
 /// Runs that end with an error of the guard.
-pub(crate) fn stops() -> Vec<Failure> {
+pub(crate) fn failures() -> Vec<Failure> {
     let stop =
         |name, more: &'static str| Failure::new(name, 2).with(move |step, _| with_file(step, FILE, &pipelines(more)));
-    let strictly = |name, more: &'static str| {
+    let strict = |name, more: &'static str| {
         Failure::new(name, 2).with(move |step, _| with_file(step.env("LEAK_CHECK", "error"), FILE, &pipelines(more)))
     };
     vec![
@@ -67,14 +67,14 @@ pub(crate) fn stops() -> Vec<Failure> {
             "        artifacts:\n          upload:\n            - {name: a, paths: ['*/**']}\n",
         ),
         stop("cache-of-everything", "        caches: [all]\ndefinitions:\n  caches:\n    all: .\n"),
-        strictly("artifacts-may-take-keys", "        artifacts: ['*']\n"),
-        strictly(
+        strict("artifacts-may-take-keys", "        artifacts: ['*']\n"),
+        strict(
             "cache-may-take-keys",
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
-        Failure::new("destination-out-of-sight", 2)
+        Failure::new("destination-outside-of-clone-directory", 2)
             .with(|step, _| step.env("DESTINATION", "/tmp/nowhere/keys").env("LEAK_CHECK", "off")),
-        Failure::new("destination-carried-on", 2).with(|step, _| {
+        Failure::new("destination-in-pipe-storage", 2).with(|step, _| {
             let storage = format!("{}/keys", step.variable("BITBUCKET_PIPE_STORAGE_DIR"));
             step.env("DESTINATION", &storage).env("LEAK_CHECK", "off")
         }),
@@ -86,7 +86,7 @@ pub(crate) fn stops() -> Vec<Failure> {
 }
 
 fn keys_that_would_leak_end_the_run() {
-    check(stops());
+    check(failures());
 }
 
 /// The warnings of the guard in a run that succeeds.
@@ -95,14 +95,14 @@ fn warnings_of(step: &Step) -> String {
     warnings(step, &step.pipe().ok())
 }
 
-fn warnings(step: &Step, said: &Said) -> String {
-    let stderr = step.scrubbed(&said.stderr);
+fn warnings(step: &Step, output: &Output) -> String {
+    let stderr = step.scrubbed(&output.stderr);
     stderr.lines().filter(|line| line.starts_with("guard ")).map(|line| format!("{line}\n")).collect()
 }
 
-fn the_run_ends_before_the_cluster_is_asked() {
+fn the_run_ends_before_the_first_request() {
     let cluster = Testcluster::start();
-    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
+    let step = with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES));
     assert_eq!(step.pipe().status, Some(2));
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
     assert!(!step.dir().join("tbot-user").exists());
@@ -110,15 +110,15 @@ fn the_run_ends_before_the_cluster_is_asked() {
 
 fn leak_check_may_be_warn_or_off() {
     let cluster = Testcluster::start();
-    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
+    let step = with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES));
     let step = step.env("LEAK_CHECK", "warn");
     let warned = "guard         warning: artifacts of the step take the keys in `tbot-user`: bitbucket-pipelines.yml:11: - \"**\"; \
                   exclude it with ignore-paths: ['tbot-user/**']\n";
     assert_eq!(warnings_of(&step), warned);
     assert_eq!(warnings_of(&step.env("LEAK_CHECK", "off")), "");
 
-    // The same with tbot's command line.
-    let step = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES));
+    // tbot's command line prints the same warning.
+    let step = with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES));
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
     let token = format!("--token={}", cluster.token_name());
     let args = ["start", "identity", "--oneshot", "--destination=./tbot-user", &proxy, &token];
@@ -127,35 +127,36 @@ fn leak_check_may_be_warn_or_off() {
 
 fn a_harmless_step_gets_no_warnings() {
     let cluster = Testcluster::start();
-    assert_eq!(warnings_of(&Step::of(&cluster)), "");
+    assert_eq!(warnings_of(&Step::new(&cluster)), "");
     let harmless = "        artifacts: [dist/**, '**/*.xml']\n        caches: [node, pip]\n        max-time: 60\n";
-    assert_eq!(warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(harmless))), "");
+    assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(harmless))), "");
     let left_out = "        artifacts: {upload: [{name: a, paths: ['**'], ignore-paths: ['tbot-user/**']}]}\n";
-    assert_eq!(warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(left_out))), "");
+    assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(left_out))), "");
     // Outside of Bitbucket no artifacts are collected.
-    let elsewhere = with_file(Step::of(&cluster), FILE, &pipelines(ALL_FILES)).without("BITBUCKET_CLONE_DIR");
-    assert_eq!(warnings_of(&elsewhere), "");
+    let outside_of_bitbucket =
+        with_file(Step::new(&cluster), FILE, &pipelines(ALL_FILES)).without("BITBUCKET_CLONE_DIR");
+    assert_eq!(warnings_of(&outside_of_bitbucket), "");
 }
 
 fn keys_that_the_after_script_removes_are_a_warning() {
     let cluster = Testcluster::start();
     for line in ["rm -rf ./tbot-user", "./tbot-user/teleport-pipe cleanup"] {
         let more = format!("        artifacts: ['**']\n        after-script:\n          - {line}\n");
-        let step = with_file(Step::of(&cluster), FILE, &pipelines(&more)).env("LEAK_CHECK", "error");
+        let step = with_file(Step::new(&cluster), FILE, &pipelines(&more)).env("LEAK_CHECK", "error");
         let warned = warnings_of(&step);
         assert!(warned.contains("['**']; unless the after-script removes them\n"), "{warned}");
     }
     let more = "        artifacts: ['**']\n        after-script: [./cleanup.sh]\n";
-    let warned = warnings_of(&with_file(Step::of(&cluster), FILE, &pipelines(more)));
+    let warned = warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(more)));
     assert!(warned.contains("may take") && warned.ends_with("ignore-paths: ['tbot-user/**']\n"), "{warned}");
     let more = "        artifacts: ['**']\n        after-script: [rm -rf ./other]\n";
-    assert_eq!(with_file(Step::of(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
+    assert_eq!(with_file(Step::new(&cluster), FILE, &pipelines(more)).pipe().status, Some(2));
 }
 
-fn of_several_steps_all_must_leak() {
+fn a_leak_is_an_error_only_if_every_possible_step_leaks() {
     let cluster = Testcluster::start();
     let one = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe]}\n";
-    let step = with_file(Step::of(&cluster), FILE, &pipelines(one));
+    let step = with_file(Step::new(&cluster), FILE, &pipelines(one));
     let warned = warnings_of(&step);
     assert!(warned.contains("artifacts of the step may take the keys") && warned.contains(":9: "), "{warned}");
     let both = "        artifacts: ['**']\n    - step: {oidc: true, script: [teleport-pipe], artifacts: ['**/*']}\n";
@@ -164,13 +165,13 @@ fn of_several_steps_all_must_leak() {
 
 fn the_step_that_runs_is_found_by_its_branch() {
     let cluster = Testcluster::start();
-    let branch = Step::of(&cluster).variable("BITBUCKET_BRANCH").to_owned();
+    let branch = Step::new(&cluster).variable("BITBUCKET_BRANCH").to_owned();
     let step = |pattern: &str, artifacts: &str| {
         let default = pipelines("        artifacts: [x]\n");
         let branch = format!(
             "  branches:\n    '{pattern}': [{{step: {{script: [teleport-pipe], artifacts: ['{artifacts}']}}}}]\n"
         );
-        with_file(Step::of(&cluster), FILE, &(default + &branch))
+        with_file(Step::new(&cluster), FILE, &(default + &branch))
     };
     assert_eq!(step(&branch, "**").pipe().status, Some(2));
     assert_eq!(warnings_of(&step("other/*", "**")), "");
@@ -178,7 +179,7 @@ fn the_step_that_runs_is_found_by_its_branch() {
 
 fn a_dockerfile_needs_a_dockerignore() {
     let cluster = Testcluster::start();
-    let step = with_file(Step::of(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
+    let step = with_file(Step::new(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
     let warned = warnings_of(&step);
     assert!(warned.ends_with("add this line to .dockerignore: tbot-user\n"), "{warned}");
     assert_eq!(warnings_of(&with_file(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
@@ -186,7 +187,7 @@ fn a_dockerfile_needs_a_dockerignore() {
 
 fn a_long_step_needs_keys_with_a_long_lifetime() {
     let cluster = Testcluster::start();
-    let step = with_file(Step::of(&cluster), FILE, &pipelines("        max-time: 90\n"));
+    let step = with_file(Step::new(&cluster), FILE, &pipelines("        max-time: 90\n"));
     assert_eq!(
         warnings_of(&step),
         "guard         warning: the step may run for 90 minutes, but the keys are valid for 1h (TTL): \
@@ -197,7 +198,7 @@ fn a_long_step_needs_keys_with_a_long_lifetime() {
 
 fn bitbucket_collects_test_reports_by_itself() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", "build/test-results");
+    let step = Step::new(&cluster).env("DESTINATION", "build/test-results");
     fs::create_dir(step.dir().join("build")).unwrap();
     let warned = warnings_of(&step);
     assert!(warned.contains("the destination `build/test-results` is in test-results"), "{warned}");
@@ -205,7 +206,7 @@ fn bitbucket_collects_test_reports_by_itself() {
 
 fn imported_pipelines_are_a_warning() {
     let cluster = Testcluster::start();
-    let step = with_file(Step::of(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
+    let step = with_file(Step::new(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
     let warned = warnings_of(&step);
     assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports other files"), "{warned}");
 }
@@ -214,18 +215,18 @@ fn only_a_regular_file_is_read() {
     let cluster = Testcluster::start();
     let unchecked = "guard         warning: bitbucket-pipelines.yml: it is not a regular file; artifacts and caches of this step \
                      were not checked\n";
-    let step = with_file(Step::of(&cluster), "other.yml", &pipelines(ALL_FILES));
+    let step = with_file(Step::new(&cluster), "other.yml", &pipelines(ALL_FILES));
     symlink("other.yml", step.dir().join(FILE)).unwrap();
     assert_eq!(warnings_of(&step), unchecked);
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     mknodat(CWD, step.dir().join(FILE), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     assert_eq!(warnings_of(&step), unchecked);
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join(FILE)).unwrap();
     assert_eq!(warnings_of(&step), unchecked);
 }
 
-/// The run as a whole. The unit tests of the guard have more such files.
+/// A hostile file in a complete run. The unit tests of the guard have more such files.
 fn a_hostile_file_does_not_stop_the_run() {
     let cluster = Testcluster::start();
     let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -242,7 +243,7 @@ fn a_hostile_file_does_not_stop_the_run() {
         ),
         ("a: [\u{1b}[31m".to_owned(), "; artifacts and caches of this step were not checked\n"),
     ] {
-        let step = with_file(Step::of(&cluster), FILE, &text);
+        let step = with_file(Step::new(&cluster), FILE, &text);
         let start = Instant::now();
         let warned = warnings_of(&step);
         assert!(warned.ends_with(expected) && !warned.contains('\u{1b}'), "{warned}");

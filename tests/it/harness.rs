@@ -1,16 +1,16 @@
-//! The test harness: a story is registered by its name, with what it needs of the machine. A story that cannot run here
-//! is ignored, with the reason, and counted as such.
+//! The test harness. A story is registered by its name, with its needs. The harness ignores a story whose needs this
+//! machine does not meet, and prints the reason.
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
-/// Something that a machine may lack. It is probed once, when the first story asks for it; the error is the reason why
-/// that story is ignored.
+/// Something that a machine may lack. It is probed once, when the first story needs it. The error is the reason why the
+/// story is ignored.
 pub(crate) type Need = LazyLock<Result<(), String>>;
 
-/// Registers the stories of a file as `stories()`. The compiler refuses a story that is not registered: it is dead code.
+/// Registers the stories of a file as `stories()`. The compiler refuses a story that is not registered, as dead code.
 ///
 /// ```ignore
 /// stories! {
@@ -31,7 +31,7 @@ macro_rules! stories {
 }
 pub(crate) use stories;
 
-/// A story by its path; `stories!` calls this.
+/// Makes a story of a function and its path. Only `stories!` calls this.
 pub(crate) fn story(path: &str, run: fn(), needs: Vec<&'static Need>) -> Trial {
     let (_crate, name) = path.split_once("::").unwrap();
     Trial::ignorable_test(name, move || {
@@ -43,7 +43,8 @@ pub(crate) fn story(path: &str, run: fn(), needs: Vec<&'static Need>) -> Trial {
     })
 }
 
-/// Runs stories as the command line says: it is that of Rust's own test harness, with one filter at most.
+/// Runs the stories that the command line selects. It takes the arguments of Rust's own test harness, but one filter at
+/// most.
 pub(crate) fn run(stories: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), stories).exit_code()
 }

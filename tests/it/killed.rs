@@ -25,7 +25,7 @@ stories! {
     a_cleanup_after_every_rename_of_new_files needs STRACE TIME,
     a_cleanup_after_every_rename_over_old_files needs STRACE TIME,
     a_cleanup_completes_one_that_was_killed needs STRACE,
-    two_runs_at_once,
+    simultaneous_runs_leave_complete_files,
     a_run_waits_for_another_until_its_deadline needs TIME,
 }
 
@@ -72,7 +72,7 @@ fn expect_complete(step: &Step) {
     assert_eq!(names, expected);
 
     let public = |args: &[&str]| step.run("ssh-keygen", args).ok().stdout;
-    let key = fs::read_to_string(step.output("key.pub")).unwrap();
+    let key = fs::read_to_string(step.file("key.pub")).unwrap();
     assert_eq!(public(&["-y", "-f", "tbot-user/key"]).trim(), key.trim());
     assert_eq!(public(&["-y", "-f", "tbot-user/identity"]).trim(), key.trim());
     let print = public(&["-l", "-f", "tbot-user/key.pub"]);
@@ -85,8 +85,8 @@ fn expect_complete(step: &Step) {
     }
 }
 
-fn contains(whole: &[u8], part: &[u8]) -> bool {
-    String::from_utf8_lossy(whole).contains(&*String::from_utf8_lossy(part))
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    String::from_utf8_lossy(text).contains(&*String::from_utf8_lossy(part))
 }
 
 /// After a run over the files `old` was killed: the first files in the order are new and complete, all others are old.
@@ -105,7 +105,7 @@ fn expect_old_or_new(step: &Step, old: &Files) {
     if !renamed.contains(&"identity") {
         return;
     }
-    // It is complete: it ends with the CAs. All new files are of the same run.
+    // The identity is complete, because it ends with the CAs. All new files are of the same run.
     let identity = &now["identity"];
     assert!(identity.ends_with(&now["teleport-host-ca.crt"]), "incomplete identity");
     for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| renamed.contains(name)) {
@@ -138,23 +138,23 @@ fn killed_at_every(call: &str, prepare: impl Fn(&Step)) {
     });
 }
 
-/// [`killed_at_every`], with something else to do after each run.
+/// Like [`killed_at_every`], with another action after each run.
 fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     prepare(&step);
     let first = calls_before_the_destination(&step, call) + 1;
     let mut kills = 0;
     loop {
         prepare(&step);
         let old = files(&step);
-        let said = pipe_with(&step, call, &format!("signal=KILL:when={}", first + kills));
-        if said.status == Some(0) {
+        let output = pipe_with(&step, call, &format!("signal=KILL:when={}", first + kills));
+        if output.status == Some(0) {
             break;
         }
         kills += 1;
         // strace dies by the same signal as its child.
-        assert_eq!(said.status, None, "{}", said.stderr);
+        assert_eq!(output.status, None, "{}", output.stderr);
         expect_old_or_new(&step, &old);
         afterwards(&step);
     }
@@ -168,7 +168,7 @@ fn hello(step: &Step, cluster: &Testcluster) {
     assert_eq!(step.ssh(&[&Step::node(cluster), "echo", "hello"]).ok().stdout, "hello\n");
 }
 
-/// Over the files of an earlier run.
+/// Kills runs over the files of an earlier run.
 fn over_old_files(call: &str) {
     killed_at_every(call, |step| {
         if files(step).is_empty() {
@@ -177,8 +177,8 @@ fn over_old_files(call: &str) {
     });
 }
 
-/// Without a destination.
-fn from_nothing(call: &str) {
+/// Kills runs without an existing destination.
+fn without_destination(call: &str) {
     killed_at_every(call, |step| {
         let _absent = fs::remove_dir_all(step.dir().join("tbot-user"));
     });
@@ -204,21 +204,21 @@ fn at_every_removal_of_files_of_a_killed_run() {
     killed_at_every("unlinkat", |step| {
         step.pipe().ok();
         for n in [0, 1, 7] {
-            fs::write(step.output(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
+            fs::write(step.file(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
         }
     });
 }
 
 fn at_every_rename_of_new_files() {
-    from_nothing("/^rename");
+    without_destination("/^rename");
 }
 
 fn at_every_change_of_a_mode_of_new_files() {
-    from_nothing("fchmod");
+    without_destination("fchmod");
 }
 
 fn at_the_creation_of_the_directory() {
-    from_nothing("mkdirat");
+    without_destination("mkdirat");
 }
 
 /// A cleanup removes all files that a killed run left, old and new.
@@ -239,7 +239,7 @@ fn a_cleanup_after_every_rename_over_old_files() {
 
 fn a_cleanup_completes_one_that_was_killed() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     for kills in 1.. {
         step.pipe().ok();
         let inject = format!("--inject=unlinkat:signal=KILL:when={kills}");
@@ -247,7 +247,7 @@ fn a_cleanup_completes_one_that_was_killed() {
             ["-fqqq", "-o/dev/null", "--signal=none", "--trace=unlinkat", &inject, "--", Step::binary(), "cleanup"];
         let killed = step.run("strace", &args);
         // The keys are removed first.
-        assert!(kills <= 2 || !step.output("identity").exists() && !step.output("key").exists());
+        assert!(kills <= 2 || !step.file("identity").exists() && !step.file("key").exists());
         step.product(&["cleanup"]).ok();
         // A cleanup that is killed after the last file leaves the directory.
         assert!(files(&step).is_empty(), "{:?}", files(&step).keys());
@@ -258,9 +258,9 @@ fn a_cleanup_completes_one_that_was_killed() {
     }
 }
 
-fn two_runs_at_once() {
+fn simultaneous_runs_leave_complete_files() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     for _ in 0..3 {
         let run = || step.command(Step::binary(), &[]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let runs = [run(), run(), run()];
@@ -274,17 +274,17 @@ fn two_runs_at_once() {
 
 fn a_run_waits_for_another_until_its_deadline() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let old = files(&step);
     let other = fs::File::open(step.dir().join("tbot-user")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
     let step = step.env("TIMEOUT", "12s");
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
-    expect_file!["golden/place/busy.log"].assert_eq(&step.scrubbed(&said.stderr));
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    expect_file!["golden/destination/busy.log"].assert_eq(&step.scrubbed(&output.stderr));
     let is_wait = |line: &str| line.contains("write") && line.contains("waiting for another run, which writes to ");
-    assert_eq!(said.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", said.stderr);
+    assert_eq!(output.stderr.lines().filter(|line| is_wait(line)).count(), 1, "{}", output.stderr);
     assert!(old == files(&step), "something was written without the lock");
     drop(other);
     step.pipe().ok();

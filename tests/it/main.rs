@@ -1,34 +1,36 @@
 //! User stories, against a [`testcluster`]: the real binary, real TLS, real gRPC, the system's own OpenSSH.
 //!
-//! Each file has the stories of one subject. `step.rs` is what they share, `harness.rs` runs them. What is printed or
-//! rendered is held against `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes it anew.
+//! Each file has the stories of one subject. They share `step.rs`, and `harness.rs` runs them. Printed and rendered
+//! texts are compared with `golden/`; `UPDATE_EXPECT=1 cargo test --test it` writes these files again.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a story that cannot go on has failed, and may say how long it took"
+    reason = "a story that cannot continue has failed, and a story may print how long it took"
 )]
 #![deny(dead_code, reason = "a story that is not registered would never run")]
 
-mod balancers;
 mod cleanup;
 mod clock;
+mod destination;
 mod doctor;
 mod documented;
 mod failure;
 mod faults;
+mod forward_proxy;
 mod guard;
 mod harness;
 mod inspect;
+mod join;
 mod killed;
 mod layouts;
-mod leafs;
+mod leaf_clusters;
+mod load_balancers;
 mod machine;
-mod main_job;
 mod metadata;
 mod network;
 mod nodes;
-mod place;
+mod output;
 mod proxy_command;
 mod recipes;
 mod recording;
@@ -36,32 +38,31 @@ mod refusals;
 mod rendered;
 mod resolver;
 mod rotation;
-mod said;
 mod secrets;
-mod ssh_weather;
+mod ssh_faults;
 mod step;
 mod troubleshooting;
-mod way_out;
 
 /// All stories.
 fn stories() -> Vec<libtest_mimic::Trial> {
     let files = [
-        balancers::stories(),
         cleanup::stories(),
         clock::stories(),
+        destination::stories(),
         doctor::stories(),
         documented::stories(),
         faults::stories(),
+        forward_proxy::stories(),
         guard::stories(),
         inspect::stories(),
+        join::stories(),
         killed::stories(),
         layouts::stories(),
-        leafs::stories(),
-        main_job::stories(),
+        leaf_clusters::stories(),
+        load_balancers::stories(),
         metadata::stories(),
         network::stories(),
         nodes::stories(),
-        place::stories(),
         proxy_command::stories(),
         recipes::stories(),
         recording::stories(),
@@ -70,8 +71,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         resolver::stories(),
         rotation::stories(),
         secrets::stories(),
-        ssh_weather::stories(),
-        way_out::stories(),
+        ssh_faults::stories(),
     ];
     files.into_iter().flatten().collect()
 }

@@ -1,4 +1,4 @@
-//! `pipe.yml`, the README, `--help` and the code say the same, in the form that Bitbucket's catalogue wants.
+//! `pipe.yml`, the README, `--help` and the code agree, and have the form that Bitbucket's catalogue requires.
 
 use std::path::Path;
 
@@ -10,21 +10,19 @@ use crate::step::Step;
 stories! {
     variables_are_the_same_everywhere,
     versions_are_the_same_everywhere,
-    the_catalogue_finds_what_it_wants,
-    the_log_is_as_the_readme_shows_it,
+    the_catalogue_has_all_metadata,
+    the_readme_shows_the_log,
 }
 
-/// A variable as a document tells it: name, whether it is required, default.
-type Told = (String, bool, Option<String>);
+/// A variable in a document: its name, whether it is required, and its default.
+type Variable = (String, bool, Option<String>);
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// What the code says.
-fn of_the_code() -> Vec<Told> {
-    let told = VARIABLES.iter().map(|ours| (ours.name.to_owned(), ours.required, ours.default.map(str::to_owned)));
-    told.collect()
+fn variables_in_code() -> Vec<Variable> {
+    VARIABLES.iter().map(|v| (v.name.to_owned(), v.required, v.default.map(str::to_owned))).collect()
 }
 
 /// The value of a top-level key of `pipe.yml`, which has one line for each value.
@@ -34,7 +32,7 @@ fn metadata(key: &str) -> String {
     line.unwrap_or_else(|| panic!("pipe.yml has no {key}")).to_owned()
 }
 
-fn of_pipe_yml() -> Vec<Told> {
+fn variables_in_pipe_yml() -> Vec<Variable> {
     let text = read("pipe.yml");
     let (_, variables) = text.split_once("\nvariables:\n").unwrap();
     let variables = variables.split("  - name: ").skip(1).map(|variable| {
@@ -55,7 +53,7 @@ fn section(heading: &str) -> String {
     text.split_once("\n## ").map_or(text, |(text, _)| text).to_owned()
 }
 
-fn of_the_table() -> Vec<Told> {
+fn variables_in_table() -> Vec<Variable> {
     let table = section("Variables");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1).map(|row| {
         let (name, usage) = row.trim_end_matches(" |").split_once(" | ").unwrap();
@@ -66,8 +64,8 @@ fn of_the_table() -> Vec<Told> {
     rows.collect()
 }
 
-/// The snippet shows what is required, and the rest as comments; it has no defaults.
-fn of_the_snippet() -> Vec<(String, bool)> {
+/// The snippet has optional variables as comments, and no defaults.
+fn variables_in_snippet() -> Vec<(String, bool)> {
     let definition = section("YAML Definition");
     let (_, variables) = definition.split_once("  variables:\n").unwrap();
     let (variables, _) = variables.split_once("```").unwrap();
@@ -79,7 +77,7 @@ fn of_the_snippet() -> Vec<(String, bool)> {
     lines.collect()
 }
 
-fn of_the_help() -> Vec<Told> {
+fn variables_in_help() -> Vec<Variable> {
     let help = Step::empty().product(&["--help"]).ok().stdout;
     let (_, variables) = help.split_once("Variables of the pipe").unwrap();
     let lines = variables.lines().skip(1).take_while(|line| line.starts_with("  ")).map(|line| {
@@ -91,16 +89,16 @@ fn of_the_help() -> Vec<Told> {
 }
 
 fn variables_are_the_same_everywhere() {
-    let code = of_the_code();
+    let code = variables_in_code();
     assert!(code.len() > 8, "{code:?}");
-    assert_eq!(of_pipe_yml(), code, "pipe.yml");
-    assert_eq!(of_the_table(), code, "the README's table");
-    assert_eq!(of_the_help(), code, "--help");
+    assert_eq!(variables_in_pipe_yml(), code, "pipe.yml");
+    assert_eq!(variables_in_table(), code, "the README's table");
+    assert_eq!(variables_in_help(), code, "--help");
     let names: Vec<_> = code.into_iter().map(|(name, required, _)| (name, required)).collect();
-    assert_eq!(of_the_snippet(), names, "the README's snippet");
+    assert_eq!(variables_in_snippet(), names, "the README's snippet");
 }
 
-/// The versions that follow on `before` in a text, up to the first character that no version has.
+/// The versions after each `before` in a text.
 fn versions<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     let end = |rest: &'a str| rest.split(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap();
     text.split(before).skip(1).map(|rest| end(rest).trim_end_matches('.')).collect()
@@ -109,7 +107,7 @@ fn versions<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
 fn versions_are_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
     let numbers = version.split('.').map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>();
-    assert_eq!(numbers, [true; 3], "{version} is not x.y.z, which is all that tags of pipes can be");
+    assert_eq!(numbers, [true; 3], "{version} is not x.y.z, the only form that tags of pipes can have");
     assert_eq!(metadata("image"), format!("ghcr.io/ORGANISATION/teleport-pipe:{version}"));
     for document in ["README.md", "docs/guide-bitbucket.md", "docs/troubleshooting.md"] {
         let text = read(document);
@@ -124,7 +122,7 @@ fn versions_are_the_same_everywhere() {
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
 }
 
-fn the_catalogue_finds_what_it_wants() {
+fn the_catalogue_has_all_metadata() {
     for key in ["name", "image", "description", "category", "repository"] {
         assert!(!metadata(key).is_empty(), "{key}");
     }
@@ -143,14 +141,14 @@ fn the_catalogue_finds_what_it_wants() {
     assert!(section("Variables").contains("_(*) = required variable._"));
 }
 
-fn the_log_is_as_the_readme_shows_it() {
+fn the_readme_shows_the_log() {
     let readme = read("README.md");
     let (_, log) = readme.split_once("a line for each stage").unwrap();
     let (log, _) = log.split_once("```text\n").unwrap().1.split_once("```").unwrap();
     let step = Step::empty()
         .scrub("example.teleport.sh:443".to_owned(), "localhost:PORT")
         .scrub("/opt/atlassian/pipelines/agent/build".to_owned(), "CLONE_DIR")
-        // The testcluster's authority is a private one, which `network.json` keeps.
+        // The testcluster has a private CA, so there is a `network.json`, too.
         .scrub("12 files".to_owned(), "13 files");
     assert_eq!(step.scrubbed(log), read("tests/it/golden/log/pipe.log"));
 }

@@ -3,11 +3,11 @@
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
     a_node_has_several_names,
-    the_wrong_port_of_an_openssh_node,
+    the_error_names_the_port_of_openssh_nodes,
     an_address_is_not_a_name_in_the_cluster,
 }
 
@@ -19,12 +19,12 @@ struct Nodes {
 impl Nodes {
     fn start() -> Self {
         let cluster = Testcluster::builder().openssh_node().start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         Self { cluster, step }
     }
 
-    fn ssh(&self, config: &str, options: &[&str], host: &str) -> Said {
+    fn ssh(&self, config: &str, options: &[&str], host: &str) -> Output {
         let node = format!("{}@{host}", self.cluster.node_login());
         self.step.run("ssh", &[&["-F", config], options, &[&node, "echo", "hello"]].concat())
     }
@@ -42,30 +42,31 @@ fn a_node_has_several_names() {
         (MAIN, &[], &format!("{uuid}.example.teleport.sh")),
         (ANY, &[], "node"),
         (ANY, &[], uuid),
-        // An address of this machine, which is that of the client and of the node.
+        // An address of this machine, on which both the client and the node run.
         (ANY, &[], "127.0.0.1"),
         // A node that runs OpenSSH needs its port. The files have the port of Teleport's nodes.
         (MAIN, &["-p", "22"], "openssh.example.teleport.sh"),
         (ANY, &["-p", "22"], "openssh"),
         (ANY, &["-p", "22"], "127.0.0.1"),
     ] {
-        let said = nodes.ssh(config, options, host);
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""), "{host} {options:?}");
+        let output = nodes.ssh(config, options, host);
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""), "{host} {options:?}");
     }
 }
 
-fn the_wrong_port_of_an_openssh_node() {
+fn the_error_names_the_port_of_openssh_nodes() {
     let nodes = Nodes::start();
-    let said = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
-    assert_eq!(said.status, Some(255));
+    let output = nodes.ssh(MAIN, &[], "openssh.example.teleport.sh");
+    assert_eq!(output.status, Some(255));
     let hint = "no connection to node openssh:3022: ";
-    let ours = said.stderr.lines().find(|line| line.contains(hint)).unwrap_or_else(|| panic!("{}", said.stderr));
-    assert!(ours.ends_with("A node that runs OpenSSH needs -p 22."), "{ours}");
+    let line =
+        output.stderr.lines().find(|printed| printed.contains(hint)).unwrap_or_else(|| panic!("{}", output.stderr));
+    assert!(line.ends_with("A node that runs OpenSSH needs -p 22."), "{line}");
 }
 
 fn an_address_is_not_a_name_in_the_cluster() {
     let nodes = Nodes::start();
     // The main file has no block for it.
-    let said = nodes.step.ssh(&["-G", "127.0.0.1"]).ok().stdout;
-    assert!(!said.contains("tbot-user"), "{said}");
+    let config = nodes.step.ssh(&["-G", "127.0.0.1"]).ok().stdout;
+    assert!(!config.contains("tbot-user"), "{config}");
 }

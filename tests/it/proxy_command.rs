@@ -1,4 +1,4 @@
-//! The ProxyCommand: what ssh gets through it, and its errors.
+//! The ProxyCommand: sessions of ssh through it, and its errors.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,33 +10,33 @@ use testcluster::{EventKind, Fault, Role, Testcluster};
 
 use crate::harness::stories;
 use crate::machine::TIME;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
-    an_unknown_node,
-    an_unknown_uuid,
-    no_identity,
-    a_broken_identity,
-    expired_credentials needs TIME,
-    no_proxy,
-    a_proxy_of_another_cluster,
-    a_node_that_another_authority_signed,
+    an_unknown_node_is_an_error,
+    an_unknown_uuid_is_an_error,
+    a_missing_identity_is_an_error,
+    a_broken_identity_is_an_error,
+    expired_credentials_are_not_sent needs TIME,
+    an_unreachable_proxy_is_an_error,
+    a_proxy_of_another_cluster_is_refused,
+    a_node_with_a_certificate_of_another_ca_is_refused,
     stdout_carries_ssh_and_nothing_else,
     the_proxy_refuses_bytes_that_are_not_ssh,
     it_ends_when_ssh_is_killed,
-    it_ends_when_ssh_is_killed_before_the_node_has_answered,
+    it_ends_when_ssh_is_killed_before_the_node_answers,
     it_ends_when_the_node_ends,
     it_ends_when_the_cluster_ends,
-    the_node_by_its_uuid,
-    the_status_of_the_remote_command,
+    a_node_can_be_named_by_its_uuid,
+    the_exit_status_is_that_of_the_remote_command,
     the_end_of_input_reaches_the_remote_command,
-    many_bytes_in_both_directions needs TIME,
-    many_small_writes,
-    scp_and_sftp needs TIME,
-    sessions_that_share_a_connection,
+    many_bytes_pass_in_both_directions needs TIME,
+    many_small_writes_pass,
+    scp_and_sftp_copy_files needs TIME,
+    sessions_can_share_a_connection,
 }
 
-/// Longer than anything here should take.
+/// Longer than any of these actions should take.
 const GENEROUS: Duration = Duration::from_secs(30);
 
 /// A cluster, and a step in which the pipe has run.
@@ -45,7 +45,7 @@ fn ready() -> (Testcluster, Step) {
 }
 
 fn ready_with(cluster: Testcluster) -> (Testcluster, Step) {
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     (cluster, step)
 }
@@ -72,16 +72,16 @@ fn assert_fails(step: &Step, cluster: &Testcluster, host: &str, status: i32, gol
 #[track_caller]
 fn assert_command_fails(step: &Step, mut command: Command, status: i32, golden: &ExpectFile) {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(status), &b""[..]), "{said}");
-    assert!(said.ends_with('\n'), "{said:?}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    golden.assert_eq(&step.scrubbed(&said));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(status), &b""[..]), "{stderr}");
+    assert!(stderr.ends_with('\n'), "{stderr:?}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    golden.assert_eq(&step.scrubbed(&stderr));
 }
 
 /// The number of processes of the binary in this step's destination.
 fn processes(step: &Step) -> usize {
-    let binary = step.output("teleport-pipe").canonicalize().unwrap();
+    let binary = step.file("teleport-pipe").canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes.filter(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary)).count()
 }
@@ -122,33 +122,33 @@ fn open_session(step: &Step, cluster: &Testcluster, options: &[&str]) -> Child {
 
 // Errors.
 
-fn an_unknown_node() {
+fn an_unknown_node_is_an_error() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-node.txt"];
     assert_fails(&step, &cluster, "nowhere.example.teleport.sh", 4, &golden);
-    let said = step.ssh(&["user@nowhere.example.teleport.sh", "true"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
+    let output = step.ssh(&["user@nowhere.example.teleport.sh", "true"]);
+    assert_eq!((output.status, output.stdout.as_str()), (Some(255), ""));
     // The lines of ssh itself differ between versions.
-    let ours: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
-    golden.assert_eq(&step.scrubbed(&ours.join("\n")));
+    let lines: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).collect();
+    golden.assert_eq(&step.scrubbed(&lines.join("\n")));
 }
 
-fn an_unknown_uuid() {
+fn an_unknown_uuid_is_an_error() {
     let (cluster, step) = ready();
     let golden = expect_file!["golden/proxy_command/unknown-uuid.txt"];
     assert_fails(&step, &cluster, "11111111-2222-3333-4444-555555555555.example.teleport.sh", 4, &golden);
 }
 
-fn no_identity() {
+fn a_missing_identity_is_an_error() {
     let (cluster, step) = ready();
-    fs::remove_file(step.output("identity")).unwrap();
+    fs::remove_file(step.file("identity")).unwrap();
     let golden = expect_file!["golden/proxy_command/no-identity.txt"];
     assert_fails(&step, &cluster, &cluster.node_host(), 2, &golden);
 }
 
-fn a_broken_identity() {
+fn a_broken_identity_is_an_error() {
     let (cluster, step) = ready();
-    let identity = fs::read_to_string(step.output("identity")).unwrap();
+    let identity = fs::read_to_string(step.file("identity")).unwrap();
     let certificate = identity.find("-----BEGIN CERTIFICATE-----").unwrap();
     for (broken, golden) in [
         ("", expect_file!["golden/proxy_command/empty-identity.txt"]),
@@ -156,12 +156,12 @@ fn a_broken_identity() {
         (&identity[..certificate], expect_file!["golden/proxy_command/identity-without-certificate.txt"]),
         (&identity[..certificate + 200], expect_file!["golden/proxy_command/half-an-identity.txt"]),
     ] {
-        fs::write(step.output("identity"), broken).unwrap();
+        fs::write(step.file("identity"), broken).unwrap();
         assert_fails(&step, &cluster, &cluster.node_host(), 2, &golden);
     }
 }
 
-fn expired_credentials() {
+fn expired_credentials_are_not_sent() {
     let login = Testcluster::start().node_login().to_owned();
     let role = Role::new("example-role", [login]).max_session_ttl(Duration::from_secs(20));
     let (cluster, step) = ready_with(Testcluster::builder().role(role).start());
@@ -171,25 +171,25 @@ fn expired_credentials() {
     assert!(cluster.record().is_empty());
 }
 
-fn no_proxy() {
+fn an_unreachable_proxy_is_an_error() {
     let (cluster, step) = ready();
     // The next cluster could get the port of one that has ended.
     let gone = proxy_at(&step, &cluster, &cluster.node_host(), "localhost:1");
     assert_command_fails(&step, gone, 5, &expect_file!["golden/proxy_command/no-proxy.txt"]);
 }
 
-fn a_proxy_of_another_cluster() {
+fn a_proxy_of_another_cluster_is_refused() {
     let (_, step) = ready();
     let other = Testcluster::start();
     let step = step.scrub(format!(":{}", other.port()), ":PORT");
     assert_fails(&step, &other, &other.node_host(), 5, &expect_file!["golden/proxy_command/other-cluster.txt"]);
 }
 
-fn a_node_that_another_authority_signed() {
+fn a_node_with_a_certificate_of_another_ca_is_refused() {
     let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::NodeCertOfOtherCa).start());
-    let said = step.ssh(&[&Step::node(&cluster), "true"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(255), ""));
-    assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
+    let output = step.ssh(&[&Step::node(&cluster), "true"]);
+    assert_eq!((output.status, output.stdout.as_str()), (Some(255), ""));
+    assert!(output.stderr.contains("Host key verification failed."), "{}", output.stderr);
     assert_ended(&step, &cluster);
 }
 
@@ -220,9 +220,9 @@ fn the_proxy_refuses_bytes_that_are_not_ssh() {
     let mut stdin = proxy.stdin.take().unwrap();
     stdin.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(proxy.wait().unwrap().code(), Some(4));
-    let mut said = String::new();
-    proxy.stderr.unwrap().read_to_string(&mut said).unwrap();
-    expect_file!["golden/proxy_command/no-ssh.txt"].assert_eq(&step.scrubbed(&said));
+    let mut stderr = String::new();
+    proxy.stderr.unwrap().read_to_string(&mut stderr).unwrap();
+    expect_file!["golden/proxy_command/not-ssh.txt"].assert_eq(&step.scrubbed(&stderr));
 }
 
 fn it_ends_when_ssh_is_killed() {
@@ -235,7 +235,7 @@ fn it_ends_when_ssh_is_killed() {
     assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Tunnel { .. })));
 }
 
-fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
+fn it_ends_when_ssh_is_killed_before_the_node_answers() {
     let (cluster, step) = ready_with(Testcluster::builder().fault(Fault::DialStalls).start());
     let mut ssh = step.command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"]);
     let mut ssh = ssh.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -246,7 +246,7 @@ fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
     // Otherwise it would wait for the node for half a minute.
     let began = Instant::now();
     while processes(&step) > 0 {
-        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still running");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -254,8 +254,8 @@ fn it_ends_when_ssh_is_killed_before_the_node_has_answered() {
 fn it_ends_when_the_node_ends() {
     let (cluster, step) = ready();
     // The parent of the remote shell is the sshd of this connection.
-    let said = step.ssh(&[&Step::node(&cluster), "kill -9 $PPID; sleep 60"]);
-    assert_eq!(said.status, Some(255), "{}", said.stderr);
+    let output = step.ssh(&[&Step::node(&cluster), "kill -9 $PPID; sleep 60"]);
+    assert_eq!(output.status, Some(255), "{}", output.stderr);
     assert_ended(&step, &cluster);
 }
 
@@ -269,19 +269,19 @@ fn it_ends_when_the_cluster_ends() {
 
 // Data.
 
-fn the_node_by_its_uuid() {
+fn a_node_can_be_named_by_its_uuid() {
     let (cluster, step) = ready();
     let node = format!("{}@{}.{}", cluster.node_login(), cluster.node_uuid(), cluster.name());
     assert_eq!(step.ssh(&[&node, "echo", "hello"]).ok().stdout, "hello\n");
     assert_ended(&step, &cluster);
 }
 
-fn the_status_of_the_remote_command() {
+fn the_exit_status_is_that_of_the_remote_command() {
     let (cluster, step) = ready();
     for status in [0, 1, 42, 254] {
-        let said = step.ssh(&[&Step::node(&cluster), &format!("echo out; echo err >&2; exit {status}")]);
-        assert_eq!(said.status, Some(status));
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("out\n", "err\n"));
+        let output = step.ssh(&[&Step::node(&cluster), &format!("echo out; echo err >&2; exit {status}")]);
+        assert_eq!(output.status, Some(status));
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
     }
 }
 
@@ -305,7 +305,7 @@ fn the_end_of_input_reaches_the_remote_command() {
     assert_ended(&step, &cluster);
 }
 
-fn many_bytes_in_both_directions() {
+fn many_bytes_pass_in_both_directions() {
     const LENGTH: usize = 64 << 20;
     let (cluster, step) = ready();
     // Each word is different.
@@ -323,7 +323,7 @@ fn many_bytes_in_both_directions() {
     assert!(cluster.wait_for(tunnel), "{:?}", cluster.record());
 }
 
-fn many_small_writes() {
+fn many_small_writes_pass() {
     let (cluster, step) = ready();
     let mut ssh = open_session(&step, &cluster, &[]);
     let (to, from) = (ssh.stdin.as_mut().unwrap(), ssh.stdout.as_mut().unwrap());
@@ -345,7 +345,7 @@ fn many_small_writes() {
     assert_ended(&step, &cluster);
 }
 
-fn scp_and_sftp() {
+fn scp_and_sftp_copy_files() {
     let (cluster, step) = ready();
     let there = tempfile::tempdir().unwrap();
     let remote = |name: &str| format!("{}:{}/{name}", Step::node(&cluster), there.path().display());
@@ -366,13 +366,13 @@ fn scp_and_sftp() {
     assert_ended(&step, &cluster);
 }
 
-fn sessions_that_share_a_connection() {
+fn sessions_can_share_a_connection() {
     let (cluster, step) = ready();
     let mut master = open_session(&step, &cluster, &["-M", "-S", "./control"]);
-    let sharing = |args: &[&str]| -> Said { step.ssh(&[&["-S", "./control"], args].concat()) };
+    let sharing = |args: &[&str]| -> Output { step.ssh(&[&["-S", "./control"], args].concat()) };
     for n in 0..3 {
-        let said = sharing(&[&Step::node(&cluster), &format!("exit {n}")]);
-        assert_eq!(said.status, Some(n), "{}", said.stderr);
+        let output = sharing(&[&Step::node(&cluster), &format!("exit {n}")]);
+        assert_eq!(output.status, Some(n), "{}", output.stderr);
     }
     let connections = cluster.calls().iter().filter(|call| call.name.ends_with("/ProxySSH")).count();
     assert_eq!((connections, processes(&step)), (1, 1));

@@ -1,17 +1,17 @@
-//! What the documents tell people to type, typed.
+//! Runs commands from the documents.
 
 use std::path::Path;
 
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::step::{Said, Step};
+use crate::step::{Output, Step};
 
 stories! {
-    the_first_lines_of_the_readme,
+    the_first_example_of_the_readme_works,
     the_readme_names_every_file,
-    the_line_by_which_ssh_run_calls_ssh,
-    a_proxy_command_in_another_place,
+    the_ssh_options_of_the_ssh_run_pipe_work,
+    a_proxy_command_in_another_directory_works,
 }
 
 fn document(path: &str) -> String {
@@ -26,19 +26,19 @@ fn block(path: &str, from: &str, language: &str) -> String {
     block.split_once("```").unwrap().0.to_owned()
 }
 
-/// A line of the step's script, in a shell as Bitbucket's.
-fn sh(step: &Step, line: &str) -> Said {
+/// Runs a line of the step's script in a shell like Bitbucket's.
+fn sh(step: &Step, line: &str) -> Output {
     step.run("bash", &["-e", "-c", line])
 }
 
-fn the_first_lines_of_the_readme() {
+fn the_first_example_of_the_readme_works() {
     let cluster = Testcluster::start();
     let snippet = block("README.md", "# Bitbucket Pipelines Pipe", "yaml");
     assert!(snippet.contains("oidc: true"));
     let (_, variables) = snippet.split_once("variables: {").unwrap();
     let (variables, rest) = variables.split_once('}').unwrap();
 
-    let mut step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
+    let mut step = Step::new(&cluster).without("PROXY_SERVER").without("TOKEN");
     for variable in variables.split(',') {
         let (name, value) = variable.trim().split_once(": ").unwrap();
         let value = value.trim_matches('\'').replace("example.teleport.sh:443", &cluster.proxy_addr());
@@ -52,7 +52,7 @@ fn the_first_lines_of_the_readme() {
 
 fn the_readme_names_every_file() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let readme = document("README.md");
     let (_, section) = readme.split_once("## What appears where").unwrap();
@@ -64,9 +64,9 @@ fn the_readme_names_every_file() {
     }
 }
 
-fn the_line_by_which_ssh_run_calls_ssh() {
+fn the_ssh_options_of_the_ssh_run_pipe_work() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     // The key of the repository's settings, which no node accepts.
     sh(&step, "ssh-keygen -q -t ed25519 -N '' -f pipelines_id").ok();
@@ -76,15 +76,15 @@ fn the_line_by_which_ssh_run_calls_ssh() {
     assert_eq!(sh(&step, &line).ok().stdout.trim_end(), "hello");
 }
 
-fn a_proxy_command_in_another_place() {
+fn a_proxy_command_in_another_directory_works() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let recipe = block("docs/troubleshooting.md", "## The ProxyCommand cannot be executed", "sh");
-    let elsewhere = step.dir().join("elsewhere").display().to_string();
-    sh(&step, &recipe.replace("/tmp/teleport-pipe", &elsewhere)).ok();
-    // What cannot be executed any more is not needed any more.
-    std::fs::remove_file(step.output("teleport-pipe")).unwrap();
-    let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
-    assert_eq!(said.stdout, "hello\n");
+    let copy = step.dir().join("copy").display().to_string();
+    sh(&step, &recipe.replace("/tmp/teleport-pipe", &copy)).ok();
+    // The file in the destination is not needed any more.
+    std::fs::remove_file(step.file("teleport-pipe")).unwrap();
+    let output = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!(output.stdout, "hello\n");
 }

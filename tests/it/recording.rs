@@ -13,10 +13,10 @@ stories! {
 fn the_agent_signs_with_the_keys_of_each_suite() {
     for (suite, algorithm) in [(Suite::Legacy, "rsa-sha2-512"), (Suite::BalancedV1, "ecdsa-sha2-nistp256")] {
         let cluster = Testcluster::builder().suite(suite).proxy_recording().start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
-        let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""), "{suite:?}");
+        let output = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""), "{suite:?}");
         let signed = EventKind::AgentSigned { algorithm: algorithm.to_owned() };
         assert!(cluster.record().iter().any(|event| event.kind == signed), "{suite:?}: {:?}", cluster.record());
     }
@@ -24,14 +24,14 @@ fn the_agent_signs_with_the_keys_of_each_suite() {
 
 fn without_an_ssh_certificate_the_agent_lists_nothing() {
     let cluster = Testcluster::builder().proxy_recording().start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    let identity = std::fs::read_to_string(step.output("identity")).unwrap();
+    let identity = std::fs::read_to_string(step.file("identity")).unwrap();
     let without = identity.lines().filter(|line| !line.contains("-cert-v01@openssh.com"));
     let without: String = without.map(|line| format!("{line}\n")).collect();
     assert_ne!(without, identity);
-    std::fs::write(step.output("identity"), without).unwrap();
-    let said = step.ssh(&[&Step::node(&cluster), "true"]);
-    assert_eq!(said.status, Some(255), "{}", said.stderr);
-    assert!(said.stderr.contains("node node:3022: the agent does not list one key"), "{}", said.stderr);
+    std::fs::write(step.file("identity"), without).unwrap();
+    let output = step.ssh(&[&Step::node(&cluster), "true"]);
+    assert_eq!(output.status, Some(255), "{}", output.stderr);
+    assert!(output.stderr.contains("node node:3022: the agent does not list one key"), "{}", output.stderr);
 }

@@ -1,4 +1,4 @@
-//! What ends a run before the network is touched, and what the cluster says no to.
+//! Errors that end a run before the first request, and refusals of the cluster.
 
 use testcluster::{
     AllowRule, Builder, Code, Exchange, Fault, FaultInjection, JoinService, NetworkFault, Point, Role, Testcluster,
@@ -10,27 +10,27 @@ use crate::machine::TIME;
 use crate::step::Step;
 
 stories! {
-    a_public_log_says_nothing_of_a_refusal_that_passes,
-    what_is_wrong_with_the_variables,
-    what_is_wrong_with_the_scope,
-    what_is_wrong_with_the_flags,
-    what_is_wrong_with_the_id_token,
-    what_the_cluster_refuses_to_join needs TIME,
-    what_the_cluster_must_not_issue,
+    a_public_log_hides_the_text_of_a_temporary_refusal,
+    invalid_variables_end_the_run,
+    invalid_scopes_end_the_run,
+    invalid_flags_end_the_run,
+    invalid_id_tokens_end_the_run,
+    refused_joins_end_the_run needs TIME,
+    invalid_certificates_are_refused,
     no_terminal_escapes_of_the_cluster_reach_the_log,
-    a_role_without_logins_is_said,
+    a_role_without_logins_is_a_warning,
 }
 
 /// The variable that holds the step's ID token.
 pub(crate) const TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 
-/// What the Auth Service says may name roles, also where it is tried again.
-fn a_public_log_says_nothing_of_a_refusal_that_passes() {
+/// The text of the Auth Service may name roles, also in a line about a retry.
+fn a_public_log_hides_the_text_of_a_temporary_refusal() {
     let (point, fault) = (Point::Before(Exchange::GetRole), NetworkFault::Status(Code::Internal, None));
     let cluster = Testcluster::builder().inject(FaultInjection { point, fault, once: true }).start();
-    let said = Step::of(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
+    let output = Step::new(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").pipe().ok();
     let line = "the Auth Service refused GetRole: what it said is shown with DEBUG only (Internal); trying again";
-    assert!(said.stderr.contains(line), "{}", said.stderr);
+    assert!(output.stderr.contains(line), "{}", output.stderr);
 }
 
 /// Variables of the pipe that are missing or wrong.
@@ -56,7 +56,7 @@ pub(crate) fn variables() -> Vec<Failure> {
         wrong("ttl-without-unit", "TTL", "3600"),
         wrong("ttl-too-short", "TTL", "30s"),
         wrong("ttl-of-months", "TTL", "30M"),
-        wrong("ttl-is-no-duration", "TTL", "one hour"),
+        wrong("ttl-is-not-a-duration", "TTL", "one hour"),
         Failure::new("ttl-is-an-id-token", 2).with(|step, cluster| step.env("TTL", &cluster.step_token())),
         wrong("cluster-is-an-address", "CLUSTER", "https://leaf.example.com"),
         Failure::new("cluster-is-an-id-token", 2).with(|step, cluster| step.env("CLUSTER", &cluster.step_token())),
@@ -83,7 +83,7 @@ pub(crate) fn scopes() -> Vec<Failure> {
     ]
 }
 
-/// Flags of tbot that are missing, wrong or not there yet.
+/// Flags of tbot that are missing, wrong or not supported yet.
 pub(crate) fn flags() -> Vec<Failure> {
     macro_rules! identity {
         ($name:literal, $($flag:literal),+) => {
@@ -112,13 +112,13 @@ pub(crate) fn flags() -> Vec<Failure> {
     ]
 }
 
-/// No ID token, or none that could be used.
+/// A missing or unusable ID token.
 pub(crate) fn id_tokens() -> Vec<Failure> {
     vec![
         Failure::new("id-token-missing-in-bitbucket", 3).with(|step, _| step.without(TOKEN)),
         Failure::new("id-token-missing-outside-of-ci", 3)
             .with(|step, _| step.without(TOKEN).without("BITBUCKET_BUILD_NUMBER")),
-        Failure::new("id-token-is-no-jwt", 3).env(TOKEN, "$BITBUCKET_STEP_OIDC_TOKEN"),
+        Failure::new("id-token-is-not-a-jwt", 3).env(TOKEN, "$BITBUCKET_STEP_OIDC_TOKEN"),
         Failure::new("id-token-expired", 3).with(|step, cluster| {
             let expired = cluster.mint(|claims| {
                 let now = claims["iat"].as_u64().unwrap();
@@ -143,7 +143,7 @@ fn other_branch() -> Builder {
     Testcluster::builder().allow([rule])
 }
 
-/// The same cluster as those of version 17 are: nothing but REST.
+/// The cluster without the join service, like version 17.
 fn by_rest(cluster: Builder) -> Builder {
     cluster.join_service(JoinService::Absent)
 }
@@ -154,11 +154,11 @@ fn public(step: Step, _: &Testcluster) -> Step {
 
 /// Joins that are refused.
 pub(crate) fn joins() -> Vec<Failure> {
-    let good = Testcluster::builder;
+    let builder = Testcluster::builder;
     let refused = |name| Failure::new(name, 4);
     vec![
         refused("join-token-unknown").env("TOKEN", "exampel-bot"),
-        refused("join-token-unknown-by-rest").at(by_rest(good())).env("TOKEN", "exampel-bot"),
+        refused("join-token-unknown-by-rest").at(by_rest(builder())).env("TOKEN", "exampel-bot"),
         refused("rule-does-not-fit").at(other_branch()),
         refused("rule-does-not-fit-by-rest").at(by_rest(other_branch())),
         refused("rule-does-not-fit-with-flags")
@@ -173,24 +173,24 @@ pub(crate) fn joins() -> Vec<Failure> {
             .at(by_rest(other_branch()))
             .with(|step, cluster| public(step, cluster).env("DEBUG", "true")),
         refused("audience-wrong").with(with_claim("aud", "sts.example.com")),
-        refused("audience-wrong-by-rest").at(by_rest(good())).with(with_claim("aud", "sts.example.com")),
+        refused("audience-wrong-by-rest").at(by_rest(builder())).with(with_claim("aud", "sts.example.com")),
         refused("audience-wrong-in-public")
             .with(|step, cluster| with_claim("aud", "sts.example.com")(public(step, cluster), cluster)),
         refused("issuer-wrong-in-public")
             .with(|step, cluster| with_claim("iss", "https://example.com")(public(step, cluster), cluster)),
         refused("issuer-wrong").with(with_claim("iss", "https://api.bitbucket.org/2.0/workspaces/other/oidc")),
-        refused("issuer-not-reached").at(good().identity_provider_url("https://bitbucket.example.com/oidc")),
+        refused("issuer-not-reached").at(builder().identity_provider_url("https://bitbucket.example.com/oidc")),
         refused("signature-wrong").with(|step, cluster| step.env(TOKEN, &cluster.mint_with_bad_signature())),
-        refused("clock-of-the-cluster-ahead").at(good().clock_offset(2 * 3600)).with(at_our_time),
-        refused("clock-of-the-cluster-behind").at(good().clock_offset(-2 * 3600)).with(at_our_time),
-        refused("error-text-with-escapes").at(good().fault(Fault::ErrorTextWithEscapes)),
-        refused("error-text-with-escapes-by-rest").at(by_rest(good().fault(Fault::ErrorTextWithEscapes))),
-        refused("no-way-to-join").at(by_rest(good()).rest_join(false)),
+        refused("clock-of-the-cluster-ahead").at(builder().clock_offset(2 * 3600)).with(with_token_by_local_clock),
+        refused("clock-of-the-cluster-behind").at(builder().clock_offset(-2 * 3600)).with(with_token_by_local_clock),
+        refused("error-text-with-escapes").at(builder().fault(Fault::ErrorTextWithEscapes)),
+        refused("error-text-with-escapes-by-rest").at(by_rest(builder().fault(Fault::ErrorTextWithEscapes))),
+        refused("no-join-endpoint").at(by_rest(builder()).rest_join(false)),
     ]
 }
 
-/// A token by our clock, where the cluster's is another one.
-fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
+/// Replaces the token, which is by the cluster's clock, with one by the local clock.
+fn with_token_by_local_clock(step: Step, cluster: &Testcluster) -> Step {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let token = cluster.mint(|claims| {
         claims.insert("iat".into(), now.into());
@@ -199,11 +199,11 @@ fn at_our_time(step: Step, cluster: &Testcluster) -> Step {
     step.env(TOKEN, &token)
 }
 
-fn with_leafs() -> Builder {
+fn with_leaf_clusters() -> Builder {
     Testcluster::builder().leaf_cluster("leaf.example.com").denied_leaf_cluster("closed.example.com")
 }
 
-/// Joined, and then no certificates, or none that may be used.
+/// Failures after the join: no certificates, or invalid ones.
 pub(crate) fn certificates() -> Vec<Failure> {
     let faulty = |name, fault| Failure::new(name, 4).at(Testcluster::builder().fault(fault));
     let roles = |name, roles: &[&str]| {
@@ -213,11 +213,11 @@ pub(crate) fn certificates() -> Vec<Failure> {
         roles("bot-without-roles", &[]),
         roles("role-missing", &["example-role", "deleted-role"]),
         roles("role-missing-in-public", &["example-role", "deleted-role"]).with(public),
-        Failure::new("cluster-unknown", 2).at(with_leafs()).env("CLUSTER", "leaf.example.org"),
+        Failure::new("cluster-unknown", 2).at(with_leaf_clusters()).env("CLUSTER", "leaf.example.org"),
         Failure::new("cluster-unknown-in-public", 2)
-            .at(with_leafs())
+            .at(with_leaf_clusters())
             .with(|step, cluster| public(step, cluster).env("CLUSTER", "leaf.example.org")),
-        Failure::new("cluster-closed", 4).at(with_leafs()).env("CLUSTER", "closed.example.com"),
+        Failure::new("leaf-cluster-denied", 4).at(with_leaf_clusters()).env("CLUSTER", "closed.example.com"),
         faulty("certificate-without-principals", Fault::NoPrincipals),
         faulty("certificate-for-another-key", Fault::CertForOtherKey),
         faulty("certificate-expired", Fault::ExpiredUserCert),
@@ -230,47 +230,47 @@ pub(crate) fn certificates() -> Vec<Failure> {
     ]
 }
 
-fn what_is_wrong_with_the_variables() {
+fn invalid_variables_end_the_run() {
     check(variables());
 }
 
-fn what_is_wrong_with_the_scope() {
+fn invalid_scopes_end_the_run() {
     check(scopes());
 }
 
-fn what_is_wrong_with_the_flags() {
+fn invalid_flags_end_the_run() {
     check(flags());
 }
 
-fn what_is_wrong_with_the_id_token() {
+fn invalid_id_tokens_end_the_run() {
     check(id_tokens());
 }
 
-fn what_the_cluster_refuses_to_join() {
+fn refused_joins_end_the_run() {
     check(joins());
 }
 
-fn what_the_cluster_must_not_issue() {
+fn invalid_certificates_are_refused() {
     check(certificates());
 }
 
 fn no_terminal_escapes_of_the_cluster_reach_the_log() {
     for service in [JoinService::Present, JoinService::Absent] {
         let cluster = Testcluster::builder().join_service(service).fault(Fault::ErrorTextWithEscapes).start();
-        let step = Step::of(&cluster).env("DEBUG", "true");
-        let said = step.pipe();
-        assert_eq!(said.status, Some(4), "{}", said.stderr);
-        assert!(said.stderr.contains("policy"), "{}", said.stderr);
-        // Neither controls nor what turns the direction of writing, which hides text as well.
+        let step = Step::new(&cluster).env("DEBUG", "true");
+        let output = step.pipe();
+        assert_eq!(output.status, Some(4), "{}", output.stderr);
+        assert!(output.stderr.contains("policy"), "{}", output.stderr);
+        // Control characters and characters that change the direction of text can hide text.
         let visible = |c: char| c == '\n' || !(c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c));
-        let hidden: Vec<char> = said.stderr.chars().filter(|c| !visible(*c)).collect();
-        assert_eq!(hidden, [], "{}", said.stderr.escape_debug());
+        let hidden: Vec<char> = output.stderr.chars().filter(|c| !visible(*c)).collect();
+        assert_eq!(hidden, [], "{}", output.stderr.escape_debug());
     }
 }
 
-fn a_role_without_logins_is_said() {
+fn a_role_without_logins_is_a_warning() {
     let cluster = Testcluster::builder().role(Role::new("example-role", Vec::<String>::new())).start();
-    let step = Step::of(&cluster);
-    let said = step.pipe().ok();
-    assert!(said.stderr.contains("warning: no role of the bot allows a login"), "{}", said.stderr);
+    let step = Step::new(&cluster);
+    let output = step.pipe().ok();
+    assert!(output.stderr.contains("warning: no role of the bot allows a login"), "{}", output.stderr);
 }

@@ -11,11 +11,11 @@ use crate::harness::stories;
 use crate::step::Step;
 
 stories! {
-    every_file,
+    every_file_is_rendered,
     ssh_keygen_reads_keys_and_certificates,
     known_hosts_has_the_cluster_and_no_other_host,
     ssh_understands_paths_with_special_characters,
-    the_proxy_itself_is_reached_without_our_command,
+    the_proxy_itself_is_reached_without_the_proxy_command,
     the_files_of_a_cluster_can_be_included,
     a_destination_that_cannot_be_written_in_an_ssh_config_is_refused,
 }
@@ -38,9 +38,9 @@ fn scrubbed(step: &Step, text: &str) -> String {
     step.scrubbed(&shown)
 }
 
-fn every_file() {
+fn every_file_is_rendered() {
     let cluster = Testcluster::builder().role(Role::new("example-role", ["deploy", "backup"])).start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let mut names = Vec::new();
     for entry in fs::read_dir(step.dir().join("tbot-user")).unwrap() {
@@ -54,13 +54,13 @@ fn every_file() {
     assert_eq!(mode, 0o700);
 
     let text = |name: &str| {
-        let bytes = fs::read(step.output(name)).unwrap();
+        let bytes = fs::read(step.file(name)).unwrap();
         assert!(bytes.ends_with(b"\n"), "{name}");
         scrubbed(&step, &String::from_utf8(bytes).unwrap())
     };
     // As a golden file it would make git ignore the others.
     assert_eq!(text(".gitignore"), "*\n");
-    assert!(fs::read(step.output("teleport-pipe")).unwrap() == fs::read(Step::binary()).unwrap());
+    assert!(fs::read(step.file("teleport-pipe")).unwrap() == fs::read(Step::binary()).unwrap());
     expect_file!["golden/rendered/identity"].assert_eq(&text("identity"));
     expect_file!["golden/rendered/key"].assert_eq(&text("key"));
     expect_file!["golden/rendered/key.pub"].assert_eq(&text("key.pub"));
@@ -82,10 +82,10 @@ fn ssh_keygen_reads_keys_and_certificates() {
     for suite in [testcluster::Suite::BalancedV1, testcluster::Suite::Legacy] {
         let role = Role::new("example-role", ["deploy", "backup"]);
         let cluster = Testcluster::builder().suite(suite).role(role).start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         let keygen = |args: &[&str]| step.run("ssh-keygen", args).ok().stdout;
-        let public = fs::read_to_string(step.output("key.pub")).unwrap();
+        let public = fs::read_to_string(step.file("key.pub")).unwrap();
         assert_eq!(keygen(&["-y", "-f", "tbot-user/key"]), public);
         assert_eq!(keygen(&["-y", "-f", "tbot-user/identity"]), public);
 
@@ -94,19 +94,19 @@ fn ssh_keygen_reads_keys_and_certificates() {
         let from = lines.iter().position(|line| *line == "Principals:").unwrap();
         assert_eq!(lines[from + 1..from + 4], ["deploy", "backup", "-teleport-internal-join"], "{certificate}");
         let fingerprint = |file: &str| keygen(&["-l", "-f", file]).split(' ').nth(1).unwrap().to_owned();
-        let ours = fingerprint("tbot-user/key.pub");
-        assert!(lines.iter().any(|line| line.starts_with("Public key:") && line.ends_with(&ours)), "{certificate}");
+        let expected = fingerprint("tbot-user/key.pub");
+        assert!(lines.iter().any(|line| line.starts_with("Public key:") && line.ends_with(&expected)), "{certificate}");
     }
 }
 
 fn known_hosts_has_the_cluster_and_no_other_host() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let has = |host: &str, file: &str| {
-        let said = step.run("ssh-keygen", &["-F", host, "-f", &format!("tbot-user/{file}")]);
-        assert!(said.stdout.contains("CA") == (said.status == Some(0)), "{said:?}");
-        said.status == Some(0)
+        let output = step.run("ssh-keygen", &["-F", host, "-f", &format!("tbot-user/{file}")]);
+        assert!(output.stdout.contains("CA") == (output.status == Some(0)), "{output:?}");
+        output.status == Some(0)
     };
     for host in ["example.teleport.sh", "node.example.teleport.sh", "a.b.example.teleport.sh", "localhost"] {
         assert!(has(host, "known_hosts"), "{host}");
@@ -118,10 +118,10 @@ fn known_hosts_has_the_cluster_and_no_other_host() {
 
     let node = Step::node(&cluster);
     step.ssh(&["-o", "HostKeyAlias=node.example.teleport.sh", &node, "true"]).ok();
-    let said = step.ssh(&["-o", "HostKeyAlias=github.com", &node, "true"]);
-    assert_eq!(said.status, Some(255));
-    assert!(said.stderr.contains("host key is known for github.com"), "{}", said.stderr);
-    assert!(said.stderr.contains("Host key verification failed."), "{}", said.stderr);
+    let output = step.ssh(&["-o", "HostKeyAlias=github.com", &node, "true"]);
+    assert_eq!(output.status, Some(255));
+    assert!(output.stderr.contains("host key is known for github.com"), "{}", output.stderr);
+    assert!(output.stderr.contains("Host key verification failed."), "{}", output.stderr);
 }
 
 /// A destination with all characters that have a meaning for a shell, in an ssh_config or in ssh's tokens.
@@ -129,13 +129,13 @@ const SPECIAL: &str = "it's 100% $HOME; #1 %h ~ *?/tbot & user`id`";
 
 fn ssh_understands_paths_with_special_characters() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", SPECIAL);
+    let step = Step::new(&cluster).env("DESTINATION", SPECIAL);
     step.pipe().ok();
     let directory = step.dir().canonicalize().unwrap().join(SPECIAL);
     let directory = directory.to_str().unwrap();
     let config = format!("{directory}/ssh_config");
-    let said = step.run("ssh", &["-F", &config, &Step::node(&cluster), "echo", "hello"]).ok();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""));
+    let output = step.run("ssh", &["-F", &config, &Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""));
 
     let effective = step.run("ssh", &["-G", "-F", &config, &Step::node(&cluster)]).ok().stdout;
     let effective: BTreeMap<_, _> = effective.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -156,9 +156,9 @@ fn ssh_understands_paths_with_special_characters() {
     assert!(command.ends_with(" --user='%r' --host='%h' --port='%p'"), "{command}");
 }
 
-fn the_proxy_itself_is_reached_without_our_command() {
+fn the_proxy_itself_is_reached_without_the_proxy_command() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let effective = |host: &str| step.ssh(&["-G", host]).ok().stdout;
     assert!(!effective("localhost").contains("proxycommand"));
@@ -170,14 +170,14 @@ fn the_proxy_itself_is_reached_without_our_command() {
 
 fn the_files_of_a_cluster_can_be_included() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    let include = step.output("example.teleport.sh.ssh_config");
+    let include = step.file("example.teleport.sh.ssh_config");
     fs::write(step.dir().join("config"), format!("Host *\n    Include \"{}\"\n", include.display())).unwrap();
     for host in ["node".to_owned(), cluster.node_host(), cluster.node_uuid().to_owned()] {
         let node = format!("{}@{host}", cluster.node_login());
-        let said = step.run("ssh", &["-F", "config", &node, "echo", "hello"]).ok();
-        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello\n", ""), "{host}");
+        let output = step.run("ssh", &["-F", "config", &node, "echo", "hello"]).ok();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello\n", ""), "{host}");
     }
 }
 
@@ -188,10 +188,10 @@ fn a_destination_that_cannot_be_written_in_an_ssh_config_is_refused() {
         ("a\\b", expect_file!["golden/rendered/backslash.log"]),
         ("a${HOME}", expect_file!["golden/rendered/variable.log"]),
     ] {
-        let step = Step::of(&cluster).env("DESTINATION", destination);
-        let said = step.pipe();
-        assert_eq!((said.status, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
-        golden.assert_eq(&step.scrubbed(&said.stderr));
+        let step = Step::new(&cluster).env("DESTINATION", destination);
+        let output = step.pipe();
+        assert_eq!((output.status, output.stdout.as_str()), (Some(2), ""), "{}", output.stderr);
+        golden.assert_eq(&step.scrubbed(&output.stderr));
         assert_eq!(fs::read_dir(step.dir()).unwrap().count(), 0);
     }
     assert!(cluster.record().is_empty());

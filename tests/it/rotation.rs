@@ -1,4 +1,4 @@
-//! While the cluster's authorities rotate.
+//! Runs during a rotation of the cluster's CAs.
 
 use std::fs;
 
@@ -8,15 +8,15 @@ use crate::harness::stories;
 use crate::step::Step;
 
 stories! {
-    in_each_phase_and_into_the_next_one,
+    credentials_work_in_their_phase_and_in_the_next_one,
 }
 
 /// How often a text is in a file of the destination.
 fn count(step: &Step, file: &str, text: &str) -> usize {
-    fs::read_to_string(step.output(file)).unwrap().matches(text).count()
+    fs::read_to_string(step.file(file)).unwrap().matches(text).count()
 }
 
-fn in_each_phase_and_into_the_next_one() {
+fn credentials_work_in_their_phase_and_in_the_next_one() {
     let cluster = Testcluster::start();
     let mut before: Option<Step> = None;
     for (phase, authorities) in [
@@ -27,9 +27,9 @@ fn in_each_phase_and_into_the_next_one() {
         (Phase::Rotated, 1),
     ] {
         cluster.enter(phase);
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
-        // What comes is known before it is used, and what goes as long as it is.
+        // A new CA is known before the cluster uses it, and an old one for as long as the cluster uses it.
         for (file, text) in [
             ("known_hosts", "@cert-authority "),
             ("example.teleport.sh.known_hosts", "@cert-authority "),
@@ -41,8 +41,8 @@ fn in_each_phase_and_into_the_next_one() {
         }
         for (credentials, of) in [(Some(&step), "this phase"), (before.as_ref(), "the one before")] {
             let Some(step) = credentials else { continue };
-            let said = step.ssh(&[&Step::node(&cluster), "echo", "hello"]);
-            assert_eq!(said.stdout, "hello\n", "{phase:?}, credentials of {of}: {}", said.stderr);
+            let output = step.ssh(&[&Step::node(&cluster), "echo", "hello"]);
+            assert_eq!(output.stdout, "hello\n", "{phase:?}, credentials of {of}: {}", output.stderr);
         }
         before = Some(step);
     }

@@ -1,4 +1,4 @@
-//! A step of a pipeline: a clone directory, an environment of its own, commands and what they said.
+//! A step of a pipeline: a clone directory, an environment, and the commands that run there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::Testcluster;
 
-pub(crate) use crate::said::Said;
+pub(crate) use crate::output::Output;
 
-/// A step. The environment of the test run is not handed on, but for what any program needs.
+/// A step. Its commands inherit only the variables from the test's environment that every program needs.
 pub(crate) struct Step {
     clone_dir: TempDir,
     env: BTreeMap<String, String>,
@@ -26,7 +26,7 @@ impl Step {
     }
 
     /// A step with `oidc: true` and the pipe's two variables.
-    pub(crate) fn of(cluster: &Testcluster) -> Self {
+    pub(crate) fn new(cluster: &Testcluster) -> Self {
         let mut step = Self::empty();
         step.env.extend(cluster.step_env(step.clone_dir.path()));
         step.scrub.push((format!(":{}", cluster.port()), ":PORT"));
@@ -53,13 +53,13 @@ impl Step {
         &self.env[name]
     }
 
-    /// Shows `what` as `name` in [`scrubbed`](Self::scrubbed) text.
+    /// Replaces `what` with `name` in [`scrubbed`](Self::scrubbed) texts.
     pub(crate) fn scrub(mut self, what: String, name: &'static str) -> Self {
         self.scrub.push((what, name));
         self
     }
 
-    /// With something that has to live as long as the step.
+    /// Keeps a value until the step is dropped.
     pub(crate) fn keep(mut self, what: impl std::any::Any) -> Self {
         self.kept.push(Box::new(what));
         self
@@ -76,31 +76,31 @@ impl Step {
     }
 
     /// A file in the pipe's default destination.
-    pub(crate) fn output(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir().join("tbot-user").join(name)
     }
 
-    /// The product, as a pipe.
-    pub(crate) fn pipe(&self) -> Said {
+    /// Runs the product as a pipe.
+    pub(crate) fn pipe(&self) -> Output {
         self.product(&[])
     }
 
-    /// The product, with arguments.
-    pub(crate) fn product(&self, args: &[&str]) -> Said {
+    /// Runs the product with arguments.
+    pub(crate) fn product(&self, args: &[&str]) -> Output {
         self.run(Self::binary(), args)
     }
 
-    /// The product's file.
+    /// The path of the product's binary.
     pub(crate) fn binary() -> &'static str {
         env!("CARGO_BIN_EXE_teleport-pipe")
     }
 
-    /// Any program, in the clone directory, with the step's environment and nothing on stdin.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
-        Said::of(&mut self.command(program, args))
+    /// Runs a program in the clone directory, with the step's environment and without input.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
+        Output::run(&mut self.command(program, args))
     }
 
-    /// The same, to be started by the test itself.
+    /// A command in the clone directory, with the step's environment, for stories that start it themselves.
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.dir()).env_clear().envs(&self.env);
@@ -110,8 +110,8 @@ impl Step {
         command
     }
 
-    /// `ssh -F ./tbot-user/ssh_config` with these arguments.
-    pub(crate) fn ssh(&self, args: &[&str]) -> Said {
+    /// Runs `ssh -F ./tbot-user/ssh_config` with these arguments.
+    pub(crate) fn ssh(&self, args: &[&str]) -> Output {
         self.run("ssh", &[&["-F", "./tbot-user/ssh_config"], args].concat())
     }
 
@@ -120,15 +120,15 @@ impl Step {
         format!("{}@{}", cluster.node_login(), cluster.node_host())
     }
 
-    /// The text without what differs from run to run: the clone directory, the port, times, keys, and what was waited
-    /// for (on a slow machine that is more), and who can read the files (root says more).
+    /// Removes from a text what differs from run to run: the clone directory, the port, times, keys, the lines about
+    /// waiting (a slow machine has more of them), and the line about who can read the files (only root prints it).
     pub(crate) fn scrubbed(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (what, name) in &self.scrub {
             text = text.replace(what, name);
         }
         let lines = text.lines().map(without_time).filter(|line| {
-            line.get(14..).is_none_or(|said| !said.starts_with("waiting for ") && !said.starts_with("only user 0 "))
+            line.get(14..).is_none_or(|text| !text.starts_with("waiting for ") && !text.starts_with("only user 0 "))
         });
         lines.map(scrub_line).map(|line| line + "\n").collect()
     }
@@ -140,7 +140,7 @@ fn without_time(line: &str) -> &str {
     time.map_or(line, |(_, rest)| rest)
 }
 
-/// Times of day and base64 of keys, which differ in each run.
+/// Replaces times of day and base64 of keys, which differ in each run.
 fn scrub_line(line: &str) -> String {
     let word = |word: &str| {
         let (word, stop) = word.split_at(word.trim_end_matches(['.', ')']).len());

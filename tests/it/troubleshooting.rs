@@ -1,4 +1,4 @@
-//! `docs/troubleshooting.md`, taken apart. The unit tests of `src/error` include this file, too.
+//! A parser of `docs/troubleshooting.md`. The unit tests of `src/error` include this file, too.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ pub(crate) fn slug(heading: &str) -> String {
     heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The page's two parts: our errors, and what others say.
+/// The page's two parts: errors of the product, and messages of other programs.
 pub(crate) fn parts() -> (String, String) {
     const PAGE: &str = include_str!("../../docs/troubleshooting.md");
-    let (ours, others) = PAGE.split_once("\n# Not an error of the pipe\n").unwrap();
-    (ours.to_owned(), others.to_owned())
+    let (errors, others) = PAGE.split_once("\n# Not an error of the pipe\n").unwrap();
+    (errors.to_owned(), others.to_owned())
 }
 
 /// The sections of a part by their anchors.
@@ -21,7 +21,7 @@ pub(crate) fn sections(part: &str) -> BTreeMap<String, String> {
     for section in part.split("\n## ").skip(1) {
         let (heading, text) = section.split_once('\n').unwrap();
         let twice = sections.insert(slug(heading), text.to_owned());
-        assert!(twice.is_none(), "{heading} is there twice");
+        assert!(twice.is_none(), "{heading} exists twice");
     }
     sections
 }
@@ -32,7 +32,7 @@ pub(crate) fn blocks<'a>(section: &'a str, languages: &[&str]) -> Vec<&'a str> {
     blocks.filter(|(language, _)| languages.contains(language)).map(|(_, text)| text).collect()
 }
 
-/// The errors that a section quotes; `…` stands for anything, or nothing.
+/// The errors that a section quotes; `…` stands for any text, or none.
 pub(crate) fn quotes(section: &str) -> Vec<&str> {
     let lines = blocks(section, &["text"]).into_iter().flat_map(str::lines);
     lines.filter_map(|line| line.strip_prefix("error: ")).collect()

@@ -1,4 +1,4 @@
-//! Which fault makes sense at which point, and how both are called.
+//! The faults of each point, and the names of both in the table.
 
 use testcluster::{Code, Exchange, FaultInjection, NetworkFault, Point, Route};
 
@@ -49,7 +49,7 @@ pub(super) fn cells() -> Vec<Cell> {
         Page(200),
     ];
     let broken = [Close, Reset, Stall, Slow];
-    let spoilt = [Close, Stall, Truncated, Garbage, Oversized];
+    let damaged = [Close, Stall, Truncated, Garbage, Oversized];
     let calls = [
         ResetStream,
         GoAway,
@@ -68,17 +68,17 @@ pub(super) fn cells() -> Vec<Cell> {
     let few = [Close, Stall, ResetStream, GoAway, DOWN, Page(502)];
 
     let mut cells = Vec::new();
-    let mut add = |point, troubles: &[&[NetworkFault]]| {
-        for fault in troubles.iter().copied().flatten().copied() {
+    let mut add = |point, faults: &[&[NetworkFault]]| {
+        for fault in faults.iter().copied().flatten().copied() {
             let often: &[bool] = match (fault, point) {
-                // It takes seconds, and is about what the bot asks for then.
+                // This takes seconds, and only concerns the next request of the bot.
                 (ManyRoles, _) => &[false],
-                // Whether the calls at the same time are through by then, and the next one on its way, is chance.
+                // Simultaneous calls may be complete by then or not, so the result of a single fault varies.
                 (GoAway, Before(GetRole | HostAuthorities | UserAuthorities)) => &[true],
                 _ => &[true, false],
             };
             for once in often.iter().copied() {
-                cells.push(Cell { weather: FaultInjection { point, fault, once } });
+                cells.push(Cell { injection: FaultInjection { point, fault, once } });
             }
         }
     };
@@ -87,21 +87,21 @@ pub(super) fn cells() -> Vec<Cell> {
         add(Handshake(route), &[&handshake]);
     }
     add(Before(Find), &[&broken, &answers, &[Page(404)]]);
-    add(After(Find), &[&spoilt]);
+    add(After(Find), &[&damaged]);
     add(Before(ClientInit), &[&broken, &calls]);
-    add(After(ClientInit), &[&spoilt, &[ResetStream, GoAway, DOWN, BUSY]]);
+    add(After(ClientInit), &[&damaged, &[ResetStream, GoAway, DOWN, BUSY]]);
     add(Before(OidcInit), &[&broken, &[ResetStream, GoAway, DOWN, BUSY, Status(Code::ResourceExhausted, Some(2))]]);
-    add(After(OidcInit), &[&spoilt, &[ResetStream, GoAway, DOWN]]);
+    add(After(OidcInit), &[&damaged, &[ResetStream, GoAway, DOWN]]);
     add(Before(RestJoin), &[&broken, &answers]);
-    add(After(RestJoin), &[&spoilt]);
+    add(After(RestJoin), &[&damaged]);
     add(Before(GetRole), &[&broken, &calls]);
-    add(After(GetRole), &[&spoilt, &[ResetStream, EmptyList, ManyRoles]]);
+    add(After(GetRole), &[&damaged, &[ResetStream, EmptyList, ManyRoles]]);
     add(Before(HostAuthorities), &[&few]);
-    add(After(HostAuthorities), &[&spoilt, &[EmptyList]]);
+    add(After(HostAuthorities), &[&damaged, &[EmptyList]]);
     add(Before(UserAuthorities), &[&few]);
-    add(After(UserAuthorities), &[&spoilt, &[EmptyList]]);
+    add(After(UserAuthorities), &[&damaged, &[EmptyList]]);
     add(Before(UserCerts), &[&broken, &calls]);
-    add(After(UserCerts), &[&spoilt, &[ResetStream, GoAway]]);
+    add(After(UserCerts), &[&damaged, &[ResetStream, GoAway]]);
     cells
 }
 

@@ -1,4 +1,4 @@
-//! The main job: a step's ID token in, `hello world` over ssh out.
+//! The product's main task: from the ID token of a step to `hello world` over ssh.
 
 use expect_test::expect_file;
 use testcluster::{EventKind, Fault, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
@@ -8,88 +8,88 @@ use crate::machine::TIME;
 use crate::step::Step;
 
 stories! {
-    the_pipe_and_then_ssh,
-    the_log_of_a_step,
-    variables_that_do_nothing_are_named,
-    the_log_has_times_and_in_a_ci_colours,
-    the_log_says_what_a_long_wait_is_for needs TIME,
-    the_guides_command_word_for_word,
+    ssh_logs_in_after_the_pipe,
+    the_log_has_a_line_for_each_stage,
+    variables_without_effect_are_a_warning,
+    the_log_has_times_and_in_ci_also_colours,
+    the_log_explains_a_long_wait needs TIME,
+    the_command_of_the_guide_works,
     ssh_needs_nothing_but_the_directory,
-    every_signature_suite,
-    a_suite_given_as_a_number,
-    the_join_service_or_rest_where_it_is_not_there,
-    cluster_names_at_the_edges_of_a_dns_label_and_of_alpn,
-    no_more_connections_and_calls_than_needed,
-    the_next_command_finds_what_was_written,
-    a_second_run_over_the_first,
+    every_signature_suite_works,
+    a_suite_as_a_number_works,
+    the_bot_joins_by_rest_if_there_is_no_join_service,
+    long_cluster_names_work,
+    a_run_makes_three_connections_and_six_calls,
+    the_suggested_ssh_command_finds_the_ssh_config,
+    a_second_run_replaces_the_files_of_the_first,
 }
 
 #[track_caller]
 fn hello(step: &Step, cluster: &Testcluster) {
-    let said = step.ssh(&[&Step::node(cluster), "echo", "hello world"]).ok();
-    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("hello world\n", ""));
+    let output = step.ssh(&[&Step::node(cluster), "echo", "hello world"]).ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello world\n", ""));
 }
 
-fn the_pipe_and_then_ssh() {
+fn ssh_logs_in_after_the_pipe() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     hello(&step, &cluster);
 }
 
-fn the_log_of_a_step() {
+fn the_log_has_a_line_for_each_stage() {
     let role = Role::new("example-role", ["deploy", "backup"]);
     let cluster = Testcluster::builder().role(role).start();
-    let step = Step::of(&cluster);
-    let said = step.pipe().ok();
-    assert_eq!(said.stdout, "");
-    expect_file!["golden/log/pipe.log"].assert_eq(&step.scrubbed(&said.stderr));
+    let step = Step::new(&cluster);
+    let output = step.pipe().ok();
+    assert_eq!(output.stdout, "");
+    expect_file!["golden/log/pipe.log"].assert_eq(&step.scrubbed(&output.stderr));
 }
 
-fn variables_that_do_nothing_are_named() {
+fn variables_without_effect_are_a_warning() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("PROXY", "x").env("SCOPE", "branch");
+    let step = Step::new(&cluster).env("PROXY", "x").env("SCOPE", "branch");
     let log = step.scrubbed(&step.pipe().ok().stderr);
     let mut warnings = log.lines().filter(|line| line.starts_with("variables ")).map(|line| line[14..].to_owned());
-    let stray = "warning: unknown variable PROXY, ignored; did you mean PROXY_SERVER?";
-    assert_eq!(warnings.next().as_deref(), Some(stray), "{log}");
+    let unknown = "warning: unknown variable PROXY, ignored; did you mean PROXY_SERVER?";
+    assert_eq!(warnings.next().as_deref(), Some(unknown), "{log}");
     assert_eq!(warnings.next().as_deref(), Some("warning: SCOPE is for ACTION: 'inspect', ignored"), "{log}");
     assert_eq!(warnings.next(), None);
 }
 
-fn the_log_has_times_and_in_a_ci_colours() {
+fn the_log_has_times_and_in_ci_also_colours() {
     let cluster = Testcluster::start();
     let log = |step: Step| step.pipe().ok().stderr;
-    let plain = log(Step::of(&cluster));
+    let plain = log(Step::new(&cluster));
     assert!(!plain.contains('\u{1b}'), "{plain}");
     for line in plain.lines() {
         let time = line.trim_start().split_once("s ").map(|(time, _)| time.parse::<f32>());
         assert!(matches!(time, Some(Ok(_))), "{line}");
     }
-    // No terminal is attached, in a pipe as here.
-    let coloured = log(Step::of(&cluster).without("NO_COLOR"));
+    // Neither a pipe nor this test has a terminal.
+    let coloured = log(Step::new(&cluster).without("NO_COLOR"));
     assert!(coloured.contains("\u{1b}[34mtoken "), "{coloured}");
     assert!(coloured.contains("\u{1b}[32mcluster example.teleport.sh"), "{coloured}");
-    let elsewhere = log(Step::of(&cluster).without("NO_COLOR").without("CI"));
-    assert!(!elsewhere.contains('\u{1b}'), "{elsewhere}");
-    let error = Step::of(&cluster).without("NO_COLOR").env("TTL", "soon").pipe().stderr;
+    let outside_of_ci = log(Step::new(&cluster).without("NO_COLOR").without("CI"));
+    assert!(!outside_of_ci.contains('\u{1b}'), "{outside_of_ci}");
+    let error = Step::new(&cluster).without("NO_COLOR").env("TTL", "soon").pipe().stderr;
     assert!(error.contains("\u{1b}[31merror: TTL is `soon`, which is not a duration\u{1b}[0m\n"), "{error}");
 }
 
-fn the_log_says_what_a_long_wait_is_for() {
-    let waits = |fault: Fault, stage: &str, what: &str| {
+fn the_log_explains_a_long_wait() {
+    let expect_wait = |fault: Fault, stage: &str, what: &str| {
         let cluster = Testcluster::builder().fault(fault).start();
-        let log = Step::of(&cluster).env("TIMEOUT", "8s").pipe().stderr;
-        let waits = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
-        assert!(log.lines().any(waits), "{log}");
+        let log = Step::new(&cluster).env("TIMEOUT", "8s").pipe().stderr;
+        let is_wait = |line: &str| line.contains(stage) && line.contains("waiting for ") && line.ends_with(what);
+        assert!(log.lines().any(is_wait), "{log}");
     };
-    waits(Fault::Hang, "discover", "(a TLS handshake)");
-    waits(Fault::JoinStalls, "join", "(the join service)");
+    expect_wait(Fault::Hang, "discover", "(a TLS handshake)");
+    expect_wait(Fault::JoinStalls, "join", "(the join service)");
 }
 
-fn the_guides_command_word_for_word() {
+fn the_command_of_the_guide_works() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).without("PROXY_SERVER").without("TOKEN");
+    let step = Step::new(&cluster).without("PROXY_SERVER").without("TOKEN");
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
     let guide = [
         "start",
@@ -108,22 +108,22 @@ fn the_guides_command_word_for_word() {
 
 fn ssh_needs_nothing_but_the_directory() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    // Neither the variables of the step nor any Teleport software; the ProxyCommand is in the directory.
-    let said = step
+    // There are neither the variables of the step nor other Teleport software. The ProxyCommand is in the directory.
+    let output = step
         .command("ssh", &["-F", "./tbot-user/ssh_config", &Step::node(&cluster), "true"])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .output()
         .unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn every_signature_suite() {
+fn every_signature_suite_works() {
     for suite in [Suite::Unspecified, Suite::Legacy, Suite::BalancedV1, Suite::FipsV1, Suite::HsmV1] {
         let cluster = Testcluster::builder().suite(suite).start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         hello(&step, &cluster);
         let legacy = matches!(suite, Suite::Unspecified | Suite::Legacy);
@@ -135,19 +135,19 @@ fn every_signature_suite() {
     }
 }
 
-fn a_suite_given_as_a_number() {
+fn a_suite_as_a_number_works() {
     let cluster = Testcluster::builder().suite(Suite::FipsV1).suite_in_find(SuiteInFind::Number).start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     hello(&step, &cluster);
 }
 
-fn the_join_service_or_rest_where_it_is_not_there() {
+fn the_bot_joins_by_rest_if_there_is_no_join_service() {
     for (service, rest, calls) in
         [(JoinService::Present, false, 1), (JoinService::Absent, true, 2), (JoinService::WithoutMethod, true, 2)]
     {
         let cluster = Testcluster::builder().join_service(service).rest_join(rest).start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         hello(&step, &cluster);
         let joins = cluster
@@ -158,18 +158,18 @@ fn the_join_service_or_rest_where_it_is_not_there() {
     }
 }
 
-fn cluster_names_at_the_edges_of_a_dns_label_and_of_alpn() {
+fn long_cluster_names_work() {
     for length in [31, 32, 109] {
         let cluster = Testcluster::builder().name("c".repeat(length)).start();
-        let step = Step::of(&cluster);
+        let step = Step::new(&cluster);
         step.pipe().ok();
         hello(&step, &cluster);
     }
 }
 
-fn no_more_connections_and_calls_than_needed() {
+fn a_run_makes_three_connections_and_six_calls() {
     let cluster = Testcluster::start();
-    Step::of(&cluster).pipe().ok();
+    Step::new(&cluster).pipe().ok();
     let mut routes: Vec<_> = cluster
         .record()
         .into_iter()
@@ -185,15 +185,15 @@ fn no_more_connections_and_calls_than_needed() {
     let names: Vec<_> = calls.iter().map(|call| call.name.rsplit('/').next().unwrap()).collect();
     assert_eq!(calls.len(), 6, "{names:?}");
     assert_eq!(names.last(), Some(&"GenerateUserCerts"));
-    // A version that a cluster of tomorrow does not like would be refused; none is accepted.
-    let says_version = |event: &testcluster::Event| matches!(&event.kind, EventKind::Call { version: Some(_), .. });
-    assert!(!cluster.record().iter().any(says_version));
+    // A future cluster may refuse a client version that is too old, but it accepts requests without a version.
+    let has_version = |event: &testcluster::Event| matches!(&event.kind, EventKind::Call { version: Some(_), .. });
+    assert!(!cluster.record().iter().any(has_version));
 }
 
-fn the_next_command_finds_what_was_written() {
+fn the_suggested_ssh_command_finds_the_ssh_config() {
     let cluster = Testcluster::start();
     for destination in ["creds", "deep/er", "not-there/../creds", "it's mine"] {
-        let step = Step::of(&cluster).env("DESTINATION", destination);
+        let step = Step::new(&cluster).env("DESTINATION", destination);
         let log = step.pipe().ok().stderr;
         let next = log.lines().last().unwrap().split_once("; next: ").unwrap().1;
         let config = next.strip_prefix("ssh -F ").unwrap().rsplit_once(' ').unwrap().0;
@@ -201,12 +201,12 @@ fn the_next_command_finds_what_was_written() {
     }
 }
 
-fn a_second_run_over_the_first() {
+fn a_second_run_replaces_the_files_of_the_first() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
-    let before = std::fs::read(step.output("key")).unwrap();
+    let before = std::fs::read(step.file("key")).unwrap();
     step.pipe().ok();
-    assert_ne!(before, std::fs::read(step.output("key")).unwrap());
+    assert_ne!(before, std::fs::read(step.file("key")).unwrap());
     hello(&step, &cluster);
 }

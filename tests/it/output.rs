@@ -1,18 +1,18 @@
-//! What a command said, and how it ended.
+//! The output and the exit status of a command.
 
 use std::process::{Command, Stdio};
 
-/// A command that has ended.
+/// The output and the exit status of a command.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Output {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Said {
-    /// Says what a command says, with nothing on its stdin.
-    pub(crate) fn of(command: &mut Command) -> Self {
+impl Output {
+    /// Runs a command without input.
+    pub(crate) fn run(command: &mut Command) -> Self {
         let output = command.stdin(Stdio::null()).output();
         let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self {
@@ -22,7 +22,7 @@ impl Said {
         }
     }
 
-    /// It went well.
+    /// Panics if the command has failed.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);

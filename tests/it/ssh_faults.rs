@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use testcluster::{Builder, Code, Exchange, FaultInjection, NetworkFault, Point, Testcluster};
 
 use crate::harness::stories;
-use crate::machine::{GIT, PATIENCE, RSYNC, TIME};
-use crate::step::{Said, Step};
+use crate::machine::{BENCH, GIT, RSYNC, TIME};
+use crate::step::{Output, Step};
 
 stories! {
     a_session_outlives_the_announcement_that_its_proxy_will_restart,
@@ -18,18 +18,18 @@ stories! {
     a_session_whose_proxy_dies_ends_with_one_line needs TIME,
     no_process_is_left_after_ssh_if_the_network_is_cut,
     no_process_is_left_after_ssh_if_the_proxy_reads_no_more,
-    a_node_that_is_not_reached_is_one_line needs TIME,
-    rsync_goes_both_ways needs RSYNC,
+    ssh_explains_an_unreachable_node_in_one_line needs TIME,
+    rsync_copies_in_both_directions needs RSYNC,
     git_pushes_and_clones needs GIT,
-    a_gigabyte_in_both_directions needs PATIENCE,
+    a_gigabyte_passes_in_both_directions needs BENCH,
 }
 
-/// Longer than anything here should take.
+/// Longer than any of these actions should take.
 const GENEROUS: Duration = Duration::from_secs(60);
 
 fn ready(cluster: Builder) -> (Testcluster, Step) {
     let cluster = cluster.start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     (cluster, step)
 }
@@ -58,19 +58,19 @@ impl Session {
         assert_eq!(back, bytes);
     }
 
-    /// Waits until it ends by itself. Returns the status and what our program printed.
-    fn ends(mut self) -> (Option<i32>, Vec<String>) {
+    /// Waits until it ends by itself. Returns the status and the lines of the ProxyCommand.
+    fn wait(mut self) -> (Option<i32>, Vec<String>) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.ssh.try_wait().unwrap() {
                 break status;
             }
-            assert!(began.elapsed() < GENEROUS, "ssh is still there");
+            assert!(began.elapsed() < GENEROUS, "ssh is still running");
             std::thread::sleep(Duration::from_millis(50));
         };
-        let mut said = String::new();
-        self.ssh.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status.code(), ours(&said))
+        let mut stderr = String::new();
+        self.ssh.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (status.code(), proxy_command_lines(&stderr))
     }
 
     /// Closes the input and expects success.
@@ -81,9 +81,9 @@ impl Session {
     }
 }
 
-/// The lines that our program printed among those of ssh.
-fn ours(said: &str) -> Vec<String> {
-    said.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
+/// The lines of the ProxyCommand among those of ssh.
+fn proxy_command_lines(stderr: &str) -> Vec<String> {
+    stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
 }
 
 fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {
@@ -113,9 +113,9 @@ fn a_session_whose_proxy_dies_ends_with_one_line() {
         let (cluster, step) = ready(Testcluster::builder());
         let session = Session::open(&step, &cluster);
         cluster.disturb_sessions(fault);
-        let (status, said) = session.ends();
-        assert_eq!(status, Some(255), "{fault:?}: {said:?}");
-        let [line] = &said[..] else { panic!("{fault:?}: {said:?}") };
+        let (status, lines) = session.wait();
+        assert_eq!(status, Some(255), "{fault:?}: {lines:?}");
+        let [line] = &lines[..] else { panic!("{fault:?}: {lines:?}") };
         assert!(line.contains("broke (") && line.contains("Run the "), "{fault:?}: {line}");
     }
 }
@@ -131,14 +131,14 @@ fn no_process_is_left_after_ssh_if_the_network_is_cut() {
     assert_no_process_left(&step);
 }
 
-/// The same when the buffers are full.
+/// The network is cut while all buffers are full.
 fn no_process_is_left_after_ssh_if_the_proxy_reads_no_more() {
     let (cluster, step) = ready(Testcluster::builder());
     let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--host=node", "--port=3022"];
     let mut command = step.command("./tbot-user/teleport-pipe", &args);
     command.args([format!("--proxy-server={}", cluster.proxy_addr()), format!("--cluster={}", cluster.name())]);
-    let mut ours = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let (mut to, mut from) = (ours.stdin.take().unwrap(), ours.stdout.take().unwrap());
+    let mut proxy_command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut to, mut from) = (proxy_command.stdin.take().unwrap(), proxy_command.stdout.take().unwrap());
     from.read_exact(&mut [0; 4]).unwrap();
     cluster.disturb_sessions(NetworkFault::Blackhole);
     let (full, is_full) = std::sync::mpsc::channel();
@@ -151,13 +151,13 @@ fn no_process_is_left_after_ssh_if_the_proxy_reads_no_more() {
     while is_full.recv_timeout(Duration::from_secs(3)).is_ok() {}
     drop(from);
     assert_no_process_left(&step);
-    ours.wait().unwrap();
+    proxy_command.wait().unwrap();
     filling.join().unwrap();
 }
 
 #[track_caller]
 fn assert_no_process_left(step: &Step) {
-    let binary = step.output("teleport-pipe").canonicalize().unwrap();
+    let binary = step.file("teleport-pipe").canonicalize().unwrap();
     let is_left = || {
         let mut processes = fs::read_dir("/proc").unwrap().flatten();
         processes.any(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary))
@@ -169,9 +169,9 @@ fn assert_no_process_left(step: &Step) {
     }
 }
 
-/// Every reason of the network and of the proxy why the node is not reached.
-fn a_node_that_is_not_reached_is_one_line() {
-    for (fault, words) in [
+/// Faults of the network and of the proxy that prevent a connection to the node.
+fn ssh_explains_an_unreachable_node_in_one_line() {
+    for (fault, error) in [
         (NetworkFault::Close, "broke ("),
         (NetworkFault::Reset, "broke ("),
         (NetworkFault::ResetStream, "broke ("),
@@ -181,20 +181,20 @@ fn a_node_that_is_not_reached_is_one_line() {
         (NetworkFault::Status(Code::ResourceExhausted, None), "Run fewer connections at once"),
         (NetworkFault::Stall, "no answer from node:"),
     ] {
-        let weather = FaultInjection { point: Point::Before(Exchange::Dial), fault, once: false };
-        let (cluster, step) = ready(Testcluster::builder().inject(weather));
+        let injection = FaultInjection { point: Point::Before(Exchange::Dial), fault, once: false };
+        let (cluster, step) = ready(Testcluster::builder().inject(injection));
         let began = Instant::now();
-        let said = step.ssh(&[&Step::node(&cluster), "true"]);
+        let output = step.ssh(&[&Step::node(&cluster), "true"]);
         assert!(began.elapsed() < GENEROUS, "{fault:?}: {:?}", began.elapsed());
-        assert_eq!(said.status, Some(255), "{fault:?}: {}", said.stderr);
-        let lines = ours(&said.stderr);
-        let [line] = &lines[..] else { panic!("{fault:?}: {}", said.stderr) };
-        assert!(line.contains(words), "{fault:?}: {line}");
+        assert_eq!(output.status, Some(255), "{fault:?}: {}", output.stderr);
+        let lines = proxy_command_lines(&output.stderr);
+        let [line] = &lines[..] else { panic!("{fault:?}: {}", output.stderr) };
+        assert!(line.contains(error), "{fault:?}: {line}");
     }
 }
 
-/// Some megabytes in a few hundred files.
-fn tree(at: &Path) {
+/// Creates a few hundred files with some megabytes.
+fn create_tree(at: &Path) {
     for number in 0..300_usize {
         let directory = at.join(format!("d{}", number % 7));
         fs::create_dir_all(&directory).unwrap();
@@ -203,31 +203,31 @@ fn tree(at: &Path) {
 }
 
 #[track_caller]
-fn same(step: &Step, one: &Path, other: &Path) {
+fn expect_same(step: &Step, one: &Path, other: &Path) {
     step.run("diff", &["-r", one.to_str().unwrap(), other.to_str().unwrap()]).ok();
 }
 
-fn rsync_goes_both_ways() {
+fn rsync_copies_in_both_directions() {
     let (cluster, step) = ready(Testcluster::builder());
     let there = tempfile::tempdir().unwrap();
     let (here, back) = (step.dir().join("tree"), step.dir().join("back"));
-    tree(&here);
+    create_tree(&here);
     let remote = format!("{}:{}/", Step::node(&cluster), there.path().display());
-    let rsync = |from: &str, to: &str| -> Said {
+    let rsync = |from: &str, to: &str| -> Output {
         step.run("rsync", &["-a", "--delete", "-e", "ssh -F ./tbot-user/ssh_config", from, to])
     };
     rsync("./tree/", &remote).ok();
-    same(&step, &here, there.path());
+    expect_same(&step, &here, there.path());
     // The second time only changes are sent.
     fs::write(here.join("d0/0"), "other\n").unwrap();
     rsync("./tree/", &remote).ok();
     rsync(&remote, "./back/").ok();
-    same(&step, &here, &back);
+    expect_same(&step, &here, &back);
 }
 
 fn git_pushes_and_clones() {
     let (cluster, step) = ready(Testcluster::builder());
-    let config = step.output("ssh_config");
+    let config = step.file("ssh_config");
     let step = step
         .env("GIT_SSH_COMMAND", &format!("ssh -F {}", config.display()))
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -237,7 +237,7 @@ fn git_pushes_and_clones() {
     let bare = there.path().join("app.git");
     git(&["init", "-q", "--bare", "-b", "main", bare.to_str().unwrap()]);
     let remote = format!("{}:{}", Step::node(&cluster), bare.display());
-    tree(&step.dir().join("app"));
+    create_tree(&step.dir().join("app"));
     git(&["init", "-q", "-b", "main", "app"]);
     git(&["-C", "app", "add", "."]);
     git(&["-C", "app", "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "one"]);
@@ -245,10 +245,10 @@ fn git_pushes_and_clones() {
     git(&["clone", "-q", &remote, "again"]);
     fs::remove_dir_all(step.dir().join("app/.git")).unwrap();
     fs::remove_dir_all(step.dir().join("again/.git")).unwrap();
-    same(&step, &step.dir().join("app"), &step.dir().join("again"));
+    expect_same(&step, &step.dir().join("app"), &step.dir().join("again"));
 }
 
-fn a_gigabyte_in_both_directions() {
+fn a_gigabyte_passes_in_both_directions() {
     const PIECE: usize = 1 << 20;
     let (cluster, step) = ready(Testcluster::builder());
     let mut command = step.command("ssh", &["-F", "tbot-user/ssh_config", &Step::node(&cluster), "cat"]);
@@ -270,5 +270,5 @@ fn a_gigabyte_in_both_directions() {
         assert_eq!(from.read(&mut back).unwrap(), 0);
     });
     assert!(ssh.wait().unwrap().success());
-    println!("1 GiB there and back in {:?}", began.elapsed());
+    println!("1 GiB to the node and back in {:?}", began.elapsed());
 }

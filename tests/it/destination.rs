@@ -1,4 +1,4 @@
-//! Destinations: those that are refused stay as they were.
+//! Destinations: which are refused and stay unchanged, and who owns the files in the others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +10,8 @@ use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
 use crate::harness::stories;
-use crate::machine::{MOUNT, NOBODY, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
-use crate::step::{Said, Step};
+use crate::machine::{MOUNT, OTHER_USER, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
+use crate::step::{Output, Step};
 
 stories! {
     a_symbolic_link_is_refused,
@@ -30,15 +30,15 @@ stories! {
     a_mount_point_can_be_the_destination needs MOUNT,
     noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot needs MOUNT,
     the_log_says_who_can_read_the_files_unless_the_owner_was_declared needs ROOT,
-    what_another_user_may_not_write_is_refused needs ROOT,
-    a_directory_without_rights_gets_them needs UNPRIVILEGED,
-    the_owner_of_the_clone_directory_owns_what_is_made needs ROOT,
+    a_directory_of_another_user_is_refused needs ROOT,
+    the_mode_of_an_own_directory_is_corrected needs UNPRIVILEGED,
+    the_owner_of_the_clone_directory_owns_new_directories needs ROOT,
     a_read_only_file_system_is_refused needs MOUNT,
     a_full_disk_leaves_the_old_files needs MOUNT TIME,
     a_disk_that_is_full_only_at_the_end_leaves_the_old_files needs STRACE,
 }
 
-/// Everything below a directory: mode, owner, and a hash of the contents or of the link's target.
+/// All entries below a directory, with mode, owner, and a hash of the contents or of the link's target.
 fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -57,9 +57,9 @@ fn snapshot(directory: &Path) -> BTreeMap<String, (u32, u32, u64)> {
     all
 }
 
-/// The run fails, and nothing has changed.
+/// Expects that the run fails and changes nothing.
 #[track_caller]
-fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Said) {
+fn expect_refusal(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Output) {
     let before = snapshot(step.dir());
     let output = run();
     assert_eq!((output.status, output.stdout.as_str()), (Some(6), ""), "{}", output.stderr);
@@ -67,10 +67,10 @@ fn refused(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Said) {
     assert_eq!(snapshot(step.dir()), before);
 }
 
-/// [`refused`], before anything was sent to the cluster.
+/// Like [`expect_refusal`], before the first request to the cluster.
 #[track_caller]
-fn refused_before_the_network(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
-    refused(step, golden, || step.pipe());
+fn expect_early_refusal(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
+    expect_refusal(step, golden, || step.pipe());
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
 }
 
@@ -85,57 +85,57 @@ fn mode(path: &Path) -> u32 {
 
 fn a_symbolic_link_is_refused() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("tbot-user")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/symlink.log"]);
 }
 
 fn a_symbolic_link_above_the_destination_is_refused() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", "link/tbot-user");
+    let step = Step::new(&cluster).env("DESTINATION", "link/tbot-user");
     fs::create_dir(step.dir().join("published")).unwrap();
     symlink("published", step.dir().join("link")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/symlink-above.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/symlink-above.log"]);
 }
 
 fn a_file_is_refused() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::write(step.dir().join("tbot-user"), "a file").unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/file.log"]);
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/file.log"]);
 }
 
 fn a_link_with_the_name_of_an_output_file_is_refused() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     cluster.clear_record();
-    fs::remove_file(step.output("key")).unwrap();
-    symlink("../README.md", step.output("key")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/link-in-it.log"]);
+    fs::remove_file(step.file("key")).unwrap();
+    symlink("../README.md", step.file("key")).unwrap();
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/output-file-symlink.log"]);
 }
 
 fn as_a_pipe_unknown_files_are_refused() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     cluster.clear_record();
-    fs::write(step.output("notes.txt"), "mine").unwrap();
-    fs::create_dir(step.output("more")).unwrap();
-    refused_before_the_network(&step, &cluster, &expect_file!["golden/place/unknown-files.log"]);
+    fs::write(step.file("notes.txt"), "mine").unwrap();
+    fs::create_dir(step.file("more")).unwrap();
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/unknown-files.log"]);
 }
 
 fn as_tbot_unknown_files_stay() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     fs::set_permissions(step.dir().join("tbot-user"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(step.output("notes.txt"), "mine").unwrap();
+    fs::write(step.file("notes.txt"), "mine").unwrap();
     let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
     let flags = ["--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
     step.product(&[&["start", "identity"], &flags[..]].concat()).ok();
-    assert_eq!(fs::read_to_string(step.output("notes.txt")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(step.file("notes.txt")).unwrap(), "mine");
     assert_eq!(mode(&step.dir().join("tbot-user")), 0o755);
     hello(&step, &cluster);
 }
@@ -143,58 +143,60 @@ fn as_tbot_unknown_files_stay() {
 /// tbot does not write a file of this name, so in a directory for tbot it may be another program's.
 fn a_network_json_of_another_program_stays() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
     let flags = ["start", "identity", "--destination=./tbot-user", "--token=example-bot", &proxy, "--oneshot"];
-    // Our own is replaced.
+    // A file of the product is replaced.
     step.product(&flags).ok();
     step.product(&flags).ok();
-    fs::write(step.output("network.json"), "{\"vlan\": 7}\n").unwrap();
-    refused(&step, &expect_file!["golden/place/network-json-of-another-program.log"], || step.product(&flags));
+    fs::write(step.file("network.json"), "{\"vlan\": 7}\n").unwrap();
+    expect_refusal(&step, &expect_file!["golden/destination/network-json-of-another-program.log"], || {
+        step.product(&flags)
+    });
 }
 
 fn the_files_of_tbot_are_replaced() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     for name in
         ["teleport-host-ca.crt", "teleport-user-ca.crt", "teleport-database-ca.crt", ".write-test", "ssh_config"]
     {
-        fs::write(step.output(name), "old").unwrap();
+        fs::write(step.file(name), "old").unwrap();
     }
     for name in ["identity", "key", "key.pub", "key-cert.pub", "tlscert", "known_hosts"] {
-        fs::write(step.output(name), "old").unwrap();
-        fs::set_permissions(step.output(name), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(step.file(name), "old").unwrap();
+        fs::set_permissions(step.file(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
-    fs::write(step.output("example.teleport.sh.ssh_config"), "# example.teleport.sh\nPort 3022\n").unwrap();
+    fs::write(step.file("example.teleport.sh.ssh_config"), "# example.teleport.sh\nPort 3022\n").unwrap();
     step.pipe().ok();
     hello(&step, &cluster);
-    assert_eq!(mode(&step.output("key")), 0o600);
-    assert_eq!(fs::read_to_string(step.output("teleport-database-ca.crt")).unwrap(), "old");
+    assert_eq!(mode(&step.file("key")), 0o600);
+    assert_eq!(fs::read_to_string(step.file("teleport-database-ca.crt")).unwrap(), "old");
 }
 
 fn a_directory_without_write_permission_is_refused() {
     let cluster = Testcluster::start();
-    let user = Unprivileged::step_of(&cluster);
+    let user = Unprivileged::new(&cluster);
     fs::set_permissions(user.step.dir(), fs::Permissions::from_mode(0o555)).unwrap();
-    refused(&user.step, &expect_file!["golden/place/not-permitted.log"], || user.pipe());
+    expect_refusal(&user.step, &expect_file!["golden/destination/not-permitted.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
 fn an_owner_that_only_root_can_set_is_refused() {
     let cluster = Testcluster::start();
-    let mut user = Unprivileged::step_of(&cluster);
+    let mut user = Unprivileged::new(&cluster);
     user.step = user.step.env("FILE_OWNER", "0:0");
-    refused(&user.step, &expect_file!["golden/place/owner.log"], || user.pipe());
+    expect_refusal(&user.step, &expect_file!["golden/destination/owner.log"], || user.pipe());
     assert!(cluster.record().is_empty());
 }
 
 fn another_user_can_write_into_the_clone_directory_of_root() {
     let cluster = Testcluster::start();
-    let user = Unprivileged::step_of(&cluster);
+    let user = Unprivileged::new(&cluster);
     user.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
     user.pipe().ok();
     user.hello(&cluster);
@@ -202,21 +204,21 @@ fn another_user_can_write_into_the_clone_directory_of_root() {
 
 fn the_user_who_created_the_destination_owns_what_root_writes_there() {
     let cluster = Testcluster::start();
-    let user = Unprivileged::step_of(&cluster);
+    let user = Unprivileged::new(&cluster);
     user.run("mkdir", &["-p", "tbot-user"]).ok();
     user.step.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
 }
 
 fn file_owner_owns_what_root_writes() {
     let cluster = Testcluster::start();
-    let mut user = Unprivileged::step_of(&cluster);
+    let mut user = Unprivileged::new(&cluster);
     user.step.pipe().ok();
     expect_owner(0, &user.step);
     user.step = user.step.env("FILE_OWNER", "65534:65534");
     user.step.pipe().ok();
-    expect_owner(NOBODY, &user.step);
+    expect_owner(OTHER_USER, &user.step);
     user.hello(&cluster);
 }
 
@@ -229,27 +231,27 @@ fn expect_owner(uid: u32, step: &Step) {
 
 fn a_mount_point_can_be_the_destination() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let _tmpfs = Tmpfs::at(step.dir().join("tbot-user"), "mode=0755");
     let device = fs::metadata(step.dir().join("tbot-user")).unwrap().dev();
     assert_ne!(device, fs::metadata(step.dir()).unwrap().dev());
     for _ in 0..2 {
         step.pipe().ok();
         hello(&step, &cluster);
-        assert_eq!(fs::metadata(step.output("key")).unwrap().dev(), device);
+        assert_eq!(fs::metadata(step.file("key")).unwrap().dev(), device);
     }
     assert_eq!(mode(&step.dir().join("tbot-user")), 0o700);
 }
 
 fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
+    let step = Step::new(&cluster).env("DESTINATION", "disk/tbot-user");
     let _tmpfs = Tmpfs::at(step.dir().join("disk"), "mode=0755");
     rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::NOEXEC, "").unwrap();
-    let said = step.pipe();
-    assert_eq!(said.status, Some(6), "{}", said.stderr);
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
     assert!(!step.dir().join("disk/tbot-user").exists());
-    expect_file!["golden/place/noexec.log"].assert_eq(&step.scrubbed(&said.stderr));
+    expect_file!["golden/destination/noexec.log"].assert_eq(&step.scrubbed(&output.stderr));
     assert!(cluster.calls().is_empty());
 
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
@@ -261,75 +263,75 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
 
 fn the_log_says_who_can_read_the_files_unless_the_owner_was_declared() {
     let cluster = Testcluster::start();
-    let both = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
-    // Everything belongs to root, which says nothing about the step.
-    let step = Step::of(&cluster);
+    let has_remedies = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
+    // All files belong to root, so the user of the step is unknown.
+    let step = Step::new(&cluster);
     for _ in 0..2 {
         let log = step.pipe().ok().stderr;
-        assert!(both(&log) && !log.contains("warning"), "{log}");
+        assert!(has_remedies(&log) && !log.contains("warning"), "{log}");
     }
     // Another user has files here.
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     fs::write(step.dir().join("notes"), "").unwrap();
     chown(step.dir().join("notes"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(both(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
+    assert!(has_remedies(&log) && log.contains("warning: only user 0 can read the files, but user 1234 "), "{log}");
     // The step names its user.
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     let yaml = "{image: {name: x, run-as-user: 1234}, pipelines: {default: [{step: {oidc: true, script: [make]}}]}}";
     fs::write(step.dir().join("bitbucket-pipelines.yml"), yaml).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(both(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
+    assert!(has_remedies(&log) && log.contains("warning: ") && log.contains("`run-as-user: 1234`"), "{log}");
     // The owner was declared, by FILE_OWNER or by creating the directory.
-    let step = Step::of(&cluster).env("FILE_OWNER", "1234");
+    let step = Step::new(&cluster).env("FILE_OWNER", "1234");
     let log = step.pipe().ok().stderr;
-    assert!(!both(&log), "{log}");
-    let step = Step::of(&cluster);
+    assert!(!has_remedies(&log), "{log}");
+    let step = Step::new(&cluster);
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
     chown(step.dir().join("tbot-user"), Some(1234), None).unwrap();
     let log = step.pipe().ok().stderr;
-    assert!(!both(&log), "{log}");
+    assert!(!has_remedies(&log), "{log}");
     expect_owner(1234, &step);
 }
 
-/// Nor what everybody may write, if its mode cannot be changed.
-fn what_another_user_may_not_write_is_refused() {
+/// A directory that all users may write to is refused, too, if its mode cannot be changed.
+fn a_directory_of_another_user_is_refused() {
     let cluster = Testcluster::start();
-    let us = Unprivileged::step_of(&cluster);
-    let destination = us.step.dir().join("tbot-user");
+    let user = Unprivileged::new(&cluster);
+    let destination = user.step.dir().join("tbot-user");
     fs::create_dir(&destination).unwrap();
-    for (mode, words) in [(0o755, "is not permitted to write to "), (0o777, "belongs to user 0 and is open to others")]
+    for (mode, error) in [(0o755, "is not permitted to write to "), (0o777, "belongs to user 0 and is open to others")]
     {
         fs::set_permissions(&destination, fs::Permissions::from_mode(mode)).unwrap();
-        let said = us.pipe();
-        assert_eq!(said.status, Some(6), "{}", said.stderr);
-        assert!(said.stderr.contains(words), "{}", said.stderr);
+        let output = user.pipe();
+        assert_eq!(output.status, Some(6), "{}", output.stderr);
+        assert!(output.stderr.contains(error), "{}", output.stderr);
     }
     assert!(cluster.record().is_empty());
 }
 
-fn a_directory_without_rights_gets_them() {
+fn the_mode_of_an_own_directory_is_corrected() {
     let cluster = Testcluster::start();
-    let us = Unprivileged::step_of(&cluster);
-    us.run("mkdir", &["-m", "0500", "tbot-user"]).ok();
-    us.pipe().ok();
-    assert_eq!(mode(&us.step.dir().join("tbot-user")), 0o700);
-    us.hello(&cluster);
+    let user = Unprivileged::new(&cluster);
+    user.run("mkdir", &["-m", "0500", "tbot-user"]).ok();
+    user.pipe().ok();
+    assert_eq!(mode(&user.step.dir().join("tbot-user")), 0o700);
+    user.hello(&cluster);
 }
 
-fn the_owner_of_the_clone_directory_owns_what_is_made() {
+fn the_owner_of_the_clone_directory_owns_new_directories() {
     let cluster = Testcluster::start();
-    let mut step = Step::of(&cluster).env("DESTINATION", "a/tbot-user");
+    let mut step = Step::new(&cluster).env("DESTINATION", "a/tbot-user");
     chown(step.dir(), Some(1000), Some(1001)).unwrap();
     let owners = |step: &Step| {
-        ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"].map(|made| {
-            let meta = fs::metadata(step.dir().join(made)).unwrap();
+        ["a", "a/tbot-user", "a/tbot-user/.gitignore", "a/tbot-user/key"].map(|path| {
+            let meta = fs::metadata(step.dir().join(path)).unwrap();
             (meta.uid(), meta.gid())
         })
     };
     step.pipe().ok();
     assert_eq!(owners(&step), [(1000, 1001); 4]);
-    // A given owner has what was there before, too.
+    // FILE_OWNER also changes the owner of existing files.
     step = step.env("FILE_OWNER", "1234:1235");
     step.pipe().ok();
     assert_eq!(owners(&step)[1..], [(1234, 1235); 3]);
@@ -337,38 +339,38 @@ fn the_owner_of_the_clone_directory_owns_what_is_made() {
 
 fn a_read_only_file_system_is_refused() {
     let cluster = Testcluster::start();
-    let mut step = Step::of(&cluster);
+    let mut step = Step::new(&cluster);
     let _tmpfs = Tmpfs::at(step.dir().join("disk"), "");
     fs::create_dir(step.dir().join("disk/there")).unwrap();
     rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::RDONLY, "").unwrap();
     for destination in ["disk/there", "disk/new"] {
         step = step.env("DESTINATION", destination);
-        let said = step.pipe();
-        assert_eq!(said.status, Some(6), "{}", said.stderr);
-        assert!(said.stderr.contains("is on a read-only file system"), "{}", said.stderr);
+        let output = step.pipe();
+        assert_eq!(output.status, Some(6), "{}", output.stderr);
+        assert!(output.stderr.contains("is on a read-only file system"), "{}", output.stderr);
     }
     assert!(cluster.record().is_empty());
 }
 
 fn a_full_disk_leaves_the_old_files() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster).env("DESTINATION", "disk/tbot-user");
+    let step = Step::new(&cluster).env("DESTINATION", "disk/tbot-user");
     let _tmpfs = Tmpfs::at(step.dir().join("disk"), "size=256m");
     step.pipe().ok();
     // Fill the disk up to the last page.
     let mut filler = fs::File::create(step.dir().join("disk/filler")).unwrap();
     let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    refused(&step, &expect_file!["golden/place/full.log"], || step.pipe());
+    expect_refusal(&step, &expect_file!["golden/destination/full.log"], || step.pipe());
     let node = Step::node(&cluster);
     step.run("ssh", &["-F", "disk/tbot-user/ssh_config", &node, "true"]).ok();
 }
 
 fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
     let cluster = Testcluster::start();
-    let step = Step::of(&cluster);
+    let step = Step::new(&cluster);
     step.pipe().ok();
     let run = || pipe_with(&step, "fsync", "error=ENOSPC:when=4");
-    refused(&step, &expect_file!["golden/place/full-at-the-end.log"], run);
+    expect_refusal(&step, &expect_file!["golden/destination/full-at-the-end.log"], run);
     hello(&step, &cluster);
 }
