@@ -13,7 +13,6 @@ use crate::text::sanitize;
 
 const MAX_SIZE: u64 = 1 << 20;
 
-#[derive(Debug)]
 pub(super) struct CloneDir {
     pub(super) path: PathBuf,
     pub(super) destination: PathBuf,

@@ -31,16 +31,14 @@ pub(crate) enum OutsideOfStep {
 pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {
     let Some(clone_dir) = CloneDir::new(env, destination) else { return Ok(()) };
     let storage: Vec<_> = STORAGE.iter().filter_map(|name| env.get(name)).map(PathBuf::from).collect();
-    let is_pipe = !storage.is_empty();
     let real: Vec<_> = storage.iter().flat_map(fs::canonicalize).collect();
     // A step's own commands see the storage directories here.
     let in_clone_dir = clone_dir.path.join(".bitbucket/pipelines/generated");
-    if destination.starts_with(in_clone_dir)
-        || storage.into_iter().chain(real).any(|path| path.is_absolute() && destination.starts_with(path))
-    {
+    let mut passed_on = storage.iter().filter(|path| path.is_absolute()).chain(&real).chain([&in_clone_dir]);
+    if passed_on.any(|path| destination.starts_with(path)) {
         return Err(OutsideOfStep::PassedOn);
     }
-    match is_pipe && clone_dir.relative.is_none() {
+    match !storage.is_empty() && clone_dir.relative.is_none() {
         true => Err(OutsideOfStep::NotShared(sanitize(&destination.to_string_lossy()))),
         false => Ok(()),
     }
