@@ -7,8 +7,8 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// Opens a regular file for reading. Follows no link, and does not wait for the writer of a named pipe. The error `LOOP`
-/// is a symbolic link; `NXIO` is anything else that is not a regular file, as the kernel says of a socket.
+/// Opens a regular file for reading. Follows no link, and does not wait for the writer of a named pipe. The error
+/// `LOOP` is a symbolic link; `NXIO` is anything else that is not a regular file, as the kernel says of a socket.
 pub(crate) fn open(dir: impl AsFd, path: impl Arg) -> Result<fs::File, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(dir, path, flags, Mode::empty())?;

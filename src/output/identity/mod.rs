@@ -58,8 +58,8 @@ impl Output for Identity {
     }
 }
 
-/// All files except our binary, in the order in which they are to be written: files that others refer to first, keys and
-/// certificates together, `ssh_config` last.
+/// All files except our binary, in the order in which they are to be written: files that others refer to first, keys
+/// and certificates together, `ssh_config` last.
 fn files(credentials: &Credentials, ssh: &ssh_config::Paths<'_>) -> Result<Vec<File>, keys::Error> {
     let authorities = &credentials.host_authorities;
     let with_files = clusters::with_files(authorities);
