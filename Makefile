@@ -35,6 +35,7 @@ lint: prepare ## formatting, lints, documentation, the YAML in the documents
 	@! grep -rnE --include='*.rs' '#\[(tokio::)?test\b' tests # does nothing there: the harness wants `stories!`
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 	@tests/snippets $(TARGET)/snippets
+	@tests/words
 	@tests/architecture
 
 static: ## the static binary for x86_64, and its size

@@ -113,10 +113,10 @@ impl<'a> Session<'a> {
     }
 
     /// Requests what an output wants, and checks what comes back.
-    pub(crate) async fn issue(&self, request: &Request, ttl: Ttl) -> Result<Issued, Failure> {
+    pub(crate) async fn issue(&self, request: &Request, ttl: Ttl, deadline: Deadline) -> Result<Issued, Failure> {
         let key = log_if_slow("certificates", "making the key pair", self.keys.take(self.suite)).await?;
         let expires = self.opened_by_cluster_clock() + ttl.0;
-        let response = retry("certificates", self.context.deadline, |deadline| {
+        let response = retry("certificates", deadline, |deadline| {
             let key = &key;
             async move {
                 let requesting = async {

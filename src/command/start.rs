@@ -60,14 +60,14 @@ async fn issue(
     method: &dyn Method,
     settings: &Settings,
 ) -> Result<(Vec<Issued>, SystemTime), Failure> {
-    let services = &settings.services;
+    let (services, deadline) = (&settings.services, context.deadline);
     // The bot's own identity lives as long as the longest of its outputs.
     let ttl = services.iter().fold(Ttl::MIN, |longest, service| longest.max(service.ttl));
     let session = Session::open(context, method, &settings.onboarding.token, ttl, services.len()).await?;
     let now = session.opened_by_cluster_clock();
     let mut issued = Vec::new();
     for Service { output, ttl, .. } in services {
-        let one = session.issue(&output.request(), *ttl).await?;
+        let one = session.issue(&output.request(), *ttl, deadline).await?;
         report::certificates(&one.credentials, now, *ttl, settings.privacy);
         issued.push(one);
     }

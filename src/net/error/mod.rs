@@ -195,7 +195,7 @@ impl Explain for Error {
                         "Write http:// in HTTPS_PROXY; most proxies are spoken to in clear.".into(),
                     ),
                     _ => (
-                        "The URL is misspelt, or that proxy serves another network than the runner's.",
+                        "The URL is misspelled, or that proxy serves another network than the runner's.",
                         "Compare HTTPS_PROXY with what other tools on this runner use. If the cluster is reached \
                          without a proxy, unset it, or name the cluster in NO_PROXY."
                             .into(),
@@ -206,7 +206,7 @@ impl Explain for Error {
             Self::Resolve { reason, .. } => network(
                 retry_resolve(reason),
                 "the-proxys-name-does-not-resolve",
-                "The name is misspelt, or it is known only in another network.",
+                "The name is misspelled, or it is known only in another network.",
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
             ),
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => network(
