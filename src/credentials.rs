@@ -245,7 +245,13 @@ impl Explain for Error {
                 "Run the step again. Nothing was written. If it keeps failing, tell the administrator of the cluster.",
             )
             .cause("The user CA was rotated at this very moment."),
-            _ => Advice::new(
+            Self::Unreadable(_)
+            | Self::OtherKey(_)
+            | Self::NoPrincipals
+            | Self::CriticalOption(_)
+            | Self::TooLong { .. }
+            | Self::OtherHostAuthority
+            | Self::NoAuthority(_) => Advice::new(
                 Exit::Refused,
                 NOT_RIGHT,
                 "Nothing was written. Tell the administrator of the cluster, and quote this message: Teleport itself \

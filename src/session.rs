@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::auth::{self, Auth, AuthRoute};
 use crate::bot_identity::BotIdentity;
@@ -62,6 +62,8 @@ pub(crate) struct Session<'a> {
     dialled: Cell<Option<Stream>>,
     /// The connection to the Auth Service, once there is one.
     auth: RefCell<Option<Auth>>,
+    /// Whether a load balancer demanded a connection upgrade when the Auth Service was connected to.
+    upgrade: Cell<bool>,
     /// The time by our clock when the session was opened.
     opened: SystemTime,
 }
@@ -103,8 +105,8 @@ impl<'a> Session<'a> {
         let (suite, service) = (joined.suite, joined.service);
         let bot = BotIdentity::new(joined)?;
         (context.on_event)(Event::Joined { bot_user: &bot.user, service });
-        let dialled = Cell::new(dialling.take().await);
-        Ok(Self { context, cluster, bot, suite, keys, dialled, auth: RefCell::default(), opened })
+        let (dialled, auth, upgrade) = (Cell::new(dialling.take()), RefCell::default(), Cell::default());
+        Ok(Self { context, cluster, bot, suite, keys, dialled, auth, upgrade, opened })
     }
 
     /// The time by the cluster's clock when the session was opened.
@@ -115,7 +117,7 @@ impl<'a> Session<'a> {
     /// Requests what an output wants, and checks what comes back.
     pub(crate) async fn issue(&self, request: &Request, ttl: Ttl, deadline: Deadline) -> Result<Issued, Failure> {
         let key = log_if_slow("certificates", "making the key pair", self.keys.take(self.suite)).await?;
-        let expires = self.opened_by_cluster_clock() + ttl.0;
+        let expires = self.cluster.clock.cluster_time(self.context.clock.now()) + ttl.0;
         let response = retry("certificates", deadline, |deadline| {
             let key = &key;
             async move {
@@ -143,7 +145,7 @@ impl<'a> Session<'a> {
             ssh_proxy: self.cluster.ssh_proxy.clone(),
             tls_routing: self.cluster.tls_routing,
             // With separate ports, ssh goes to a port that has no load balancer for the web in front.
-            upgrade: self.cluster.tls_routing && self.context.network.upgrades(),
+            upgrade: self.cluster.tls_routing && self.upgrade.get(),
             egress: self.context.connection.egress.clone(),
             authorities: self.context.authorities.clone(),
             clock: self.cluster.clock,
@@ -159,6 +161,7 @@ impl<'a> Session<'a> {
         let (cluster, trust) = (&self.cluster, &self.bot.trust);
         let route = AuthRoute { network, proxy: &connection.addr, cluster, trust };
         let auth = route.connect(self.dialled.take(), &self.bot.cluster, deadline).await?;
+        self.upgrade.set(network.upgrades());
         *self.auth.borrow_mut() = Some(auth.clone());
         Ok(auth)
     }
@@ -223,20 +226,16 @@ impl KeyMaker {
 
 /// A connection to the proxy that is opened before it is needed. It saves time and must not cost any: if it is not open
 /// by then, it is given up. That it fails is seen again when the same address is dialled for the call itself.
-struct DialAhead(JoinHandle<Result<Stream, net::Error>>);
+struct DialAhead(JoinSet<Result<Stream, net::Error>>);
 
 impl DialAhead {
     fn start(context: &Context<'_>) -> Self {
-        Self(tokio::spawn(context.network.dial_ahead(&context.connection.addr, context.deadline)))
+        let mut dialling = JoinSet::new();
+        dialling.spawn(context.network.dial_ahead(&context.connection.addr, context.deadline));
+        Self(dialling)
     }
 
-    async fn take(self) -> Option<Stream> {
-        match self.0.is_finished() {
-            true => self.0.await.ok()?.ok(),
-            false => {
-                self.0.abort();
-                None
-            }
-        }
+    fn take(mut self) -> Option<Stream> {
+        self.0.try_join_next()?.ok()?.ok()
     }
 }

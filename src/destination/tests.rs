@@ -542,6 +542,21 @@ fn a_name_that_cannot_be_replaced_in_the_second_destination_leaves_the_first_as_
 }
 
 #[test]
+fn a_parent_that_several_destinations_share_is_removed_again() {
+    for names in [["a/x", "a/y"], ["a/y", "a/x"], ["p", "p/q"]] {
+        let work = Work::new();
+        let destinations = names.map(|name| work.check_at(name));
+        let bad = vec![File::private("../key", "")];
+        let sets = vec![(&destinations[0], set("new")), (&destinations[1], bad)];
+        assert!(
+            matches!(write_both(sets, soon()), Err(Error::BadName { .. } | Error::UnknownFiles { .. })),
+            "{names:?}"
+        );
+        assert_eq!(fs::read_dir(work.path("")).unwrap().count(), 0, "{names:?}");
+    }
+}
+
+#[test]
 fn one_directory_cannot_be_two_destinations() {
     let work = Work::new();
     work.mkdir("real", 0o755);

@@ -39,20 +39,32 @@ pub(crate) struct Written {
 /// of others.
 pub(crate) async fn write_all(sets: Vec<(&Destination, Vec<File>)>, deadline: Deadline) -> Result<Vec<Written>, Error> {
     let (destinations, files): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
-    let mut directories = lock_all(&destinations, deadline).await?;
-    let plans = iter::zip(&directories, files).map(|(dir, files)| dir.plan(files)).collect::<Result<Vec<_>, _>>()?;
-    iter::zip(&mut directories, &plans).try_for_each(|(dir, plan)| dir.prepare(plan))?;
-    let staged = iter::zip(&directories, &plans)
+    let mut locked = lock_all(&destinations, deadline).await?;
+    let directories = &mut locked.0;
+    let plans = iter::zip(&*directories, files).map(|(dir, files)| dir.plan(files)).collect::<Result<Vec<_>, _>>()?;
+    iter::zip(&mut *directories, &plans).try_for_each(|(dir, plan)| dir.prepare(plan))?;
+    let staged = iter::zip(&*directories, &plans)
         .map(|(locked, plan)| locked.dir.stage(&plan.files, plan.ownership))
         .collect::<Result<Vec<_>, _>>()?;
     directories.iter().for_each(|locked| locked.committed.set(true));
     staged.iter().flatten().try_for_each(|temporary| temporary.rename())?;
-    iter::zip(&directories, &plans).map(|(locked, plan)| locked.finish(plan)).collect()
+    iter::zip(&*directories, &plans).map(|(locked, plan)| locked.finish(plan)).collect()
+}
+
+/// Destinations that no other run writes to. The last path is undone first, so that a directory which several of them
+/// share is empty when it is removed.
+struct LockedAll<'a>(Vec<Locked<'a>>);
+
+impl Drop for LockedAll<'_> {
+    fn drop(&mut self) {
+        self.0.sort_by(|one, other| other.dir.path.cmp(&one.dir.path));
+        self.0.clear();
+    }
 }
 
 /// Locks the destinations in the order of their real paths, so that two runs with the same destinations never wait for
 /// each other. Returns them in the order given.
-async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> Result<Vec<Locked<'a>>, Error> {
+async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> Result<LockedAll<'a>, Error> {
     let mut order = Vec::new();
     for (n, destination) in destinations.iter().enumerate() {
         order.push((destination.path.real()?, n));
@@ -62,12 +74,14 @@ async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> R
         let shown = sanitize(&path.to_string_lossy());
         return Err(Error::BadPath { shown, reason: "is the directory of two outputs" });
     }
-    let mut locked = Vec::new();
-    for (_, n) in order {
-        locked.push((n, Locked::new(destinations[n], deadline).await?));
+    let mut locked = LockedAll(Vec::new());
+    for (_, n) in &order {
+        locked.0.push(Locked::new(destinations[*n], deadline).await?);
     }
-    locked.sort_by_key(|(n, _)| *n);
-    Ok(locked.into_iter().map(|(_, locked)| locked).collect())
+    let mut given: Vec<_> = iter::zip(order, locked.0.drain(..)).map(|((_, n), locked)| (n, locked)).collect();
+    given.sort_by_key(|(n, _)| *n);
+    locked.0.extend(given.into_iter().map(|(_, locked)| locked));
+    Ok(locked)
 }
 
 /// A destination that no other run writes to. Dropping it undoes what it created, unless renames have begun.
@@ -102,6 +116,9 @@ impl<'a> Locked<'a> {
             // While this waited, the other run may have removed the directory.
             if locked.dir.stat()?.st_nlink > 0 {
                 return Ok(locked);
+            }
+            if deadline.is_over() {
+                return Err(Error::Busy { path: locked.dir.path.clone() });
             }
         }
     }

@@ -411,7 +411,7 @@ fn failures_of_the_service() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (greeted, when) in [(false, "before ServerInit"), (true, "after ServerInit")] {
         for (case, attempt) in attempts() {
-            let failed = Failed { attempt, progress: Progress { greeted, spent: false } };
+            let failed = Failed { attempt, progress: Progress { greeted, rest_follows: true, spent: false } };
             let again = failed.retry();
             let name = format!("join::service::Failed ({case}, {when})");
             samples.push(Sample::new(name, &join::Error::new(failed.attempt, None, Hints::sample(false)), Some(again)));

@@ -56,7 +56,7 @@ pub(super) async fn join(request: &Request<'_>, rest: &Rest<'_>, suite: Suite, h
     let key = KeyPair::generate_in_background(suite).await?;
     let body = body(request, rest, &key, request.expires().await)?;
     let open = Cell::new(Some(http));
-    let certs = retry("join", request.deadline, |deadline| {
+    let once = |deadline| {
         let (open, body) = (open.take(), body.clone());
         async move {
             let mut http = match open {
@@ -65,8 +65,11 @@ pub(super) async fn join(request: &Request<'_>, rest: &Rest<'_>, suite: Suite, h
             };
             read(request.proxy, &http.send("/webapi/host/credentials", Some(body), deadline).await?)
         }
-    })
-    .await?;
+    };
+    let certs = match request.method.may_repeat() {
+        true => retry("join", request.deadline, once).await?,
+        false => once(request.deadline.attempt("join")).await?,
+    };
     let certificate = der(&certs.tls)?;
     let authorities = certs.tls_ca_certs.iter().map(|text| der(text)).collect::<Result<_, _>>()?;
     Ok(Joined { key, suite, certificate, authorities, service: "REST" })

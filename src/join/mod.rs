@@ -75,7 +75,7 @@ pub(crate) async fn by_rest(request: &Request<'_>, suite: Suite, http: Http, fir
     let Some(rest) = request.method.rest() else { return Err(request.error(first, None)) };
     match legacy::join(request, &rest, suite, http).await {
         // The cluster has only the join service, whose failure was temporary.
-        Err(last) if last.is_gone() && first.is_transient() => {
+        Err(last) if last.is_gone() && first.is_transient() && request.method.may_repeat() => {
             service::insist(request).await.map_err(|attempt| request.error(attempt, Some(last)))
         }
         answer => answer.map_err(|last| request.error(last, Some(first))),

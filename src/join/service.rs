@@ -35,6 +35,8 @@ pub(crate) struct Failed {
 pub(crate) struct Progress {
     /// The service has greeted us, so it is there.
     pub(crate) greeted: bool,
+    /// If the service is not there, the REST call is made.
+    pub(crate) rest_follows: bool,
     /// The join token has been sent, and must not be sent again.
     pub(crate) spent: bool,
 }
@@ -43,7 +45,7 @@ impl Failed {
     /// Whether the service, or the method in it, is not there: REST may be. After a certificate error it is not tried,
     /// because REST would meet the same certificate.
     fn is_absence(&self) -> bool {
-        let Progress { greeted, spent } = self.progress;
+        let Progress { greeted, rest_follows, spent } = self.progress;
         match &self.attempt {
             _ if spent => false,
             Attempt::Grpc { code, .. } => *code == Code::Unimplemented,
@@ -55,7 +57,7 @@ impl Failed {
                         | net::Error::NotGrpc { .. }
                         | net::Error::Tls { .. }
                 );
-                !greeted && (error.is_transient() || something_else_answers)
+                rest_follows && !greeted && (error.is_transient() || something_else_answers)
             }
             _ => false,
         }
@@ -74,7 +76,7 @@ impl Transient for Failed {
 
 /// Joins, or finds that the service is not there.
 pub(super) async fn join(request: &Request<'_>) -> Result<Outcome, Error> {
-    let progress = Cell::new(Progress::default());
+    let progress = Cell::new(Progress { rest_follows: request.method.rest().is_some(), ..Progress::default() });
     let answer = match try_directly(request, &progress).await {
         FirstTry::Done(answer) => answer,
         FirstTry::BehindLoadBalancer => try_all(request, &progress).await,
@@ -141,8 +143,7 @@ async fn try_all(request: &Request<'_>, progress: &Cell<Progress>) -> Result<Joi
 
 /// Joins if there is no other way to.
 pub(super) async fn insist(request: &Request<'_>) -> Result<Joined, Attempt> {
-    // Pretend that the service has greeted us, so that no failure is read as "the service is not there".
-    let progress = Cell::new(Progress { greeted: true, spent: false });
+    let progress = Cell::new(Progress::default());
     let joined = retry("join", request.deadline, |deadline| once(request, deadline, &progress)).await;
     joined.map_err(|failed| failed.attempt)
 }

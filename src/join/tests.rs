@@ -107,6 +107,17 @@ fn a_proof_that_may_not_repeat_does_not_go_to_the_other_service() {
 }
 
 #[test]
+fn a_proof_that_may_not_repeat_is_sent_once_by_rest_too() {
+    let cluster = || {
+        let always = FaultInjection { point: Point::Handshake(Route::Join), fault: NetworkFault::Reset, once: false };
+        let lost = FaultInjection { point: Point::After(Exchange::RestJoin), fault: NetworkFault::Reset, once: true };
+        Testcluster::builder().inject(always).inject(lost).start()
+    };
+    assert_eq!(join(&cluster(), false), (false, 1));
+    assert_eq!(join(&cluster(), true), (true, 2));
+}
+
+#[test]
 fn a_connection_that_fails_before_the_proof_is_sent_is_tried_again() {
     let cluster = cluster_with(Point::Handshake(Route::Join), NetworkFault::Reset);
     assert_eq!(join(&cluster, false), (true, 1));

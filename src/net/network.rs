@@ -18,8 +18,8 @@ use crate::retry::Deadline;
 /// A load balancer answers within this time (docs/protocol.md, "Connection upgrade").
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How long a load balancer that was found is remembered: longer than a run takes, and shorter than the interval at which a
-/// daemon renews, because a load balancer may be taken away, or stand in front of one of several addresses only.
+/// How long a load balancer that was found is remembered: longer than most runs take, and shorter than the interval at
+/// which a daemon renews, because a load balancer may be removed, or be in front of one of several addresses only.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) struct Network {

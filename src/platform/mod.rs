@@ -214,7 +214,7 @@ pub(crate) fn methods() -> String {
     either(&ALL.map(|platform| platform.method))
 }
 
-/// The log is kept private if the platform says that everybody can read it, unless the person debugs.
+/// Returns `Public` if everyone can read the log, unless the person asks for debug information.
 pub(crate) fn privacy(env: &Environment, debug: bool) -> Privacy {
     let is_public = ALL.into_iter().any(|platform| (platform.log_is_public)(env));
     if is_public && !debug { Privacy::Public } else { Privacy::Private }

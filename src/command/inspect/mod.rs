@@ -27,6 +27,12 @@ use crate::values::Privacy;
 /// Prints the token's claims, the cluster's answer to discovery, and what would admit this step.
 pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
     let now = host.clock.now();
+    // A scope that no platform has is reported first, as other invalid values are.
+    if let Some((name, value)) = &settings.scope
+        && platform::ALL.iter().all(|platform| platform.scope(value).is_err())
+    {
+        platform::ALL[0].scope(value).map_err(|invalid| invalid.named(name, value))?;
+    }
     let token = platform::detect(&host.env)?;
     let (platform, claims) = (token.platform(), token.claims());
     if let Some(error) = token.expired(now) {
