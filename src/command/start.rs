@@ -26,6 +26,7 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
         .iter()
         .map(|service| Target::check(service, &id_token, settings, host))
         .collect::<Result<_, _>>()?;
+    destination::expect_distinct(targets.iter().map(|target| &target.destination))?;
     let authorities = settings.connection.authorities(&host.working_dir)?;
     let network = settings.connection.network(&authorities);
     settings.connection.egress.log_proxy(&settings.connection.addr);
@@ -189,6 +190,6 @@ mod tests {
         // Unknown files are found before the network is used.
         assert!(cluster.record().is_empty() && !step.path().join("first").exists());
         assert!(run_two(&cluster, step.path(), "./first").is_err());
-        assert!(!step.path().join("first").exists());
+        assert!(cluster.record().is_empty() && !step.path().join("first").exists());
     }
 }

@@ -28,4 +28,4 @@ pub(crate) use self::error::Error;
 pub(crate) use self::file::File;
 pub(crate) use self::listing::Listing;
 pub(crate) use self::owner::Owner;
-pub(crate) use self::write::{Written, write_all};
+pub(crate) use self::write::{Written, expect_distinct, write_all};

@@ -1,7 +1,9 @@
 //! Writing sets of files to several destinations: all of them, or none.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::iter;
+use std::path::Path;
 
 use super::check::{Destination, UnknownFiles};
 use super::contents::is_of_cluster;
@@ -51,6 +53,21 @@ pub(crate) async fn write_all(sets: Vec<(&Destination, Vec<File>)>, deadline: De
     iter::zip(&*directories, &plans).map(|(locked, plan)| locked.finish(plan)).collect()
 }
 
+/// Fails if two destinations are one directory, as far as their paths say. `write_all` also knows links.
+pub(crate) fn expect_distinct<'a>(destinations: impl Iterator<Item = &'a Destination>) -> Result<(), Error> {
+    let mut paths = BTreeSet::new();
+    for path in destinations.map(Destination::absolute) {
+        if !paths.insert(path) {
+            return Err(same_directory(path));
+        }
+    }
+    Ok(())
+}
+
+fn same_directory(path: &Path) -> Error {
+    Error::BadPath { shown: sanitize(&path.to_string_lossy()), reason: "is the directory of two outputs" }
+}
+
 /// Destinations that no other run writes to. The last path is undone first, so that a directory which several of them
 /// share is empty when it is removed.
 struct LockedAll<'a>(Vec<Locked<'a>>);
@@ -71,8 +88,7 @@ async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> R
     }
     order.sort();
     if let Some([(path, _), _]) = order.array_windows().find(|[(one, _), (next, _)]| one == next) {
-        let shown = sanitize(&path.to_string_lossy());
-        return Err(Error::BadPath { shown, reason: "is the directory of two outputs" });
+        return Err(same_directory(path));
     }
     let mut locked = LockedAll(Vec::new());
     for (_, n) in &order {
