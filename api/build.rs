@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // The product brings its own connections (TLS with Teleport's ALPN names), never tonic's.
         .build_transport(false)
+        .codec_path("crate::codec::BoundedCodec")
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         // Replies and requests that hold the ID token, keys or certificates have no derived Debug:
         // a stray `{:?}` must not be able to print them.

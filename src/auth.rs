@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::address::{ClusterName, HostPort};
 use crate::error::{Advice, Exit, Explain, Retry};
+use crate::limits::TooMany;
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{self, Channel, code_name, is_temporary};
@@ -154,6 +155,8 @@ pub(crate) enum Error {
     Net(#[from] net::Error),
     #[error(transparent)]
     Key(#[from] keys::Error),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("the Auth Service refused {method}: {} ({}){retry_after}", shown(message, *hidden), code_name(*code))]
     Refused {
         method: &'static str,
@@ -188,7 +191,12 @@ impl Error {
         match &mut self {
             Self::Refused { hidden, .. } => *hidden = true,
             Self::UnknownCluster { known, .. } => known.clear(),
-            Self::Net(_) | Self::Key(_) | Self::ClosedCluster { .. } | Self::NoAuthorities | Self::NoRoles { .. } => {}
+            Self::Net(_)
+            | Self::Key(_)
+            | Self::TooMany(_)
+            | Self::ClosedCluster { .. }
+            | Self::NoAuthorities
+            | Self::NoRoles { .. } => {}
         }
         self
     }
@@ -213,6 +221,7 @@ impl Explain for Error {
         match self {
             Self::Net(error) => error.advice(),
             Self::Key(error) => error.advice(),
+            Self::TooMany(error) => error.advice(),
             Self::Refused { code, message, retry_after, .. } => refused(*code, message, *retry_after),
             Self::UnknownCluster { known, .. } => {
                 let name = match known.is_empty() {

@@ -6,15 +6,15 @@ use std::time::SystemTime;
 
 use prost_types::Timestamp;
 use rustls::pki_types::CertificateDer;
-use teleport_api::proto::{Certs, UserCertsRequest};
-use teleport_api::types::CertAuthorityV2;
+use teleport_api::proto::UserCertsRequest;
 
 use crate::address::ClusterName;
 use crate::auth::{self, Auth};
-use crate::credentials;
+use crate::credentials::{self, Response};
 use crate::error::Failure;
 use crate::join::Joined;
 use crate::keys::KeyPair;
+use crate::limits::{self, expect_at_most};
 use crate::net::tls::{ClientIdentity, Trust};
 use crate::text::sanitize;
 use crate::x509::X509;
@@ -33,6 +33,7 @@ pub(crate) struct BotIdentity {
 impl BotIdentity {
     /// Checks that the certificate is for our key and names the bot and the cluster.
     pub(crate) fn new(joined: Joined) -> Result<Self, Failure> {
+        expect_at_most(limits::AUTHORITY_KEYS, joined.authorities.len(), "certificates of the host CA")?;
         let unreadable = || credentials::Error::Unreadable("certificate of the bot");
         let certificate = X509::from_der(&joined.certificate).map_err(|_| unreadable())?;
         if certificate.public_key_der() != joined.key.public_der()? {
@@ -59,6 +60,7 @@ impl BotIdentity {
         if roles.is_empty() {
             return Err(auth::Error::NoRoles { bot: sanitize(&self.user) });
         }
+        expect_at_most(limits::ROLES, roles.len(), "roles of the bot")?;
         let cluster = route.unwrap_or(&self.cluster);
         let names =
             host_authorities.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
@@ -80,11 +82,4 @@ impl BotIdentity {
         };
         Ok(Response { certs: auth.user_certs(request, cluster).await?, host_authorities, user_authorities })
     }
-}
-
-/// What the Auth Service answers, not yet checked.
-pub(crate) struct Response {
-    pub(crate) certs: Certs,
-    pub(crate) host_authorities: Vec<CertAuthorityV2>,
-    pub(crate) user_authorities: Vec<CertAuthorityV2>,
 }

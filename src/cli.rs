@@ -78,6 +78,9 @@ pub(crate) struct IdentityFlags {
     /// Where the bot's own state is kept: memory://
     #[arg(long)]
     storage: Option<String>,
+    /// Do not let a proxy that records sessions log in to nodes with this identity
+    #[arg(long)]
+    no_agent: bool,
     /// Join once and end (required)
     #[arg(long)]
     oneshot: bool,
@@ -98,7 +101,7 @@ impl IdentityFlags {
         let cluster = parsed("--cluster", given(&self.cluster), values::cluster)?;
         let path = directory(destination)?;
         let service = Service {
-            output: Box::new(Identity { cluster }),
+            output: Box::new(Identity { cluster, agent: !self.no_agent }),
             destination: DestinationSettings { path, unknown_files: UnknownFiles::Keep, owner: None },
             ttl: valid("--certificate-ttl", given(&self.certificate_ttl).unwrap_or(default::TTL), str::parse)?,
         };
@@ -270,9 +273,12 @@ pub(crate) struct SshProxyCommandFlags {
     /// The port, as given to ssh
     #[arg(long)]
     pub(crate) port: Option<String>,
-    /// Login on the node; not needed on this way
-    #[arg(long, hide = true)]
-    user: Option<String>,
+    /// The login on the node, for which a proxy that records sessions may log in
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Do not let the proxy log in to the node with this identity, as one that records sessions does
+    #[arg(long)]
+    pub(crate) no_agent: bool,
     /// The proxy has one port for everything
     #[arg(long, hide = true)]
     pub(crate) tls_routing: bool,
@@ -283,6 +289,9 @@ pub(crate) struct SshProxyCommandFlags {
     pub(crate) connection_upgrade: bool,
     #[arg(long, hide = true, overrides_with = "connection_upgrade")]
     no_connection_upgrade: bool,
+    /// The directory has a network.json that was written with it
+    #[arg(long, hide = true)]
+    pub(crate) network_file: bool,
     /// Accepted; sessions are not resumed
     #[arg(long, hide = true)]
     resume: bool,

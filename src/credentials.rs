@@ -15,6 +15,7 @@ use crate::address::ClusterName;
 use crate::clock::{Offset, approximate};
 use crate::error::{Advice, Exit, Explain};
 use crate::keys::KeyPair;
+use crate::limits::{self, TooMany, expect_at_most};
 use crate::net::crypto::provider;
 use crate::text::sanitize;
 use crate::x509::X509;
@@ -24,7 +25,7 @@ const TOLERANCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Credentials {
     pub(crate) key: KeyPair,
-    /// One line, as Auth sent it.
+    /// One line without a comment, encoded again, so that nothing else that Auth sent gets into a file.
     pub(crate) ssh_certificate: String,
     pub(crate) tls_certificate: X509,
     pub(crate) cluster: ClusterName,
@@ -37,6 +38,8 @@ pub(crate) struct Credentials {
     /// The host CAs: the root cluster's first, then those of leaf clusters.
     pub(crate) host_authorities: Vec<Authority>,
     pub(crate) user_authorities: Vec<Authority>,
+    /// The number of leaf clusters that were left out, because their names differ from another's in case only.
+    pub(crate) namesakes: usize,
 }
 
 /// The keys of one CA of one cluster: active ones, then additional trusted ones.
@@ -47,25 +50,40 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Parses the CAs in an answer of Auth, the root cluster's first, each cluster once. A CA that cannot be parsed is
-    /// left out: a broken leaf cluster must not make the root cluster unusable.
-    pub(crate) fn parse_all(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Vec<Self> {
+    /// Parses the CAs in an answer of Auth, the root cluster's first, each cluster once. Also returns how many were left
+    /// out because of their names: host names have no case, so that ssh would trust both clusters for the nodes of each.
+    /// A CA that cannot be parsed is left out, too: a broken leaf cluster must not make the root cluster unusable.
+    fn parse_all(list: Vec<CertAuthorityV2>, root: &ClusterName) -> Result<(Vec<Self>, usize), TooMany> {
+        expect_at_most(limits::CLUSTERS, list.len(), "clusters")?;
+        let keys = list.iter().map(|authority| key_sets(authority).map(|set| set.ssh.len().max(set.tls.len())).sum());
+        expect_at_most(limits::AUTHORITY_KEYS, keys.max().unwrap_or_default(), "keys of one certificate authority")?;
         let mut authorities: Vec<Self> = list.into_iter().filter_map(Self::parse).collect();
         authorities.sort_by_key(|authority| authority.cluster != *root);
-        let mut seen = BTreeSet::new();
-        authorities.retain(|authority| seen.insert(authority.cluster.clone()));
-        authorities
+        let mut names = BTreeSet::new();
+        authorities.retain(|authority| names.insert(authority.cluster.clone()));
+        let all = authorities.len();
+        let mut folded = BTreeSet::new();
+        authorities.retain(|authority| folded.insert(authority.cluster.as_str().to_ascii_lowercase()));
+        let left_out = all - authorities.len();
+        Ok((authorities, left_out))
     }
 
     fn parse(authority: CertAuthorityV2) -> Option<Self> {
-        let spec = authority.spec?;
-        let cluster = spec.cluster_name.parse().ok()?;
-        let sets: Vec<CaKeySet> = [spec.active_keys, spec.additional_trusted_keys].into_iter().flatten().collect();
-        let lines = sets.iter().flat_map(|set| &set.ssh).filter_map(|pair| std::str::from_utf8(&pair.public_key).ok());
+        let cluster = authority.spec.as_ref()?.cluster_name.parse().ok()?;
+        let sets = || key_sets(&authority);
+        let lines = sets().flat_map(|set| &set.ssh).filter_map(|pair| std::str::from_utf8(&pair.public_key).ok());
         let ssh = lines.filter_map(|line| SshAuthority::parse(line.trim()));
-        let tls = sets.iter().flat_map(|set| &set.tls).filter_map(|pair| X509::from_pem(&pair.cert).ok());
-        Some(Self { cluster, ssh: ssh.collect(), tls: tls.collect() })
+        let ssh: Vec<_> = ssh.collect();
+        let tls = sets().flat_map(|set| &set.tls).filter_map(|pair| X509::from_pem(&pair.cert).ok());
+        // Nothing can be verified without an SSH key.
+        (!ssh.is_empty()).then(|| Self { cluster, ssh, tls: tls.collect() })
     }
+}
+
+/// The active keys, then the additional trusted ones.
+fn key_sets(authority: &CertAuthorityV2) -> impl Iterator<Item = &CaKeySet> {
+    let sets = authority.spec.iter().map(|spec| [&spec.active_keys, &spec.additional_trusted_keys]);
+    sets.flatten().flatten()
 }
 
 pub(crate) struct SshAuthority {
@@ -83,6 +101,13 @@ impl SshAuthority {
     }
 }
 
+/// What the Auth Service answers, not yet checked.
+pub(crate) struct Response {
+    pub(crate) certs: Certs,
+    pub(crate) host_authorities: Vec<CertAuthorityV2>,
+    pub(crate) user_authorities: Vec<CertAuthorityV2>,
+}
+
 /// What the certificates were requested with.
 pub(crate) struct Expected {
     pub(crate) key: KeyPair,
@@ -95,13 +120,11 @@ pub(crate) struct Expected {
     pub(crate) clock: Offset,
 }
 
-pub(crate) fn check(
-    expected: Expected,
-    certs: &Certs,
-    host_authorities: Vec<Authority>,
-    user_authorities: Vec<Authority>,
-) -> Result<Credentials, Error> {
+pub(crate) fn check(expected: Expected, response: Response) -> Result<Credentials, Error> {
     let Expected { key, cluster, trusted_authorities, expires, now, clock } = expected;
+    let Response { certs, host_authorities, user_authorities } = response;
+    let (host_authorities, namesakes) = Authority::parse_all(host_authorities, &cluster)?;
+    let (user_authorities, _) = Authority::parse_all(user_authorities, &cluster)?;
     let user = root_ca(&user_authorities, &cluster, "user")?;
     let host = root_ca(&host_authorities, &cluster, "host")?;
     // During a rotation both lists have old and new keys. Lists with nothing in common are those of two clusters.
@@ -109,10 +132,7 @@ pub(crate) fn check(
         return Err(Error::OtherHostAuthority);
     }
 
-    // Further lines would get into files that ssh reads.
-    let line = std::str::from_utf8(&certs.ssh).ok().map(str::trim).filter(|text| !text.contains(char::is_control));
-    let ssh_certificate = line.ok_or(Error::Unreadable("SSH certificate"))?.to_owned();
-    let ssh = Certificate::from_openssh(&ssh_certificate).map_err(|_| Error::Unreadable("SSH certificate"))?;
+    let ssh = ssh_certificate(&certs.ssh).ok_or(Error::Unreadable("SSH certificate"))?;
     let tls = X509::from_pem(&certs.tls).map_err(|_| Error::Unreadable("TLS certificate"))?;
 
     let ssh_key = key.public_ssh().map_err(|_| Error::Unreadable("key"))?;
@@ -128,6 +148,7 @@ pub(crate) fn check(
     check_signatures(user, &ssh, &tls, clock.cluster_time(now))?;
 
     check_options(&ssh)?;
+    expect_at_most(limits::PRINCIPALS, ssh.valid_principals().len(), "principals")?;
     if ssh.valid_principals().is_empty() {
         return Err(Error::NoPrincipals);
     }
@@ -138,13 +159,20 @@ pub(crate) fn check(
         user: tls.common_name().unwrap_or_default(),
         roles: tls.organizations(),
         key,
-        ssh_certificate,
+        ssh_certificate: ssh.to_openssh().map_err(|_| Error::Unreadable("SSH certificate"))?,
         tls_certificate: tls,
         cluster,
         logins: logins.collect(),
         host_authorities,
         user_authorities,
+        namesakes,
     })
+}
+
+/// Parses a certificate as a line of text, without the comment at its end, which could hold anything.
+fn ssh_certificate(line: &[u8]) -> Option<Certificate> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    Certificate::from_openssh(&format!("{} {}", words.next()?, words.next()?)).ok()
 }
 
 fn root_ca<'a>(
@@ -209,6 +237,8 @@ fn check_signatures(authority: &Authority, ssh: &Certificate, tls: &X509, now: S
 /// behave like Teleport.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("the {0} from the cluster cannot be read")]
     Unreadable(&'static str),
     /// The certificate is for another key, or for a host.
@@ -235,6 +265,7 @@ pub(crate) enum Error {
 impl Explain for Error {
     fn advice(&self) -> Advice {
         match self {
+            Self::TooMany(error) => error.advice(),
             Self::Expired { .. } => Advice::new(Exit::Refused, CLOCKS_DIFFER, "Correct the clock of the runner.")
                 .cause("The clock here is ahead of the cluster's."),
             Self::NotYetValid { .. } => Advice::new(Exit::Network, CLOCKS_DIFFER, "Correct the clock of the runner.")

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
+use crate::{limits, regular_file};
 
 pub(crate) const WORKING_DIRECTORY: &str = "the working directory";
 pub(crate) const BINARY: &str = "this program's own file";
@@ -22,9 +23,9 @@ pub(crate) struct Host {
 
 impl Host {
     /// The machine as this process sees it. Fails if the working directory or the program's own file was removed.
-    pub(crate) fn from_process() -> Result<Self, HostError> {
+    pub(crate) fn from_process(env: Environment) -> Result<Self, HostError> {
         Ok(Self {
-            env: Environment::from_process(),
+            env,
             working_dir: std::env::current_dir().map_err(HostError::because(WORKING_DIRECTORY))?,
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
             clock: Clock::system(),
@@ -32,7 +33,9 @@ impl Host {
     }
 
     pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {
-        std::fs::read(&self.executable).map_err(HostError::because(BINARY))
+        let bytes = regular_file::read(&self.executable, limits::PROGRAM).map_err(HostError::because(BINARY));
+        // It is not secret, and wiping megabytes takes time.
+        bytes.map(|mut bytes| std::mem::take(&mut *bytes))
     }
 }
 

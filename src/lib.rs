@@ -14,8 +14,9 @@
 //! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
-//! * The ground floor, which knows none of these: `address`, `values`, `invalid`, `text`, `error`, `log`, `retry`,
-//!   `clock`, `host`, `environment`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
+//! * The ground floor, which knows none of these: `address`, `values`, `invalid`, `text`, `error`, `log`, `secret_pieces`,
+//!   `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`,
+//!   `output_files`, `regular_file`.
 //!
 //! `tests/architecture` refuses a circle of imports.
 
@@ -34,20 +35,24 @@ mod host;
 mod invalid;
 mod join;
 mod keys;
+mod limits;
 mod log;
 mod net;
 mod output;
 mod output_files;
 mod pipe;
 mod platform;
+mod process;
 mod regular_file;
 mod retry;
+mod secret_pieces;
 mod session;
 mod settings;
 mod shell;
 mod ssh_agent;
 mod text;
 mod values;
+mod watchdog;
 mod x509;
 mod yaml;
 
@@ -68,7 +73,10 @@ pub use crate::retry::LONGEST_ATTEMPT;
 
 /// Parses the command line, starts the log, runs the command, prints one error and says what to exit with.
 pub fn main() -> ExitCode {
+    process::protect();
     log::on_panic();
+    let env = Environment::from_process();
+    platform::id_tokens(&env).for_each(log::hide);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -83,7 +91,7 @@ pub fn main() -> ExitCode {
     };
     // ssh prints what its ProxyCommand says among its own lines.
     let one_line = matches!(cli.command, Some(Flags::SshProxyCommand(_)));
-    match run(&cli) {
+    match run(&cli, env) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(exit)) => ExitCode::from(exit as u8),
         Err(failure) => {
@@ -97,16 +105,16 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs the command. A command that has done its work may still have found something that is not a success.
-fn run(cli: &Cli) -> Result<Option<Exit>, Failure> {
+fn run(cli: &Cli, env: Environment) -> Result<Option<Exit>, Failure> {
     let command = match &cli.command {
         // These have no log.
         Some(Flags::SshProxyCommand(flags)) => {
-            return command::ssh_proxy_command::run(flags, &Environment::from_process()).map(|()| None);
+            return command::ssh_proxy_command::run(flags, &env).map(|()| None);
         }
         Some(Flags::Version) => return command::version::run().map(|()| None),
         command => command,
     };
-    let host = Host::from_process()?;
+    let host = Host::from_process(env)?;
     let env = &host.env;
     let debug = cli.debug || (command.is_none() && pipe::debug(env)?);
     log::start(debug, env);
@@ -117,5 +125,6 @@ fn run(cli: &Cli) -> Result<Option<Exit>, Failure> {
         Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory()?),
         Some(Flags::SshProxyCommand(_) | Flags::Version) | None => pipe::command(env)?,
     };
+    watchdog::start(command.timeout())?;
     command::run(&command, &host)
 }

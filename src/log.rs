@@ -1,18 +1,25 @@
 //! The log on stderr, with a line per stage. All printing is done here.
 
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::OnceLock;
+use std::os::fd::AsFd as _;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use anstyle::{AnsiColor, Style};
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::secret_pieces::SecretPieces;
 use crate::text::hide_tokens;
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// The secrets of this process that a server may know and quote.
+static SECRETS: RwLock<Option<SecretPieces>> = RwLock::new(None);
 
 #[derive(Debug)]
 struct Log {
@@ -57,8 +64,22 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
         Level::Info => ("", Style::new()),
     };
     let name = styled(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
-    let text = styled(&format!("{mark}{}", hide_tokens(&record.args().to_string())), style);
+    let text = styled(&format!("{mark}{}", hide_secrets(&record.args().to_string())), style);
     writeln!(out, "{time:>5.2}s {name} {text}")
+}
+
+/// From now on no piece of this secret is printed.
+pub(crate) fn hide(secret: &str) {
+    SECRETS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(secret);
+}
+
+/// The text without anything that looks like an ID token, and without pieces of secrets.
+fn hide_secrets(text: &str) -> String {
+    let text = hide_tokens(text);
+    match &*SECRETS.read().unwrap_or_else(PoisonError::into_inner) {
+        Some(secrets) => secrets.mask(&text),
+        None => text,
+    }
 }
 
 /// The text in that style, if the log may have colours.
@@ -71,21 +92,36 @@ fn styled(text: &str, style: Style) -> String {
 
 /// Prints the error that ended the run, with its first line in red.
 pub(crate) fn failure(failure: &Failure) {
+    print(&in_red(failure));
+}
+
+/// Like [`failure`], but prints nothing if that could take time: the log may not be read, and another thread may hold the
+/// lock of stderr.
+pub(crate) fn failure_without_waiting(failure: &Failure) {
+    let Ok(stderr) = std::io::stderr().as_fd().try_clone_to_owned() else { return };
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    let at_once = poll(&mut polled, Some(&Timespec::default()));
+    if at_once.is_ok() && polled[0].revents().contains(PollFlags::OUT) {
+        let _ = File::from(stderr).write_all(hide_secrets(&in_red(failure)).as_bytes());
+    }
+}
+
+fn in_red(failure: &Failure) -> String {
     let text = failure.render();
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    print(&format!("{}\n{rest}", styled(first, AnsiColor::Red.on_default())));
+    format!("{}\n{rest}", styled(first, AnsiColor::Red.on_default()))
 }
 
 /// Prints to stderr without the log. An ID token is hidden here, too: it may have been given as a flag that clap
 /// quotes, or as a path.
 pub(crate) fn print(text: &str) {
-    let _ = std::io::stderr().write_all(hide_tokens(text).as_bytes());
+    let _ = std::io::stderr().write_all(hide_secrets(text).as_bytes());
 }
 
-/// Prints the output of a command to stdout, in one piece and without ID tokens. Fails if stdout is closed.
+/// Prints the output of a command to stdout, in one piece and without secrets. Fails if stdout is closed.
 pub(crate) fn out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(hide_tokens(text).as_bytes())?;
+    out.write_all(hide_secrets(text).as_bytes())?;
     out.flush()
 }
 

@@ -28,7 +28,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 15] = {
+pub const VARIABLES: [Variable; 16] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -44,6 +44,7 @@ pub const VARIABLES: [Variable; 15] = {
         new("CA_FILE", None, "PEM file of certificate authorities to trust in addition to the public ones"),
         new("HTTPS_PROXY", None, "forward proxy: http, https or socks5://[user:password@]host:port"),
         new("NO_PROXY", None, "comma-separated names, addresses and networks that bypass it"),
+        new("SSH_AGENT", Some("true"), "let a proxy that records sessions log in to nodes"),
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
@@ -102,7 +103,10 @@ fn settings(env: &Environment) -> Result<Settings, Error> {
     // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
     let service = Service {
-        output: Box::new(Identity { cluster: given(env, "CLUSTER", values::cluster)? }),
+        output: Box::new(Identity {
+            cluster: given(env, "CLUSTER", values::cluster)?,
+            agent: optional(env, "SSH_AGENT", "true", boolean)?,
+        }),
         destination: DestinationSettings {
             path: destination(env)?,
             unknown_files: UnknownFiles::Refuse,

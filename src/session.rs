@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::auth::{self, Auth, AuthRoute};
 use crate::bot_identity::BotIdentity;
 use crate::clock::{Clock, Offset};
-use crate::credentials::{self, Authority, Expected};
+use crate::credentials::{self, Expected};
 use crate::error::Failure;
 use crate::join::{self, Attempt, Method, Outcome};
 use crate::keys::{self, KeyPair, Suite};
@@ -137,9 +137,7 @@ impl<'a> Session<'a> {
             now: self.context.clock.now(),
             clock: self.cluster.clock,
         };
-        let host_authorities = Authority::parse_all(response.host_authorities, &self.bot.cluster);
-        let user_authorities = Authority::parse_all(response.user_authorities, &self.bot.cluster);
-        let credentials = credentials::check(expected, &response.certs, host_authorities, user_authorities)?;
+        let credentials = credentials::check(expected, response)?;
         Ok(Issued {
             credentials,
             ssh_proxy: self.cluster.ssh_proxy.clone(),

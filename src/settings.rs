@@ -20,6 +20,18 @@ pub(crate) enum Command {
     Cleanup(Option<PathBuf>),
 }
 
+impl Command {
+    /// The time that the command has.
+    pub(crate) fn timeout(&self) -> Duration {
+        match self {
+            Self::Start(Settings { timeout, .. })
+            | Self::Inspect(InspectSettings { timeout, .. })
+            | Self::Doctor(DoctorSettings { timeout, .. }) => *timeout,
+            Self::Cleanup(_) => default::CLEANUP_TIMEOUT,
+        }
+    }
+}
+
 /// A run that joins and writes credentials.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -87,5 +99,7 @@ pub(crate) mod default {
     pub(crate) const TTL: &str = "1h";
     /// Deadline of a run.
     pub(crate) const TIMEOUT: &str = "60s";
+    /// Deadline of a cleanup, which waits for a run that is writing there.
+    pub(crate) const CLEANUP_TIMEOUT: super::Duration = super::Duration::from_secs(30);
     pub(crate) use crate::values::DEFAULT_DESTINATION as DESTINATION;
 }

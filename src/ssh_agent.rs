@@ -4,8 +4,13 @@
 //! The protocol is draft-ietf-sshm-ssh-agent. The agent answers two requests: it lists its certificate, and it signs a
 //! login. All other requests fail, and no request changes anything. The key also belongs to a TLS certificate, so a
 //! peer that could have arbitrary bytes signed could pretend to be us to the cluster's Auth Service.
+//!
+//! Any proxy can ask, also one that does not record and was broken into. What it could do with a signature is log in to a
+//! node as us. So the agent signs for one user, a few times, at the beginning of a session, and can be switched off.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use p256::ecdsa;
 use rustls::crypto::ring;
@@ -17,6 +22,19 @@ use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature};
 
 /// The longest message that OpenSSH's agent accepts.
 const MAX_MESSAGE: u32 = 256 * 1024;
+
+/// The most messages that are answered. A login takes two.
+const MAX_MESSAGES: u32 = 64;
+
+/// The most logins that are signed. A session has one; a few more are for nodes that refuse the first algorithm.
+const MAX_SIGNATURES: u32 = 4;
+
+/// How long the agent answers. A proxy that records logs in to the node as soon as ssh has logged in to the proxy, at the
+/// beginning of the session.
+const LOGGING_IN: Duration = Duration::from_secs(60);
+
+/// The length of a session identifier in bytes: a hash of the key exchange (RFC 4253, section 7.2), from SHA-1 to SHA-512.
+const SESSION_ID: RangeInclusive<usize> = 20..=64;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -35,21 +53,33 @@ const RSA_SHA2_512: u32 = 4;
 pub(crate) struct Agent {
     key: Arc<dyn SigningKey>,
     certificate: Option<Vec<u8>>,
+    /// The user on the node, for whom alone logins are signed.
+    user: String,
+    began: Instant,
+    messages: u32,
+    signatures: u32,
     /// The bytes of a message that is not complete yet.
     pending: Vec<u8>,
     ended: bool,
 }
 
 impl Agent {
-    /// An agent for a key and its SSH certificate in wire format. Without a certificate the agent lists nothing and
-    /// signs nothing. Returns `None` if the type of the key is not supported.
-    pub(crate) fn new(key: &PrivateKeyDer<'_>, certificate: Option<Vec<u8>>) -> Option<Self> {
+    /// An agent for a key and its SSH certificate in wire format, for logins of `user` in a session that began at
+    /// `began`. Without a certificate the agent lists nothing and signs nothing. Returns `None` if the type of the key is
+    /// not supported.
+    pub(crate) fn new(
+        key: &PrivateKeyDer<'_>,
+        certificate: Option<Vec<u8>>,
+        user: String,
+        began: Instant,
+    ) -> Option<Self> {
         let key = ring::sign::any_supported_type(key).ok()?;
-        Some(Self { key, certificate, pending: Vec::new(), ended: false })
+        Some(Self { key, certificate, user, began, messages: 0, signatures: 0, pending: Vec::new(), ended: false })
     }
 
     /// Takes the next bytes of the stream, which may hold parts of messages, and returns the responses. After a message
-    /// of invalid length there are no more responses, because it is unknown where the next message begins.
+    /// of invalid length there are no more responses, because it is unknown where the next message begins; nor are there
+    /// any after too many messages or too long a time.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut responses = Vec::new();
         if self.ended {
@@ -58,16 +88,19 @@ impl Agent {
         self.pending.extend_from_slice(bytes);
         // Encoding fails only for 4 GiB or more.
         let mut send = |response: Vec<u8>| drop(response.encode(&mut responses));
-        let mut rest = self.pending.as_slice();
+        let pending = std::mem::take(&mut self.pending);
+        let mut rest = pending.as_slice();
         loop {
             let mut message = rest;
             let Ok(length) = u32::decode(&mut message) else { break };
-            if !(1..=MAX_MESSAGE).contains(&length) {
+            let is_over = self.messages == MAX_MESSAGES || self.began.elapsed() > LOGGING_IN;
+            if is_over || !(1..=MAX_MESSAGE).contains(&length) {
                 self.ended = true;
                 send(vec![FAILURE]);
-                break;
+                return responses;
             }
             let Some((request, after)) = message.split_at_checked(length as usize) else { break };
+            self.messages += 1;
             send(self.respond(request).unwrap_or_else(|| vec![FAILURE]));
             rest = after;
         }
@@ -76,7 +109,7 @@ impl Agent {
     }
 
     /// Returns `None` if the request fails.
-    fn respond(&self, request: &[u8]) -> Option<Vec<u8>> {
+    fn respond(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         match request.split_first()? {
             (&REQUEST_IDENTITIES, []) => self.list().ok(),
             (&SIGN_REQUEST, request) => self.sign_login(request),
@@ -95,14 +128,17 @@ impl Agent {
         Ok(response)
     }
 
-    fn sign_login(&self, mut request: &[u8]) -> Option<Vec<u8>> {
+    fn sign_login(&mut self, mut request: &[u8]) -> Option<Vec<u8>> {
         let key = Vec::<u8>::decode(&mut request).ok()?;
         let data = Vec::<u8>::decode(&mut request).ok()?;
         let flags = u32::decode(&mut request).ok()?;
         let certificate = self.certificate.as_ref().filter(|certificate| **certificate == key)?;
-        if !request.is_empty() || login_key(&data).ok()?.as_ref() != Some(certificate) {
+        let login = Login::parse(&data).ok()??;
+        let is_ours = login.key == *certificate && login.user == self.user.as_bytes();
+        if !request.is_empty() || !is_ours || self.signatures == MAX_SIGNATURES {
             return None;
         }
+        self.signatures += 1;
         let signature = Vec::<u8>::try_from(self.sign(&data, flags)?).ok()?;
         let mut response = vec![SIGN_RESPONSE];
         signature.encode(&mut response).ok()?;
@@ -129,27 +165,36 @@ impl Agent {
     }
 }
 
-/// Returns the key that logs in if `data` is what a client signs to log in (RFC 4252, section 7; OpenSSH's PROTOCOL
-/// describes the variant that includes the host key). What TLS signs has another beginning.
-fn login_key(mut data: &[u8]) -> ssh_encoding::Result<Option<Vec<u8>>> {
-    const HOST_BOUND: &[u8] = b"publickey-hostbound-v00@openssh.com";
-    let reader = &mut data;
-    let _session = Vec::<u8>::decode(reader)?;
-    let message = u8::decode(reader)?;
-    let _user = Vec::<u8>::decode(reader)?;
-    let service = Vec::<u8>::decode(reader)?;
-    let method = Vec::<u8>::decode(reader)?;
-    let has_signature = u8::decode(reader)?;
-    let _algorithm = Vec::<u8>::decode(reader)?;
-    let key = Vec::<u8>::decode(reader)?;
-    if method == HOST_BOUND {
-        let _host_key = Vec::<u8>::decode(reader)?;
+/// What a client signs to log in (RFC 4252, section 7; OpenSSH's PROTOCOL describes the variant that includes the host
+/// key). What TLS signs has another beginning.
+struct Login {
+    user: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Login {
+    /// Returns `None` if it is something else.
+    fn parse(mut data: &[u8]) -> ssh_encoding::Result<Option<Self>> {
+        const HOST_BOUND: &[u8] = b"publickey-hostbound-v00@openssh.com";
+        let reader = &mut data;
+        let session = Vec::<u8>::decode(reader)?;
+        let message = u8::decode(reader)?;
+        let user = Vec::<u8>::decode(reader)?;
+        let service = Vec::<u8>::decode(reader)?;
+        let method = Vec::<u8>::decode(reader)?;
+        let has_signature = u8::decode(reader)?;
+        let _algorithm = Vec::<u8>::decode(reader)?;
+        let key = Vec::<u8>::decode(reader)?;
+        if method == HOST_BOUND {
+            let _host_key = Vec::<u8>::decode(reader)?;
+        }
+        let is_login = (message, has_signature) == (USERAUTH_REQUEST, 1)
+            && SESSION_ID.contains(&session.len())
+            && service == b"ssh-connection"
+            && (method == b"publickey" || method == HOST_BOUND)
+            && reader.is_empty();
+        Ok(is_login.then_some(Self { user, key }))
     }
-    let is_login = (message, has_signature) == (USERAUTH_REQUEST, 1)
-        && service == b"ssh-connection"
-        && (method == b"publickey" || method == HOST_BOUND)
-        && reader.is_empty();
-    Ok(is_login.then_some(key))
 }
 
 #[cfg(test)]
@@ -180,8 +225,12 @@ mod tests {
 
     /// What a client signs to log in.
     fn login_with(key: &[u8], method: &str, service: &str, more: &[u8]) -> Vec<u8> {
+        login_of("root", &[7; 32], key, method, service, more)
+    }
+
+    fn login_of(user: &str, session: &[u8], key: &[u8], method: &str, service: &str, more: &[u8]) -> Vec<u8> {
         let strings = [service, method].map(|text| string(text.as_bytes())).concat();
-        let (session, user) = (string(&[7; 32]), string(b"root"));
+        let (session, user) = (string(session), string(user.as_bytes()));
         let key = [string(b"any algorithm"), string(key)].concat();
         [&session, &[USERAUTH_REQUEST][..], &user, &strings, &[1], &key, more].concat()
     }
@@ -190,8 +239,12 @@ mod tests {
         login_with(CERTIFICATE, "publickey", "ssh-connection", b"")
     }
 
+    fn agent_of(key: &PrivateKeyDer<'_>, certificate: Option<&[u8]>) -> Agent {
+        Agent::new(key, certificate.map(<[u8]>::to_vec), "root".to_owned(), Instant::now()).unwrap()
+    }
+
     fn agent(key: &KeyPair) -> Agent {
-        Agent::new(&key.private_der().unwrap(), Some(CERTIFICATE.to_vec())).unwrap()
+        agent_of(&key.private_der().unwrap(), Some(CERTIFICATE))
     }
 
     fn p256() -> KeyPair {
@@ -231,7 +284,7 @@ mod tests {
         let prefix = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
         let seed = key.key_data().ed25519().unwrap().private.to_bytes();
         let der = PrivatePkcs8KeyDer::from([&prefix[..], &seed].concat()).into();
-        signs(Agent::new(&der, Some(CERTIFICATE.to_vec())).unwrap(), key.public_key(), 0, "ssh-ed25519");
+        signs(agent_of(&der, Some(CERTIFICATE)), key.public_key(), 0, "ssh-ed25519");
     }
 
     #[test]
@@ -243,7 +296,7 @@ mod tests {
 
     #[test]
     fn without_a_certificate_nothing_is_listed_or_signed() {
-        let mut agent = Agent::new(&p256().private_der().unwrap(), None).unwrap();
+        let mut agent = agent_of(&p256().private_der().unwrap(), None);
         assert_eq!(agent.receive(&message(&[&[REQUEST_IDENTITIES]])), message(&[&[IDENTITIES_ANSWER, 0, 0, 0, 0]]));
         assert_eq!(agent.receive(&sign_request(b"", b"data", 0)), message(&[&[FAILURE]]));
     }
@@ -301,6 +354,44 @@ mod tests {
         ] {
             assert!(!signed(&data), "{data:?}");
         }
+    }
+
+    /// F4: what a proxy that was broken into asks for.
+    #[test]
+    fn only_logins_of_the_user_of_this_session_are_signed() {
+        let signed = |user: &str, session: &[u8]| {
+            let data = login_of(user, session, CERTIFICATE, "publickey", "ssh-connection", b"");
+            agent(&p256()).receive(&sign_request(CERTIFICATE, &data, 0))[4] == SIGN_RESPONSE
+        };
+        assert!(signed("root", &[7; 20]) && signed("root", &[7; 64]));
+        for user in ["", "Root", "root ", "user", "-teleport-internal-join"] {
+            assert!(!signed(user, &[7; 32]), "{user}");
+        }
+        for length in [0, 1, 19, 65, 200_000] {
+            assert!(!signed("root", &vec![7; length]), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_session_has_few_signatures_and_messages() {
+        let key = p256();
+        let mut busy = agent(&key);
+        let mut signed = || busy.receive(&sign_request(CERTIFICATE, &login_data(), 0))[4] == SIGN_RESPONSE;
+        assert!((0..MAX_SIGNATURES).all(|_| signed()) && !signed());
+        let list = message(&[&[REQUEST_IDENTITIES]]);
+        let answer = agent(&key).receive(&list).len();
+        let answers = agent(&key).receive(&list.repeat(100_000));
+        assert_eq!(answers.len(), answer * MAX_MESSAGES as usize + message(&[&[FAILURE]]).len());
+    }
+
+    #[test]
+    fn after_the_login_nothing_is_answered() {
+        let key = p256();
+        let began = Instant::now().checked_sub(LOGGING_IN + Duration::from_secs(1)).unwrap();
+        let mut late =
+            Agent::new(&key.private_der().unwrap(), Some(CERTIFICATE.to_vec()), "root".to_owned(), began).unwrap();
+        assert_eq!(late.receive(&message(&[&[REQUEST_IDENTITIES]])), message(&[&[FAILURE]]));
+        assert_eq!(late.receive(&sign_request(CERTIFICATE, &login_data(), 0)), b"");
     }
 
     #[test]

@@ -10,6 +10,8 @@
     reason = "generated code; the .proto files carry the documentation"
 )]
 
+pub mod codec;
+
 pub mod teleport {
     pub mod join {
         /// Joining, by the proxy's join service.

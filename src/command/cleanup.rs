@@ -1,7 +1,6 @@
 //! `cleanup`: removes what runs wrote.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::block_on;
 use crate::destination::{self, Cleaned};
@@ -18,7 +17,7 @@ pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
     let own = host.executable.parent().filter(|directory| directory.join(RECORD).is_file());
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
     // Another run may be writing there.
-    let deadline = Deadline::after(Duration::from_secs(30));
+    let deadline = Deadline::after(default::CLEANUP_TIMEOUT);
     let Cleaned { path, existed, removed, changed, unknown, directories } =
         block_on(destination::cleanup(&host.working_dir, path, deadline))??;
     let shown = path.display();

@@ -99,9 +99,16 @@ fn leaf_clusters(credentials: &Credentials, privacy: Privacy) {
         log::warn!(
             target: "write",
             "{} of {} clusters have no ssh_config and known_hosts of their own, but are in those of all: their names \
-             have over {LONGEST_FOR_FILES} characters, or differ from another's in case only",
+             have over {LONGEST_FOR_FILES} characters",
             clusters.len() - with_files,
             clusters.len(),
+        );
+    }
+    if credentials.namesakes > 0 {
+        log::warn!(
+            target: "certificates",
+            "{} leaf clusters are left out, because their names differ from another cluster's in case only",
+            credentials.namesakes,
         );
     }
 }
@@ -149,7 +156,7 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
         Privacy::Public => (format!("cluster {cluster}"), any_login()),
         Privacy::Private => (
             format!("cluster {cluster}, {}, roles {}, logins {}", sanitize(user), listed(roles), listed(logins)),
-            logins.first().map_or_else(any_login, |login| sanitize(login)),
+            logins.first().filter(|login| is_plain(login)).map_or_else(any_login, Clone::clone),
         ),
     };
     let route = service.output.request().route;
@@ -160,6 +167,12 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
         "{who}{routed}, valid for {lifetime}, files in {directory}; \
          next: ssh -F {directory}/ssh_config {login}@<node>.{target}"
     );
+}
+
+/// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.
+fn is_plain(login: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !login.is_empty() && !login.starts_with('-') && login.chars().all(is_plain)
 }
 
 fn listed(names: &[String]) -> String {

@@ -33,6 +33,11 @@ impl File {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+
+    /// In bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.contents.len()
+    }
 }
 
 impl Drop for File {

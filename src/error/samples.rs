@@ -28,7 +28,7 @@ use crate::output::identity::ssh_config;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
 use crate::retry::{RetryAfter, Transient};
-use crate::{auth, credentials, destination, guard, invalid, keys, net, platform};
+use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, watchdog};
 
 #[path = "../../tests/it/troubleshooting.rs"]
 mod troubleshooting;
@@ -113,8 +113,8 @@ sampled! {
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
     egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Unreachable;
     join::Error;
-    auth::Error: Net Key Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
-    credentials::Error: Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
+    auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
+    credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
         OtherOwner CannotChown ReadOnly NoExec DiskFull Quota Busy Failed;
@@ -125,6 +125,8 @@ sampled! {
     invalid::Error: Missing Invalid Unsupported;
     host::HostError;
     keys::Error;
+    limits::TooMany;
+    watchdog::Overdue;
     ssh_config::UnnameableDestination;
     ssh_proxy_command::Error: Net Identity Network Expired Node Refused Ended;
     findings::Behind;
@@ -172,7 +174,13 @@ fn samples() -> Vec<Sample> {
     samples.extend(final_errors([("", findings::Behind { offset: Offset::from_seconds(120) })]));
     samples.extend(final_errors([("", findings::TooOld { version: "16.4.0".to_owned(), platform: platform::ALL[0] })]));
     samples.extend(final_errors([("", keys::Error("encoded"))]));
+    samples.extend(final_errors([("", too_many())]));
+    samples.extend(final_errors([("", watchdog::Overdue { timeout: MINUTE })]));
     samples
+}
+
+fn too_many() -> limits::TooMany {
+    limits::TooMany { what: "clusters", count: 10_000, most: limits::CLUSTERS }
 }
 
 fn addr() -> String {
@@ -435,6 +443,7 @@ fn auth_errors() -> Vec<Sample> {
         ("final", Error::Net(client_refused())),
         ("once", Error::Net(not_tls())),
         ("", Error::Key(keys::Error("encoded"))),
+        ("", Error::TooMany(too_many())),
         ("NotFound", refused(Code::NotFound, "role a is not found", nothing())),
         ("NotFound, too late", refused(Code::NotFound, "role a is not found", too_late())),
         ("locked", denied("lock targeting Role:\"a\" is in force")),
@@ -462,6 +471,7 @@ fn auth_errors() -> Vec<Sample> {
 fn credentials_errors() -> Vec<Sample> {
     use credentials::Error;
     final_errors([
+        ("", Error::TooMany(too_many())),
         ("", Error::Unreadable("SSH certificate")),
         ("", Error::OtherKey("SSH")),
         ("", Error::NoPrincipals),

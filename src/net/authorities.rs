@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::Error;
+use crate::{limits, regular_file};
 
 /// Certificates of authorities without the public ones. The file may be the whole bundle of a system, and `network.json`
 /// keeps what is here.
@@ -19,7 +20,7 @@ impl Authorities {
     pub(crate) fn from_file(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        let pem = regular_file::read(path, limits::CA_FILE).map_err(|error| unusable(error.to_string()))?;
         Self::from_pem(&pem).ok_or_else(|| unusable("there is no certificate in it".to_owned()))
     }
 

@@ -11,6 +11,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use teleport_api::codec::TOO_MANY_FIELDS;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service as _;
@@ -119,8 +120,9 @@ const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message large
 /// The messages of tonic about an answer that is incomplete.
 const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
 
-/// The messages of tonic about bytes that are not a message.
-const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
+/// The messages of tonic, and of our codec, about bytes that are not a message that is read.
+const GARBLED: [&str; 4] =
+    ["protocol error: ", "failed to decode Protobuf message", "Missing response message", TOO_MANY_FIELDS];
 
 /// The status with which a server ended a call, fit for a log.
 #[derive(Debug)]

@@ -12,10 +12,8 @@ use hyper_util::rt::TokioIo;
 
 use super::error::broken;
 use super::{Error, Stream};
+use crate::limits;
 use crate::retry::{Deadline, RetryAfter, WaitingFor};
-
-/// The largest answer that is read, in bytes. Discovery has 2 KB, the certificates of a join have 20 KB.
-const LARGEST: usize = 1 << 20;
 
 /// An HTTP/1.1 connection. Requests are sent one after the other.
 pub(crate) struct Http {
@@ -65,14 +63,15 @@ impl Http {
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
-        let body =
-            Limited::new(body, LARGEST).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+        let body = Limited::new(body, limits::HTTP_ANSWER).collect().await.map_err(|error| {
+            match error.is::<LengthLimitError>() {
                 true => {
                     let found = format!("{path} answered {status} and more than 1 MiB");
                     Error::NotTeleport { addr: addr.to_owned(), found }
                 }
                 false => broken(addr, &*error),
-            })?;
+            }
+        })?;
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let location = header(LOCATION).parse::<Uri>().unwrap_or_default();
         Ok(Answer {

@@ -124,6 +124,15 @@ pub(crate) struct Recipe<'a> {
     pub(crate) command: &'a str,
 }
 
+/// All ID tokens in the environment. They need not be valid, but have the form of one.
+pub(crate) fn id_tokens(env: &Environment) -> impl Iterator<Item = &str> {
+    let tokens = ALL.into_iter().filter_map(|platform| {
+        let Source::Variable(variable) = platform.source;
+        env.get(variable)
+    });
+    tokens.filter(|text| text.split('.').count() == 3)
+}
+
 impl Platform {
     /// The ID token, or why there is none that could be used; `None` if this is not the platform. The token may have
     /// expired: only the caller knows by which clock.

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::Identity;
 use crate::cluster::{BOT_USER, Cluster};
+use crate::hostile::Lie;
 use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::issue;
 use crate::peer::Peer;
@@ -52,6 +53,8 @@ impl AuthService for AuthApi {
                 Some(_) => Vec::new(),
                 None => self.cluster.options.impersonated.clone(),
             };
+            let mut roles = roles;
+            self.cluster.lies.apply(&mut roles, |lie| if let Lie::Roles(change) = lie { Some(change) } else { None });
             Some(ImpersonateConditions { roles })
         } else {
             self.cluster.role(&name)?;

@@ -12,6 +12,7 @@ use crate::accounts::Accounts;
 use crate::authority::{Authority, RsaKey, SigningKey, WebSigner, issue_web_certificate};
 use crate::cluster::{Cluster, OwnPorts, Ports, now};
 use crate::fault::{Fault, Faults};
+use crate::hostile::{Lie, Lies};
 use crate::idp::{IdentityProvider, methods};
 use crate::injection::{BadCertificates, FaultInjection, FaultInjector};
 use crate::layout::{Layout, LoadBalancer};
@@ -37,7 +38,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         let accounts = Accounts::detect();
-        let options = Options::new(&accounts.logins());
+        let options = Options::new(&accounts.logins(), accounts.usable_login());
         Self { accounts, options }
     }
 }
@@ -249,6 +250,12 @@ impl Builder {
         self
     }
 
+    /// Adds a lie of a hostile cluster.
+    pub fn lie(mut self, lie: Lie) -> Self {
+        self.options.lies.push(lie);
+        self
+    }
+
     /// Starts the cluster on a thread pool of its own.
     ///
     /// # Panics
@@ -287,11 +294,13 @@ impl Builder {
         let refuse = faults.has(Fault::RefuseAll);
         let injector = FaultInjector::new(options.injections.clone());
         let refusal = injector.refusal();
+        let lies = Lies::new(options.lies.clone());
         let (record, idp) = (Record::new(), IdentityProvider::new());
         let cluster = Cluster {
             options,
             faults,
             injector,
+            lies,
             bad_certificates,
             sessions: Sessions::default(),
             record,

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::authority::{Authority, RsaKey};
 use crate::fault::{Fault, Faults};
+use crate::hostile::Lies;
 use crate::idp::IdentityProvider;
 use crate::injection::{BadCertificates, FaultInjector};
 use crate::leaf_cluster::LeafCluster;
@@ -24,6 +25,7 @@ pub(crate) struct Cluster {
     pub options: Options,
     pub faults: Faults,
     pub injector: FaultInjector,
+    pub lies: Lies,
     pub bad_certificates: BadCertificates,
     pub sessions: Sessions,
     pub record: Record,

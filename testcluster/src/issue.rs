@@ -7,6 +7,7 @@ use crate::authority::{
 };
 use crate::cluster::{BOT_USER, Cluster};
 use crate::fault::Fault;
+use crate::hostile::Lie;
 use crate::join::{MAX_TTL, nologin_principal, record_key};
 use crate::options::Role;
 use crate::peer::Peer;
@@ -53,7 +54,8 @@ pub(crate) fn generate(
         bot: caller.bot.clone(),
         instance: caller.instance.clone(),
     };
-    let certs = sign(cluster, peer, request, &identity, expires)?;
+    let mut certs = sign(cluster, peer, request, &identity, expires)?;
+    cluster.lies.apply(&mut certs, |lie| if let Lie::UserCerts(change) = lie { Some(change) } else { None });
     let ttl = expires.cast_signed() - now.cast_signed();
     cluster.record.add(peer.connection(), EventKind::Issued { during: "issue", roles: identity.roles, ttl });
     Ok(certs)
@@ -173,6 +175,8 @@ fn sign(
         if cluster.faults.has(Fault::NoPrincipals) {
             identity.principals.clear();
         }
+        let principals = &mut identity.principals;
+        cluster.lies.apply(principals, |lie| if let Lie::Principals(change) = lie { Some(change) } else { None });
         let request = UserSsh { key: &received.key, identity: &identity, from, to: expires };
         let signer = if cluster.faults.has(Fault::SshCertOfOtherCa) { &other_ca } else { user_ca };
         let certificate = signer.issue_user_ssh(&request).to_openssh();

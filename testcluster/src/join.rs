@@ -7,6 +7,7 @@ use ssh_key::Certificate;
 use crate::authority::{Authority, Identity, Purpose, RsaKey, SigningKey, UserSsh, ssh_private_key};
 use crate::cluster::{BOT, BOT_USER, Cluster};
 use crate::fault::Fault;
+use crate::injection::Exchange;
 use crate::peer::Peer;
 use crate::public_key::{SshKey, TlsKey};
 use crate::record::EventKind;
@@ -47,6 +48,10 @@ pub(crate) fn register<'a>(
     record_key(cluster, peer, "join", "tls", &params.tls.kind, params.tls.encoding);
     record_key(cluster, peer, "join", "ssh", &params.ssh.kind, params.ssh.encoding);
     let now = cluster.now();
+    cluster.lies.remember_id_token(&params.id_token);
+    if let Some(text) = cluster.lies.refusal(Exchange::OidcInit) {
+        return Err(Refusal::access_denied(text));
+    }
     cluster.idp.verify(&params.id_token, &cluster.options.token, &cluster.options.name, now)?;
     let expires = clamp(params.expires, now);
     let identity = Identity {

@@ -24,7 +24,7 @@
 //! | `nodes`, `sshd`, `accounts`, `leaf_cluster` | nodes and leaf clusters |
 //! | `authority`, `rotation`, `suite` | certificate authorities |
 //! | `forward_proxy` | a forward proxy between the client and the cluster |
-//! | `fault`, `injection` | defects of the cluster, and faults at every point of a run |
+//! | `fault`, `injection`, `hostile` | defects of the cluster, faults at every point of a run, and lies in every answer |
 
 mod accounts;
 mod alpn;
@@ -36,6 +36,7 @@ mod cluster;
 mod fault;
 mod forward_proxy;
 mod grpc;
+mod hostile;
 mod idp;
 mod injection;
 mod issue;
@@ -71,6 +72,7 @@ pub use alpn::Route;
 pub use builder::Builder;
 pub use fault::Fault;
 pub use forward_proxy::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
+pub use hostile::{Change, Lie};
 pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID};
 pub use injection::{Code, Exchange, FaultInjection, NetworkFault, Point};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::alpn::Route;
 use crate::fault::Fault;
+use crate::hostile::Lie;
 use crate::idp::methods::{self, Method};
 use crate::injection::FaultInjection;
 use crate::layout::{Backend, Layout, LoadBalancer};
@@ -111,6 +112,9 @@ pub(crate) struct Options {
     pub clock_offset: i64,
     pub faults: HashSet<Fault>,
     pub injections: Vec<FaultInjection>,
+    pub lies: Vec<Lie>,
+    /// The login on nodes that the machine's sshd accepts.
+    pub node_login: String,
 }
 
 impl Options {
@@ -129,7 +133,7 @@ impl Options {
     }
 
     /// An 18.2 cluster that the steps of one repository can join, with a role that allows `logins`.
-    pub(crate) fn new(logins: &[String]) -> Self {
+    pub(crate) fn new(logins: &[String], node_login: String) -> Self {
         Self {
             name: "example.teleport.sh".into(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -167,6 +171,8 @@ impl Options {
             clock_offset: 0,
             faults: HashSet::new(),
             injections: Vec::new(),
+            lies: Vec::new(),
+            node_login,
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct ClientAgent<'a> {
 }
 
 impl ClientAgent<'_> {
-    /// Checks that the agent has the key of a certificate of this cluster, and that it signs logins and nothing else.
+    /// Checks that the agent has the key of a certificate of this cluster, and that it signs logins of its user and nothing else.
     /// Returns the name of the signature algorithm.
     pub(crate) async fn check(&mut self, cluster: &Cluster) -> Result<String, Status> {
         let wrong = |what: &str| Refusal::access_denied(format!("the agent {what}"));
@@ -61,7 +61,12 @@ impl ClientAgent<'_> {
         if self.call(&sign_request(blob, &tls, flags)).await? != [FAILURE] {
             return Err(wrong("signs data that is not a login").into());
         }
-        let data = login(blob);
+        for user in ["", "someone-else", "-teleport-internal-join"] {
+            if self.call(&sign_request(blob, &login(user, blob), flags)).await? != [FAILURE] {
+                return Err(wrong("signs a login of another user").into());
+            }
+        }
+        let data = login(&cluster.options.node_login, blob);
         let response = self.call(&sign_request(blob, &data, flags)).await?;
         let signature = match response.strip_prefix(&[SIGN_RESPONSE]).and_then(string) {
             Some((signature, [])) => {
@@ -106,13 +111,13 @@ fn sign_request(key: &[u8], data: &[u8], flags: u32) -> Vec<u8> {
 }
 
 /// What a client signs to log in (RFC 4252, section 7).
-fn login(key: &[u8]) -> Vec<u8> {
+fn login(user: &str, key: &[u8]) -> Vec<u8> {
     let mut session = [0; 32];
     OsRng.fill_bytes(&mut session);
     let mut data = Vec::new();
     put(&mut data, &session);
     data.push(USERAUTH_REQUEST);
-    for text in ["root", "ssh-connection", "publickey"] {
+    for text in [user, "ssh-connection", "publickey"] {
         put(&mut data, text.as_bytes());
     }
     data.push(1);

@@ -133,6 +133,11 @@ impl Tunnel {
             self.cluster.record.add(self.connection, EventKind::AgentSigned { algorithm });
         }
 
+        for payload in self.cluster.lies.agent_bytes().unwrap_or_default().chunks(CHUNK) {
+            let frame = Some(Received::Agent(pb::Frame { payload: payload.to_vec() }));
+            self.respond(pb::ProxySshResponse { details: None, frame }).await;
+        }
+
         let (from_node, to_node) = node.into_split();
         let mut traffic = Traffic::default();
         let mut received = 0;

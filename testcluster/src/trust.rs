@@ -11,6 +11,7 @@ use crate::auth::caller;
 use crate::authority::Authority;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
+use crate::hostile::Lie;
 use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::rotation::Trusted;
 
@@ -55,6 +56,11 @@ impl TrustService for TrustApi {
             Some(NetworkFault::EmptyList) => Vec::new(),
             _ => list,
         };
+        let mut list = list;
+        cluster.lies.apply(&mut list, |lie| match (lie, kind.as_str()) {
+            (Lie::HostAuthorities(change), "host") | (Lie::UserAuthorities(change), "user") => Some(change),
+            _ => None,
+        });
         Ok(Response::new(GetCertAuthoritiesResponse { cert_authorities_v2: list }))
     }
 }

@@ -137,6 +137,12 @@ impl Unprivileged {
         Self { step, user, binary }
     }
 
+    /// The product as a pipe, for stories that start it themselves.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let args = [&self.user[1..], &[self.binary.to_str().unwrap()], args].concat();
+        self.step.command(self.user[0], &args)
+    }
+
     /// Runs a program as that user.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Output {
         let args = [&self.user[1..], &[program], args].concat();

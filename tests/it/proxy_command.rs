@@ -57,7 +57,7 @@ fn proxy(step: &Step, cluster: &Testcluster, host: &str) -> Command {
 
 fn proxy_at(step: &Step, cluster: &Testcluster, host: &str, addr: &str) -> Command {
     let args = ["ssh-proxy-command", "--destination-dir=tbot-user", "--tls-routing", "--no-connection-upgrade"];
-    let mut command = step.command("./tbot-user/teleport-pipe", &args);
+    let mut command = step.command(step.file("teleport-pipe").to_str().unwrap(), &args);
     command.args([format!("--proxy-server={addr}"), format!("--cluster={}", cluster.name())]);
     command.args(["--resume", "--user=user", "--port=3022"]).arg(format!("--host={host}"));
     command
@@ -79,13 +79,6 @@ fn assert_command_fails(step: &Step, mut command: Command, status: i32, golden: 
     golden.assert_eq(&step.scrubbed(&stderr));
 }
 
-/// The number of processes of the binary in this step's destination.
-fn processes(step: &Step) -> usize {
-    let binary = step.file("teleport-pipe").canonicalize().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == binary)).count()
-}
-
 /// Waits for a condition.
 #[track_caller]
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -99,7 +92,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 /// Asserts that no process is left and that the session has ended for the cluster, too.
 #[track_caller]
 fn assert_ended(step: &Step, cluster: &Testcluster) {
-    wait_until("no process is left", || processes(step) == 0);
+    wait_until("no process is left", || step.processes() == 0);
     wait_until("the call has ended", || {
         let mut calls = cluster.calls().into_iter().filter(|call| call.name.ends_with("/ProxySSH"));
         calls.all(|call| call.code.is_some())
@@ -228,7 +221,7 @@ fn the_proxy_refuses_bytes_that_are_not_ssh() {
 fn it_ends_when_ssh_is_killed() {
     let (cluster, step) = ready();
     let mut ssh = open_session(&step, &cluster, &[]);
-    assert_eq!(processes(&step), 1);
+    assert_eq!(step.processes(), 1);
     ssh.kill().unwrap();
     ssh.wait().unwrap();
     assert_ended(&step, &cluster);
@@ -245,7 +238,7 @@ fn it_ends_when_ssh_is_killed_before_the_node_answers() {
     ssh.wait().unwrap();
     // Otherwise it would wait for the node for half a minute.
     let began = Instant::now();
-    while processes(&step) > 0 {
+    while step.processes() > 0 {
         assert!(began.elapsed() < Duration::from_secs(20), "it is still running");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -264,7 +257,7 @@ fn it_ends_when_the_cluster_ends() {
     let mut ssh = open_session(&step, &cluster, &[]);
     drop(cluster);
     assert_eq!(ssh.wait().unwrap().code(), Some(255));
-    wait_until("no process is left", || processes(&step) == 0);
+    wait_until("no process is left", || step.processes() == 0);
 }
 
 // Data.
@@ -375,7 +368,7 @@ fn sessions_can_share_a_connection() {
         assert_eq!(output.status, Some(n), "{}", output.stderr);
     }
     let connections = cluster.calls().iter().filter(|call| call.name.ends_with("/ProxySSH")).count();
-    assert_eq!((connections, processes(&step)), (1, 1));
+    assert_eq!((connections, step.processes()), (1, 1));
     sharing(&["-O", "exit", &Step::node(&cluster)]).ok();
     master.wait().unwrap();
     assert_ended(&step, &cluster);

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use teleport_api::teleport::transport::v1::TargetHost;
-use zeroize::Zeroizing;
 
 use super::block_on;
 use crate::address::HostPort;
@@ -27,6 +26,7 @@ use crate::output::identity::identity_file;
 use crate::output::identity::network_file::NetworkFile;
 use crate::output_files::NETWORK;
 use crate::x509::X509;
+use crate::{limits, regular_file};
 
 pub(crate) use self::error::Error;
 
@@ -36,13 +36,14 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
     let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.named("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
     let unusable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
-    let bytes = Zeroizing::new(std::fs::read(&path).map_err(|error| unusable(error.to_string()))?);
+    let bytes = regular_file::read(&path, limits::IDENTITY_FILE).map_err(|error| unusable(error.to_string()))?;
     let identity = identity_file::parse(&bytes).map_err(|what| unusable(format!("its {what} cannot be read")))?;
     // The session may last for hours. The text of the key is not needed that long.
     drop(bytes);
     let certificate =
         X509::from_der(&identity.certificate).map_err(|_| unusable("its TLS certificate cannot be read".to_owned()))?;
-    let network_file = read_network_file(&flags.destination_dir)?;
+    let network_file =
+        if flags.network_file { read_network_file(&flags.destination_dir)? } else { NetworkFile::default() };
     if certificate.not_after() <= network_file.clock.cluster_time(SystemTime::now()) {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
     }
@@ -52,14 +53,17 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
     // A load balancer for the web port is never in front of separate ports, even if an old ssh_config says so.
     let upgrade = if flags.connection_upgrade && flags.tls_routing { Upgrade::Always } else { Upgrade::Never };
     let network = network(network_file, env, &proxy, upgrade)?;
-    Ok(block_on(session::run(&network, &proxy, identity, target))??)
+    // An agent without a user lists nothing, so that a proxy which needs it fails at once.
+    let agent_user = flags.user.clone().filter(|_| !flags.no_agent);
+    Ok(block_on(session::run(&network, &proxy, identity, target, agent_user))??)
 }
 
-/// Reads the settings of the network that were stored with the credentials. Older credentials have none.
+/// Reads the settings of the network that were stored with the credentials. A file that `ssh_config` does not mention is
+/// not read: it decides where connections go, and anyone may have put it there.
 fn read_network_file(destination: &Path) -> Result<NetworkFile, Error> {
     let path = destination.join(NETWORK);
     let unusable = |reason: String| Error::Network { path: path.display().to_string(), reason };
-    match std::fs::read(&path).map(Zeroizing::new) {
+    match regular_file::read(&path, limits::NETWORK_FILE) {
         Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(NetworkFile::default()),
         Err(error) => Err(unusable(error.to_string())),

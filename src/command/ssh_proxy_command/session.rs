@@ -4,7 +4,7 @@
 use std::cell::LazyCell;
 use std::convert::Infallible;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
 use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
@@ -42,12 +42,14 @@ const FRAMES: usize = 16;
 /// The time to send what is left once ssh has exited.
 const DRAINING: Duration = Duration::from_millis(250);
 
-/// Opens the stream and copies until either side ends.
+/// Opens the stream and copies until either side ends. `agent_user` is the user on the node for whom the agent signs, if
+/// it may.
 pub(super) async fn run(
     network: &Network,
     proxy: &HostPort,
     identity: Identity,
     target: TargetHost,
+    agent_user: Option<String>,
 ) -> Result<(), Error> {
     let deadline = Deadline::after(OPENING);
     let (key, ssh_certificate) = (identity.key.clone_key(), identity.ssh_certificate);
@@ -75,7 +77,9 @@ pub(super) async fn run(
 
     // ssh must not wait for the agent, so responses of the agent that cannot be queued are dropped.
     let (queue, agent_responses) = mpsc::channel(FRAMES);
-    let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate));
+    let began = Instant::now();
+    let ssh_certificate = ssh_certificate.filter(|_| agent_user.is_some());
+    let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate, agent_user.unwrap_or_default(), began));
     let ask_agent = |bytes: &[u8]| {
         let responses = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.receive(bytes)).unwrap_or_default();
         responses.chunks(MAX_FRAME).for_each(|payload| drop(queue.try_send(payload.to_vec())));

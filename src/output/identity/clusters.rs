@@ -4,6 +4,8 @@
 //! `leaf.example.com` is a subdomain of `example.com`. Then the longer one decides, and the CA of the other cluster is
 //! not trusted for the node.
 
+use std::collections::BTreeMap;
+
 use crate::address::ClusterName;
 use crate::credentials::Authority;
 
@@ -11,10 +13,23 @@ use crate::credentials::Authority;
 /// append to it.
 pub(crate) const LONGEST_FOR_FILES: usize = 230;
 
-/// The clusters whose names are subdomains of `cluster`, as patterns for their nodes.
-pub(super) fn subdomains(cluster: &ClusterName, all: &[Authority]) -> Vec<String> {
-    let others = all.iter().filter(|other| is_subdomain(other.cluster.as_str(), cluster));
-    others.map(|other| format!("*.{}", other.cluster)).collect()
+/// For each cluster the patterns of nodes that are not its own: those of the clusters whose names are subdomains of its
+/// name. A subdomain of a subdomain is covered by the pattern of the latter, so that all lists together are not longer than
+/// the list of clusters.
+pub(super) fn subdomains(all: &[Authority]) -> Vec<Vec<String>> {
+    let folded = |authority: &Authority| authority.cluster.as_str().to_ascii_lowercase();
+    let positions: BTreeMap<_, _> = all.iter().enumerate().map(|(n, authority)| (folded(authority), n)).collect();
+    let mut patterns = vec![Vec::new(); all.len()];
+    for authority in all {
+        let (name, folded) = (authority.cluster.as_str(), folded(authority));
+        let mut parents = folded.match_indices('.').map(|(dot, _)| &folded[dot + 1..]);
+        if let Some(&parent) = parents.find_map(|parent| positions.get(parent)) {
+            patterns[parent].push(format!("*.{name}"));
+            // ssh compares with the name as it was typed, or in lower case.
+            patterns[parent].extend((name != folded).then(|| format!("*.{folded}")));
+        }
+    }
+    patterns
 }
 
 /// Whether the name of a host or a cluster is a subdomain of `cluster`. Host names have no case.
@@ -25,18 +40,9 @@ pub(super) fn is_subdomain(name: &str, cluster: &ClusterName) -> bool {
     name.get(at..).is_some_and(|end| end.strip_prefix('.').is_some_and(|end| end.eq_ignore_ascii_case(suffix)))
 }
 
-/// The clusters that get files of their own, in the same order. A cluster whose name differs from an earlier one only in
-/// case gets none: on a file system without case its files would replace the others.
+/// The clusters that get files of their own, in the same order.
 pub(crate) fn with_files(all: &[Authority]) -> Vec<&Authority> {
-    let mut clusters: Vec<&Authority> = Vec::new();
-    for authority in all {
-        let name = authority.cluster.as_str();
-        let taken = clusters.iter().any(|other| other.cluster.as_str().eq_ignore_ascii_case(name));
-        if name.len() <= LONGEST_FOR_FILES && !taken {
-            clusters.push(authority);
-        }
-    }
-    clusters
+    all.iter().filter(|authority| authority.cluster.as_str().len() <= LONGEST_FOR_FILES).collect()
 }
 
 #[cfg(test)]
@@ -50,18 +56,23 @@ mod tests {
 
     #[test]
     fn subdomains_of_clusters() {
-        let all = clusters(&["example.com", "leaf.Example.com", "com", "badexample.com"]);
-        assert_eq!(subdomains(&all[0].cluster, &all), ["*.leaf.Example.com"]);
-        assert_eq!(subdomains(&all[1].cluster, &all), [""; 0]);
-        assert_eq!(subdomains(&all[2].cluster, &all), ["*.example.com", "*.leaf.Example.com", "*.badexample.com"]);
+        let all = clusters(&["example.com", "leaf.Example.com", "com", "badexample.com", "a.b.leaf.example.com"]);
+        let expected: [&[&str]; 5] = [
+            &["*.leaf.Example.com", "*.leaf.example.com"],
+            &["*.a.b.leaf.example.com"],
+            &["*.example.com", "*.badexample.com"],
+            &[],
+            &[],
+        ];
+        assert_eq!(subdomains(&all), expected);
         assert!(is_subdomain("proxy.example.com", &all[0].cluster) && !is_subdomain("example.com", &all[0].cluster));
         assert!(!is_subdomain("é.com", &all[0].cluster) && !is_subdomain("éexample.com", &all[0].cluster));
     }
 
     #[test]
-    fn long_and_equal_names_have_no_files() {
+    fn long_names_have_no_files() {
         let (longest, too_long) = ("c".repeat(LONGEST_FOR_FILES), "d".repeat(LONGEST_FOR_FILES + 1));
-        let all = clusters(&["root.example", "ROOT.example", &longest, &too_long, "leaf"]);
+        let all = clusters(&["root.example", &longest, &too_long, "leaf"]);
         let names: Vec<_> = with_files(&all).into_iter().map(|authority| authority.cluster.as_str()).collect();
         assert_eq!(names, ["root.example", &longest, "leaf"]);
     }

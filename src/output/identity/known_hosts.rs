@@ -1,5 +1,7 @@
 //! `known_hosts`: the CAs that ssh trusts for the nodes (docs/protocol.md, "known_hosts").
 
+use std::iter::zip;
+
 use super::cert_authority;
 use super::clusters::{is_subdomain, subdomains};
 use crate::credentials::Authority;
@@ -10,12 +12,13 @@ use crate::output_files::FIRST_LINE;
 /// This is stricter than tbot, which also trusts the CA of each leaf cluster for the proxy, and for any node whose name
 /// ends with the name of the leaf cluster.
 pub(crate) fn render(proxy_host: &str, clusters: &[Authority]) -> String {
-    let lines = clusters.iter().enumerate().map(|(n, Authority { cluster, ssh, .. })| {
+    let subdomains = subdomains(clusters);
+    let lines = zip(clusters, &subdomains).enumerate().map(|(n, (Authority { cluster, ssh, .. }, others))| {
         let mut patterns = match n {
             0 => vec![proxy_host.to_owned(), cluster.to_string(), format!("*.{cluster}")],
             _ => vec![format!("*.{cluster}")],
         };
-        patterns.extend(subdomains(cluster, clusters).iter().map(|other| format!("!{other}")));
+        patterns.extend(others.iter().map(|other| format!("!{other}")));
         if n > 0 && is_subdomain(proxy_host, cluster) {
             patterns.push(format!("!{proxy_host}"));
         }

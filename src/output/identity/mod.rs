@@ -16,6 +16,7 @@ use crate::credentials::{Authority, Credentials, SshAuthority};
 use crate::destination::File;
 use crate::error::Failure;
 use crate::keys;
+use crate::limits::{self, expect_at_most};
 use crate::output_files::{
     BINARY, HOST_CA, IDENTITY, KEY, KNOWN_HOSTS, NETWORK, PUBLIC_KEY, SSH_CERTIFICATE, SSH_CONFIG, TLS_CERTIFICATE,
     USER_CA, of_cluster,
@@ -26,6 +27,8 @@ use crate::output_files::{
 pub(crate) struct Identity {
     /// The leaf cluster that the certificates are routed to.
     pub(crate) cluster: Option<ClusterName>,
+    /// Whether a proxy that records sessions may log in to nodes.
+    pub(crate) agent: bool,
 }
 
 impl Output for Identity {
@@ -47,14 +50,16 @@ impl Output for Identity {
     }
 
     fn render(&self, issued: &Issued, directory: &Path) -> Result<Vec<File>, Failure> {
-        let paths = ssh_config::Paths::new(directory, issued)?;
         let network = NetworkFile {
             egress: Some(issued.egress.clone()),
             authorities: Some(issued.authorities.clone()),
             clock: issued.clock,
         };
         let network = network.render().map(|bytes| File::private(NETWORK, bytes));
-        Ok(network.into_iter().chain(files(&issued.credentials, &paths)?).collect())
+        let paths = ssh_config::Paths::new(directory, issued, network.is_some(), self.agent)?;
+        let files: Vec<File> = network.into_iter().chain(files(&issued.credentials, &paths)?).collect();
+        expect_at_most(limits::OUTPUT, files.iter().map(File::size).sum(), "bytes for the files")?;
+        Ok(files)
     }
 }
 

@@ -4,9 +4,10 @@
 //! * our binary in the destination is the `ProxyCommand`, so nothing needs to be installed;
 //! * only hosts with a certificate of the cluster's CA are accepted: `StrictHostKeyChecking yes`, no other known_hosts,
 //!   and no keys learnt from a server;
-//! * the key in the destination is the only one that is offered.
+//! * the key in the destination is the only one that is offered, and no agent of the user is asked or forwarded.
 
 use std::fmt::Write as _;
+use std::iter::zip;
 use std::path::Path;
 
 use super::clusters::subdomains;
@@ -24,6 +25,10 @@ pub(super) struct Paths<'a> {
     pub(super) proxy: &'a HostPort,
     tls_routing: bool,
     upgrade: bool,
+    /// Whether there is a `network.json`.
+    network_file: bool,
+    /// Whether the ProxyCommand has an agent for the proxy.
+    agent: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +62,15 @@ pub(crate) fn ssh_config_path(destination: &Path) -> Result<String, UnnameableDe
 }
 
 impl<'a> Paths<'a> {
-    pub(super) fn new(destination: &Path, issued: &'a Issued) -> Result<Self, UnnameableDestination> {
+    pub(super) fn new(
+        destination: &Path,
+        issued: &'a Issued,
+        network_file: bool,
+        agent: bool,
+    ) -> Result<Self, UnnameableDestination> {
         let Issued { ssh_proxy: proxy, tls_routing, upgrade, .. } = issued;
-        Ok(Self { destination: ssh_config_path(destination)?, proxy, tls_routing: *tls_routing, upgrade: *upgrade })
+        let destination = ssh_config_path(destination)?;
+        Ok(Self { destination, proxy, tls_routing: *tls_routing, upgrade: *upgrade, network_file, agent })
     }
 
     /// A path in double quotes. `%` begins a token in most directives that take paths.
@@ -72,7 +83,7 @@ impl<'a> Paths<'a> {
     fn proxy_command(&self, cluster: &ClusterName) -> String {
         let shell = |text: &str| shell::quoted(text).replace('%', "%%");
         format!(
-            "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {} \
+            "{} ssh-proxy-command --destination-dir={} --proxy-server={} --cluster={} {} {}{}{} \
              --resume --user='%r' --host='%h' --port='%p'",
             shell(&format!("{}/{}", self.destination, BINARY)),
             shell(&self.destination),
@@ -80,6 +91,8 @@ impl<'a> Paths<'a> {
             shell(cluster.as_str()),
             if self.tls_routing { "--tls-routing" } else { "--no-tls-routing" },
             if self.upgrade { "--connection-upgrade" } else { "--no-connection-upgrade" },
+            if self.network_file { " --network-file" } else { "" },
+            if self.agent { "" } else { " --no-agent" },
         )
     }
 
@@ -92,6 +105,8 @@ impl<'a> Paths<'a> {
             format!("IdentityFile {}", self.quoted(KEY)),
             format!("CertificateFile {}", self.quoted(SSH_CERTIFICATE)),
             "IdentitiesOnly yes".to_owned(),
+            "IdentityAgent none".to_owned(),
+            "ForwardAgent no".to_owned(),
         ];
         lines.iter().map(|line| format!("{indent}{line}\n")).collect()
     }
@@ -106,9 +121,9 @@ impl<'a> Paths<'a> {
 pub(super) fn render(paths: &Paths<'_>, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
     let mut text = format!("{FIRST_LINE}\n");
-    for (n, Authority { cluster, .. }) in clusters.iter().enumerate() {
+    for (n, (Authority { cluster, .. }, others)) in zip(clusters, subdomains(clusters)).enumerate() {
         // ssh uses the first value that it finds, so the nodes of other clusters must not match here.
-        let others: String = subdomains(cluster, clusters).iter().map(|other| format!(" !{other}")).collect();
+        let others: String = others.iter().map(|other| format!(" !{other}")).collect();
         let (identity, connection) = (paths.identity(KNOWN_HOSTS, "    "), paths.connection(cluster, "    "));
         let _ = match n {
             0 => write!(

@@ -30,6 +30,11 @@ pub(crate) async fn inject(
     extensions: &tonic::Extensions,
     point: Point,
 ) -> Result<Option<NetworkFault>, Status> {
+    if let Point::Before(exchange) = point
+        && let Some(text) = cluster.lies.refusal(exchange)
+    {
+        return Err(Status::permission_denied(text));
+    }
     let Some(fault) = cluster.injector.trigger(point) else {
         return Ok(None);
     };

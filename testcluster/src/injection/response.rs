@@ -11,6 +11,12 @@ use crate::web::{WebBody, html, reply, typed};
 
 /// The response that replaces the real one. `None` if there is no fault, or only a delay.
 pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
+    if let Point::Before(exchange) = point
+        && let Some(text) = cluster.lies.refusal(exchange)
+    {
+        let status = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+        return Some(reply(status, &json!({"error": {"message": text}, "message": text})));
+    }
     let ok = hyper::StatusCode::OK;
     let status = |status| hyper::StatusCode::from_u16(status).unwrap_or(ok);
     match cluster.injector.trigger(point)? {

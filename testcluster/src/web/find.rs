@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::hostile::Lie;
 use crate::layout;
 use crate::suite::{Suite, SuiteInFind};
 
@@ -30,7 +31,7 @@ pub(super) fn body(cluster: &Cluster) -> Value {
         SuiteInFind::Number => auth["signature_algorithm_suite"] = options.suite.number().into(),
         SuiteInFind::Text | SuiteInFind::Absent => {}
     }
-    json!({
+    let mut body = json!({
         "auth": auth,
         "proxy": {
             "kube": {},
@@ -51,7 +52,9 @@ pub(super) fn body(cluster: &Cluster) -> Value {
         },
         "edition": "community",
         "fips": false,
-    })
+    });
+    cluster.lies.apply(&mut body, |lie| if let Lie::Find(change) = lie { Some(change) } else { None });
+    body
 }
 
 /// `proxy.ssh`, for one port or for three (docs/protocol.md, "Addresses").

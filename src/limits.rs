@@ -1,0 +1,64 @@
+//! The limits of what comes from outside, so that neither a cluster nor a repository can use up time, memory or disk.
+//! What is larger is refused with a sentence, before any work is done on it.
+
+use crate::error::{Advice, Exit, Explain};
+
+const MIB: usize = 1 << 20;
+
+/// An HTTP answer, in bytes. Discovery has 2 KB, the certificates of a join have 20 KB.
+pub(crate) const HTTP_ANSWER: usize = MIB;
+
+/// Clusters: the root cluster and its leaf clusters. Each gets two files and up to four lines of known_hosts for a key.
+/// 500 clusters of two keys come to 2 MB.
+pub(crate) const CLUSTERS: usize = 500;
+
+/// Keys of one certificate authority. Without a rotation there is one for each Auth Service with a hardware module, during
+/// a rotation twice as many.
+pub(crate) const AUTHORITY_KEYS: usize = 32;
+
+/// Roles that a bot may impersonate. All of them are in its certificates.
+pub(crate) const ROLES: usize = 256;
+
+/// Principals of an SSH certificate. OpenSSH refuses a certificate with more (sshkey.c, `SSHKEY_CERT_MAX_PRINCIPALS`).
+pub(crate) const PRINCIPALS: usize = 256;
+
+/// The files of one output without the program, in bytes: twice what the largest cluster that is accepted needs.
+pub(crate) const OUTPUT: usize = 4 * MIB;
+
+/// A file of certificate authorities, in bytes. Debian's has 220 KB, that of a company that trusts all public authorities
+/// may have some more.
+pub(crate) const CA_FILE: usize = 2 * MIB;
+
+/// The `identity` file, in bytes. tbot has no limit for the clusters in it, so it is larger than [`OUTPUT`].
+pub(crate) const IDENTITY_FILE: usize = 8 * MIB;
+
+/// `network.json`, in bytes. It may hold a file of certificate authorities, with two characters for each line break.
+pub(crate) const NETWORK_FILE: usize = CA_FILE + MIB;
+
+/// This program, in bytes. A debug build has 100 MB.
+pub(crate) const PROGRAM: usize = 512 * MIB;
+
+/// Fails if the cluster returned more than is accepted.
+pub(crate) fn expect_at_most(most: usize, count: usize, what: &'static str) -> Result<(), TooMany> {
+    if count <= most { Ok(()) } else { Err(TooMany { what, count, most }) }
+}
+
+/// The cluster does not behave like Teleport, or it is larger than any that is known.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster returned {count} {what}, and at most {most} are accepted")]
+pub(crate) struct TooMany {
+    pub(crate) what: &'static str,
+    pub(crate) count: usize,
+    pub(crate) most: usize,
+}
+
+impl Explain for TooMany {
+    fn advice(&self) -> Advice {
+        Advice::new(
+            Exit::Refused,
+            "the-cluster-returns-too-much",
+            "Check that the proxy is the one you mean. Nothing was written. If your cluster really has that many, please \
+             report it, so that the limit can be raised.",
+        )
+    }
+}
