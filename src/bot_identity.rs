@@ -33,7 +33,7 @@ pub(crate) struct BotIdentity {
 impl BotIdentity {
     /// Checks that the certificate is for our key and names the bot and the cluster.
     pub(crate) fn new(joined: Joined) -> Result<Self, Failure> {
-        expect_at_most(limits::AUTHORITY_KEYS, joined.authorities.len(), "certificates of the host CA")?;
+        expect_at_most(limits::JOIN_AUTHORITIES, joined.authorities.len(), "certificate authorities")?;
         let unreadable = || credentials::Error::Unreadable("certificate of the bot");
         let certificate = X509::from_der(&joined.certificate).map_err(|_| unreadable())?;
         if certificate.public_key_der() != joined.key.public_der()? {

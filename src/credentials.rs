@@ -33,6 +33,8 @@ pub(crate) struct Credentials {
     pub(crate) roles: Vec<String>,
     /// Principals that nodes may accept.
     pub(crate) logins: Vec<String>,
+    /// Options of the SSH certificate that limit its use (OpenSSH's PROTOCOL.certkeys).
+    pub(crate) critical_options: Vec<String>,
     /// When the first of the two certificates expires.
     pub(crate) expires: SystemTime,
     /// The host CAs: the root cluster's first, then those of leaf clusters.
@@ -163,6 +165,7 @@ pub(crate) fn check(expected: Expected, response: Response) -> Result<Credential
         tls_certificate: tls,
         cluster,
         logins: logins.collect(),
+        critical_options: ssh.critical_options().keys().cloned().collect(),
         host_authorities,
         user_authorities,
         namesakes,

@@ -16,6 +16,9 @@ pub(crate) const CLUSTERS: usize = 500;
 /// a rotation twice as many.
 pub(crate) const AUTHORITY_KEYS: usize = 32;
 
+/// Certificate authorities in the answer to a join: those of the host CA, and of the user CA.
+pub(crate) const JOIN_AUTHORITIES: usize = 2 * AUTHORITY_KEYS;
+
 /// Roles that a bot may impersonate. All of them are in its certificates.
 pub(crate) const ROLES: usize = 256;
 

@@ -138,7 +138,27 @@ pub(crate) fn on_panic() {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// The next test runs this one as a process of its own.
+    #[test]
+    #[ignore = "panics on purpose"]
+    fn a_panic() {
+        on_panic();
+        panic!("s3cret");
+    }
+
+    #[test]
+    fn a_panic_prints_its_position_and_not_its_payload() {
+        let tests = std::env::current_exe().unwrap();
+        let args = ["--exact", "log::tests::a_panic", "--ignored", "--nocapture", "--test-threads=1"];
+        let output = Command::new(tests).args(args).env("RUST_BACKTRACE", "full").output().unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(printed.contains("error: a bug in teleport-pipe ") && printed.contains("src/log.rs:"), "{printed}");
+        assert!(!printed.contains("s3cret") && output.status.code() == Some(1), "{printed}");
+    }
 
     #[test]
     fn records_of_libraries_are_dropped() {

@@ -80,6 +80,10 @@ pub(super) fn certificates(credentials: &Credentials, now: SystemTime, requested
             humantime::format_duration(requested.0),
         );
     }
+    for option in &credentials.critical_options {
+        let option = sanitize(option);
+        log::warn!(target: "certificates", "nodes accept the SSH certificate only as its option `{option}` says");
+    }
     if credentials.logins.is_empty() {
         log::warn!(target: "certificates", "no role of the bot allows a login: add `logins:` to one");
     }

@@ -31,6 +31,10 @@ pub enum Lie {
     UserCerts(Change<Certs>),
     /// The call is refused with a text that is made of the ID token. A join is [`Exchange::OidcInit`], by both services.
     Refusal(Exchange, Arc<dyn Fn(&str) -> String + Send + Sync>),
+    /// The HTTP request is answered with a redirect to this address, which asks for the same method and body.
+    Redirect(Exchange, String),
+    /// Critical options of the SSH certificate.
+    CriticalOptions(Vec<(&'static str, String)>),
     /// Bytes that are sent to the client's agent when a session begins, although the proxy does not record.
     Agent(Vec<u8>),
 }
@@ -106,6 +110,23 @@ impl Lies {
             Lie::Refusal(exchange, text) if *exchange == refused => Some(text(&token)),
             _ => None,
         })
+    }
+
+    /// Where an HTTP request is redirected.
+    pub(crate) fn redirect(&self, asked: Exchange) -> Option<&str> {
+        self.lies.iter().find_map(|lie| match lie {
+            Lie::Redirect(exchange, location) if *exchange == asked => Some(location.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The critical options of the SSH certificate.
+    pub(crate) fn critical_options(&self) -> &[(&'static str, String)] {
+        let options = self.lies.iter().find_map(|lie| match lie {
+            Lie::CriticalOptions(options) => Some(options.as_slice()),
+            _ => None,
+        });
+        options.unwrap_or_default()
     }
 
     /// What is sent to the client's agent.

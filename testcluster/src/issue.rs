@@ -177,7 +177,13 @@ fn sign(
         }
         let principals = &mut identity.principals;
         cluster.lies.apply(principals, |lie| if let Lie::Principals(change) = lie { Some(change) } else { None });
-        let request = UserSsh { key: &received.key, identity: &identity, from, to: expires };
+        let request = UserSsh {
+            key: &received.key,
+            identity: &identity,
+            critical_options: cluster.lies.critical_options(),
+            from,
+            to: expires,
+        };
         let signer = if cluster.faults.has(Fault::SshCertOfOtherCa) { &other_ca } else { user_ca };
         let certificate = signer.issue_user_ssh(&request).to_openssh();
         let line = certificate.map_err(|error| Refusal::other(error.to_string()))?;

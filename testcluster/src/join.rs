@@ -77,7 +77,13 @@ pub(crate) fn register<'a>(
     cluster.record.add(peer.connection(), issued);
     Ok(BotCertificates {
         tls: user_ca.issue_tls(tls_key, identity.subject(user_ca.cluster()), Purpose::Client, (now - 60, expires)),
-        ssh: user_ca.issue_user_ssh(&UserSsh { key: &ssh_key, identity: &identity, from: now - 60, to: expires }),
+        ssh: user_ca.issue_user_ssh(&UserSsh {
+            key: &ssh_key,
+            identity: &identity,
+            critical_options: &[],
+            from: now - 60,
+            to: expires,
+        }),
         authorities: all(cluster.authorities.user()).chain(all(cluster.authorities.host())).collect(),
     })
 }

@@ -122,6 +122,8 @@ pub enum EventKind {
         sent: u64,
         /// Payload bytes from the node.
         received: u64,
+        /// Bytes from the client's agent.
+        agent: u64,
     },
 }
 

@@ -90,6 +90,7 @@ struct Traffic {
     first: Vec<u8>,
     largest_frame: usize,
     sent: u64,
+    agent: u64,
 }
 
 impl Tunnel {
@@ -150,8 +151,8 @@ impl Tunnel {
         if matches!(&ended, Err(status) if status.message() == EMPTY_FRAME) {
             self.cluster.record.add(self.connection, EventKind::EmptyFrame);
         }
-        let Traffic { largest_frame, sent, .. } = traffic;
-        self.cluster.record.add(self.connection, EventKind::Tunnel { largest_frame, sent, received });
+        let Traffic { largest_frame, sent, agent, .. } = traffic;
+        self.cluster.record.add(self.connection, EventKind::Tunnel { largest_frame, sent, received, agent });
         ended
     }
 
@@ -188,9 +189,14 @@ async fn forward(
             waiting => waiting,
         };
         let Some(request) = next else { break };
-        // Agent frames and unknown frames are skipped.
-        let Some(Sent::Ssh(pb::Frame { payload })) = request.frame else {
-            continue;
+        // Agent frames, which are counted, and unknown frames are skipped.
+        let payload = match request.frame {
+            Some(Sent::Ssh(pb::Frame { payload })) => payload,
+            Some(Sent::Agent(pb::Frame { payload })) => {
+                traffic.agent += payload.len() as u64;
+                continue;
+            }
+            None => continue,
         };
         if payload.is_empty() {
             return Err(Refusal::bad_parameter(EMPTY_FRAME).into());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use teleport_api::types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, SshKeyPair};
-use testcluster::{Builder, Exchange, Fault, JoinService, Lie, Testcluster};
+use testcluster::{Builder, EventKind, Exchange, Fault, JoinService, Lie, Testcluster};
 
 use crate::harness::stories;
 use crate::machine::{ROOT, TIME, Unprivileged};
@@ -30,6 +30,8 @@ stories! {
     a_planted_network_file_is_not_believed,
     a_leaf_cluster_cannot_take_the_name_of_the_root_cluster,
     no_piece_of_the_id_token_that_a_server_quotes_is_printed needs TIME,
+    no_redirect_is_followed,
+    options_that_limit_a_certificate_are_named,
     no_invisible_character_reaches_the_log,
     the_line_to_paste_is_safe_to_paste,
     what_the_cluster_sends_is_encoded_again,
@@ -364,6 +366,32 @@ fn no_piece_of_the_id_token_that_a_server_quotes_is_printed() {
     }
 }
 
+/// The ID token is sent to the proxy and to no other host.
+fn no_redirect_is_followed() {
+    let evil = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    evil.set_nonblocking(true).unwrap();
+    for exchange in [Exchange::Find, Exchange::RestJoin] {
+        let location = format!("https://{}/webapi/host/credentials", evil.local_addr().unwrap());
+        let cluster = Testcluster::builder().join_service(JoinService::Absent);
+        let cluster = cluster.lie(Lie::Redirect(exchange, location)).start();
+        let output = Step::new(&cluster).env("TIMEOUT", "5s").pipe();
+        assert!(matches!(output.status, Some(4 | 5)), "{exchange:?}: {}", output.stderr);
+        assert!(output.stderr.contains("307"), "{exchange:?}: {}", output.stderr);
+        assert!(evil.accept().is_err(), "{exchange:?}: the redirect was followed");
+    }
+}
+
+/// F15: such a certificate is valid, and explains why a login is refused later.
+fn options_that_limit_a_certificate_are_named() {
+    let options = vec![("source-address", "10.0.0.0/8".to_owned()), ("force-command", "/bin/true".to_owned())];
+    let cluster = Testcluster::builder().lie(Lie::CriticalOptions(options)).start();
+    let output = Step::new(&cluster).pipe().ok();
+    for option in ["source-address", "force-command"] {
+        let warning = format!("warning: nodes accept the SSH certificate only as its option `{option}` says\n");
+        assert!(output.stderr.contains(&warning), "{}", output.stderr);
+    }
+}
+
 /// F12: tag characters, which carry hidden text, and others that a terminal does not show.
 const INVISIBLE: &str =
     "\u{e0068}\u{e0069}\u{180e}\u{fff9}\u{fffb}\u{1d173}\u{e000}\u{f0000}\u{3164}\u{fe0f}\u{202e}\u{7}\u{ffff}";
@@ -431,6 +459,13 @@ fn a_flood_for_the_agent_does_not_disturb_a_session() {
     let step = Step::new(&cluster);
     step.pipe().ok();
     assert_eq!(step.ssh(&[&Step::node(&cluster), "echo", "hello"]).ok().stdout, "hello\n");
+    assert!(cluster.wait_for(|kind| matches!(kind, EventKind::Tunnel { .. })));
+    let answered = cluster.record().iter().find_map(|event| match event.kind {
+        EventKind::Tunnel { agent, .. } => Some(agent),
+        _ => None,
+    });
+    // 64 lists with one certificate each.
+    assert!(answered.is_some_and(|bytes| (1..1 << 17).contains(&bytes)), "{answered:?}");
 }
 
 /// F4: both switches.

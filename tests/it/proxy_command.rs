@@ -308,7 +308,7 @@ fn many_bytes_pass_in_both_directions() {
     assert!(back == bytes, "{} bytes came back, but not those that were sent", back.len());
     assert_ended(&step, &cluster);
     let tunnel = |kind: &EventKind| match kind {
-        EventKind::Tunnel { largest_frame, sent, received } => {
+        EventKind::Tunnel { largest_frame, sent, received, .. } => {
             *largest_frame <= 16 * 1024 && *sent > LENGTH as u64 && *received > LENGTH as u64
         }
         _ => false,

@@ -19,6 +19,7 @@ stories! {
     a_run_that_waits_for_another_prints_no_secret needs TIME,
     a_run_on_a_full_disk_prints_no_secret needs STRACE,
     a_token_as_a_wrong_argument_is_not_printed,
+    no_program_is_started needs STRACE,
     a_planted_secret_is_found,
 }
 
@@ -43,6 +44,7 @@ impl Secrets {
         self.0.extend(token.split('.').map(str::to_owned));
         self.0.push(Base64::encode_string(token.as_bytes()));
         self.0.push(Base64UrlUnpadded::encode_string(token.as_bytes()));
+        self.0.push(token.bytes().map(|byte| format!("{byte:02x}")).collect());
     }
 
     /// Adds `user:password` in three forms: as in a URL, plain, and as in a header.
@@ -226,6 +228,34 @@ fn a_token_as_a_wrong_argument_is_not_printed() {
         let args: Vec<_> = ["-d", "start", "identity", "--oneshot", &wrong].into_iter().chain(others).collect();
         run(&args);
     }
+}
+
+/// A child would inherit the environment, with the ID token in it.
+fn no_program_is_started() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    for args in [&[][..], &["inspect"], &["doctor"], &["cleanup"]] {
+        let step = Step::new(&cluster).env("TELEPORT_PROXY", &cluster.proxy_addr());
+        let trace = step.dir().join("trace");
+        let strace = [
+            "-fqqq",
+            "--signal=none",
+            "-o",
+            trace.to_str().unwrap(),
+            "-e",
+            "trace=execve,execveat",
+            "--",
+            Step::binary(),
+        ];
+        step.run("strace", &[&strace, args].concat()).ok();
+        let trace = std::fs::read_to_string(trace).unwrap();
+        assert_eq!(trace.lines().count(), 1, "{args:?}: {trace}");
+    }
+    // What others see of the ProxyCommand is its command line, which is in this file.
+    step.pipe().ok();
+    let config = std::fs::read_to_string(step.file("ssh_config")).unwrap();
+    assert_eq!(Secrets::from_step(&step).find_in(&config), None);
+    assert_eq!(suspicious(&config), None);
 }
 
 /// The other tests would find a leak.

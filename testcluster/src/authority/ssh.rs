@@ -15,6 +15,7 @@ pub(crate) const JOIN_PRINCIPAL: &str = "-teleport-internal-join";
 pub(crate) struct UserSsh<'a> {
     pub key: &'a PublicKey,
     pub identity: &'a Identity,
+    pub critical_options: &'a [(&'static str, String)],
     /// Seconds since 1970.
     pub from: u64,
     /// Seconds since 1970.
@@ -58,6 +59,8 @@ impl Authority {
         self.sign_ssh(request.key, (from, request.to), |builder| {
             builder.cert_type(CertType::User)?.key_id(&identity.user)?;
             principals(builder, &identity.principals)?;
+            let mut options = request.critical_options.iter();
+            options.try_for_each(|(name, value)| builder.critical_option(*name, value.clone()).map(drop))?;
             extensions.into_iter().try_for_each(|(name, value)| builder.extension(name, value).map(drop))
         })
     }

@@ -1,7 +1,7 @@
 //! Faults of an HTTP/1.1 exchange.
 
 use hyper::Response;
-use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use serde_json::json;
 
 use super::{NetworkFault, Point, SLOW};
@@ -11,6 +11,13 @@ use crate::web::{WebBody, html, reply, typed};
 
 /// The response that replaces the real one. `None` if there is no fault, or only a delay.
 pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
+    if let Point::Before(exchange) = point
+        && let Some(location) = cluster.lies.redirect(exchange)
+    {
+        let mut response = typed(hyper::StatusCode::TEMPORARY_REDIRECT, "text/html", String::new());
+        response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).expect("an address is ASCII"));
+        return Some(response);
+    }
     if let Point::Before(exchange) = point
         && let Some(text) = cluster.lies.refusal(exchange)
     {
