@@ -3,9 +3,6 @@
 //! A server that got an ID token can quote it in an error message, as a whole or in pieces, plain or encoded. The log of a
 //! step has more readers than the server.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
@@ -14,48 +11,56 @@ const LENGTH: usize = 12;
 
 const MASK: &str = "(a token, not shown)";
 
-/// All pieces of some secrets. It keeps hashes with random keys, so that it holds no secret itself.
-#[derive(Debug, Default)]
+/// Bits in the filter: ten times the number of bytes of an ID token in all its forms.
+const FILTER_BITS: u32 = 17;
+
+/// Finds the pieces of some secrets in text.
+#[derive(Default)]
 pub(crate) struct SecretPieces {
-    state: RandomState,
-    /// Sorted.
-    hashes: Vec<u64>,
+    forms: Vec<Zeroizing<Vec<u8>>>,
+    /// A bit for each four successive bytes of a form. Almost no other text has all of its bits there, so that searching
+    /// the forms is rare: the log must not take longer because there is a secret.
+    filter: Vec<u64>,
 }
 
 impl SecretPieces {
-    /// Adds the pieces of a secret. Those of a text that is shorter than a piece cannot be told from other text.
+    /// Adds a secret. Pieces of a text that is shorter than a piece cannot be told from other text.
     pub(crate) fn add(&mut self, secret: &str) {
-        for form in forms(secret) {
-            let hashes = form.windows(LENGTH).filter(|piece| piece.is_ascii()).map(|piece| self.hash(piece));
-            let hashes: Vec<u64> = hashes.collect();
-            self.hashes.extend(hashes);
+        self.filter.resize(1 << (FILTER_BITS - 6), 0);
+        for form in forms(secret).into_iter().filter(|form| form.len() >= LENGTH) {
+            for (word, bit) in form.array_windows().map(filter_position) {
+                self.filter[word] |= bit;
+            }
+            self.forms.push(form);
         }
-        self.hashes.sort_unstable();
-        self.hashes.dedup();
     }
 
     /// The text with a mask in place of each piece.
     pub(crate) fn mask(&self, text: &str) -> String {
         let folded = Zeroizing::new(text.bytes().map(folded).collect::<Vec<_>>());
-        let is_secret = |piece: &[u8]| piece.is_ascii() && self.hashes.binary_search(&self.hash(piece)).is_ok();
         let (mut masked, mut rest) = (String::with_capacity(text.len()), 0);
-        for (start, piece) in folded.windows(LENGTH).enumerate() {
-            if !is_secret(piece) {
-                continue;
-            }
-            // A piece that overlaps with the one before belongs to the same mask.
-            if start >= rest {
+        for (start, _) in folded.windows(LENGTH).enumerate().filter(|(_, piece)| self.contains(piece)) {
+            // A piece that overlaps with the one before, or follows it, belongs to the same mask.
+            if start > rest || rest == 0 {
                 masked += &text[rest..start];
-                masked += if start == rest && rest > 0 { "" } else { MASK };
+                masked += MASK;
             }
             rest = start + LENGTH;
         }
         masked + &text[rest..]
     }
 
-    fn hash(&self, piece: &[u8]) -> u64 {
-        self.state.hash_one(piece)
+    fn contains(&self, piece: &[u8]) -> bool {
+        piece.is_ascii()
+            && piece.array_windows().map(filter_position).all(|(word, bit)| self.filter[word] & bit != 0)
+            && self.forms.iter().any(|form| form.windows(LENGTH).any(|other| other == piece))
     }
+}
+
+/// The place of four bytes in the filter: Fibonacci hashing.
+fn filter_position(bytes: &[u8; 4]) -> (usize, u64) {
+    let hash = u32::from_le_bytes(*bytes).wrapping_mul(0x9e37_79b1) >> (32 - FILTER_BITS);
+    ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
 /// A secret as it may be quoted: plain, backwards, in hex, in base64 at each of its three alignments, and with every byte
@@ -63,12 +68,12 @@ impl SecretPieces {
 fn forms(secret: &str) -> [Zeroizing<Vec<u8>>; 7] {
     let bytes = secret.as_bytes();
     let base64 = |skipped: usize| Base64::encode_string(bytes.get(skipped..).unwrap_or_default()).into_bytes();
-    let each = |encode: fn(u8) -> String| bytes.iter().flat_map(|byte| encode(*byte).into_bytes()).collect();
+    let digit = |number: u8| b"0123456789abcdef"[usize::from(number & 15)];
     let forms = [
         bytes.to_vec(),
         bytes.iter().rev().copied().collect(),
-        each(|byte| format!("{byte:02x}")),
-        each(|byte| format!("%{byte:02x}")),
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect(),
+        bytes.iter().flat_map(|byte| [b'%', digit(byte >> 4), digit(*byte)]).collect(),
         base64(0),
         base64(1),
         base64(2),
