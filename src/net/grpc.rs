@@ -113,16 +113,15 @@ impl tower_service::Service<Request<Body>> for Channel {
 #[error("HTTP {0} where gRPC was expected")]
 struct NotGrpc(u16, RetryAfter);
 
-/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both). Go's
-/// code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
-const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message larger than max"];
+/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both), and
+/// of our codec. Go's code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
+const TOO_LARGE: [&str; 3] = ["decoded message length too large", "message larger than max", TOO_MANY_FIELDS];
 
 /// The messages of tonic about an answer that is incomplete.
 const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
 
-/// The messages of tonic, and of our codec, about bytes that are not a message that is read.
-const GARBLED: [&str; 4] =
-    ["protocol error: ", "failed to decode Protobuf message", "Missing response message", TOO_MANY_FIELDS];
+/// The messages of tonic about bytes that are not a message.
+const GARBLED: [&str; 3] = ["protocol error: ", "failed to decode Protobuf message", "Missing response message"];
 
 /// The status with which a server ended a call, fit for a log.
 #[derive(Debug)]

@@ -88,7 +88,7 @@ pub(crate) fn permanent_failures() -> Vec<Failure> {
         faulty("not-a-teleport-proxy-but-nginx", 5, Fault::FindNginx404),
         faulty("not-a-teleport-proxy-but-a-portal", 5, Fault::FindRedirect),
         faulty("find-endless", 5, Fault::FindEndless),
-        with_network_fault("answer-too-large", 5, Point::After(Exchange::GetRole), NetworkFault::Oversized),
+        with_network_fault("answer-too-large", 4, Point::After(Exchange::GetRole), NetworkFault::Oversized),
         Failure::new("ca-file-missing", 2).env("SSL_CERT_FILE", "no-such-ca.pem"),
         Failure::new("ca-file-without-certificate", 2).with(|step, _| {
             std::fs::write(step.dir().join("ca.pem"), "not a certificate\n").unwrap();

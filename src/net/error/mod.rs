@@ -75,7 +75,7 @@ pub(crate) enum Error {
     /// The answer is of the right protocol and not valid.
     #[error("the answer of {addr} makes no sense ({reason})")]
     Garbled { addr: String, reason: String },
-    #[error("the answer of {addr} is larger than 4 MiB, the most that is read")]
+    #[error("the answer of {addr} has more than 4 MiB or 32768 fields, the most that is read")]
     TooLarge { addr: String },
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile { path: PathBuf, reason: String },
@@ -338,11 +338,13 @@ impl Explain for Error {
                 "Something between here and the proxy changed the answer or cut it short.",
                 SEE_PROXY_LOG,
             ),
-            Self::TooLarge { .. } => once(
+            Self::TooLarge { .. } => Advice::new(
+                Exit::Refused,
                 "the-answer-cannot-be-used",
-                "The cluster has very many roles or authorities, or it is another server.",
                 "Ask the administrators of the cluster what has grown so large, for example by `tctl get roles`.",
-            ),
+            )
+            .cause("The cluster has very many roles or authorities, or it is another server.")
+            .retry(Retry::Once),
             Self::CaFile { .. } => Advice::new(
                 Exit::BadInput,
                 "the-ca-file-cannot-be-used",
