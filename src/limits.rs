@@ -38,8 +38,22 @@ pub(crate) const IDENTITY_FILE: usize = 8 * MIB;
 /// `network.json`, in bytes. It may hold a file of certificate authorities, with two characters for each line break.
 pub(crate) const NETWORK_FILE: usize = CA_FILE + MIB;
 
-/// This program, in bytes. A debug build has 100 MB.
-pub(crate) const PROGRAM: usize = 512 * MIB;
+/// The number of entries of a destination. A pipe's directory has fifteen and two for each cluster; tbot's command line
+/// may share the directory with other programs, so the limit is generous. To list so many takes a fraction of a second.
+pub(crate) const DIRECTORY_ENTRIES: usize = 1 << 16;
+
+/// The size of the record of what a run wrote. A line has less than 330 bytes, and two runs over 500 clusters have 2000.
+pub(crate) const RECORD_BYTES: u64 = 1 << 20;
+
+/// The size of the copy of our program, to be recognized as ours. It has 3 MB; a build for tests has 45 MB.
+pub(crate) const PROGRAM_BYTES: u64 = 1 << 26;
+
+/// The size of every other file, to be recognized as ours. The largest has the certificates of all clusters.
+pub(crate) const FILE_BYTES: u64 = 1 << 22;
+
+/// The number of bytes that a run digests in one destination, to see which files are ours: the program, and 32 MiB of
+/// other files. That takes about a second.
+pub(crate) const DIGESTED_BYTES: u64 = PROGRAM_BYTES + (1 << 25);
 
 /// Fails if the cluster returned more than is accepted.
 pub(crate) fn expect_at_most(most: usize, count: usize, what: &'static str) -> Result<(), TooMany> {

@@ -27,10 +27,10 @@ pub(crate) const SSH_CONFIG: &str = "ssh_config";
 pub(crate) const NETWORK: &str = "network.json";
 /// Keeps git from seeing anything in the destination.
 pub(crate) const GITIGNORE: &str = ".gitignore";
-/// What was written, with digests.
+/// What was written, with digests, and into which directory.
 pub(crate) const RECORD: &str = ".teleport-pipe.sha256";
 
-/// The names of incomplete files begin with this.
+/// The names of incomplete files begin with this. What follows says which directory they were made in.
 pub(crate) const TEMPORARY: &str = ".teleport-pipe.tmp.";
 
 /// Our files and tbot's (docs/protocol.md, "Output files"). Each cluster has files of its own besides.
@@ -61,7 +61,7 @@ const MARK: &str = "# Written by teleport-pipe";
 
 /// Whether a file of this name is ours or tbot's. The files of a single cluster have other names.
 pub(crate) fn is_known(name: &str) -> bool {
-    name.starts_with(TEMPORARY) || FILES.iter().any(|(known, _)| *known == name)
+    FILES.iter().any(|(known, _)| *known == name)
 }
 
 pub(crate) fn of_class(class: Class) -> impl Iterator<Item = &'static str> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::block_on;
-use crate::destination::{self, Cleaned};
+use crate::destination::{self, Cleaned, Listing};
 use crate::error::Failure;
 use crate::host::Host;
 use crate::output_files::RECORD;
@@ -18,7 +18,7 @@ pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
     let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
     // Another run may be writing there.
     let deadline = Deadline::after(default::CLEANUP_TIMEOUT);
-    let Cleaned { path, existed, removed, changed, unknown, directories } =
+    let Cleaned { path, existed, is_copy, removed, changed, unknown, directories } =
         block_on(destination::cleanup(&host.working_dir, path, deadline))??;
     let shown = path.display();
     let emptied = match directories {
@@ -32,8 +32,15 @@ pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
         count => log::info!(target: "cleanup", "removed {count} files from {shown}{emptied}"),
     }
     log::debug!(target: "cleanup", "{}", sanitize(&removed.join(", ")));
+    if is_copy {
+        log::warn!(
+            target: "cleanup",
+            "the record {RECORD} was not made for this directory, so nothing is removed that only it lists: it came with \
+             the repository, or the directory is a copy"
+        );
+    }
     if !changed.is_empty() {
-        let changed = sanitize(&changed.join(", "));
+        let changed: Listing = changed.into_iter().collect();
         log::warn!(target: "cleanup", "kept, because they were changed after teleport-pipe wrote them: {changed}; `rm -rf` removes them");
     }
     if !unknown.is_empty() {

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::directory::Directory;
 use super::error::Error;
 use super::listing::Listing;
-use crate::output_files::{self, TEMPORARY};
+use crate::output_files;
 
 #[derive(Debug, Default)]
 pub(super) struct Contents {
@@ -19,13 +19,13 @@ impl Contents {
     /// planted symbolic link safely, but a planted link has a purpose.
     pub(super) fn read(dir: &Directory) -> Result<Self, Error> {
         let mut contents = Self::default();
-        let is_known = |name: &&str| output_files::is_known(name) || is_of_cluster(dir, name);
+        let is_known = |name: &&str| dir.is_temporary(name) || output_files::is_known(name) || is_of_cluster(dir, name);
         for name in dir.names()? {
             let Some(known) = name.to_str().ok().filter(is_known) else {
                 contents.unknown_files.push(&name.to_string_lossy());
                 continue;
             };
-            if known.starts_with(TEMPORARY) {
+            if dir.is_temporary(known) {
                 contents.temporaries.push(known.to_owned());
             }
             dir.expect_file_or_nothing(known)?;
@@ -53,17 +53,20 @@ mod tests {
     use super::*;
     use crate::output_files::FIRST_LINE;
 
-    fn contents(files: &[(&str, &str)]) -> Contents {
+    fn contents(files: &[(&str, &str)]) -> (Directory, Contents) {
         let temp = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(temp.path().join(name), text).unwrap();
         }
-        Contents::read(&Directory::open(fs::File::open(temp.path()).unwrap(), temp.path().into()).unwrap()).unwrap()
+        let dir = Directory::open(fs::File::open(temp.path()).unwrap(), temp.path().into()).unwrap();
+        fs::write(temp.path().join(dir.temporary_name(3)), "").unwrap();
+        let contents = Contents::read(&dir).unwrap();
+        (dir, contents)
     }
 
     #[test]
     fn unknown_files_are_listed() {
-        let contents = contents(&[
+        let (_, contents) = contents(&[
             ("a.ssh_config", "Host *\n# Written by teleport-pipe"),
             ("b.known_hosts", ""),
             ("c.ssh_config", "# mine\n"),
@@ -71,13 +74,21 @@ mod tests {
             (".ssh_config", FIRST_LINE),
             ("leaf.ssh_config", FIRST_LINE),
             ("key", ""),
+            // F9: a repository can have files of these names, but cannot know the directory's own number.
+            (".teleport-pipe.tmp.3", ""),
+            (".teleport-pipe.tmp.7-0.3", ""),
         ]);
         let unknown = contents.unknown_files.to_string();
-        assert_eq!(unknown, ".ssh_config, a.ssh_config, b.known_hosts, c.ssh_config, d.ssh_config");
+        assert_eq!(
+            unknown,
+            ".ssh_config, .teleport-pipe.tmp.3, .teleport-pipe.tmp.7-0.3, a.ssh_config, b.known_hosts, c.ssh_config, d.ssh_config"
+        );
     }
 
     #[test]
     fn the_files_of_a_killed_run_are_found() {
-        assert_eq!(contents(&[(".teleport-pipe.tmp.3", "")]).temporaries, [".teleport-pipe.tmp.3"]);
+        let (dir, contents) = contents(&[]);
+        assert_eq!(contents.temporaries, [dir.temporary_name(3)]);
+        assert!(!dir.is_temporary(&format!("{}x", dir.temporary_name(3))));
     }
 }

@@ -16,11 +16,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use super::budget::Budget;
 use super::error::Error;
 use super::file::File;
+use super::identity::Identity;
 use super::owner::effective_uid;
 use super::ownership::Ownership;
-use crate::output_files::TEMPORARY;
+use crate::limits::DIRECTORY_ENTRIES;
+use crate::output_files::{SSH_CONFIG, TEMPORARY};
 use crate::regular_file;
 use crate::retry::{Deadline, log_if_slow};
 use crate::text::sanitize;
@@ -33,14 +36,20 @@ pub(super) struct Directory {
     pub(super) fd: OwnedFd,
     /// For messages only.
     pub(super) path: PathBuf,
+    pub(super) identity: Identity,
 }
 
 impl Directory {
+    pub(super) fn new(fd: OwnedFd, path: PathBuf) -> Result<Self, Error> {
+        let identity = Identity::from_fd(&fd).map_err(|errno| Error::from_errno("look at", &path, errno))?;
+        Ok(Self { fd, path, identity })
+    }
+
     /// Opens the directory that the descriptor `at` refers to, for reading and for writing in it.
     pub(super) fn open(at: impl AsFd, path: PathBuf) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(at, ".", flags, Bits::empty()).map_err(|errno| Error::from_errno("read", &path, errno))?;
-        Ok(Self { fd, path })
+        Self::new(fd, path)
     }
 
     pub(super) fn stat(&self) -> Result<Stat, Error> {
@@ -98,12 +107,34 @@ impl Directory {
         ownership.apply(&self.fd, &self.path)
     }
 
-    /// The names of all entries.
+    /// The names of all entries. Fails if there are too many.
     pub(super) fn names(&self) -> Result<BTreeSet<CString>, Error> {
-        let entries = Dir::read_from(&self.fd).and_then(|dir| dir.collect::<Result<Vec<_>, _>>());
-        let entries = entries.map_err(|errno| self.failed("read", errno))?;
-        let names = entries.iter().map(|entry| entry.file_name().to_owned());
-        Ok(names.filter(|name| **name != *c"." && **name != *c"..").collect())
+        let mut names = BTreeSet::new();
+        for entry in Dir::read_from(&self.fd).map_err(|errno| self.failed("read", errno))? {
+            let name = entry.map_err(|errno| self.failed("read", errno))?.file_name().to_owned();
+            if *name != *c"." && *name != *c".." {
+                names.insert(name);
+            }
+            if names.len() > DIRECTORY_ENTRIES {
+                return Err(Error::TooManyEntries { path: self.path.clone() });
+            }
+        }
+        Ok(names)
+    }
+
+    /// The name of the `n`th incomplete file. The number instead of the file's name lets that name be as long as names
+    /// can be. The identity of the directory shows the next run that the file is ours, and did not come with the
+    /// repository.
+    pub(super) fn temporary_name(&self, n: usize) -> String {
+        format!("{TEMPORARY}{}.{n}", self.identity)
+    }
+
+    /// Whether a file of this name is an incomplete one of a run.
+    pub(super) fn is_temporary(&self, name: &str) -> bool {
+        let Some((made_in, n)) = name.strip_prefix(TEMPORARY).and_then(|rest| rest.rsplit_once('.')) else {
+            return false;
+        };
+        Identity::from_record(made_in) == self.identity && !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// Whether there is an entry of any type.
@@ -133,16 +164,32 @@ impl Directory {
         regular_file::open(&self.fd, name)
     }
 
+    /// Removes the file, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
-        let removed = unlinkat(&self.fd, name, AtFlags::empty());
-        removed.map_err(|errno| Error::from_errno("remove", &self.path.join(name), errno))
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::from_errno("remove", &self.path.join(name), errno)),
+        }
     }
 
     /// Writes complete temporary files, which [`Temporary::rename`] then puts in place. Leaves out files that are there
-    /// already: the binary has 3 MB.
-    pub(super) fn stage<'a>(&'a self, files: &'a [File], ownership: Ownership) -> Result<Vec<Temporary<'a>>, Error> {
-        let changed = files.iter().filter(|file| !self.has_same(file, ownership));
-        changed.enumerate().map(|(n, file)| Temporary::write(self, n, file, ownership)).collect()
+    /// already: the binary has 3 MB. The configurations of ssh are always written, because they are removed before any
+    /// other file changes.
+    pub(super) fn stage<'a>(
+        &'a self,
+        files: &'a [File],
+        ownership: Ownership,
+        budget: &Budget,
+    ) -> Result<Vec<Temporary<'a>>, Error> {
+        let mut staged = Vec::new();
+        for file in files {
+            budget.expect_time(&self.path)?;
+            if is_ssh_config(&file.name) || !self.has_same(file, ownership) {
+                staged.push(Temporary::write(self, staged.len(), file, ownership, budget)?);
+            }
+        }
+        budget.expect_time(&self.path)?;
+        Ok(staged)
     }
 
     /// Flushes the names to the disk. Some network file systems can do that for files only, and say EINVAL.
@@ -177,6 +224,11 @@ impl Directory {
     }
 }
 
+/// Whether a file of ours is a configuration of ssh. Without one, the keys are not used.
+pub(super) fn is_ssh_config(name: &str) -> bool {
+    name.ends_with(SSH_CONFIG)
+}
+
 /// Whether it names an entry of the directory itself, and not one elsewhere.
 pub(super) fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
@@ -186,13 +238,19 @@ pub(super) fn is_file_name(name: &str) -> bool {
 pub(super) struct Temporary<'a> {
     dir: &'a Directory,
     name: String,
-    target: &'a str,
+    pub(super) target: &'a str,
 }
 
 impl<'a> Temporary<'a> {
-    /// Writes the `n`th file of a set. The number instead of the file's name lets that name be as long as names can be.
-    fn write(dir: &'a Directory, n: usize, file: &'a File, ownership: Ownership) -> Result<Self, Error> {
-        let name = format!("{TEMPORARY}{n}");
+    /// Writes the `n`th file of a set.
+    fn write(
+        dir: &'a Directory,
+        n: usize,
+        file: &'a File,
+        ownership: Ownership,
+        budget: &Budget,
+    ) -> Result<Self, Error> {
+        let name = dir.temporary_name(n);
         let target = dir.path.join(&file.name);
         let failed = |errno| Error::from_errno("write", &target, errno);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -201,7 +259,10 @@ impl<'a> Temporary<'a> {
         // The umask can only have taken permissions away.
         fchmod(&open, file.mode).map_err(failed)?;
         ownership.apply(&open, &target)?;
-        open.write_all(&file.contents).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        for part in file.contents.chunks(1 << 20) {
+            budget.expect_time(&dir.path)?;
+            open.write_all(part).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        }
         fsync(&open).map_err(failed)?;
         Ok(temporary)
     }

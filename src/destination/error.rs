@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::listing::Listing;
 use super::owner::{Owner, effective_uid};
 use crate::error::{Advice, Exit, Explain};
+use crate::limits::DIRECTORY_ENTRIES;
 
 /// No variant has contents of a file. `doing`, `kind` (with its article) and `reason` complete the sentence; `shown` is
 /// safe to print.
@@ -44,8 +45,16 @@ pub(crate) enum Error {
     DiskFull { path: PathBuf },
     #[error("the disk quota is used up, there is no room for `{path}`")]
     Quota { path: PathBuf },
+    /// The limit of a process (`RLIMIT_FSIZE`), or of a file system.
+    #[error("`{path}` would be larger than files may be here")]
+    FileSize { path: PathBuf },
+    #[error("`{path}` holds more than {DIRECTORY_ENTRIES} files")]
+    TooManyEntries { path: PathBuf },
     #[error("another run was still writing to `{path}` at the deadline")]
     Busy { path: PathBuf },
+    /// Nothing was replaced.
+    #[error("the work on the files in `{path}` was not done at the deadline")]
+    Late { path: PathBuf },
     #[error("cannot {doing} `{path}`: {errno}")]
     Failed { doing: &'static str, path: PathBuf, errno: Errno },
 }
@@ -59,6 +68,7 @@ impl Error {
             Errno::ROFS => Self::ReadOnly { path },
             Errno::NOSPC => Self::DiskFull { path },
             Errno::DQUOT => Self::Quota { path },
+            Errno::FBIG => Self::FileSize { path },
             errno => Self::Failed { doing, path, errno },
         }
     }
@@ -142,6 +152,23 @@ impl Explain for Error {
             Self::Quota { .. } => {
                 cannot_write(NO_SPACE, "Free some space, or choose a destination elsewhere that has another quota.")
             }
+            Self::FileSize { .. } => cannot_write(
+                NO_SPACE,
+                "Raise the limit of the size of files before this runs (`ulimit -f unlimited`), or choose a destination on \
+                 another file system.",
+            )
+            .cause("A limit of the size of files (`ulimit -f`) is set for this process."),
+            Self::TooManyEntries { .. } => cannot_write(
+                "the-destination-holds-other-files",
+                "Choose a destination that does not exist yet. Credentials get a directory of their own.",
+            )
+            .cause("The destination is a directory that is used for something else."),
+            Self::Late { .. } => Advice::new(
+                Exit::Network,
+                "the-files-were-not-written-in-time",
+                "Run the step again, or raise TIMEOUT (--timeout). If the destination holds large files, remove them.",
+            )
+            .cause("The disk is slow, most of TIMEOUT was spent on the network, or the destination holds large files."),
             Self::Busy { .. } => {
                 cannot_write("another-run-uses-the-destination", "Give each its own destination, or more time.")
                     .cause("Two steps or commands use the same destination, or a run before this one hangs.")
@@ -180,6 +207,7 @@ mod tests {
         let error = |errno| Error::from_errno("write to", Path::new("/x"), errno);
         assert!(matches!(error(Errno::NOSPC), Error::DiskFull { .. }));
         assert!(matches!(error(Errno::DQUOT), Error::Quota { .. }));
+        assert!(matches!(error(Errno::FBIG), Error::FileSize { .. }));
         assert!(matches!(error(Errno::ROFS), Error::ReadOnly { .. }));
         assert!(matches!(error(Errno::ACCESS), Error::NotPermitted { .. }));
         assert!(matches!(error(Errno::PERM), Error::NotPermitted { .. }));

@@ -1,17 +1,24 @@
 //! Writing sets of files safely, or none of them.
 //!
 //! A destination is a directory for our files alone. [`Destination::check`] looks at it before the network is used,
-//! [`write_all`] fills it when everything is fetched. No file is ever incomplete: each is written under a temporary name,
-//! and only when all of them are complete are they renamed, in the order given. A killed run leaves the old files and
-//! some temporary ones, or a directory with a `.gitignore`; the next run repairs both. A lock keeps runs apart. Symbolic
-//! links are never followed.
+//! [`write_all`] fills it when everything is fetched. No file is ever incomplete: each is written under a temporary name.
+//! Only when all of them are complete are the old files removed that will change, those of ssh first, and then the new
+//! ones are renamed, in the order given. So wherever a run is killed, it leaves the whole old set, or the whole new one,
+//! or no `ssh_config` and never files of two runs. The next run and [`cleanup`] repair each of these states. A lock keeps
+//! runs apart. Symbolic links are never followed.
+//!
+//! A record in the directory says what was written and what was made. It counts only if it names the directory that it
+//! lies in, as nothing in a repository can ([`Identity`](identity::Identity)), so that a repository cannot have anything
+//! removed.
 
+mod budget;
 mod check;
 mod cleanup;
 mod contents;
 mod directory;
 mod error;
 mod file;
+mod identity;
 mod listing;
 mod owner;
 mod ownership;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::error::Error;
+use super::identity::Identity;
 use super::owner::Owner;
 use super::ownership::Ownership;
 use crate::text::sanitize;
@@ -88,36 +89,56 @@ impl DestinationPath {
     pub(super) fn find(&self) -> Result<(Directory, bool), Error> {
         let Deepest { dir, depth } = self.deepest()?;
         let (path, exists) = (self.prefix(depth), depth == self.parts.len());
-        let dir = if exists { Directory::open(dir, path)? } else { Directory { fd: dir, path } };
+        let dir = if exists { Directory::open(dir, path)? } else { Directory::new(dir, path)? };
         Ok((dir, exists))
     }
 
     /// Opens the directory after creating what is missing of it: mode 0700, parents too, as tbot does
-    /// (docs/protocol.md, "Output files"). Also returns the number of directories that were missing.
-    pub(super) fn create(&self, ownership: Ownership) -> Result<(Directory, usize), Error> {
+    /// (docs/protocol.md, "Output files"). Also returns those that it made: the last one of the path, its parent, and so
+    /// on.
+    pub(super) fn create(&self, ownership: Ownership) -> Result<(Directory, Vec<Identity>), Error> {
         let Deepest { mut dir, depth } = self.deepest()?;
+        let mut made = Vec::new();
         for next in depth..self.parts.len() {
-            dir = self.create_one(&dir, next, ownership)?;
+            let (next_dir, identity) = self.create_one(&dir, next, ownership)?;
+            dir = next_dir;
+            match identity {
+                Some(identity) => made.push(identity),
+                // This one is another program's and stays, and so do those above it.
+                None => made.clear(),
+            }
         }
-        Ok((Directory::open(dir, self.absolute.clone())?, self.parts.len() - depth))
+        made.reverse();
+        Ok((Directory::open(dir, self.absolute.clone())?, made))
     }
 
-    /// Removes up to `max` directories, the last one of the path first, until one cannot be removed: it is not empty, is
-    /// a mount point, or is in a directory of another user. Returns the number of those that were removed.
-    pub(super) fn remove(&self, max: usize) -> Result<usize, Error> {
-        let max = max.min(self.parts.len());
-        for removed in 0..max {
-            let depth = self.parts.len() - removed - 1;
+    /// Removes the directories that were `made`, the last one of the path first, until one is another directory or cannot
+    /// be removed: it is not empty, is a mount point, or is in a directory of another user. Returns the number of those
+    /// that were removed.
+    pub(super) fn remove(&self, made: &[Identity]) -> Result<usize, Error> {
+        for (removed, identity) in made.iter().enumerate() {
+            let Some(depth) = self.parts.len().checked_sub(removed + 1) else { return Ok(removed) };
             let parent = Self { parts: self.parts[..depth].to_vec(), base: self.base.clone(), ..Self::default() };
-            if unlinkat(parent.deepest()?.dir, &self.parts[depth], AtFlags::REMOVEDIR).is_err() {
+            let (parent, name) = (parent.deepest()?, &self.parts[depth]);
+            let is_made = || {
+                let dir = openat(&parent.dir, name, COMPONENT, Mode::empty()).and_then(Identity::from_fd);
+                parent.depth == depth && dir.as_ref() == Ok(identity)
+            };
+            if !is_made() || unlinkat(&parent.dir, name, AtFlags::REMOVEDIR).is_err() {
                 return Ok(removed);
             }
         }
-        Ok(max)
+        Ok(made.len())
     }
 
-    /// Creates the directory `parts[next]` in `parent`. A directory that another run created meanwhile is as good.
-    fn create_one(&self, parent: &OwnedFd, next: usize, ownership: Ownership) -> Result<OwnedFd, Error> {
+    /// Creates the directory `parts[next]` in `parent`. A directory that another run created meanwhile is as good, but has
+    /// no identity here.
+    fn create_one(
+        &self,
+        parent: &OwnedFd,
+        next: usize,
+        ownership: Ownership,
+    ) -> Result<(OwnedFd, Option<Identity>), Error> {
         let (part, path) = (&self.parts[next], self.prefix(next + 1));
         let is_new = match mkdirat(parent, part, Mode::RWXU) {
             Ok(()) => true,
@@ -126,10 +147,12 @@ impl DestinationPath {
         };
         let dir =
             openat(parent, part, COMPONENT, Mode::empty()).map_err(|errno| self.open_error(parent, next, errno))?;
-        if is_new {
-            Directory::open(&dir, path)?.make_private(ownership)?;
+        if !is_new {
+            return Ok((dir, None));
         }
-        Ok(dir)
+        let created = Directory::open(&dir, path)?;
+        created.make_private(ownership)?;
+        Ok((dir, Some(created.identity)))
     }
 
     fn deepest(&self) -> Result<Deepest, Error> {

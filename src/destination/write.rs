@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use std::iter;
 use std::path::Path;
 
+use super::budget::Budget;
 use super::check::{Destination, UnknownFiles};
 use super::contents::is_of_cluster;
-use super::directory::Directory;
+use super::directory::{Directory, Temporary, is_ssh_config};
 use super::error::Error;
 use super::file::File;
+use super::identity::Identity;
 use super::owner::Owner;
 use super::ownership::Ownership;
 use super::record::Record;
-use crate::output_files::{GITIGNORE, NETWORK};
+use crate::limits::DIRECTORY_ENTRIES;
+use crate::output_files::{GITIGNORE, NETWORK, RECORD};
 use crate::retry::Deadline;
 use crate::text::sanitize;
 
@@ -30,9 +33,10 @@ pub(crate) struct Written {
 
 /// Writes each set of files, in its order, to its destination: all sets, or none.
 ///
-/// Locks all destinations, checks them, writes all files under temporary names, and only then renames them. If anything
-/// before the renames fails, the old files are there, the temporary files are not, and directories that were created are
-/// gone again. A rename itself fails only if the file system breaks at this moment.
+/// Locks all destinations, checks them, writes all files under temporary names, and only then [replaces](replace) the old
+/// sets. If anything before that fails, or the deadline passes, the old files are there, the temporary files are not, and
+/// directories that were created are gone again. The replacement itself fails only if the file system breaks at this
+/// moment.
 ///
 /// It waits for the locks, which other runs can hold for long, and for nothing else, so that dropping the future never
 /// leaves half of the files behind.
@@ -46,11 +50,28 @@ pub(crate) async fn write_all(sets: Vec<(&Destination, Vec<File>)>, deadline: De
     let plans = iter::zip(&*directories, files).map(|(dir, files)| dir.plan(files)).collect::<Result<Vec<_>, _>>()?;
     iter::zip(&mut *directories, &plans).try_for_each(|(dir, plan)| dir.prepare(plan))?;
     let staged = iter::zip(&*directories, &plans)
-        .map(|(locked, plan)| locked.dir.stage(&plan.files, plan.ownership))
+        .map(|(locked, plan)| locked.dir.stage(&plan.files, plan.ownership, &locked.budget))
         .collect::<Result<Vec<_>, _>>()?;
     directories.iter().for_each(|locked| locked.committed.set(true));
-    staged.iter().flatten().try_for_each(|temporary| temporary.rename())?;
+    replace(directories, &plans, &staged)?;
     iter::zip(&*directories, &plans).map(|(locked, plan)| locked.finish(plan)).collect()
+}
+
+/// Puts the new files in place of the old ones, so that files of two runs never lie beside each other, and there is no
+/// `ssh_config` beside half of a set, wherever this is killed: the configurations of ssh are removed from all
+/// destinations, then the other files that will change, and only then come the new files, `ssh_config` last. The record
+/// is replaced before all of them; it lists the old files and the new ones.
+fn replace(directories: &[Locked<'_>], plans: &[Plan], staged: &[Vec<Temporary<'_>>]) -> Result<(), Error> {
+    let is_record = |temporary: &&Temporary<'_>| temporary.target == RECORD;
+    staged.iter().flatten().filter(is_record).try_for_each(Temporary::rename)?;
+    for configurations in [true, false] {
+        for (locked, (plan, staged)) in iter::zip(directories, iter::zip(plans, staged)) {
+            let changed = staged.iter().filter(|temporary| !is_record(temporary)).map(|temporary| temporary.target);
+            let old = changed.chain(plan.stale.iter().map(String::as_str));
+            old.filter(|name| is_ssh_config(name) == configurations).try_for_each(|name| locked.dir.remove(name))?;
+        }
+    }
+    staged.iter().flatten().filter(|temporary| !is_record(temporary)).try_for_each(Temporary::rename)
 }
 
 /// Fails if two destinations are one directory, as far as their paths say. `write_all` also knows links.
@@ -104,9 +125,11 @@ async fn lock_all<'a>(destinations: &[&'a Destination], deadline: Deadline) -> R
 struct Locked<'a> {
     destination: &'a Destination,
     dir: Directory,
-    /// The number of directories that were created: the destination, its parent, and so on.
-    created: usize,
-    has_new_gitignore: bool,
+    /// The directories that were created: the destination, its parent, and so on.
+    made: Vec<Identity>,
+    /// Files that are there before the others. They are removed in this order.
+    early: Vec<&'static str>,
+    budget: Budget,
     committed: Cell<bool>,
 }
 
@@ -116,6 +139,9 @@ struct Plan {
     ownership: Ownership,
     /// Everything in the directory is ours.
     is_exclusive: bool,
+    writes_gitignore: bool,
+    /// The record while the new files are not there yet.
+    record: File,
     temporaries: Vec<String>,
     stale: Vec<String>,
     is_default_owner: bool,
@@ -126,8 +152,9 @@ impl<'a> Locked<'a> {
     async fn new(destination: &'a Destination, deadline: Deadline) -> Result<Self, Error> {
         let ownership = destination.ownership(destination.path.working_dir_owner()?);
         loop {
-            let (dir, created) = destination.path.create(ownership)?;
-            let locked = Self { destination, dir, created, has_new_gitignore: false, committed: Cell::new(false) };
+            let (dir, made) = destination.path.create(ownership)?;
+            let (budget, committed) = (Budget::new(deadline), Cell::new(false));
+            let locked = Self { destination, dir, made, early: Vec::new(), budget, committed };
             locked.dir.lock(deadline, "write").await?;
             // While this waited, the other run may have removed the directory.
             if locked.dir.stat()?.st_nlink > 0 {
@@ -143,44 +170,68 @@ impl<'a> Locked<'a> {
     fn plan(&self, files: Vec<File>) -> Result<Plan, Error> {
         let dir = &self.dir;
         let contents = self.destination.check_directory(dir)?;
-        files.iter().try_for_each(|file| dir.expect_file_or_nothing(&file.name))?;
-        let mut record = Record::read(dir);
-        record.retain_unchanged(dir);
+        self.expect_replaceable(&files)?;
+        let mut record = Record::read(dir).unwrap_or_default();
+        record.retain_unchanged(dir, &self.budget)?;
         let stale = self.stale(&record, &files)?;
+        if !self.made.is_empty() {
+            record.made = self.made.clone();
+        }
         let is_exclusive = contents.unknown_files.is_empty();
-        record.created = record.created.max(self.created);
-        record = record.with(&files);
-        if is_exclusive {
+        let writes_gitignore =
+            is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !dir.has(GITIGNORE)?);
+        if writes_gitignore {
             record = record.with(&[File::gitignore()]);
         }
+        let is_default_owner = self.destination.owner.is_none() && !record.made.is_empty();
+        let before = record.file(&dir.identity);
+        let record = record.with(&files).file(&dir.identity);
         Ok(Plan {
-            is_default_owner: self.destination.owner.is_none() && record.created > 0,
-            files: iter::once(record.file()).chain(files).collect(),
+            is_default_owner,
+            files: iter::once(record).chain(files).collect(),
             // The directory has its owner by now: the user who created it, or the one that we gave it to.
             ownership: self.destination.ownership(Owner::from_stat(&dir.stat()?)),
             is_exclusive,
+            writes_gitignore,
+            record: before,
             temporaries: contents.temporaries,
             stale,
         })
     }
 
-    /// Makes the directory private, cleans up after a run that was killed, and writes the `.gitignore`, which has to be
-    /// there before a key is.
+    /// Fails if one of the files cannot be written, or if they are so many that the next run would refuse them.
+    fn expect_replaceable(&self, files: &[File]) -> Result<(), Error> {
+        if files.len() > DIRECTORY_ENTRIES / 2 {
+            return Err(Error::TooManyEntries { path: self.dir.path.clone() });
+        }
+        files.iter().try_for_each(|file| {
+            self.budget.expect_time(&self.dir.path)?;
+            self.dir.expect_file_or_nothing(&file.name)
+        })
+    }
+
+    /// Makes the directory private, cleans up after a run that was killed, and writes the record, by which a cleanup
+    /// knows what this run made, and the `.gitignore`, which has to be there before a key is.
     fn prepare(&mut self, plan: &Plan) -> Result<(), Error> {
+        let dir = &self.dir;
         if plan.is_exclusive {
-            self.dir.make_private(plan.ownership)?;
+            dir.make_private(plan.ownership)?;
         }
-        plan.temporaries.iter().try_for_each(|name| self.dir.remove(name))?;
-        let has_gitignore = self.dir.has(GITIGNORE)?;
-        if plan.is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !has_gitignore) {
-            self.dir.stage(&[File::gitignore()], plan.ownership)?.iter().try_for_each(|file| file.rename())?;
-            self.has_new_gitignore = !has_gitignore;
+        plan.temporaries.iter().try_for_each(|name| dir.remove(name))?;
+        let [has_record, has_gitignore] = [dir.has(RECORD)?, dir.has(GITIGNORE)?];
+        let mut first = Vec::new();
+        if !has_record {
+            first.push(plan.record.clone());
         }
-        Ok(())
+        if plan.writes_gitignore {
+            first.push(File::gitignore());
+        }
+        let is_new = |name: &&str| if *name == RECORD { !has_record } else { plan.writes_gitignore && !has_gitignore };
+        self.early = [GITIGNORE, RECORD].into_iter().filter(is_new).collect();
+        dir.stage(&first, plan.ownership, &self.budget)?.iter().try_for_each(Temporary::rename)
     }
 
     fn finish(&self, plan: &Plan) -> Result<Written, Error> {
-        plan.stale.iter().try_for_each(|name| self.dir.remove(name))?;
         self.dir.sync()?;
         let uid = self.dir.stat()?.st_uid;
         let other_user = plan.is_default_owner.then(|| self.destination.path.other_user_in_working_dir(uid)).flatten();
@@ -190,14 +241,15 @@ impl<'a> Locked<'a> {
     /// Files that an earlier run wrote and this one does not. They would go on to be used. `record` has only files that
     /// are unchanged.
     fn stale(&self, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
-        let is_written = |name: &str| files.iter().any(|file| file.name == name);
+        let written: BTreeSet<_> = files.iter().map(|file| file.name.as_str()).collect();
+        let is_written = |name: &str| written.contains(name);
         // The files of a cluster that is not trusted any more.
         let is_outdated = |name: &&str| is_of_cluster(&self.dir, name) && !is_written(name);
-        let mut stale: Vec<_> = record.names().into_iter().filter(is_outdated).map(str::to_owned).collect();
+        let mut stale: Vec<_> = record.names().filter(is_outdated).map(str::to_owned).collect();
         if self.dir.has(NETWORK)? {
             // tbot has no file of this name, so in a directory that is not ours alone it may be another program's.
             let is_exclusive = self.destination.unknown_files == UnknownFiles::Refuse;
-            match (is_written(NETWORK), is_exclusive || record.is_unchanged(&self.dir, NETWORK)) {
+            match (is_written(NETWORK), is_exclusive || record.has(NETWORK)) {
                 (true, false) => {
                     let path = self.dir.path.join(NETWORK);
                     return Err(Error::NotAFile { path, kind: "a file of another program" });
@@ -217,9 +269,9 @@ impl Drop for Locked<'_> {
         if self.committed.get() || !self.dir.try_lock() || !is_there() {
             return;
         }
-        if self.has_new_gitignore {
-            let _ = self.dir.remove(GITIGNORE);
+        for name in &self.early {
+            let _ = self.dir.remove(name);
         }
-        let _ = self.destination.path.remove(self.created);
+        let _ = self.destination.path.remove(&self.made);
     }
 }

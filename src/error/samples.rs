@@ -117,7 +117,7 @@ sampled! {
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
-        OtherOwner CannotChown ReadOnly NoExec DiskFull Quota Busy Failed;
+        OtherOwner CannotChown ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
     guard::Error: Artifacts Cache;
     guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
@@ -506,7 +506,10 @@ fn destination_errors() -> Vec<Sample> {
         ("", Error::NoExec { path: path() }),
         ("", Error::DiskFull { path: path() }),
         ("", Error::Quota { path: path() }),
+        ("", Error::FileSize { path: path() }),
+        ("", Error::TooManyEntries { path: path() }),
         ("", Error::Busy { path: path() }),
+        ("", Error::Late { path: path() }),
         ("", Error::Failed { doing: "write to", path: path(), errno: Errno::IO }),
     ])
 }

@@ -17,6 +17,11 @@ stories! {
     unknown_and_changed_files_stay_and_are_named,
     a_checkout_as_destination_keeps_its_own_files,
     a_planted_record_removes_no_file_of_another_directory,
+    a_planted_record_removes_no_directory,
+    a_planted_record_removes_no_file_of_the_repository,
+    a_planted_temporary_file_stays,
+    a_destination_that_was_moved_is_removed,
+    a_copy_of_a_destination_stays,
     directories_with_the_names_of_output_files_stay,
     the_files_of_tbot_stay,
     files_of_another_user_are_an_error_that_names_the_user needs ROOT,
@@ -120,15 +125,87 @@ fn a_planted_record_removes_no_file_of_another_directory() {
     let step = Step::new(&cluster);
     fs::write(step.dir().join("deploy.sh"), "").unwrap();
     fs::create_dir(step.dir().join("tbot-user")).unwrap();
-    // printf '' | sha256sum
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let names = ["../deploy.sh".to_owned(), step.dir().join("deploy.sh").display().to_string()];
-    let record: String = names.iter().map(|name| format!("{empty}  {name}\n")).collect();
+    let record: String = names.iter().map(|name| format!("{EMPTY}  {name}\n")).collect();
     fs::write(step.file(".teleport-pipe.sha256"), record).unwrap();
     // The file also stays if a run has read the planted record before.
     step.pipe().ok();
     cleanup(&step);
     assert!(step.dir().join("deploy.sh").exists());
+}
+
+/// The digest of an empty file.
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Records as a repository can have them, of this version and an earlier one.
+fn planted_records() -> [String; 2] {
+    let file = format!("{EMPTY}  lib.rs\n");
+    let made = "# Made: 7-0\n".repeat(99);
+    [format!("# Directories made: 99\n{file}"), format!("# This directory: 7-0\n{made}{file}")]
+}
+
+/// F9: directories above the destination were removed because a file in the repository said so.
+fn a_planted_record_removes_no_directory() {
+    let step = Step::empty();
+    for record in planted_records() {
+        fs::create_dir_all(step.dir().join("a/theirs/empty/tbot-user")).unwrap();
+        fs::write(step.dir().join("a/theirs/empty/tbot-user/.teleport-pipe.sha256"), record).unwrap();
+        step.product(&["cleanup", "--destination=a/theirs/empty/tbot-user"]).ok();
+        assert!(step.dir().join("a/theirs/empty/tbot-user/.teleport-pipe.sha256").exists());
+    }
+}
+
+/// F9: files of the repository were removed if it had a record with their digests.
+fn a_planted_record_removes_no_file_of_the_repository() {
+    let step = Step::empty();
+    for record in planted_records() {
+        fs::create_dir_all(step.dir().join("tbot-user")).unwrap();
+        fs::write(step.file("lib.rs"), "").unwrap();
+        fs::write(step.file(".gitignore"), "*\n").unwrap();
+        fs::write(step.file(".teleport-pipe.sha256"), record).unwrap();
+        let log = cleanup(&step).stderr;
+        assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "lib.rs"]);
+        expect_file!["golden/log/cleanup-planted-record.log"].assert_eq(&step.scrubbed(&log));
+    }
+}
+
+/// F9: files were removed by the beginning of their names.
+fn a_planted_temporary_file_stays() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    let planted = [".teleport-pipe.tmp.7", ".teleport-pipe.tmp.7-0.7", ".teleport-pipe.tmp.note"];
+    planted.iter().for_each(|name| fs::write(step.file(name), "theirs").unwrap());
+    cleanup(&step);
+    assert_eq!(names(&step), planted);
+    let output = step.pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(output.stderr.contains("did not write: .teleport-pipe.tmp.7, "), "{}", output.stderr);
+    assert_eq!(names(&step), planted);
+}
+
+fn a_destination_that_was_moved_is_removed() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster).env("DESTINATION", "ours/creds");
+    step.pipe().ok();
+    fs::create_dir(step.dir().join("theirs")).unwrap();
+    fs::rename(step.dir().join("ours/creds"), step.dir().join("theirs/moved")).unwrap();
+    step.run("./theirs/moved/teleport-pipe", &["cleanup"]).ok();
+    assert!(!step.dir().join("theirs/moved").exists());
+    // The parent that was made is not the one that it has now.
+    assert!(step.dir().join("theirs").exists() && step.dir().join("ours").exists());
+}
+
+fn a_copy_of_a_destination_stays() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    step.run("cp", &["-a", "tbot-user", "copy"]).ok();
+    let log = step.run("./copy/teleport-pipe", &["cleanup"]).ok().stderr;
+    assert!(log.contains("was not made for this directory"), "{log}");
+    assert!(step.dir().join("copy/key").exists());
+    cleanup(&step);
+    assert_eq!(names(&step), ["(no directory)"]);
 }
 
 fn directories_with_the_names_of_output_files_stay() {

@@ -22,6 +22,10 @@ stories! {
     as_tbot_unknown_files_stay,
     a_network_json_of_another_program_stays,
     the_files_of_tbot_are_replaced,
+    a_planted_record_does_not_keep_a_run_busy needs TIME,
+    a_directory_with_very_many_files_is_refused needs TIME,
+    a_run_does_not_write_after_its_deadline needs STRACE TIME,
+    a_limit_of_the_size_of_files_leaves_the_old_files,
     a_directory_without_write_permission_is_refused needs UNPRIVILEGED,
     an_owner_that_only_root_can_set_is_refused needs UNPRIVILEGED,
     another_user_can_write_into_the_clone_directory_of_root needs ROOT,
@@ -372,5 +376,50 @@ fn a_disk_that_is_full_only_at_the_end_leaves_the_old_files() {
     step.pipe().ok();
     let run = || pipe_with(&step, "fsync", "error=ENOSPC:when=4");
     expect_refusal(&step, &expect_file!["golden/destination/full-at-the-end.log"], run);
+    hello(&step, &cluster);
+}
+
+/// F2: a record may name one large file again and again; each time the file was read.
+fn a_planted_record_does_not_keep_a_run_busy() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster).env("TIMEOUT", "20s");
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    fs::File::create(step.file("key")).unwrap().set_len(400 << 20).unwrap();
+    let record: String = (0..15_000).map(|n| format!("{n:064x}  key\n")).collect();
+    fs::write(step.file(".teleport-pipe.sha256"), &record).unwrap();
+    for args in [&[][..], &["cleanup"]] {
+        let output = step.run("timeout", &[&["20", Step::binary()], args].concat());
+        assert_eq!(output.status, Some(0), "{}", output.stderr);
+    }
+    assert_eq!(fs::read_dir(step.dir().join("tbot-user")).unwrap().count(), 0);
+}
+
+/// F2: the list of the entries has a limit.
+fn a_directory_with_very_many_files_is_refused() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    fs::create_dir(step.dir().join("tbot-user")).unwrap();
+    (0..66_000).for_each(|n| drop(fs::File::create(step.file(&n.to_string())).unwrap()));
+    expect_early_refusal(&step, &cluster, &expect_file!["golden/destination/too-many-entries.log"]);
+}
+
+/// F1 and F2: what is slow after the last answer of the cluster ends at the deadline, too, and leaves nothing.
+fn a_run_does_not_write_after_its_deadline() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster).env("TIMEOUT", "4s");
+    let output = pipe_with(&step, "fsync", "delay_enter=1500000");
+    assert_eq!(output.status, Some(5), "{}", output.stderr);
+    expect_file!["golden/destination/deadline.log"].assert_eq(&step.scrubbed(&output.stderr));
+    assert!(!step.dir().join("tbot-user").exists());
+}
+
+/// F15: the limit is `ulimit -f`.
+fn a_limit_of_the_size_of_files_leaves_the_old_files() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    let limited = "trap '' XFSZ && ulimit -f 0 && exec \"$0\"";
+    let run = || step.run("sh", &["-c", limited, Step::binary()]);
+    expect_refusal(&step, &expect_file!["golden/destination/file-size.log"], run);
     hello(&step, &cluster);
 }

@@ -1,5 +1,5 @@
-//! Runs that are killed, and runs at the same time. No file is ever incomplete: a reader finds the old file or the new
-//! one, and the files are replaced in a fixed order.
+//! Runs that are killed, and runs at the same time. No file is ever incomplete, and there is the whole old set, the whole
+//! new set, or no `ssh_config`, and never files of two runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,7 @@ stories! {
     at_every_write_over_old_files needs STRACE TIME,
     at_every_fsync_over_old_files needs STRACE TIME,
     at_every_rename_over_old_files needs STRACE,
+    at_every_removal_over_old_files needs STRACE TIME,
     at_every_removal_of_files_of_a_killed_run needs STRACE TIME,
     at_every_rename_of_new_files needs STRACE TIME,
     at_every_change_of_a_mode_of_new_files needs STRACE TIME,
@@ -29,10 +30,12 @@ stories! {
     a_run_waits_for_another_until_its_deadline needs TIME,
 }
 
+const RECORD: &str = ".teleport-pipe.sha256";
+
 /// All files, in the order in which they are renamed.
 const ORDER: [&str; 15] = [
+    RECORD,
     ".gitignore",
-    ".teleport-pipe.sha256",
     "teleport-pipe",
     "network.json",
     "teleport-host-ca.crt",
@@ -89,31 +92,43 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     String::from_utf8_lossy(text).contains(&*String::from_utf8_lossy(part))
 }
 
-/// After a run over the files `old` was killed: the first files in the order are new and complete, all others are old.
+/// After a run over the files `old` was killed (F10): the directory has the whole old set, or the whole new set, or no
+/// `ssh_config` and never two changed files of different runs. Files that are the same in every run may stay.
 #[track_caller]
-fn expect_old_or_new(step: &Step, old: &Files) {
+fn expect_one_set(step: &Step, old: &Files) {
     let now = files(step);
-    let changes =
-        |name: &&str| [".teleport-pipe.sha256", "identity", "key.pub", "tlscert", "key", "key-cert.pub"].contains(name);
-    let new = |name: &str| now.get(name) != old.get(name);
-    // Files that are the same in every run are not replaced.
-    let order = ORDER.into_iter().filter(|name| old.is_empty() || changes(name));
-    let renamed: Vec<_> = order.clone().take_while(|name| new(name)).collect();
-    assert_eq!(order.filter(|name| new(name)).collect::<Vec<_>>(), renamed);
     assert!(now.keys().all(|name| ORDER.contains(&name.as_str())), "{:?}", now.keys());
+    let set = || ORDER.into_iter().filter(|name| ![".gitignore", RECORD].contains(name));
+    let changes = |name: &&str| ["identity", "key.pub", "tlscert", "key", "key-cert.pub"].contains(name);
+    let is_old = |name: &str| old.contains_key(name) && now.get(name) == old.get(name);
+    if old.is_empty() || set().filter(changes).any(|name| !is_old(name)) {
+        let still_old: Vec<_> = set().filter(changes).filter(|name| is_old(name)).collect();
+        let written: Vec<_> = set().filter(|name| now.contains_key(*name) && !is_old(name)).collect();
+        // The old files are removed before the first new one is there, and the files of ssh before all others.
+        assert!(still_old.is_empty() || written.is_empty(), "old: {still_old:?}, new: {written:?}");
+        let configs: Vec<_> = set().filter(|name| name.ends_with("ssh_config") && now.contains_key(*name)).collect();
+        let is_whole = set().all(|name| now.contains_key(name));
+        assert!(is_whole || !configs.contains(&"ssh_config"), "{:?}", now.keys());
+        assert!(configs.is_empty() || set().filter(changes).all(|name| now.contains_key(name)), "{:?}", now.keys());
+    } else {
+        let is_kept = |name: &str| is_old(name) || name.ends_with("ssh_config");
+        assert!(set().all(is_kept), "{:?}", now.keys());
+    }
+    expect_one_run(step, &now);
+}
 
-    if !renamed.contains(&"identity") {
-        return;
-    }
-    // The identity is complete, because it ends with the CAs. All new files are of the same run.
-    let identity = &now["identity"];
+/// The files that are there are complete and of one run.
+#[track_caller]
+fn expect_one_run(step: &Step, now: &Files) {
+    let Some(identity) = now.get("identity") else { return };
+    // The identity ends with the CAs, so it is complete.
     assert!(identity.ends_with(&now["teleport-host-ca.crt"]), "incomplete identity");
-    for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| renamed.contains(name)) {
-        assert!(contains(identity, &now[name]), "incomplete {name}");
+    for name in ["tlscert", "key", "key-cert.pub"].into_iter().filter(|name| now.contains_key(*name)) {
+        assert!(contains(identity, &now[name]), "identity and {name} are not of one run");
     }
-    if renamed.contains(&"key.pub") {
+    if let Some(key) = now.get("key.pub") {
         let public = step.run("ssh-keygen", &["-y", "-f", "tbot-user/identity"]).ok().stdout;
-        assert_eq!(public.trim().as_bytes(), now["key.pub"].trim_ascii());
+        assert_eq!(public.trim().as_bytes(), key.trim_ascii());
     }
 }
 
@@ -155,7 +170,7 @@ fn killed_and(call: &str, prepare: impl Fn(&Step), afterwards: impl Fn(&Step)) {
         kills += 1;
         // strace dies by the same signal as its child.
         assert_eq!(output.status, None, "{}", output.stderr);
-        expect_old_or_new(&step, &old);
+        expect_one_set(&step, &old);
         afterwards(&step);
     }
     expect_complete(&step);
@@ -200,12 +215,17 @@ fn at_every_rename_over_old_files() {
     over_old_files("/^rename");
 }
 
+fn at_every_removal_over_old_files() {
+    over_old_files("unlinkat");
+}
+
 fn at_every_removal_of_files_of_a_killed_run() {
     killed_at_every("unlinkat", |step| {
         step.pipe().ok();
-        for n in [0, 1, 7] {
-            fs::write(step.file(&format!(".teleport-pipe.tmp.{n}")), "incomplete").unwrap();
-        }
+        let killed = pipe_with(step, "fsync", "signal=KILL:when=4");
+        assert_eq!(killed.status, None, "{}", killed.stderr);
+        let entries = fs::read_dir(step.dir().join("tbot-user")).unwrap();
+        assert_eq!(entries.filter(|entry| is_temporary(&entry.as_ref().unwrap().file_name())).count(), 4);
     });
 }
 
@@ -221,11 +241,14 @@ fn at_the_creation_of_the_directory() {
     without_destination("mkdirat");
 }
 
-/// A cleanup removes all files that a killed run left, old and new.
+/// A cleanup removes all files that a killed run left, old and new. The directory stays, empty, if the run was killed
+/// before the record was there that says who made it.
 #[track_caller]
 fn cleanup_leaves_nothing(step: &Step) {
+    let has_record = step.file(RECORD).exists();
     step.product(&["cleanup"]).ok();
-    assert!(!step.dir().join("tbot-user").exists(), "{:?}", files(step).keys());
+    let left = fs::read_dir(step.dir().join("tbot-user")).map(|entries| entries.count()).ok();
+    assert!(left.is_none() || !has_record && left == Some(0), "{:?}", files(step).keys());
 }
 
 fn a_cleanup_after_every_rename_of_new_files() {
