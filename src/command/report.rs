@@ -125,23 +125,33 @@ pub(super) fn written(names: &[String], kind: &str, directory: &Path) {
 
 /// ssh accepts a private key only if its user owns it, and the step need not run as the user that this runs as.
 pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination: &Path) {
-    let Written { uid, is_default_owner, other_user } = written;
-    let step_user = run_as_user.filter(|user| ![0, *uid].contains(user));
+    let Written { uid, user_of_step, is_default_owner, other_user } = written;
     let directory = shell::word(&sanitize(&destination.display().to_string()));
-    let remedy =
-        format!("`mkdir -p {directory}` in the step before the pipe, or FILE_OWNER, lets another user read them");
+    let (reader, remedy) = match user_of_step {
+        // No owner that can be set from here is a user of the step.
+        Some(user) => (
+            format!("root and user {user} of the step"),
+            "for another user, see docs/troubleshooting.md#the-pipe-has-other-users-than-the-step".to_owned(),
+        ),
+        None => (
+            format!("user {uid}"),
+            format!("`mkdir -p {directory}` in the step before the pipe, or FILE_OWNER, lets another user read them"),
+        ),
+    };
+    let step_user = run_as_user.filter(|user| ![0, user_of_step.unwrap_or(*uid)].contains(user));
     match (step_user, other_user) {
         (Some(user), _) => log::warn!(
             target: "write",
-            "only user {uid} can read the files, but the step has `run-as-user: {user}`: {remedy}"
+            "only {reader} can read the files, but the step has `run-as-user: {user}`: {remedy}"
         ),
         (None, Some(other)) => log::warn!(
             target: "write",
-            "only user {uid} can read the files, but user {other} has files here, too: {remedy}"
+            "only {reader} can read the files, but user {other} has files here, too: {remedy}"
         ),
         // root runs the pipe and owns the clone directory. That says nothing about the user of the step.
         (None, None) if *is_default_owner && *uid == 0 => {
-            log::info!(target: "write", "only user 0 (root) can read them; {remedy}")
+            let root = if user_of_step.is_none() { " (root)" } else { "" };
+            log::info!(target: "write", "only {reader}{root} can read them; {remedy}")
         }
         (None, None) => {}
     }

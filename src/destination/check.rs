@@ -1,5 +1,6 @@
 //! The check of a destination before the network is used.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::contents::Contents;
@@ -8,6 +9,7 @@ use super::error::Error;
 use super::owner::{Owner, effective_uid};
 use super::ownership::Ownership;
 use super::path::DestinationPath;
+use super::user_namespace::UserNamespace;
 
 /// A directory for credentials that was checked. It need not exist yet.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct Destination {
     pub(super) path: DestinationPath,
     pub(super) unknown_files: UnknownFiles,
     pub(super) owner: Option<Owner>,
+    namespace: UserNamespace,
     noexec: bool,
 }
 
@@ -36,22 +39,61 @@ impl Destination {
         owner: Option<Owner>,
     ) -> Result<Self, Error> {
         let path = DestinationPath::new(working_dir, path)?;
-        let mut this = Self { path, unknown_files, owner, noexec: false };
-        let (dir, exists) = this.path.find()?;
-        if exists {
-            this.check_directory(&dir)?;
-        } else {
-            dir.expect_writable()?;
-        }
-        this.noexec = dir.is_noexec();
+        let namespace = UserNamespace::from_process();
+        let mut this = Self { path, unknown_files, owner, namespace, noexec: false };
+        this.noexec = this.check_path().map_err(|error| this.with_true_cause(error))?;
         if this.noexec && unknown_files == UnknownFiles::Refuse {
             return Err(Error::NoExec { path: this.absolute().into() });
         }
-        let uid = effective_uid();
-        match owner.filter(|owner| uid != 0 && uid != owner.uid) {
-            Some(owner) => Err(Error::CannotChown { path: this.absolute().into(), owner, uid }),
-            None => Ok(this),
+        owner.map_or(Ok(()), |owner| this.check_owner(owner))?;
+        Ok(this)
+    }
+
+    /// Returns whether the file system is mounted noexec.
+    fn check_path(&self) -> Result<bool, Error> {
+        let (dir, exists) = self.path.find()?;
+        if exists {
+            self.check_directory(&dir)?;
+        } else {
+            dir.expect_writable()?;
         }
+        Ok(dir.is_noexec())
+    }
+
+    /// Fails if files cannot be given to `owner`, or if `owner` is another user for the step.
+    fn check_owner(&self, owner: Owner) -> Result<(), Error> {
+        let (path, uid) = (|| self.absolute().into(), effective_uid());
+        let outside = self.namespace.outside(owner);
+        if outside.is_none() || (outside != Some(owner) && self.is_remapped()) {
+            return Err(Error::OwnerOutside { path: path(), owner, outside });
+        }
+        match uid == 0 || uid == owner.uid {
+            true => Ok(()),
+            false => Err(Error::CannotChown { path: path(), owner, uid }),
+        }
+    }
+
+    /// Whether the step's users have no numbers here, as far as the owner of the working directory shows. Containers of
+    /// an engine without root all have the same users, so that other numbers than the machine's say nothing.
+    fn is_remapped(&self) -> bool {
+        self.path.working_dir_owner().is_ok_and(|owner| self.namespace.is_unknown(owner.uid))
+    }
+
+    /// An error about a directory of a user who has no number here says so.
+    fn with_true_cause(&self, error: Error) -> Error {
+        match error {
+            Error::NotPermitted { path, .. } | Error::OtherOwner { path, .. }
+                if path.symlink_metadata().is_ok_and(|meta| self.namespace.is_unknown(meta.uid())) =>
+            {
+                Error::OtherUsers { path, destination: self.absolute().into(), root: self.namespace.ourselves() }
+            }
+            error => error,
+        }
+    }
+
+    /// Who the owner of the files is for the step, if its users are not those of this container.
+    pub(super) fn user_of_step(&self, uid: u32) -> Option<u32> {
+        self.namespace.outside(Owner { uid, gid: None }).filter(|_| self.is_remapped()).map(|owner| owner.uid)
     }
 
     /// The path from the root, without `.` and `..`.
@@ -76,13 +118,14 @@ impl Destination {
             other => other?,
         }
         if contents.unknown_files.is_empty() {
-            dir.expect_can_be_private()?;
+            let is_root = effective_uid() == 0 && !self.namespace.is_unknown(dir.stat()?.st_uid);
+            dir.expect_can_be_private(is_root)?;
         }
         Ok(contents)
     }
 
     /// The owner that was asked for, or else `default`.
     pub(super) fn ownership(&self, default: Owner) -> Ownership {
-        Ownership { owner: self.owner.unwrap_or(default), required: self.owner.is_some() }
+        Ownership { owner: self.owner.unwrap_or_else(|| self.namespace.known(default)), required: self.owner.is_some() }
     }
 }

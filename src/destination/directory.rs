@@ -66,11 +66,12 @@ impl Directory {
         fstatvfs(&self.fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
-    /// Fails if the directory is open to others and [`make_private`](Self::make_private) could not change that.
-    pub(super) fn expect_can_be_private(&self) -> Result<(), Error> {
+    /// Fails if the directory is open to others and [`make_private`](Self::make_private) could not change that. `is_root`
+    /// says whether this process has root's rights over the directory.
+    pub(super) fn expect_can_be_private(&self, is_root: bool) -> Result<(), Error> {
         let stat = self.stat()?;
         let uid = effective_uid();
-        match uid == 0 || uid == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
+        match is_root || uid == stat.st_uid || stat.st_mode & PERMISSIONS == Bits::RWXU.as_raw_mode() {
             true => Ok(()),
             false => Err(Error::OtherOwner { path: self.path.clone(), owner: stat.st_uid, uid }),
         }

@@ -9,6 +9,8 @@ use super::listing::Listing;
 use super::owner::{Owner, effective_uid};
 use crate::error::{Advice, Exit, Explain};
 use crate::limits::DIRECTORY_ENTRIES;
+use crate::shell;
+use crate::text::sanitize;
 
 /// No variant has contents of a file. `doing`, `kind` (with its article) and `reason` complete the sentence; `shown` is
 /// safe to print.
@@ -37,6 +39,12 @@ pub(crate) enum Error {
     OtherOwner { path: PathBuf, owner: u32, uid: u32 },
     #[error("user {uid} is not permitted to make {owner} the owner of `{path}`")]
     CannotChown { path: PathBuf, owner: Owner, uid: u32 },
+    /// `root` is our user, by the numbers of the step.
+    #[error("`{path}` belongs to a user of the step, and this container has other users")]
+    OtherUsers { path: PathBuf, destination: PathBuf, root: Owner },
+    /// `outside` is the owner by the numbers of the step.
+    #[error("{owner} of the step cannot own `{path}`, because this container has other users")]
+    OwnerOutside { path: PathBuf, owner: Owner, outside: Option<Owner> },
     #[error("`{path}` is on a read-only file system")]
     ReadOnly { path: PathBuf },
     #[error("programs cannot be started from `{path}`: its file system is mounted noexec")]
@@ -135,6 +143,21 @@ impl Explain for Error {
                 cannot_write("the-owner-cannot-be-changed", "Run this as root, or do not ask for another owner.")
                     .cause("Only root can give files to another user, and only if the container allows it.")
             }
+            Self::OtherUsers { path, destination, root } => {
+                cannot_write(OTHER_USERS, give_to(destination, *root, path == destination))
+                    .cause("The engine runs the pipe in a user namespace, so that even root of the pipe is an ordinary user of the step.")
+            }
+            Self::OwnerOutside { owner, outside, .. } => cannot_write(
+                OTHER_USERS,
+                "Leave FILE_OWNER out if the step runs as root. If it runs as another user, run teleport-pipe in the step \
+                 itself.",
+            )
+            .cause(match outside {
+                Some(outside) => {
+                    format!("The engine runs the pipe in a user namespace: what is {owner} here is {outside} of the step.")
+                }
+                None => format!("The engine runs the pipe in a user namespace that does not have {owner}."),
+            }),
             Self::ReadOnly { .. } => cannot_write(
                 "the-destination-is-read-only",
                 "Choose a destination that can be written, or mount it without `:ro`.",
@@ -184,10 +207,21 @@ impl Explain for Error {
 const PLANTED: &str =
     "Something in this step or in the repository created it. A link could lead keys to a directory that is published.";
 const BELONGS_TO_ANOTHER: &str = "the-destination-belongs-to-someone-else";
+const OTHER_USERS: &str = "the-pipe-has-other-users-than-the-step";
 const NO_SPACE: &str = "no-space-is-left";
 
 fn cannot_write(anchor: &'static str, remedy: impl Into<Cow<'static, str>>) -> Advice {
     Advice::new(Exit::CannotWrite, anchor, remedy)
+}
+
+/// How a step gives a directory to our user, whose number in the step is `root`.
+fn give_to(directory: &Path, root: Owner, exists: bool) -> String {
+    let directory = shell::word(&sanitize(&directory.display().to_string()));
+    let or = if exists { ", or do not create it beforehand" } else { "" };
+    let (uid, gid) = (root.uid, root.gid.unwrap_or(root.uid));
+    format!(
+        "As root of the step, give the directory to root of the pipe before the pipe runs: `mkdir -p {directory} && chown {uid}:{gid} {directory}`{or}."
+    )
 }
 
 /// How to write the destination without the link in it: a link of the system (`/var/run`) is not a mistake of the user.

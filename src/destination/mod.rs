@@ -26,6 +26,7 @@ mod path;
 mod record;
 #[cfg(test)]
 mod tests;
+mod user_namespace;
 mod write;
 
 pub(crate) use self::check::{Destination, UnknownFiles};

@@ -25,6 +25,8 @@ use crate::text::sanitize;
 pub(crate) struct Written {
     /// The owner of the directory, and most likely of everything in it.
     pub(crate) uid: u32,
+    /// The number of the owner in the step, if that has other users than this container.
+    pub(crate) user_of_step: Option<u32>,
     /// The owner was neither asked for nor declared by creating the directory.
     pub(crate) is_default_owner: bool,
     /// Another user who has files in the working directory, if the owner is the default one.
@@ -234,8 +236,12 @@ impl<'a> Locked<'a> {
     fn finish(&self, plan: &Plan) -> Result<Written, Error> {
         self.dir.sync()?;
         let uid = self.dir.stat()?.st_uid;
-        let other_user = plan.is_default_owner.then(|| self.destination.path.other_user_in_working_dir(uid)).flatten();
-        Ok(Written { uid, is_default_owner: plan.is_default_owner, other_user })
+        let user_of_step = self.destination.user_of_step(uid);
+        // Who has files there is not known if the step has other users.
+        let other_user = (plan.is_default_owner && user_of_step.is_none())
+            .then(|| self.destination.path.other_user_in_working_dir(uid))
+            .flatten();
+        Ok(Written { uid, user_of_step, is_default_owner: plan.is_default_owner, other_user })
     }
 
     /// Files that an earlier run wrote and this one does not. They would go on to be used. `record` has only files that

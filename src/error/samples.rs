@@ -117,7 +117,7 @@ sampled! {
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
-        OtherOwner CannotChown ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
+        OtherOwner CannotChown OtherUsers OwnerOutside ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
     guard::Error: Artifacts Cache;
     guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
@@ -488,6 +488,7 @@ fn credentials_errors() -> Vec<Sample> {
 fn destination_errors() -> Vec<Sample> {
     use destination::Error;
     let path = || PathBuf::from("/nowhere/tbot-user");
+    let user = |uid| Owner { uid, gid: None };
     let not_permitted = |uid| Error::NotPermitted { doing: "write to", path: path(), uid };
     final_errors([
         ("", Error::BadPath { shown: String::new(), reason: "is empty" }),
@@ -501,7 +502,11 @@ fn destination_errors() -> Vec<Sample> {
         ("root", not_permitted(0)),
         ("", not_permitted(1000)),
         ("", Error::OtherOwner { path: path(), owner: 0, uid: 1000 }),
-        ("", Error::CannotChown { path: path(), owner: Owner { uid: 1, gid: None }, uid: 1000 }),
+        ("", Error::CannotChown { path: path(), owner: user(1), uid: 1000 }),
+        ("", Error::OtherUsers { path: path(), destination: path(), root: user(165536) }),
+        ("not there", Error::OtherUsers { path: "/nowhere".into(), destination: path(), root: user(165536) }),
+        ("", Error::OwnerOutside { path: path(), owner: user(1000), outside: Some(user(166536)) }),
+        ("unmapped", Error::OwnerOutside { path: path(), owner: user(200000), outside: None }),
         ("", Error::ReadOnly { path: path() }),
         ("", Error::NoExec { path: path() }),
         ("", Error::DiskFull { path: path() }),

@@ -11,6 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testcluster::Testcluster;
 
 use crate::harness::Need;
+use crate::remapped;
 use crate::step::{Output, Step};
 
 /// Debian's least privileged user. It exists on every Debian, and ssh needs a user that exists.
@@ -34,6 +35,19 @@ pub(crate) static UNPRIVILEGED: Need = LazyLock::new(|| if is_root() { ROOT.clon
 pub(crate) static MOUNT: Need = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     Tmpfs::mount(directory.path().join("tmpfs"), "").map(drop).map_err(|error| format!("cannot mount a tmpfs: {error}"))
+});
+
+/// Root, with the right to make a user namespace with other users. They need to reach the machine's temporary directory.
+pub(crate) static USER_NAMESPACE: Need = LazyLock::new(|| {
+    ROOT.clone()?;
+    let command = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(std::env::temp_dir());
+        command
+    };
+    let output = remapped::run(command, &["id", "-u"]);
+    let is_root = output.stdout == "0\n";
+    if is_root { Ok(()) } else { Err(format!("no user namespace with other users: {}", output.stderr.trim_end())) }
 });
 
 /// The rights to run a name server, and to give the product its own configuration of the resolver.

@@ -36,6 +36,7 @@ mod proxy_command;
 mod recipes;
 mod recording;
 mod refusals;
+mod remapped;
 mod rendered;
 mod resolver;
 mod rotation;
@@ -43,6 +44,7 @@ mod secrets;
 mod ssh_faults;
 mod step;
 mod troubleshooting;
+mod user_namespace;
 
 /// All stories.
 fn stories() -> Vec<libtest_mimic::Trial> {
@@ -74,6 +76,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         rotation::stories(),
         secrets::stories(),
         ssh_faults::stories(),
+        user_namespace::stories(),
     ];
     files.into_iter().flatten().collect()
 }
