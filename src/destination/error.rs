@@ -145,7 +145,10 @@ impl Explain for Error {
             }
             Self::OtherUsers { path, destination, root } => {
                 cannot_write(OTHER_USERS, give_to(destination, *root, path == destination))
-                    .cause("The engine runs the pipe in a user namespace, so that even root of the pipe is an ordinary user of the step.")
+                    .cause(
+                        "The engine runs the pipe in a user namespace, so that even root of the pipe is an ordinary user of \
+                         the step.",
+                    )
             }
             Self::OwnerOutside { owner, outside, .. } => cannot_write(
                 OTHER_USERS,
@@ -220,7 +223,8 @@ fn give_to(directory: &Path, root: Owner, exists: bool) -> String {
     let or = if exists { ", or do not create it beforehand" } else { "" };
     let (uid, gid) = (root.uid, root.gid.unwrap_or(root.uid));
     format!(
-        "As root of the step, give the directory to root of the pipe before the pipe runs: `mkdir -p {directory} && chown {uid}:{gid} {directory}`{or}."
+        "As root of the step, give the directory to root of the pipe before the pipe runs: \
+         `mkdir -p {directory} && chown {uid}:{gid} {directory}`{or}."
     )
 }
 

@@ -1,6 +1,7 @@
 //! The Docker client as a child process.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 pub(crate) use crate::output::Output;
@@ -8,6 +9,13 @@ pub(crate) use crate::output::Output;
 /// Runs `docker` with these arguments.
 pub(crate) fn docker(args: &[&str]) -> Output {
     Output::run(Command::new("docker").args(args))
+}
+
+/// Copies the program out of an image.
+pub(crate) fn copy_program(image: &str, to: &Path) {
+    let id = docker(&["create", image]).ok().stdout;
+    docker(&["cp", &format!("{}:/teleport-pipe", id.trim_end()), to.to_str().unwrap()]).ok();
+    docker(&["rm", id.trim_end()]).ok();
 }
 
 /// The address of this machine for containers, which is that of the bridge. An engine that has chosen the address

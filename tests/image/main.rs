@@ -20,6 +20,8 @@ mod names;
 #[path = "../it/output.rs"]
 mod output;
 mod pipe_line;
+#[path = "../it/remapped.rs"]
+mod remapped;
 mod step;
 mod step_image;
 mod users;

@@ -9,9 +9,10 @@ use std::process::Command;
 use tempfile::TempDir;
 use testcluster::{Builder, Testcluster};
 
-use crate::docker::{Output, docker, gateway, program};
+use crate::docker::{Output, copy_program, docker, gateway, program};
 use crate::images;
 use crate::pipe_line::{BUILD, PipeLine};
+use crate::remapped;
 
 /// The proxy's name in the containers.
 pub(crate) const PROXY: &str = "proxy.example.teleport.sh";
@@ -147,6 +148,29 @@ impl Step {
         self.shell(&line.text())
     }
 
+    /// Runs the program of the image with other users than the step has, as an engine with `--userns-remap` does. That is
+    /// a setting of the whole engine, so that this takes the place of the engine.
+    pub(crate) fn remapped_pipe(&self) -> Output {
+        let root = self.directory.path().join("root");
+        for directory in ["proc", "etc", &BUILD[1..]] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        // The other users have to reach the root.
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(root.join("etc/hosts"), format!("{} {PROXY}\n", gateway())).unwrap();
+        copy_program(&images::PIPE, &root.join("teleport-pipe"));
+        let mounts = "mount --bind \"$0\" \"$1$2\"; mount --rbind /proc \"$1/proc\"; shift 2; exec \"$@\"";
+        let command = |program: &str, args: &[&str]| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-euc", mounts]).arg(self.clone_dir()).arg(&root).args([BUILD, program]);
+            command.args(args).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+            command.envs(&self.environment).envs(self.variables.iter().map(|(name, value)| (name, value)));
+            command
+        };
+        let root = root.to_str().unwrap();
+        remapped::run(command, &["unshare", "--root", root, "--wd", &self.workdir, "/teleport-pipe"])
+    }
+
     /// Runs the line of an emulator, with the paths and the network of this machine.
     pub(crate) fn emulated(&self, line: &str) -> Output {
         let source = |from: &str, to: &Path| (format!("--volume={from}:"), format!("--volume={}:", to.display()));
@@ -187,6 +211,14 @@ impl Step {
         let network: Vec<&str> = self.network.iter().map(String::as_str).collect();
         let run = ["run", "--rm", &volume, "--workdir", &self.workdir, "--user", &self.user];
         docker(&[&run, &network[..], more, &[*images::STEP, "sh", "-euc", text]].concat())
+    }
+
+    /// Runs the program of the image in the step itself, as its user, with the pipe's variables as environment.
+    pub(crate) fn program_in_the_step(&self) -> Output {
+        copy_program(&images::PIPE, &self.path("program"));
+        let variables = self.variables.iter().map(|(name, value)| (name, value)).chain(&self.environment);
+        let options: Vec<_> = variables.map(|(name, value)| format!("--env={name}={value}")).collect();
+        self.script_with(&options.iter().map(String::as_str).collect::<Vec<_>>(), "./program")
     }
 
     /// Runs the second line of the README's example.

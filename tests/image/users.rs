@@ -1,7 +1,10 @@
 //! Root runs the pipe, but another user may run the rest of the step.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use crate::harness::stories;
 use crate::images::IMAGE;
+use crate::remapped::FIRST;
 use crate::step::{self, Step};
 
 stories! {
@@ -11,6 +14,9 @@ stories! {
     file_owner_can_use_the_keys needs IMAGE,
     file_owner_can_replace_the_files_of_root needs IMAGE,
     a_user_without_a_name_has_the_keys_but_openssh_will_not_run needs IMAGE,
+    root_of_the_step_can_use_the_files_of_a_pipe_with_other_users needs IMAGE,
+    a_directory_of_the_step_is_refused_by_a_pipe_with_other_users needs IMAGE,
+    a_step_that_is_not_root_can_run_the_program_itself needs IMAGE,
 }
 
 fn root_runs_the_step() {
@@ -79,4 +85,35 @@ fn a_user_without_a_name_has_the_keys_but_openssh_will_not_run() {
     let volume = format!("--volume={}:/etc/passwd:ro", passwd.display());
     let ssh = step.script_with(&[&volume], &Step::ssh(&cluster)).ok();
     assert_eq!(ssh.stdout, "hello world\n");
+}
+
+fn root_of_the_step_can_use_the_files_of_a_pipe_with_other_users() {
+    let cluster = step::cluster();
+    let step = Step::new(&cluster);
+    step.remapped_pipe().ok();
+    let key = std::fs::metadata(step.path("tbot-user/key")).unwrap();
+    assert_eq!((key.uid(), key.gid()), (FIRST, FIRST));
+    step.hello(&cluster);
+    step.script("./tbot-user/teleport-pipe cleanup; ! test -e tbot-user").ok();
+}
+
+fn a_directory_of_the_step_is_refused_by_a_pipe_with_other_users() {
+    let cluster = step::cluster();
+    let step = Step::new(&cluster).user("1000:1000");
+    step.script("mkdir -p tbot-user").ok();
+    let output = step.remapped_pipe();
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("`mkdir -p ") && output.stderr.contains(" chown 165536:165536 "),
+        "{}",
+        output.stderr
+    );
+}
+
+/// docs/troubleshooting.md, "The pipe has other users than the step".
+fn a_step_that_is_not_root_can_run_the_program_itself() {
+    let cluster = step::cluster();
+    let step = Step::new(&cluster).user("1000:1000");
+    step.program_in_the_step().ok();
+    step.hello(&cluster);
 }
