@@ -42,8 +42,9 @@ pub(crate) const NETWORK_FILE: usize = CA_FILE + MIB;
 /// may share the directory with other programs, so the limit is generous. To list so many takes a fraction of a second.
 pub(crate) const DIRECTORY_ENTRIES: usize = 1 << 16;
 
-/// The size of the record of what a run wrote. A line has less than 330 bytes, and two runs over 500 clusters have 2000.
-pub(crate) const RECORD_BYTES: u64 = 1 << 20;
+/// The size of the record of what a run wrote. A line has less than 330 bytes, and two runs over 1000 clusters have 4000
+/// lines.
+pub(crate) const RECORD_BYTES: u64 = 1 << 21;
 
 /// The size of the copy of our program, to be recognized as ours. It has 3 MB; a build for tests has 45 MB.
 pub(crate) const PROGRAM_BYTES: u64 = 1 << 26;

@@ -173,32 +173,33 @@ impl<'a> Locked<'a> {
         let dir = &self.dir;
         let contents = self.destination.check_directory(dir)?;
         self.expect_replaceable(&files)?;
-        let mut record = Record::read(dir).unwrap_or_default();
-        record.retain_unchanged(dir, &self.budget)?;
-        let stale = self.stale(&record, &files)?;
-        if !self.made.is_empty() {
-            record.made = self.made.clone();
-        }
         let is_exclusive = contents.unknown_files.is_empty();
         let writes_gitignore =
             is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !dir.has(GITIGNORE)?);
-        if writes_gitignore {
-            record = record.with(&[File::gitignore()]);
-        }
-        let is_default_owner = self.destination.owner.is_none() && !record.made.is_empty();
-        let before = record.file(&dir.identity);
-        let record = record.with(&files).file(&dir.identity);
+        let old = self.old_record()?;
+        let stale = self.stale(&old, &files)?;
+        let before = if writes_gitignore { old.with(&[File::gitignore()]) } else { old };
         Ok(Plan {
-            is_default_owner,
-            files: iter::once(record).chain(files).collect(),
+            is_default_owner: self.destination.owner.is_none() && !before.made.is_empty(),
+            record: before.file(&dir.identity),
+            files: iter::once(before.with(&files).file(&dir.identity)).chain(files).collect(),
             // The directory has its owner by now: the user who created it, or the one that we gave it to.
             ownership: self.destination.ownership(Owner::from_stat(&dir.stat()?)),
             is_exclusive,
             writes_gitignore,
-            record: before,
             temporaries: contents.temporaries,
             stale,
         })
+    }
+
+    /// What earlier runs wrote and is unchanged, and the directories that they or this run created.
+    fn old_record(&self) -> Result<Record, Error> {
+        let mut record = Record::read(&self.dir).unwrap_or_default();
+        record.retain_unchanged(&self.dir, &self.budget)?;
+        if !self.made.is_empty() {
+            record.made = self.made.clone();
+        }
+        Ok(record)
     }
 
     /// Fails if one of the files cannot be written, or if they are so many that the next run would refuse them.
