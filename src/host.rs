@@ -33,7 +33,7 @@ impl Host {
     }
 
     pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {
-        let bytes = regular_file::read(&self.executable, limits::PROGRAM_BYTES as usize).map_err(HostError::because(BINARY));
+        let bytes = regular_file::read(&self.executable, limits::PROGRAM_SIZE).map_err(HostError::because(BINARY));
         // It is not secret, and wiping megabytes takes time.
         bytes.map(|mut bytes| std::mem::take(&mut *bytes))
     }

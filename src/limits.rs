@@ -1,15 +1,16 @@
-//! The limits of what comes from outside, so that neither a cluster nor a repository can use up time, memory or disk.
-//! What is larger is refused with a sentence, before any work is done on it.
+//! The limits of what comes from outside, so that neither a cluster nor a repository can use up time, memory or disk. What
+//! is larger is refused with a sentence, before any work is done on it. What takes time in spite of them ends at the deadline
+//! of the run. Sizes are in bytes.
 
 use crate::error::{Advice, Exit, Explain};
 
-const MIB: usize = 1 << 20;
+// Answers of the cluster. A message of gRPC has at most 4 MiB, and as many fields as `teleport_api::codec` says.
 
-/// An HTTP answer, in bytes. Discovery has 2 KB, the certificates of a join have 20 KB.
-pub(crate) const HTTP_ANSWER: usize = MIB;
+/// An HTTP answer. Discovery has 2 KB, the certificates of a join have 20 KB.
+pub(crate) const HTTP_ANSWER_SIZE: usize = 1 << 20;
 
-/// Clusters: the root cluster and its leaf clusters. Each gets two files and up to four lines of known_hosts for a key.
-/// 500 clusters of two keys come to 2 MB.
+/// Clusters: the root cluster and its leaf clusters. Each gets two files, and four lines of known_hosts for each key. 500
+/// clusters of two keys come to 2 MB.
 pub(crate) const CLUSTERS: usize = 500;
 
 /// Keys of one certificate authority. Without a rotation there is one for each Auth Service with a hardware module, during
@@ -25,36 +26,42 @@ pub(crate) const ROLES: usize = 256;
 /// Principals of an SSH certificate. OpenSSH refuses a certificate with more (sshkey.c, `SSHKEY_CERT_MAX_PRINCIPALS`).
 pub(crate) const PRINCIPALS: usize = 256;
 
-/// The files of one output without the program, in bytes: twice what the largest cluster that is accepted needs.
-pub(crate) const OUTPUT: usize = 4 * MIB;
+/// The files of one output together, without the program: twice what the largest cluster that is accepted needs.
+pub(crate) const OUTPUT_SIZE: u64 = 4 << 20;
 
-/// A file of certificate authorities, in bytes. Debian's has 220 KB, that of a company that trusts all public authorities
-/// may have some more.
-pub(crate) const CA_FILE: usize = 2 * MIB;
+// Files that others may have written.
 
-/// The `identity` file, in bytes. tbot has no limit for the clusters in it, so it is larger than [`OUTPUT`].
-pub(crate) const IDENTITY_FILE: usize = 8 * MIB;
+/// A file of certificate authorities. Debian's has 220 KB; that of a company adds its own.
+pub(crate) const CA_FILE_SIZE: u64 = 2 << 20;
 
-/// `network.json`, in bytes. It may hold a file of certificate authorities, with two characters for each line break.
-pub(crate) const NETWORK_FILE: usize = CA_FILE + MIB;
+/// The `identity` file, which may be tbot's: it has no limit for the clusters in it.
+pub(crate) const IDENTITY_FILE_SIZE: u64 = 2 * OUTPUT_SIZE;
 
-/// The number of entries of a destination. A pipe's directory has fifteen and two for each cluster; tbot's command line
-/// may share the directory with other programs, so the limit is generous. To list so many takes a fraction of a second.
+/// `network.json`. It may hold a file of certificate authorities, with two characters for each line break.
+pub(crate) const NETWORK_FILE_SIZE: u64 = CA_FILE_SIZE + (1 << 20);
+
+/// The program. It has 4 MB; a build for tests has 45 MB.
+pub(crate) const PROGRAM_SIZE: u64 = 1 << 26;
+
+/// Entries of a destination. A pipe's directory has fifteen and two for each cluster; tbot's command line may share the
+/// directory with other programs, so the limit is generous. To list so many takes a fraction of a second.
 pub(crate) const DIRECTORY_ENTRIES: usize = 1 << 16;
 
-/// The size of the record of what a run wrote. A line has less than 330 bytes, and two runs over 1000 clusters have 4000
-/// lines.
-pub(crate) const RECORD_BYTES: u64 = 1 << 21;
+/// The record of what a run wrote. A line has less than 330 bytes, and two runs over 1000 clusters have 4000 lines.
+pub(crate) const RECORD_SIZE: u64 = 2 << 20;
 
-/// The size of the copy of our program, to be recognized as ours. It has 3 MB; a build for tests has 45 MB.
-pub(crate) const PROGRAM_BYTES: u64 = 1 << 26;
+/// What a run digests in one destination, to see which files are ours: the program, and 32 MiB of other files. That takes
+/// about a second.
+pub(crate) const DIGESTED_SIZE: u64 = PROGRAM_SIZE + (32 << 20);
 
-/// The size of every other file, to be recognized as ours. The largest has the certificates of all clusters.
-pub(crate) const FILE_BYTES: u64 = 1 << 22;
+/// Nodes of a YAML file. A pipeline of 500 steps has about ten thousand.
+pub(crate) const YAML_NODES: usize = 100_000;
 
-/// The number of bytes that a run digests in one destination, to see which files are ours: the program, and 32 MiB of
-/// other files. That takes about a second.
-pub(crate) const DIGESTED_BYTES: u64 = PROGRAM_BYTES + (1 << 25);
+/// How deep the nodes of a YAML file are nested.
+pub(crate) const YAML_DEPTH: usize = 64;
+
+/// Visits to the nodes of a YAML file. An alias counts each time that it is followed.
+pub(crate) const YAML_VISITS: usize = 300_000;
 
 /// Fails if the cluster returned more than is accepted.
 pub(crate) fn expect_at_most(most: usize, count: usize, what: &'static str) -> Result<(), TooMany> {

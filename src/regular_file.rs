@@ -21,16 +21,16 @@ pub(crate) fn open(dir: impl AsFd, path: impl Arg) -> Result<fs::File, Errno> {
 ///
 /// # Errors
 /// If it is larger, is not a regular file (`/dev/zero` never ends, and a named pipe never begins), or cannot be read.
-pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open_with(CWD, path, OFlags::empty()).map_err(|errno| match errno {
         Errno::NXIO => io::Error::other("it is not a regular file"),
         errno => errno.into(),
     })?;
-    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(limit);
+    let size = file.metadata()?.len().min(limit);
     // The buffer does not grow, because that would leave copies in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
         return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));
     }
     Ok(bytes)

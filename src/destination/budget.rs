@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use super::error::Error;
-use crate::limits::DIGESTED_BYTES;
+use crate::limits::DIGESTED_SIZE;
 use crate::retry::Deadline;
 
 /// The time, and the number of bytes to digest. The files of a destination may be the repository's, and the repository
@@ -17,7 +17,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(deadline: Deadline) -> Self {
-        Self { deadline, bytes: Cell::new(DIGESTED_BYTES) }
+        Self { deadline, bytes: Cell::new(DIGESTED_SIZE) }
     }
 
     /// Fails after the deadline.

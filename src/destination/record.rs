@@ -17,7 +17,7 @@ use super::directory::{Directory, is_file_name};
 use super::error::Error;
 use super::file::File;
 use super::identity::Identity;
-use crate::limits::{FILE_BYTES, PROGRAM_BYTES, RECORD_BYTES};
+use crate::limits::{OUTPUT_SIZE, PROGRAM_SIZE, RECORD_SIZE};
 use crate::output_files::{BINARY, RECORD};
 
 const TITLE: &str = "# What teleport-pipe wrote here and `teleport-pipe cleanup` removes.";
@@ -41,8 +41,8 @@ impl Record {
     pub(super) fn read(dir: &Directory) -> Option<Self> {
         let mut text = String::new();
         let file = dir.open_file(RECORD).ok()?;
-        let length = file.take(RECORD_BYTES + 1).read_to_string(&mut text).ok()?;
-        (length as u64 <= RECORD_BYTES).then(|| Self::parse(&text, &dir.identity))?
+        let length = file.take(RECORD_SIZE + 1).read_to_string(&mut text).ok()?;
+        (length as u64 <= RECORD_SIZE).then(|| Self::parse(&text, &dir.identity))?
     }
 
     fn parse(text: &str, directory: &Identity) -> Option<Self> {
@@ -117,7 +117,7 @@ impl Record {
 /// sparse file of terabytes is created in no time, and reading it takes days), or is too large for what is left of the
 /// budget.
 fn digest_of(dir: &Directory, name: &str, budget: &Budget) -> Result<Option<String>, Error> {
-    let limit = if name == BINARY { PROGRAM_BYTES } else { FILE_BYTES };
+    let limit = if name == BINARY { PROGRAM_SIZE } else { OUTPUT_SIZE };
     let Ok(mut file) = dir.open_file(name) else { return Ok(None) };
     let Some(length) = file.metadata().ok().map(|meta| meta.len()).filter(|length| *length <= limit) else {
         return Ok(None);
@@ -146,7 +146,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::limits::DIGESTED_BYTES;
+    use crate::limits::DIGESTED_SIZE;
     use crate::retry::Deadline;
 
     fn budget() -> Budget {
@@ -202,12 +202,12 @@ mod tests {
     #[test]
     fn what_is_digested_is_bounded() {
         let lines: String = (0..10_000).map(|n| format!("{n:064x}  key\n")).collect();
-        let (_temp, dir) = planted(FILE_BYTES, &lines);
+        let (_temp, dir) = planted(OUTPUT_SIZE, &lines);
         let (mut record, budget) = (Record::read(&dir).unwrap(), budget());
         record.retain_unchanged(&dir, &budget).unwrap();
         assert!(record == Record::default());
         // It was read once.
-        assert!(budget.spend(DIGESTED_BYTES - FILE_BYTES) && !budget.spend(1));
+        assert!(budget.spend(DIGESTED_SIZE - OUTPUT_SIZE) && !budget.spend(1));
         // Nothing is left for a second time.
         assert_eq!(digest_of(&dir, "key", &budget).unwrap(), None);
 

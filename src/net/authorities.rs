@@ -20,7 +20,7 @@ impl Authorities {
     pub(crate) fn from_file(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let unusable = |reason: String| Error::CaFile { path: path.to_owned(), reason };
-        let pem = regular_file::read(path, limits::CA_FILE).map_err(|error| unusable(error.to_string()))?;
+        let pem = regular_file::read(path, limits::CA_FILE_SIZE).map_err(|error| unusable(error.to_string()))?;
         Self::from_pem(&pem).ok_or_else(|| unusable("there is no certificate in it".to_owned()))
     }
 

@@ -18,18 +18,15 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// A pipeline of 500 steps has about ten thousand nodes.
-const MAX_NODES: usize = 100_000;
-const MAX_DEPTH: usize = 64;
-const MAX_VISITS: usize = 300_000;
+use crate::limits::{YAML_DEPTH, YAML_NODES, YAML_VISITS};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("it is not valid YAML: {what} in line {line}")]
     Syntax { what: String, line: usize },
-    #[error("it has more than {MAX_NODES} entries")]
+    #[error("it has more than {YAML_NODES} entries")]
     TooMany,
-    #[error("it is nested deeper than {MAX_DEPTH} levels")]
+    #[error("it is nested deeper than {YAML_DEPTH} levels")]
     TooDeep,
 }
 
@@ -86,12 +83,12 @@ impl<'i> Tree<'i> {
                 Event::DocumentEnd => break,
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
             }
-            if open.len() > MAX_DEPTH {
+            if open.len() > YAML_DEPTH {
                 return Err(Error::TooDeep);
             }
             let Some(complete) = complete else { continue };
             let node = tree.nodes.len();
-            if node == MAX_NODES {
+            if node == YAML_NODES {
                 return Err(Error::TooMany);
             }
             if complete.anchor != 0 {
@@ -112,7 +109,7 @@ impl<'i> Tree<'i> {
 
     /// Whether every visit was possible. If not, readers have missed something.
     pub(crate) fn is_within_limits(&self) -> bool {
-        self.visits.get() < MAX_VISITS
+        self.visits.get() < YAML_VISITS
     }
 }
 
@@ -196,8 +193,8 @@ impl<'t> Node<'t> {
 
     fn visit(self, id: usize) -> Option<Self> {
         let visits = self.tree.visits.get();
-        self.tree.visits.set((visits + 1).min(MAX_VISITS));
-        (visits < MAX_VISITS).then_some(Self { id, ..self })
+        self.tree.visits.set((visits + 1).min(YAML_VISITS));
+        (visits < YAML_VISITS).then_some(Self { id, ..self })
     }
 
     fn data(self) -> &'t NodeData<'t> {
@@ -298,7 +295,7 @@ mod tests {
     fn limits() {
         let deep = "[".repeat(70);
         assert!(matches!(Tree::parse(&deep), Err(Error::TooDeep)));
-        let many = "- a\n".repeat(MAX_NODES);
+        let many = "- a\n".repeat(YAML_NODES);
         assert!(matches!(Tree::parse(&many), Err(Error::TooMany)));
         let error = Tree::parse("a: b\nc: \"").unwrap_err();
         assert!(matches!(error, Error::Syntax { line: 2.., .. }), "{error}");

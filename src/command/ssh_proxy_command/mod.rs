@@ -36,7 +36,7 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
     let proxy: HostPort = addr.parse().map_err(|invalid: Invalid| invalid.named("--proxy-server", addr))?;
     let path = flags.destination_dir.join("identity");
     let unusable = |reason: String| Error::Identity { path: path.display().to_string(), reason };
-    let bytes = regular_file::read(&path, limits::IDENTITY_FILE).map_err(|error| unusable(error.to_string()))?;
+    let bytes = regular_file::read(&path, limits::IDENTITY_FILE_SIZE).map_err(|error| unusable(error.to_string()))?;
     let identity = identity_file::parse(&bytes).map_err(|what| unusable(format!("its {what} cannot be read")))?;
     // The session may last for hours. The text of the key is not needed that long.
     drop(bytes);
@@ -63,7 +63,7 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
 fn read_network_file(destination: &Path) -> Result<NetworkFile, Error> {
     let path = destination.join(NETWORK);
     let unusable = |reason: String| Error::Network { path: path.display().to_string(), reason };
-    match regular_file::read(&path, limits::NETWORK_FILE) {
+    match regular_file::read(&path, limits::NETWORK_FILE_SIZE) {
         Ok(bytes) => NetworkFile::parse(&bytes).map_err(unusable),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(NetworkFile::default()),
         Err(error) => Err(unusable(error.to_string())),

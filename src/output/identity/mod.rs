@@ -58,7 +58,7 @@ impl Output for Identity {
         let network = network.render().map(|bytes| File::private(NETWORK, bytes));
         let paths = ssh_config::Paths::new(directory, issued, network.is_some(), self.agent)?;
         let files: Vec<File> = network.into_iter().chain(files(&issued.credentials, &paths)?).collect();
-        expect_at_most(limits::OUTPUT, files.iter().map(File::size).sum(), "bytes for the files")?;
+        expect_at_most(limits::OUTPUT_SIZE as usize, files.iter().map(File::size).sum(), "bytes for the files")?;
         Ok(files)
     }
 }
