@@ -118,7 +118,7 @@ sampled! {
         OtherHostAuthority NoAuthority;
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
         OtherOwner CannotChown OtherUsers OwnerOutside ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
-    guard::Error: Artifacts Cache;
+    guard::Error: Artifacts Cache Sent Unchecked;
     guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
     rule::ScopeError;
@@ -525,8 +525,19 @@ fn guard_errors() -> Vec<Sample> {
     let (destination, at) = (|| "tbot-user".to_owned(), || "bitbucket-pipelines.yml:7: artifacts".to_owned());
     let artifacts = |sure, pattern: &str| {
         let pattern = pattern.to_owned();
-        Error::Artifacts { sure, destination: destination(), at: at(), pattern }
+        Error::Artifacts { sure, taken: guard::Taken::Keys, destination: destination(), at: at(), pattern }
     };
+    let other = |taken| {
+        let (destination, at, pattern) = (destination(), at(), "**/x*".to_owned());
+        Error::Artifacts { sure: false, taken, destination, at, pattern }
+    };
+    let sent = Error::Sent {
+        program: "`rsync`".to_owned(),
+        destination: destination(),
+        at: at(),
+        remedy: "add --filter=':- .gitignore' to it".to_owned(),
+    };
+    let unchecked = Error::Unchecked { reason: "there is no bitbucket-pipelines.yml here".to_owned() };
     let cache = |sure| Error::Cache { sure, destination: destination(), at: at(), name: "all".to_owned() };
     let mut samples = final_errors([
         ("sure", artifacts(true, "**")),
@@ -534,6 +545,11 @@ fn guard_errors() -> Vec<Sample> {
         ("named", artifacts(true, "tbot-user/**")),
         ("sure", cache(true)),
         ("not sure", cache(false)),
+        ("network.json", other(guard::Taken::Network)),
+        ("temporaries", other(guard::Taken::Temporaries)),
+        ("core dumps", other(guard::Taken::CoreDumps)),
+        ("", sent),
+        ("", unchecked),
     ]);
     samples.extend(final_errors([
         ("", OutsideOfStep::NotShared("/tmp/tbot-user".to_owned())),

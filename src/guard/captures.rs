@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::clone_dir::CloneDir;
-use super::globs::{Matcher, Rules};
-use super::pipelines_yaml::{Cache, Command, Step, Upload};
-use super::steps::PROGRAM;
-use crate::output_files::{Class, of_class};
-use crate::values::DEFAULT_DESTINATION;
+use super::globs::Matcher;
+use super::patterns::{may_match, surely_matches};
+use super::pipelines_yaml::{Cache, Step, Upload};
+use crate::output_files::{Class, NETWORK, TEMPORARY, of_class};
 
 /// A pattern of artifacts or a cache that takes credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capture<'t> {
     pub(super) source: Source<'t>,
     pub(super) line: usize,
+    pub(super) taken: Taken,
     /// The documentation leaves no doubt that it takes keys.
     pub(super) sure: bool,
 }
@@ -25,131 +25,109 @@ pub(super) enum Source<'t> {
     Cache(&'t str),
 }
 
+/// What is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Private keys, or certificates that belong to them.
+    Keys,
+    /// `network.json`, and no keys.
+    Network,
+    /// Incomplete files of a run that was killed.
+    Temporaries,
+    /// Memory of a program that had read the keys.
+    CoreDumps,
+}
+
 impl<'t> Step<'t> {
     pub(super) fn captures(&self, clone_dir: &CloneDir, home: Option<&str>, matcher: &Matcher) -> Vec<Capture<'t>> {
         let patterns = self.artifacts.iter().flat_map(|upload| upload.paths.iter().map(move |path| (upload, *path)));
         let artifacts = patterns.filter_map(|(upload, (pattern, line))| {
-            let sure = upload.captures(pattern, clone_dir, matcher)?;
-            Some(Capture { source: Source::Artifacts(pattern), line, sure })
+            let (taken, sure) = upload.captures(pattern, clone_dir, matcher)?;
+            Some(Capture { source: Source::Artifacts(pattern), line, taken, sure })
         });
         let caches = self.caches.iter().filter_map(|cache| {
-            let sure = cache.captures(clone_dir, home)?;
-            Some(Capture { source: Source::Cache(cache.name), line: cache.line, sure })
+            let sure = cache.captures(clone_dir, home, matcher)?;
+            Some(Capture { source: Source::Cache(cache.name), line: cache.line, taken: Taken::Keys, sure })
         });
         artifacts.chain(caches).collect()
     }
-
-    /// Whether the destination is removed before Bitbucket collects artifacts and caches, which is after the
-    /// after-script.
-    pub(super) fn removal(&self, clone_dir: &CloneDir) -> Removal {
-        let by_after_script = self.after_script.iter().map(|command| command.removal(clone_dir)).max();
-        // Commands after the pipe may remove it, too, but do not run if the script fails before.
-        let last = self.script.iter().rposition(Command::writes_keys);
-        let rest = last.map_or(&self.script[..], |last| &self.script[last + 1..]);
-        let by_script = rest.iter().map(|command| command.removal(clone_dir).min(Removal::Possible)).max();
-        by_after_script.max(by_script).unwrap_or_default()
-    }
-}
-
-/// Whether the destination is removed. The order is that of certainty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Removal {
-    #[default]
-    No,
-    Possible,
-    /// The after-script removes it.
-    Sure,
 }
 
 impl Upload<'_> {
-    /// Returns `None` if a pattern takes no credentials, otherwise whether it surely takes keys.
-    fn captures(&self, pattern: &str, clone_dir: &CloneDir, matcher: &Matcher) -> Option<bool> {
-        // As far as is known, Bitbucket replaces no variables here.
-        let whole = pattern.replace("${BITBUCKET_CLONE_DIR}", "$BITBUCKET_CLONE_DIR");
-        let absolute = clone_dir.path.to_str().unwrap_or("$");
-        let inside =
-            ["$BITBUCKET_CLONE_DIR", absolute].iter().find_map(|dir| whole.strip_prefix(dir)?.strip_prefix('/'));
-        let plain = inside.is_none() && !pattern.contains('{');
-        let pattern = inside.unwrap_or(pattern);
-        let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
-
-        let ignores = |file: &str, rules| self.ignored.iter().any(|ignored| matcher.matches(ignored, file, rules));
-        let could = |file: String| matcher.matches(pattern, &file, Rules::Lenient) && !ignores(&file, Rules::Strict);
-        let surely = |file: String| {
-            let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
-            deep_enough && matcher.matches(pattern, &file, Rules::Strict) && !ignores(&file, Rules::Lenient)
+    /// Returns `None` if a pattern takes no credentials, otherwise what it takes, and whether it surely takes keys.
+    fn captures(&self, pattern: &str, clone_dir: &CloneDir, matcher: &Matcher) -> Option<(Taken, bool)> {
+        let takes =
+            |name: &str| clone_dir.path_of(name).is_some_and(|file| self.may_take(pattern, &file, clone_dir, matcher));
+        let keys = || of_class(Class::PrivateKey);
+        if keys().chain(of_class(Class::Certificate)).any(takes) {
+            let files = || keys().filter_map(|name| clone_dir.path_of(name));
+            let sure =
+                !self.on_failure_only && files().any(|file| self.surely_takes(pattern, &file, clone_dir, matcher));
+            return Some((Taken::Keys, sure));
+        }
+        let core_dumps = || takes("core.1") || self.may_take(pattern, "core.1", clone_dir, matcher);
+        let taken = match pattern {
+            _ if takes(NETWORK) => Taken::Network,
+            _ if self.may_take_temporaries(pattern, clone_dir, matcher) => Taken::Temporaries,
+            _ if names_core_dumps(pattern) && core_dumps() => Taken::CoreDumps,
+            _ => return None,
         };
-        let files = |class| of_class(class).filter_map(|name| clone_dir.path_of(name));
-        files(Class::PrivateKey)
-            .chain(files(Class::Certificate))
-            .any(could)
-            .then(|| plain && !self.on_failure_only && files(Class::PrivateKey).any(surely))
+        Some((taken, false))
     }
+
+    /// Whether some program might take this file of the clone directory.
+    pub(super) fn may_take(&self, pattern: &str, file: &str, clone_dir: &CloneDir, matcher: &Matcher) -> bool {
+        let absolute = clone_dir.path.to_str().unwrap_or("$");
+        let ignores = |ignored: &&str| surely_matches(ignored, file, matcher);
+        may_match(pattern, file, absolute, matcher) && !self.ignored.iter().any(ignores)
+    }
+
+    /// Their names begin with a dot. Still, what excludes the keys for some program excludes them, too.
+    fn may_take_temporaries(&self, pattern: &str, clone_dir: &CloneDir, matcher: &Matcher) -> bool {
+        let Some(file) = clone_dir.path_of(&format!("{TEMPORARY}0")) else { return false };
+        let absolute = clone_dir.path.to_str().unwrap_or("$");
+        let matches = |pattern: &str| may_match(pattern, &file, absolute, matcher);
+        matches(pattern) && !self.ignored.iter().any(|ignored| matches(ignored))
+    }
+
+    fn surely_takes(&self, pattern: &str, file: &str, clone_dir: &CloneDir, matcher: &Matcher) -> bool {
+        let absolute = clone_dir.path.to_str().unwrap_or("$");
+        let deep_enough = self.depth.is_none_or(|depth| depth > file.matches('/').count() as u64);
+        let ignores = |ignored: &&str| may_match(ignored, file, absolute, matcher);
+        deep_enough && surely_matches(pattern, file, matcher) && !self.ignored.iter().any(ignores)
+    }
+}
+
+/// Whether a pattern is meant for core dumps: `**/core*`, and neither `**` nor a directory `core/**`. We switch off our
+/// own; other programs of the step may have read the keys.
+fn names_core_dumps(pattern: &str) -> bool {
+    let name = pattern.trim().rsplit('/').next().unwrap_or_default();
+    let rest = name.strip_prefix("core").map(|rest| rest.trim_start_matches('.'));
+    pattern.contains('*') && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['*', '?', '[']))
 }
 
 impl Cache<'_> {
     /// Returns `None` if the cache takes no credentials, otherwise whether it surely takes keys. A path below the
     /// destination may be one of the files.
-    fn captures(&self, clone_dir: &CloneDir, home: Option<&str>) -> Option<bool> {
+    fn captures(&self, clone_dir: &CloneDir, home: Option<&str>, matcher: &Matcher) -> Option<bool> {
         let is_in_home = self.path.starts_with(['~', '$']) && !self.path.contains("BITBUCKET_CLONE_DIR");
-        // The home directory of the step's image is not known here.
-        let homes = [home.unwrap_or("/root"), "/root"].into_iter().filter(|home| *home != "/");
-        let paths: Vec<_> = homes.map(|home| clone_dir.resolve(self.path, Path::new(home))).collect();
+        let paths = self.paths(clone_dir, home);
         match paths.iter().any(|path| clone_dir.destination.starts_with(path)) {
             true => Some(!is_in_home),
-            false => paths.iter().any(|path| path.starts_with(&clone_dir.destination)).then_some(false),
-        }
-    }
-}
-
-impl Command<'_> {
-    fn removal(&self, clone_dir: &CloneDir) -> Removal {
-        match self {
-            Self::Pipe { variables, .. } => {
-                let destination = variables.iter().find(|(name, _)| *name == "DESTINATION");
-                let destination = resolved(destination.map_or(DEFAULT_DESTINATION, |(_, path)| path), clone_dir);
-                let is_ours = self.is_teleport_pipe() && self.is_cleanup();
-                if is_ours && destination == clone_dir.destination { Removal::Sure } else { Removal::No }
-            }
-            Self::Shell(lines) => {
-                let commands = lines.split(['\n', ';', '&', '|']);
-                commands.map(|command| shell_removal(command, clone_dir)).max().unwrap_or_default()
+            false if paths.iter().any(|path| path.starts_with(&clone_dir.destination)) => Some(false),
+            false => {
+                let key = clone_dir.path_of("key").filter(|_| self.path.contains('*'))?;
+                may_match(self.path, &key, clone_dir.path.to_str().unwrap_or("$"), matcher).then_some(false)
             }
         }
     }
-}
 
-/// Whether one command of a shell removes the destination.
-fn shell_removal(command: &str, clone_dir: &CloneDir) -> Removal {
-    let mut words = command.split_whitespace().map(|word| word.strip_prefix("--destination=").unwrap_or(word));
-    let program = words.find(|word| *word == "rm" || word.contains(PROGRAM));
-    let words: Vec<_> = words.collect();
-    let options = |word: &&str| word.starts_with('-');
-    let paths: Vec<_> = words.iter().filter(|word| !options(word)).map(|word| resolved(word, clone_dir)).collect();
-    // A variable, a pattern, or a path from another directory.
-    let could_be = |path: &PathBuf| {
-        path.to_string_lossy().contains(['$', '*', '?', '`']) || path.file_name() == clone_dir.destination.file_name()
-    };
-    match program {
-        Some("rm") if !words.iter().any(|word| options(word) && word.contains(['r', 'R'])) => Removal::No,
-        Some("rm") if paths.iter().any(|path| clone_dir.destination.starts_with(path)) => Removal::Sure,
-        Some("rm") if paths.iter().any(could_be) => Removal::Possible,
-        Some("rm") => Removal::No,
-        Some(_) if words.contains(&"cleanup") => {
-            let default =
-                words.last() == Some(&"cleanup") && resolved(DEFAULT_DESTINATION, clone_dir) == clone_dir.destination;
-            if default || paths.contains(&clone_dir.destination) { Removal::Sure } else { Removal::No }
-        }
-        // Files may be removed without being named: `git clean`, `./cleanup.sh`, `find -delete`.
-        _ if ["clean", "delete", "remove"].iter().any(|part| command.contains(part)) => Removal::Possible,
-        _ => Removal::No,
+    /// The home directory of the step's image is not known here.
+    pub(super) fn paths(&self, clone_dir: &CloneDir, home: Option<&str>) -> Vec<PathBuf> {
+        let path = self.path.trim().replacen("${PWD}", "$PWD", 1).replacen("$PWD", "$BITBUCKET_CLONE_DIR", 1);
+        let homes = [home.unwrap_or("/root"), "/root"].into_iter().filter(|home| *home != "/");
+        homes.map(|home| clone_dir.resolve(&path, Path::new(home))).collect()
     }
-}
-
-/// The path that a word of a shell command stands for.
-fn resolved(word: &str, clone_dir: &CloneDir) -> PathBuf {
-    let word = word.trim_matches(['"', '\'']).replace('"', "");
-    clone_dir.resolve(word.strip_suffix("/*").unwrap_or(&word), Path::new("/root"))
 }
 
 #[cfg(test)]
@@ -166,8 +144,12 @@ mod tests {
         Upload { paths: vec![(pattern, 1)], ..Upload::default() }
     }
 
-    fn artifacts(upload: &Upload<'_>, destination: &str) -> Option<bool> {
+    fn taken(upload: &Upload<'_>, destination: &str) -> Option<(Taken, bool)> {
         upload.captures(upload.paths[0].0, &clone_dir(destination), &Matcher::new())
+    }
+
+    fn artifacts(upload: &Upload<'_>, destination: &str) -> Option<bool> {
+        taken(upload, destination).map(|(taken, sure)| sure && taken == Taken::Keys)
     }
 
     #[test]
@@ -192,6 +174,7 @@ mod tests {
             "$BITBUCKET_CLONE_DIR/**",
             "${BITBUCKET_CLONE_DIR}/tbot-user/*",
             "/c/**",
+            "./**",
         ] {
             assert_eq!(artifacts(&upload(pattern), "/c/tbot-user"), Some(false), "{pattern}");
         }
@@ -200,28 +183,59 @@ mod tests {
         assert_eq!(artifacts(&Upload { depth: Some(1), ..upload("**") }, "/c/d"), Some(false));
         assert_eq!(artifacts(&Upload { depth: Some(2), ..upload("**") }, "/c/d"), Some(true));
         assert_eq!(artifacts(&Upload { ignored: vec!["*"], ..upload("**") }, "/c/d"), Some(false));
+        // Field 16: a slash at the end changes nothing, on both sides.
+        for ignored in ["d", "d/", "./d/**"] {
+            assert_eq!(artifacts(&Upload { ignored: vec![ignored], ..upload("**") }, "/c/d"), Some(false), "{ignored}");
+        }
         assert_eq!(artifacts(&Upload { ignored: vec!["d/key"], ..upload("**") }, "/c/d"), Some(true));
     }
 
     #[test]
     fn artifacts_that_take_no_credentials() {
-        for pattern in
-            ["./**", "../**", "dist/**", "**/*.xml", "tbot-user/ssh_config", "/other/**", "**/known_hosts", ""]
-        {
+        for pattern in ["../**", "dist/**", "**/*.xml", "tbot-user/ssh_config", "/other/**", "**/known_hosts", ""] {
             assert_eq!(artifacts(&upload(pattern), "/c/tbot-user"), None, "{pattern}");
         }
         assert_eq!(artifacts(&upload("**"), "/outside"), None);
         assert_eq!(artifacts(&Upload { ignored: vec!["d/**"], ..upload("**") }, "/c/d"), None);
     }
 
+    // F8.1, F8.2: other files that hold secrets, and files that a killed run leaves.
+    #[test]
+    fn artifacts_that_take_other_secrets() {
+        for (pattern, expected) in [
+            ("**/*.json", Some(Taken::Network)),
+            ("**/network.json", Some(Taken::Network)),
+            ("tbot-user/network.json", Some(Taken::Network)),
+            ("tbot-user/.teleport-pipe.tmp.*", Some(Taken::Temporaries)),
+            ("**/core*", Some(Taken::CoreDumps)),
+            ("core.*", Some(Taken::CoreDumps)),
+            ("tbot-user/core.[0-9]*", Some(Taken::CoreDumps)),
+            ("**/core", None),
+            ("core/**", None),
+            ("core", None),
+            ("**/core-*.jar", None),
+            ("coverage/**", None),
+            ("cor*.xml", None),
+        ] {
+            let expected = expected.map(|taken| (taken, false));
+            assert_eq!(taken(&upload(pattern), "/c/tbot-user"), expected, "{pattern}");
+        }
+        let without = Upload { ignored: vec!["tbot-user/**"], ..upload("**") };
+        assert_eq!(taken(&without, "/c/tbot-user"), None);
+    }
+
     #[test]
     fn caches() {
-        let takes =
-            |path, destination| Cache { name: "x", path, line: 1 }.captures(&clone_dir(destination), Some("/home/me"));
-        for path in [".", "./", "$BITBUCKET_CLONE_DIR", "/c", "d", "./d/", "/", "/c/x/.."] {
+        let takes = |path, destination| {
+            let cache = Cache { name: "x", path, line: 1 };
+            cache.captures(&clone_dir(destination), Some("/home/me"), &Matcher::new())
+        };
+        for path in
+            [".", "./", " d ", "${BITBUCKET_CLONE_DIR}/d", "/c", "d", "./d/", "/", "/c/x/..", "$BITBUCKET_CLONE_DIR"]
+        {
             assert_eq!(takes(path, "/c/d"), Some(true), "{path}");
         }
-        for path in ["d/key", "node_modules/../d/x"] {
+        for path in ["d/key", "node_modules/../d/x", "**", "./*"] {
             assert_eq!(takes(path, "/c/d"), Some(false), "{path}");
         }
         for path in ["dd", "node_modules", "~/.m2/repository", "/opt", "c"] {
@@ -233,69 +247,6 @@ mod tests {
             assert_eq!(takes(path, "/home/me/.config/d"), Some(false), "{path}");
         }
         assert_eq!(takes("~", "/root/d"), Some(false));
-    }
-
-    #[test]
-    fn commands_that_remove_the_destination() {
-        let shell = |line| Command::Shell(line).removal(&clone_dir("/c/tbot-user"));
-        for line in [
-            "rm -rf ./tbot-user",
-            "rm -rf tbot-user/",
-            "rm -fr -- x tbot-user/*",
-            "rm -r \"$BITBUCKET_CLONE_DIR\"/tbot-user",
-            "rm -rf \"${BITBUCKET_CLONE_DIR}/tbot-user\"",
-            "rm -rf /c/tbot-user || true",
-            "rm -rf \"$BITBUCKET_CLONE_DIR\"",
-            "echo bye\nsudo rm -R 'tbot-user'",
-            "teleport-pipe cleanup",
-            "./tbot-user/teleport-pipe cleanup",
-            "teleport-pipe cleanup --destination=./tbot-user",
-        ] {
-            assert_eq!(shell(line), Removal::Sure, "{line}");
-        }
-        for line in [
-            "rm -rf \"$PWD/tbot-user\"",
-            "rm -rf \"$CREDENTIALS\"",
-            "rm -rf tbot-*",
-            "cd sub && rm -rf tbot-user/",
-            "cd sub && rm -rf ../x/tbot-user",
-            "git clean -fdx",
-            "./ci/cleanup.sh",
-            "find . -name key -delete",
-            "docker run --rm -e ACTION=cleanup acme/teleport-pipe:1",
-        ] {
-            assert!(shell(line) >= Removal::Possible, "{line}");
-        }
-        for line in [
-            "rm -f tbot-user",
-            "rm -rf \"$BITBUCKET_CLONE_DIR/dist\" ~/x",
-            "rm -rf tbot-users",
-            "ls tbot-user",
-            "echo rm",
-            "teleport-pipe cleanup --destination=x",
-            "teleport-pipe version",
-            "rm -rf",
-            "",
-        ] {
-            assert_eq!(shell(line), Removal::No, "{line}");
-        }
-        let pipe =
-            |variables| Command::Pipe { reference: "x/teleport-pipe:1", variables }.removal(&clone_dir("/c/tbot-user"));
-        assert_eq!(pipe(vec![("ACTION", "cleanup")]), Removal::Sure);
-        assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "/c/tbot-user")]), Removal::Sure);
-        assert_eq!(pipe(vec![("ACTION", "cleanup"), ("DESTINATION", "x")]), Removal::No);
-        assert_eq!(pipe(vec![]), Removal::No);
-    }
-
-    #[test]
-    fn commands_after_the_pipe_may_remove_the_destination() {
-        let pipe = || Command::Pipe { reference: "x/teleport-pipe:1", variables: vec![] };
-        let remove = || Command::Shell("rm -rf tbot-user");
-        let removal =
-            |script, after_script| Step { script, after_script, ..Step::default() }.removal(&clone_dir("/c/tbot-user"));
-        assert_eq!(removal(vec![pipe()], vec![remove()]), Removal::Sure);
-        assert_eq!(removal(vec![pipe(), remove()], vec![]), Removal::Possible);
-        assert_eq!(removal(vec![remove(), pipe()], vec![]), Removal::No);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) enum Rules {
 const MAX_WORK: usize = 5_000_000;
 
 /// The longest pattern. No path is longer.
-const MAX_LENGTH: usize = 4096;
+pub(super) const MAX_LENGTH: usize = 4096;
 
 /// The alternatives that the braces of one pattern may stand for.
 const MAX_ALTERNATIVES: usize = 64;
@@ -53,7 +53,7 @@ impl Matcher {
 
     /// Expands `a{b,c}` to `ab` and `ac`. Braces that are not closed or have no comma in them are ordinary characters.
     /// Returns nothing if that exceeds a limit.
-    fn alternatives(&self, pattern: &str) -> Vec<String> {
+    pub(super) fn alternatives(&self, pattern: &str) -> Vec<String> {
         if pattern.len() > MAX_LENGTH {
             self.work_left.set(0);
             return Vec::new();
@@ -119,7 +119,7 @@ impl Matcher {
     }
 
     /// Subtracts work from what is left. Returns whether there was enough.
-    fn spend(&self, work: usize) -> bool {
+    pub(super) fn spend(&self, work: usize) -> bool {
         self.work_left.set(self.work_left.get().saturating_sub(work));
         self.is_complete()
     }
@@ -128,7 +128,12 @@ impl Matcher {
 /// The text before, in and after the first innermost braces that have a comma in them.
 fn braces(pattern: &str) -> Option<(&str, &str, &str)> {
     let mut open = None;
+    let mut is_escaped = false;
     for (at, c) in pattern.char_indices() {
+        if is_escaped || c == '\\' {
+            is_escaped = !is_escaped;
+            continue;
+        }
         match (c, open) {
             ('{', _) => open = Some(at),
             ('}', Some(from)) => match &pattern[from + 1..at] {

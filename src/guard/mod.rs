@@ -3,21 +3,30 @@
 //! Bitbucket may keep what is in the clone directory when a step ends: artifacts for everyone who can see the pipeline,
 //! caches for every pipeline of the repository. So before the cluster is asked for anything, `bitbucket-pipelines.yml`
 //! is read. The guard knows only what that file says, and it ends a run only if there is no other way to read it. All
-//! work is bounded. A file that cannot be read does not end a run: who can break the file could as well remove it.
+//! work is bounded. A file that cannot be read ends a run only if `LEAK_CHECK` is `error`.
 //!
 //! Facts: docs/protocol.md, "Artifacts and caches". `docs/leak-check.md` is the description for users.
 
+mod actions;
 mod captures;
 mod clone_dir;
+#[cfg(test)]
+mod corpus;
 mod docker;
 mod error;
 mod globs;
 mod leak_check;
+mod patterns;
 mod pipelines_yaml;
 pub(crate) mod reach;
+mod removal;
+mod sending;
+mod shell_words;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod token_file;
+mod working_directory;
 
 use std::path::Path;
 
@@ -25,10 +34,15 @@ pub(crate) use self::error::Error;
 pub(crate) use self::leak_check::LeakCheck;
 pub(crate) use self::reach::expect_in_step;
 
-use self::captures::{Capture, Removal, Source};
+#[cfg(test)]
+pub(crate) use self::captures::Taken;
+
+use self::captures::{Capture, Source};
 use self::clone_dir::CloneDir;
 use self::globs::Matcher;
 use self::pipelines_yaml::{Pipelines, Step};
+use self::removal::Removal;
+use self::sending::Sending;
 use crate::environment::Environment;
 use crate::text::sanitize;
 use crate::values::Ttl;
@@ -87,44 +101,73 @@ struct Guard<'a> {
 impl Guard<'_> {
     fn check(&mut self) -> Result<RunningStep, Error> {
         self.check_directories();
-        let text = match self.clone_dir.read(FILE) {
-            Ok(Some(text)) => text,
+        let error = match self.clone_dir.read(FILE) {
+            Ok(Some(text)) => match Tree::parse(&text) {
+                Ok(tree) => return self.check_steps(&Pipelines::read(&tree), &text),
+                Err(error) => error.to_string(),
+            },
             Ok(None) => {
-                log::debug!(target: "guard", "there is no {FILE}, so no artifacts and caches are checked");
+                let reason = format!("there is no {FILE} here (`clone: enabled: false`?)");
+                self.cannot_check(&reason)?;
+                // Nothing is known to be wrong.
+                log::info!(target: "guard", "not checked: {reason}");
                 return Ok(RunningStep::default());
             }
-            Err(error) => return Ok(self.warn_unchecked(&error)),
+            Err(error) => error.to_string(),
         };
-        let tree = match Tree::parse(&text) {
-            Ok(tree) => tree,
-            Err(error) => return Ok(self.warn_unchecked(&error)),
-        };
-        let pipelines = Pipelines::read(&tree);
+        let reason = format!("{FILE}: {error}");
+        self.cannot_check(&reason)?;
+        self.warnings.push(format!("{reason}; artifacts and caches of this step were not checked"));
+        Ok(RunningStep::default())
+    }
+
+    fn check_steps(&mut self, pipelines: &Pipelines<'_>, text: &str) -> Result<RunningStep, Error> {
         let steps = steps::candidates(&pipelines.steps, self.env, self.has_token, &self.matcher);
+        let may_be_imported = steps::may_be_imported(pipelines, self.env, &self.matcher);
         log::debug!(
             target: "guard",
             "{} steps in {FILE}, {} of them could be this one", pipelines.steps.len(), steps.len()
         );
-        if steps.is_empty() && pipelines.imports {
-            self.warnings.push(format!(
-                "this step is not in {FILE}, which imports other files: its artifacts and caches were not checked"
-            ));
-        }
-        self.check_max_time(&steps, &text);
+        self.check_max_time(&steps, text);
+        self.check_token_files(&steps, text);
         // A step that was not read could be the running one.
-        let result = self.check_captures(&steps, pipelines.complete && !pipelines.imports, &text);
-        if !pipelines.complete || !self.matcher.is_complete() {
-            self.warnings
-                .push(format!("{FILE} has too many entries or patterns: not all artifacts and caches were checked"));
-        }
+        self.check_captures(&steps, pipelines.complete && !may_be_imported, text)?;
+        self.check_sendings(&steps, text)?;
+        self.check_completeness(pipelines, steps.is_empty(), may_be_imported)?;
         let user = steps.first().and_then(|step| step.run_as_user);
         let run_as_user = user.filter(|_| steps.iter().all(|step| step.run_as_user == user));
-        result.map(|()| RunningStep { run_as_user })
+        Ok(RunningStep { run_as_user })
     }
 
-    fn warn_unchecked(&mut self, reason: &dyn std::fmt::Display) -> RunningStep {
-        self.warnings.push(format!("{FILE}: {reason}; artifacts and caches of this step were not checked"));
-        RunningStep::default()
+    /// Whether all of the step was seen.
+    fn check_completeness(
+        &mut self,
+        pipelines: &Pipelines<'_>,
+        is_missing: bool,
+        may_be_imported: bool,
+    ) -> Result<(), Error> {
+        if !pipelines.complete || !self.matcher.is_complete() {
+            let reason = format!("{FILE} has too many entries or patterns");
+            self.cannot_check(&reason)?;
+            self.warnings.push(format!("{reason}: not all artifacts and caches were checked"));
+        }
+        if is_missing {
+            let imports = if may_be_imported { ", which imports other files" } else { "" };
+            let reason = format!("this step is not in {FILE}{imports}");
+            self.cannot_check(&reason)?;
+            self.warnings.push(format!("{reason}: its artifacts and caches were not checked"));
+        } else if may_be_imported {
+            self.cannot_check(&format!("this step may be in a file that {FILE} imports"))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run if nothing may remain unchecked.
+    fn cannot_check(&self, reason: &str) -> Result<(), Error> {
+        match self.leak_check {
+            LeakCheck::Error => Err(Error::Unchecked { reason: reason.to_owned() }),
+            LeakCheck::Sure | LeakCheck::Warn | LeakCheck::Off => Ok(()),
+        }
     }
 
     /// Checks what does not depend on the file: the path of the destination, and images built from the clone directory.
@@ -137,11 +180,10 @@ impl Guard<'_> {
                  can see the pipeline can download; choose another DESTINATION"
             ));
         }
-        if let Some(file) = docker::missing_ignore_rule(&self.clone_dir, &self.matcher) {
-            let line = if destination == "." { "*" } else { &destination };
+        if let Some(missing) = docker::missing_rule_at_top(&self.clone_dir, &self.matcher) {
             self.warnings.push(format!(
-                "there is a Dockerfile, and `docker build .` would send the keys to the Docker daemon; add this line to \
-                 {file}: {line}"
+                "there is a Dockerfile, and `docker build .` would send the keys to the Docker daemon; {}",
+                missing.remedy()
             ));
         }
     }
@@ -167,7 +209,7 @@ impl Guard<'_> {
         let mut warnings: Vec<(Capture<'_>, Removal)> = Vec::new();
         for step in steps {
             let captures = step.captures(&self.clone_dir, home, &self.matcher);
-            let removal = step.removal(&self.clone_dir);
+            let removal = step.removal(&self.clone_dir, &self.matcher);
             let removed = removal == Removal::Sure;
             all_sure &= removal == Removal::No && captures.iter().any(|capture| capture.sure);
             for capture in captures {
@@ -202,10 +244,54 @@ impl Guard<'_> {
         Ok(())
     }
 
+    /// Warns about files with the ID token that the step leaves where they are taken.
+    fn check_token_files(&mut self, steps: &[&Step<'_>], text: &str) {
+        let home = self.env.get("HOME");
+        let files = steps.iter().flat_map(|step| step.token_files(&self.clone_dir, home, &self.matcher));
+        for file in files.take(MAX_WARNINGS) {
+            let what = match file.source {
+                Source::Artifacts(_) => "artifacts of the step may take",
+                Source::Cache(_) => "a cache of the step may take",
+            };
+            let (at, written_at, path) = (quote(text, file.line), file.written_at, sanitize(&file.path));
+            let warning = format!(
+                "{what} the ID token in `{path}` (line {written_at}): {at}; remove the file in the script, or write it outside \
+                 of the clone directory"
+            );
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    /// Warns about commands that send the keys elsewhere.
+    fn check_sendings(&mut self, steps: &[&Step<'_>], text: &str) -> Result<(), Error> {
+        let mut seen: Vec<Sending> = Vec::new();
+        for sending in steps.iter().flat_map(|step| step.sendings(&self.clone_dir, &self.matcher)) {
+            if seen.len() < MAX_WARNINGS && !seen.contains(&sending) {
+                seen.push(sending);
+            }
+        }
+        for Sending { line, program, remedy } in seen {
+            let line = text.lines().enumerate().skip(line.saturating_sub(1)).find(|(_, text)| text.contains(&program));
+            let at = quote(text, line.map_or(0, |(number, _)| number + 1));
+            let destination = self.clone_dir.displayed_destination();
+            let program = if program == "pipe" { "another pipe".to_owned() } else { format!("`{program}`") };
+            let error = Error::Sent { program, destination, at, remedy };
+            if self.leak_check == LeakCheck::Error {
+                return Err(error);
+            }
+            self.warnings.push(format!("{error}; {}", error.hint()));
+        }
+        Ok(())
+    }
+
     fn error(&self, capture: Capture<'_>, sure: bool, text: &str) -> Error {
         let (destination, at) = (self.clone_dir.displayed_destination(), quote(text, capture.line));
         match capture.source {
-            Source::Artifacts(pattern) => Error::Artifacts { sure, destination, at, pattern: sanitize(pattern) },
+            Source::Artifacts(pattern) => {
+                Error::Artifacts { sure, taken: capture.taken, destination, at, pattern: sanitize(pattern) }
+            }
             Source::Cache(name) => Error::Cache { sure, destination, at, name: sanitize(name) },
         }
     }

@@ -3,13 +3,13 @@
 //! Forms: docs/protocol.md, "Artifacts and caches" and "Pipeline file", and the published schema. Unknown parts are
 //! skipped, and everything beside them is still read: Bitbucket validates the file, the guard does not.
 
-use crate::yaml::{Map, Node, Tree};
+use crate::yaml::{EqualKeys, Map, Node, Tree};
 
 #[derive(Debug, Default)]
 pub(super) struct Pipelines<'t> {
     pub(super) steps: Vec<Step<'t>>,
-    /// Whether some pipelines are in other files or repositories.
-    pub(super) imports: bool,
+    /// Pipelines that are in other files or repositories.
+    pub(super) imports: Vec<RunsFor<'t>>,
     pub(super) complete: bool,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Cache<'t> {
 
 #[derive(Debug)]
 pub(super) enum Command<'t> {
-    Shell(&'t str),
-    Pipe { reference: &'t str, variables: Vec<(&'t str, &'t str)> },
+    Shell { text: &'t str, line: usize },
+    Pipe { reference: &'t str, variables: Vec<(&'t str, &'t str)>, line: usize },
 }
 
 /// Caches that Bitbucket defines, and their paths. `docker` is missing because it stores images and no files.
@@ -82,8 +82,19 @@ const PREDEFINED: [(&str, &str); 8] = [
 ];
 
 impl<'t> Pipelines<'t> {
+    /// Reads every document of the file, and in each the first and the last of equal keys: whatever Bitbucket reads is
+    /// among the steps.
     pub(super) fn read(tree: &'t Tree<'_>) -> Self {
-        let top = tree.root().map(Node::map).unwrap_or_default();
+        let mut pipelines = Self::default();
+        tree.roots(EqualKeys::Last).for_each(|root| pipelines.read_document(&root.map()));
+        if tree.repeats_keys() {
+            tree.roots(EqualKeys::First).for_each(|root| pipelines.read_document(&root.map()));
+        }
+        pipelines.complete = tree.is_within_limits();
+        pipelines
+    }
+
+    fn read_document(&mut self, top: &Map<'t>) {
         let definitions = top.map("definitions");
         let options = top.map("options");
         let mut reader = Reader {
@@ -92,7 +103,7 @@ impl<'t> Pipelines<'t> {
             run_as_user: top.get("image").and_then(run_as_user),
             caches: definitions.map("caches"),
             steps: Vec::new(),
-            imports: definitions.map("imports").iter().next().is_some(),
+            imports: Vec::new(),
             runs_for: RunsFor::Anything,
         };
         for (section, value) in top.map("pipelines").iter() {
@@ -108,7 +119,12 @@ impl<'t> Pipelines<'t> {
                 _ => each(|_| RunsFor::Anything),
             }
         }
-        Self { steps: reader.steps, imports: reader.imports, complete: tree.is_within_limits() }
+        // Something is imported, but it is not known for what.
+        if reader.imports.is_empty() && definitions.map("imports").iter().next().is_some() {
+            reader.imports.push(RunsFor::Anything);
+        }
+        self.steps.extend(reader.steps);
+        self.imports.extend(reader.imports);
     }
 }
 
@@ -119,7 +135,7 @@ struct Reader<'t> {
     run_as_user: Option<u32>,
     caches: Map<'t>,
     steps: Vec<Step<'t>>,
-    imports: bool,
+    imports: Vec<RunsFor<'t>>,
     /// The event that starts the pipeline which is being read.
     runs_for: RunsFor<'t>,
 }
@@ -128,7 +144,7 @@ impl<'t> Reader<'t> {
     /// Reads a list of items, or a mapping with such a list (`steps:`) and other keys (`destinations:`), or an import.
     fn pipeline(&mut self, node: Node<'t>, runs_for: RunsFor<'t>) {
         let map = node.map();
-        self.imports |= map.get("import").is_some();
+        self.imports.extend(map.get("import").map(|_| runs_for));
         self.runs_for = runs_for;
         self.items(map.get("steps").unwrap_or(node), None, 0);
     }
@@ -148,7 +164,7 @@ impl<'t> Reader<'t> {
                     "step" | "final" => self.step(&value.map(), outer),
                     "stage" => self.group(value, deployment(&value.map()).or(outer), depth),
                     "parallel" => self.parallel(value, outer, depth),
-                    "import" => self.imports = true,
+                    "import" => self.imports.push(self.runs_for),
                     _ => {}
                 }
             }
@@ -204,9 +220,10 @@ fn deployment<'t>(map: &Map<'t>) -> Option<&'t str> {
     map.get("deployment").or_else(|| map.get("environment"))?.text()
 }
 
-/// The value is `true`, or a mapping with audiences.
+/// The value is `true`, in a spelling of YAML 1.2 or 1.1, or a mapping with audiences.
 fn has_oidc(node: Node<'_>) -> bool {
-    node.text().is_some_and(|text| text.eq_ignore_ascii_case("true")) || node.map().iter().next().is_some()
+    let is_true = |text: &str| ["true", "yes", "on", "y"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    node.text().is_some_and(is_true) || node.map().iter().next().is_some()
 }
 
 fn minutes(node: Node<'_>) -> Option<(u64, usize)> {
@@ -257,12 +274,12 @@ fn commands(list: Node<'_>, depth: usize) -> Vec<Command<'_>> {
     const MAX_DEPTH: usize = 4;
     let mut all = Vec::new();
     for entry in list.one_or_more() {
-        all.extend(entry.text().map(Command::Shell));
+        all.extend(entry.text().map(|text| Command::Shell { text, line: entry.line() }));
         let map = entry.map();
         if let Some(reference) = map.get("pipe").and_then(Node::text) {
             let variables = map.map("variables");
             let variables = variables.iter().filter_map(|(name, value)| Some((name, value.text()?))).collect();
-            all.push(Command::Pipe { reference, variables });
+            all.push(Command::Pipe { reference, variables, line: entry.line() });
         }
         if depth < MAX_DEPTH && entry.items().next().is_some() {
             all.extend(commands(entry, depth + 1));
@@ -355,7 +372,7 @@ pipelines:
     fn steps_are_found_everywhere() {
         let tree = Tree::parse(EVERYTHING).unwrap();
         let pipelines = Pipelines::read(&tree);
-        assert!(pipelines.imports && pipelines.complete);
+        assert!(matches!(pipelines.imports[..], [RunsFor::Branch("imported")]) && pipelines.complete);
         let first = |s: &Step<'_>| s.artifacts.first().map_or("-".to_owned(), |u| u.paths[0].0.to_owned());
         let mut all: Vec<_> = pipelines.steps.iter().map(first).collect();
         all.sort();
@@ -385,11 +402,27 @@ pipelines: {default: [{step: {script: [a, {pipe: p, variables: {X: '1', Y: [z]}}
             {agent: x}, 3], after-script: e}}]}";
         let tree = Tree::parse(yaml).unwrap();
         let pipelines = Pipelines::read(&tree);
-        let text = |commands: &[Command<'_>]| format!("{commands:?}");
-        assert_eq!(
-            text(&pipelines.steps[0].script),
-            r#"[Shell("a"), Pipe { reference: "p", variables: [("X", "1")] }, Shell("c"), Shell("d"), Shell("3")]"#
-        );
-        assert_eq!(text(&pipelines.steps[0].after_script), r#"[Shell("e")]"#);
+        let text = |command: &Command<'_>| match command {
+            Command::Shell { text, line } => format!("{line}:{text}"),
+            Command::Pipe { reference, variables, line } => format!("{line}:{reference}{variables:?}"),
+        };
+        let all = |commands: &[Command<'_>]| commands.iter().map(text).collect::<Vec<_>>().join(" ");
+        assert_eq!(all(&pipelines.steps[0].script), r#"2:a 2:p[("X", "1")] 1:c 1:d 3:3"#);
+        assert_eq!(all(&pipelines.steps[0].after_script), "3:e");
+    }
+
+    // F8.4, F8.6: other parsers read other documents and other ones of equal keys.
+    #[test]
+    fn all_readings_of_a_file() {
+        let all = |yaml: &str| {
+            let tree = Tree::parse(yaml).unwrap();
+            let steps = Pipelines::read(&tree).steps;
+            steps.iter().map(|step| (step.artifacts[0].paths[0].0.to_owned(), step.oidc)).collect::<Vec<_>>()
+        };
+        let step = |step: &str| format!("pipelines: {{default: [{{step: {{{step}}}}}]}}\n");
+        let read = all(&step("artifacts: [a], oidc: no, artifacts: [b], artifacts: [c], oidc: On"));
+        assert_eq!(read, [("c".to_owned(), true), ("a".to_owned(), false)]);
+        let read = all(&format!("{}---\n{}", step("artifacts: [a]"), step("artifacts: [b], oidc: yes")));
+        assert_eq!(read, [("a".to_owned(), false), ("b".to_owned(), true)]);
     }
 }

@@ -26,6 +26,11 @@ pub(crate) enum OutsideOfStep {
     PassedOn,
 }
 
+/// Whether we run as a pipe, and not in a step's own commands.
+pub(super) fn is_pipe(env: &Environment) -> bool {
+    STORAGE.iter().any(|name| env.get(name).is_some())
+}
+
 /// Fails unless the step sees `destination`, and no other step does. The path is absolute, without `.`, `..` and
 /// symbolic links. Outside of Bitbucket it always succeeds.
 pub(crate) fn expect_in_step(env: &Environment, destination: &Path) -> Result<(), OutsideOfStep> {

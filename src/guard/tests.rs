@@ -50,7 +50,18 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
     let step = "    - step: {oidc: true, script: [teleport-pipe], artifacts: ['*a*a*a*']}\n";
     let shared = "s: &s {oidc: true, artifacts: ['*'], script: [teleport-pipe]}\n";
     let lists = "    - *l39\n    - step: {script: *l39, artifacts: *l39, after-script: *l39}\n";
-    let long_line = format!("        after-script: ['{}']\n        artifacts: ['**']\n", "rm -rf a;".repeat(100_000));
+    let shell = |text: &str| {
+        let text = text.replace('\'', "''").replace('\n', "\n\n");
+        let script = format!("script: [{{pipe: x/teleport-pipe:1}}, '{text}'], after-script: ['{text}']");
+        format!("pipelines: {{default: [{{step: {{oidc: true, artifacts: ['**'], {script}}}}}]}}\n")
+    };
+    let half = 500_000;
+    let mut nested = "rm -rf a".to_owned();
+    while nested.len() < 100_000 {
+        nested = format!("sh -c \"{}\"", nested.replace('\\', "\\\\").replace('"', "\\\""));
+    }
+    let shared_script = format!("l: &l '{}'\n", "rm $a; ".repeat(50_000));
+    let aliases = "    - step: {oidc: true, script: [*l], after-script: [*l], artifacts: ['**']}\n".repeat(2_000);
     vec![
         ("aliases", bomb + &pipelines(lists), ""),
         ("merges", merges + &pipelines("        <<: *m4999\n"), ""),
@@ -66,7 +77,27 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
         ("open braces", one_pattern(&"{a,".repeat(200_000)), ""),
         ("classes", one_pattern(&"[".repeat(500_000)), "has too many entries or patterns"),
         ("warnings", patterns("*", 10_000), "has more lines like these"),
-        ("shell", pipelines(&long_line), ""),
+        ("shell", shell(&"rm -rf a;".repeat(half / 9)), ""),
+        ("shell, one command", shell(&"rm ".repeat(half / 3)), ""),
+        ("shell, quotes", shell(&"\"'".repeat(half / 3)), ""),
+        ("shell, backslashes", shell(&"\\".repeat(half)), ""),
+        ("shell, substitutions", shell(&"$(\"`${".repeat(half / 6)), ""),
+        ("shell, here-documents", shell(&format!("cat {}\n{}", "<<E ".repeat(half / 8), "x\n".repeat(half / 8))), ""),
+        ("shell, subshells", shell(&"(".repeat(half)), ""),
+        ("shell, subshells that move", shell(&"(cd a;".repeat(half / 6)), ""),
+        ("shell, assignments", shell(&"sudo A=1 ".repeat(half / 9)), ""),
+        ("shell, braces", shell(&format!("rm -rf {}", "{a,{b,".repeat(half / 6))), ""),
+        ("shell, many braces", shell(&"rm -rf {a,b}{a,b}{a,b};".repeat(half / 23)), ""),
+        ("shell, pipes", shell(&"echo $BITBUCKET_STEP_OIDC_TOKEN | tee a > b;".repeat(half / 44)), ""),
+        ("shell, uploads", shell(&"rsync . a:;docker build .;".repeat(half / 26)), "sends the whole clone directory"),
+        ("shell, lists", shell(&format!("rsync . a: --exclude-from={FILE};").repeat(half / 52)), "too many entries"),
+        ("shell, token files", shell(&(0..half / 20).map(|n| format!("env > {n};rm b c;")).collect::<String>()), ""),
+        ("shell, scripts in scripts", shell(&nested), ""),
+        ("shell, aliases", shared_script + &pipelines(&aliases), "has too many entries or patterns"),
+        ("groups", one_pattern(&"@(a|".repeat(1000)), ""),
+        ("groups that negate", patterns("!(a)!(b)!(c)**", 20_000), ""),
+        ("equal keys", format!("{}pipelines: {{}}\n", pipelines("        artifacts: ['**']\n").repeat(5_000)), ""),
+        ("documents", format!("{}---\n", pipelines("        artifacts: ['**']\n")).repeat(5_000), ""),
         ("deep", "[".repeat(500_000), "not checked"),
         ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
         ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),

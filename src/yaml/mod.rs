@@ -36,11 +36,22 @@ impl From<ScanError> for Error {
     }
 }
 
-/// The first document of a file.
+/// The documents of a file.
 #[derive(Debug)]
 pub(crate) struct Tree<'i> {
     nodes: Vec<NodeData<'i>>,
+    /// The nodes that hold all others of their document.
+    roots: Vec<usize>,
     visits: Cell<usize>,
+    repeats_keys: Cell<bool>,
+}
+
+/// Which one of equal keys in a mapping counts. YAML forbids them, and parsers differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum EqualKeys {
+    First,
+    #[default]
+    Last,
 }
 
 #[derive(Debug)]
@@ -62,12 +73,18 @@ enum Value<'i> {
 
 impl<'i> Tree<'i> {
     pub(crate) fn parse(text: &'i str) -> Result<Self, Error> {
-        let mut tree = Self { nodes: Vec::new(), visits: Cell::new(0) };
+        let (visits, repeats_keys) = (Cell::new(0), Cell::new(false));
+        let mut tree = Self { nodes: Vec::new(), roots: Vec::new(), visits, repeats_keys };
         let mut anchors = HashMap::new();
         // Collections that are not complete.
         let mut open: Vec<NodeData<'i>> = Vec::new();
         for event in Parser::new_from_str(text) {
-            let (event, span) = event?;
+            let (event, span) = match event {
+                Ok(event) => event,
+                // Only a program that stops behind the first document reads such a file at all.
+                Err(_) if !tree.roots.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            };
             let new = |value, anchor| NodeData { value, children: Vec::new(), line: span.start.line(), anchor };
             let mut complete = None;
             match event {
@@ -80,7 +97,7 @@ impl<'i> Tree<'i> {
                     (Some(&node), Some(parent)) => parent.children.push(node),
                     _ => complete = Some(new(Value::Null, 0)),
                 },
-                Event::DocumentEnd => break,
+                Event::DocumentEnd => tree.roots.extend(tree.nodes.len().checked_sub(1)),
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
             }
             if open.len() > YAML_DEPTH {
@@ -102,9 +119,20 @@ impl<'i> Tree<'i> {
         Ok(tree)
     }
 
-    /// The node that holds all others. Returns `None` if the file is empty.
+    /// The node that holds all others of the first document. Returns `None` if the file is empty.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tbot.yaml will be read through it"))]
     pub(crate) fn root(&self) -> Option<Node<'_>> {
-        self.nodes.len().checked_sub(1).map(|id| Node { tree: self, id })
+        self.roots(EqualKeys::Last).next()
+    }
+
+    /// Like [`Self::root`], for all documents.
+    pub(crate) fn roots(&self, equal_keys: EqualKeys) -> impl Iterator<Item = Node<'_>> {
+        self.roots.iter().map(move |&id| Node { tree: self, id, equal_keys })
+    }
+
+    /// Whether a mapping that was read has equal keys.
+    pub(crate) fn repeats_keys(&self) -> bool {
+        self.repeats_keys.get()
     }
 
     /// Whether every visit was possible. If not, readers have missed something.
@@ -125,6 +153,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
 pub(crate) struct Node<'t> {
     tree: &'t Tree<'t>,
     id: usize,
+    equal_keys: EqualKeys,
 }
 
 impl<'t> Node<'t> {
@@ -157,8 +186,8 @@ impl<'t> Node<'t> {
         one.into_iter().chain(self.items())
     }
 
-    /// The entries of a mapping, with those that it merges by `<<`. The last one of equal keys wins. A mapping's own
-    /// keys win over merged ones, and keys that are merged first win over later ones.
+    /// The entries of a mapping, with those that it merges by `<<`. One of equal keys wins, as [`EqualKeys`] says. A
+    /// mapping's own keys win over merged ones, and keys that are merged first win over later ones.
     pub(crate) fn map(self) -> Map<'t> {
         let mut map = Map::default();
         let mut merged = HashSet::new();
@@ -168,14 +197,18 @@ impl<'t> Node<'t> {
                 continue;
             }
             let mut others = Vec::new();
+            let merged_before = map.entries.len();
             for (key, value) in node.pairs() {
                 match key.text() {
                     Some("<<") => others.extend(value.one_or_more()),
                     Some(name) => {
-                        map.positions.entry(name).or_insert_with(|| {
+                        let next = map.entries.len();
+                        let position = *map.positions.entry(name).or_insert(next);
+                        if position == next {
                             map.entries.push((key, value));
-                            map.entries.len() - 1
-                        });
+                        } else if position >= merged_before {
+                            self.tree.repeats_keys.set(true);
+                        }
                     }
                     None => {}
                 }
@@ -185,10 +218,12 @@ impl<'t> Node<'t> {
         map
     }
 
-    /// Keys and values, from the last to the first.
+    /// Keys and values, from the ones that win to the ones that do not.
     fn pairs(self) -> impl Iterator<Item = (Node<'t>, Node<'t>)> {
         let nodes = if self.is_map() { self.data().children.as_slice() } else { &[] };
-        nodes.chunks_exact(2).rev().map_while(move |pair| Some((self.visit(pair[0])?, self.visit(pair[1])?)))
+        let count = nodes.len() / 2;
+        let number = move |n| if self.equal_keys == EqualKeys::First { n } else { count - 1 - n };
+        (0..count).map(number).map_while(move |n| Some((self.visit(nodes[2 * n])?, self.visit(nodes[2 * n + 1])?)))
     }
 
     fn visit(self, id: usize) -> Option<Self> {
@@ -253,6 +288,20 @@ mod tests {
         .unwrap();
         let all = |key| text(&tree, &["all", key]).map(|(text, _)| text);
         assert_eq!([all("a"), all("b"), all("c"), all("d")], [Some("9"), Some("2"), Some("1"), Some("3")]);
+    }
+
+    // F8.4, F8.6: what follows the first document, and the first of equal keys, are read, too.
+    #[test]
+    fn all_documents_and_all_equal_keys() {
+        let tree = Tree::parse("a: 1\n---\na: 2\na: 3\n").unwrap();
+        let values =
+            |equal| tree.roots(equal).map(|root| root.map().get("a").unwrap().text().unwrap()).collect::<Vec<_>>();
+        assert_eq!((values(EqualKeys::Last), values(EqualKeys::First)), (vec!["1", "3"], vec!["1", "2"]));
+        assert!(tree.repeats_keys());
+        let merged = Tree::parse("x: &x {a: 1}\ny: {<<: *x, a: 2}\n").unwrap();
+        assert_eq!(text(&merged, &["y", "a"]), Some(("2", 2)));
+        assert!(!merged.repeats_keys());
+        assert_eq!(text(&Tree::parse("a: 1\n---\n[\n").unwrap(), &["a"]), Some(("1", 1)));
     }
 
     #[test]

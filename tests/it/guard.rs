@@ -23,6 +23,9 @@ stories! {
     a_long_step_needs_keys_with_a_long_lifetime,
     bitbucket_collects_test_reports_by_itself,
     imported_pipelines_are_a_warning,
+    without_the_file_one_line_says_so,
+    commands_that_send_the_clone_directory_are_a_warning,
+    an_id_token_in_an_artifact_is_a_warning,
     only_a_regular_file_is_read,
     a_hostile_file_does_not_stop_the_run,
 }
@@ -45,6 +48,11 @@ fn pipelines(more: &str) -> String {
 }
 
 const ALL_FILES: &str = "        artifacts:\n          - dist/**\n          - \"**\"\n";
+
+/// A step whose clone directory has a harmless `bitbucket-pipelines.yml`, as a clone has.
+pub(crate) fn with_pipelines(step: Step) -> Step {
+    with_file(step, FILE, &pipelines(""))
+}
 
 /// Writes a file into the clone directory.
 fn with_file(step: Step, name: &str, text: &str) -> Step {
@@ -72,6 +80,17 @@ pub(crate) fn failures() -> Vec<Failure> {
             "cache-may-take-keys",
             "        caches: [all]\ndefinitions: {caches: {all: {key: {files: [x]}, path: tbot-user/key}}}\n",
         ),
+        strict(
+            "command-sends-the-keys",
+            "          - rsync -a -e 'ssh -F ./tbot-user/ssh_config' ./ deploy@web.example:/var/www/site/\n",
+        ),
+        // Field 4: the run does not go on without the check.
+        Failure::new("leak-check-without-a-file", 2).env("LEAK_CHECK", "error"),
+        Failure::new("leak-check-of-an-import", 2).with(|step, _| {
+            with_file(step.env("LEAK_CHECK", "error"), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}")
+        }),
+        Failure::new("leak-check-of-a-broken-file", 2)
+            .with(|step, _| with_file(step.env("LEAK_CHECK", "error"), FILE, "pipelines: [")),
         Failure::new("destination-outside-of-clone-directory", 2)
             .with(|step, _| step.env("DESTINATION", "/tmp/nowhere/keys").env("LEAK_CHECK", "off")),
         Failure::new("destination-in-pipe-storage", 2).with(|step, _| {
@@ -127,7 +146,6 @@ fn leak_check_may_be_warn_or_off() {
 
 fn a_harmless_step_gets_no_warnings() {
     let cluster = Testcluster::start();
-    assert_eq!(warnings_of(&Step::new(&cluster)), "");
     let harmless = "        artifacts: [dist/**, '**/*.xml']\n        caches: [node, pip]\n        max-time: 60\n";
     assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(harmless))), "");
     let left_out = "        artifacts: {upload: [{name: a, paths: ['**'], ignore-paths: ['tbot-user/**']}]}\n";
@@ -180,6 +198,7 @@ fn the_step_that_runs_is_found_by_its_branch() {
 fn a_dockerfile_needs_a_dockerignore() {
     let cluster = Testcluster::start();
     let step = with_file(Step::new(&cluster), "Dockerfile", "FROM scratch\nCOPY . .\n");
+    let step = with_pipelines(step);
     let warned = warnings_of(&step);
     assert!(warned.ends_with("add this line to .dockerignore: tbot-user\n"), "{warned}");
     assert_eq!(warnings_of(&with_file(step, ".dockerignore", "node_modules\ntbot-user\n")), "");
@@ -209,6 +228,42 @@ fn imported_pipelines_are_a_warning() {
     let step = with_file(Step::new(&cluster), FILE, "pipelines: {default: {import: 'shared:main:deploy'}}");
     let warned = warnings_of(&step);
     assert!(warned.contains("this step is not in bitbucket-pipelines.yml, which imports other files"), "{warned}");
+}
+
+/// Field 4: a step with `clone: enabled: false` has no file.
+fn without_the_file_one_line_says_so() {
+    let cluster = Testcluster::start();
+    let line = "guard         not checked: there is no bitbucket-pipelines.yml here (`clone: enabled: false`?)\n";
+    assert_eq!(warnings_of(&Step::new(&cluster)), line);
+    assert_eq!(warnings_of(&Step::new(&cluster).env("LEAK_CHECK", "warn")), line);
+    assert_eq!(warnings_of(&Step::new(&cluster).env("LEAK_CHECK", "off")), "");
+    assert_eq!(warnings_of(&Step::new(&cluster).without("BITBUCKET_CLONE_DIR")), "");
+}
+
+/// Field 7
+fn commands_that_send_the_clone_directory_are_a_warning() {
+    let cluster = Testcluster::start();
+    let more = "          - rsync -a -e 'ssh -F ./tbot-user/ssh_config' ./ deploy@web.example:/var/www/site/\n";
+    assert_eq!(
+        warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(more))),
+        "guard         warning: `rsync` sends the whole clone directory, and the keys in `tbot-user` with it: \
+         bitbucket-pipelines.yml:9: - rsync -a -e 'ssh -F ./tbot-user/ssh_config' ./ deploy@web.example:/var/www/site/; \
+         add --filter=':- .gitignore' to it, or remove the directory before\n"
+    );
+    let more = more.replace("-a ", "-a --filter=':- .gitignore' ");
+    assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(&more))), "");
+}
+
+fn an_id_token_in_an_artifact_is_a_warning() {
+    let cluster = Testcluster::start();
+    let more = "          - echo $BITBUCKET_STEP_OIDC_TOKEN > token.txt\n        artifacts: ['*.txt']\n";
+    let step = with_file(Step::new(&cluster).env("LEAK_CHECK", "error"), FILE, &pipelines(more));
+    assert_eq!(
+        warnings_of(&step),
+        "guard         warning: artifacts of the step may take the ID token in `token.txt` (line 9): \
+         bitbucket-pipelines.yml:10: artifacts: ['*.txt']; remove the file in the script, or write it outside of the clone \
+         directory\n"
+    );
 }
 
 fn only_a_regular_file_is_read() {

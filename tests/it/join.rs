@@ -3,6 +3,7 @@
 use expect_test::expect_file;
 use testcluster::{EventKind, Fault, JoinService, Role, Route, Suite, SuiteInFind, Testcluster};
 
+use crate::guard;
 use crate::harness::stories;
 use crate::machine::TIME;
 use crate::step::Step;
@@ -40,7 +41,7 @@ fn ssh_logs_in_after_the_pipe() {
 fn the_log_has_a_line_for_each_stage() {
     let role = Role::new("example-role", ["deploy", "backup"]);
     let cluster = Testcluster::builder().role(role).start();
-    let step = Step::new(&cluster);
+    let step = guard::with_pipelines(Step::new(&cluster));
     let output = step.pipe().ok();
     assert_eq!(output.stdout, "");
     expect_file!["golden/log/pipe.log"].assert_eq(&step.scrubbed(&output.stderr));
