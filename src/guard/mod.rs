@@ -281,7 +281,11 @@ impl Guard<'_> {
             if self.leak_check == LeakCheck::Error {
                 return Err(error);
             }
-            self.warnings.push(format!("{error}; {}", error.hint()));
+            // The Dockerfile at the top was seen before.
+            if !matches!(&error, Error::Sent { remedy, .. } if self.warnings.iter().any(|line| line.ends_with(remedy)))
+            {
+                self.warnings.push(format!("{error}; {}", error.hint()));
+            }
         }
         Ok(())
     }

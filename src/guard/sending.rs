@@ -191,9 +191,13 @@ fn sources<'w>(program: &str, words: &'w [String]) -> Option<&'w [String]> {
     let has = |all: &[&str]| words.iter().any(|word| all.contains(&word.as_str()));
     let short = |c: char| words.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains(c));
     let recurses = short('r') || short('R') || has(&["--recursive"]);
+    // The sources stand before what they are copied to.
     let to = |schemes: &[&str]| {
+        let is_local =
+            |word: &str| ["-", "$HOME", "$PWD", "$BITBUCKET_CLONE_DIR"].iter().any(|dir| word.starts_with(dir));
         let is_remote = |word: &String| word.starts_with('$') || schemes.iter().any(|scheme| word.contains(scheme));
-        words.split_last().filter(|_| words.iter().skip(1).any(is_remote)).map(|_| words)
+        let at = words.iter().rposition(|word| !is_local(&word.replace("${", "$")) && is_remote(word));
+        at.map(|at| &words[..at])
     };
     match program {
         "rsync" => to(&[":"]),

@@ -170,6 +170,8 @@ impl Shell {
         command.is_piped = end == End::Pipe;
         command.is_unconditional = !self.is_compound && is_first && !matches!(end, End::Background | End::Pipe);
         command.is_certain = self.is_certain && command.is_unconditional;
+        // It may leave the directory or the script, even if `|| true` follows.
+        let changes_shell = matches!(command.program(), Some(("cd" | "pushd" | "popd" | "eval" | "source" | ".", _)));
         let is_exec = command.words.len() > 1 && command.words[0] == "exec";
         let exits = is_exec || matches!(command.program(), Some(("exit" | "return", _)));
         self.has_ended = exits && is_first && end != End::Background && !self.is_compound;
@@ -179,6 +181,7 @@ impl Shell {
             // `a || true` succeeds, too.
             self.is_certain &= self.all_succeed || (succeeds && self.before == End::Or);
         }
+        self.is_certain &= !changes_shell;
         if matches!(end, End::Separator | End::Background) {
             self.all_succeed = true;
         }
@@ -439,6 +442,7 @@ mod tests {
             ("a && b || true\nc", "!a b true !c"),
             ("a | b; c", "a b c"),
             ("a & b", "a !b"),
+            ("cd a || true; b", "!cd,a true b"),
             ("a &&\nb", "!a b"),
             ("if x; then a; fi; b", "x a  b"),
             ("f() { a; }; b", "f a  b"),
