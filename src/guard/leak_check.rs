@@ -10,7 +10,7 @@ pub(crate) enum LeakCheck {
     /// The default: stop if they certainly would, otherwise warn.
     #[default]
     Sure,
-    /// Stop if they could.
+    /// Stop if they could, or if that cannot be checked.
     Error,
     Warn,
     Off,
