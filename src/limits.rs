@@ -54,6 +54,10 @@ pub(crate) const RECORD_SIZE: u64 = 2 << 20;
 /// about a second.
 pub(crate) const DIGESTED_SIZE: u64 = PROGRAM_SIZE + (32 << 20);
 
+/// A file of the repository that is read for the leak check. A pipeline of 500 steps has 200 KB. The parser of YAML needs up
+/// to 100 bytes of memory for each byte of a list in brackets, until it has read the end of the list.
+pub(crate) const REPOSITORY_FILE_SIZE: u64 = 384 << 10;
+
 /// Nodes of a YAML file. A pipeline of 500 steps has about ten thousand.
 pub(crate) const YAML_NODES: usize = 100_000;
 

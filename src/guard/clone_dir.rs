@@ -8,10 +8,9 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::environment::Environment;
+use crate::limits::REPOSITORY_FILE_SIZE;
 use crate::regular_file;
 use crate::text::sanitize;
-
-const MAX_SIZE: u64 = 1 << 20;
 
 pub(super) struct CloneDir {
     pub(super) path: PathBuf,
@@ -25,7 +24,7 @@ pub(super) enum ReadError {
     /// A symbolic link, a named pipe, a directory.
     #[error("it is not a regular file")]
     NotAFile,
-    #[error("it is larger than 1 MiB")]
+    #[error("it is larger than {} KiB", REPOSITORY_FILE_SIZE >> 10)]
     TooLarge,
     #[error("it cannot be read: {0}")]
     Failed(std::io::Error),
@@ -86,8 +85,8 @@ impl CloneDir {
             Err(errno) => return Err(ReadError::Failed(errno.into())),
         };
         let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(ReadError::Failed)?;
-        match bytes.len() as u64 > MAX_SIZE {
+        file.take(REPOSITORY_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(ReadError::Failed)?;
+        match bytes.len() as u64 > REPOSITORY_FILE_SIZE {
             true => Err(ReadError::TooLarge),
             false => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         }
@@ -155,7 +154,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
         fs::write(at("file"), "x").unwrap();
-        fs::write(at("large"), vec![b' '; MAX_SIZE as usize + 1]).unwrap();
+        fs::write(at("large"), vec![b' '; REPOSITORY_FILE_SIZE as usize + 1]).unwrap();
         symlink("file", at("link")).unwrap();
         rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let clone_dir = clone_dir(temp.path().to_str().unwrap(), "/elsewhere");

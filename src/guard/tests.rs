@@ -55,27 +55,23 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
         let script = format!("script: [{{pipe: x/teleport-pipe:1}}, '{text}'], after-script: ['{text}']");
         format!("pipelines: {{default: [{{step: {{oidc: true, artifacts: ['**'], {script}}}}}]}}\n")
     };
-    let half = 500_000;
+    let half = 180_000;
     let mut nested = "rm -rf a".to_owned();
-    while nested.len() < 100_000 {
+    while nested.len() < 50_000 {
         nested = format!("sh -c \"{}\"", nested.replace('\\', "\\\\").replace('"', "\\\""));
     }
-    let shared_script = format!("l: &l '{}'\n", "rm $a; ".repeat(50_000));
+    let shared_script = format!("l: &l '{}'\n", "rm $a; ".repeat(20_000));
     let aliases = "    - step: {oidc: true, script: [*l], after-script: [*l], artifacts: ['**']}\n".repeat(2_000);
     vec![
         ("aliases", bomb + &pipelines(lists), ""),
         ("merges", merges + &pipelines("        <<: *m4999\n"), ""),
-        ("steps", pipelines(&step.repeat(8_000)), ""),
-        (
-            "aliases of steps",
-            format!("{shared}{}", pipelines(&"    - step: *s\n".repeat(40_000))),
-            "has too many entries or patterns",
-        ),
-        ("patterns", patterns("*a*a*a*a*a*b", 35_000), "has too many entries or patterns"),
-        ("a pattern", one_pattern(&"*a".repeat(400_000)), "has too many entries or patterns"),
+        ("steps", pipelines(&step.repeat(5_000)), ""),
+        ("aliases of steps", format!("{shared}{}", pipelines(&"    - step: *s\n".repeat(25_000))), ""),
+        ("patterns", patterns("*a*a*a*a*a*b", 14_000), "has too many entries or patterns"),
+        ("a pattern", one_pattern(&"*a".repeat(190_000)), "has too many entries or patterns"),
         ("braces", one_pattern(&"{a,b}".repeat(1000)), "has too many entries or patterns"),
-        ("open braces", one_pattern(&"{a,".repeat(200_000)), ""),
-        ("classes", one_pattern(&"[".repeat(500_000)), "has too many entries or patterns"),
+        ("open braces", one_pattern(&"{a,".repeat(120_000)), ""),
+        ("classes", one_pattern(&"[".repeat(380_000)), "has too many entries or patterns"),
         ("warnings", patterns("*", 10_000), "has more lines like these"),
         ("shell", shell(&"rm -rf a;".repeat(half / 9)), ""),
         ("shell, one command", shell(&"rm ".repeat(half / 3)), ""),
@@ -95,13 +91,13 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
         ("shell, scripts in scripts", shell(&nested), ""),
         ("shell, aliases", shared_script + &pipelines(&aliases), "has too many entries or patterns"),
         ("groups", one_pattern(&"@(a|".repeat(1000)), ""),
-        ("groups that negate", patterns("!(a)!(b)!(c)**", 20_000), ""),
-        ("equal keys", format!("{}pipelines: {{}}\n", pipelines("        artifacts: ['**']\n").repeat(5_000)), ""),
-        ("documents", format!("{}---\n", pipelines("        artifacts: ['**']\n")).repeat(5_000), ""),
-        ("deep", "[".repeat(500_000), "not checked"),
-        ("deep in blocks", "- ".repeat(500_000), "nested deeper than 64 levels"),
-        ("entries", "- a\n".repeat(200_000), "more than 100000 entries"),
-        ("large", " ".repeat(10_000_000), "larger than 1 MiB"),
+        ("groups that negate", patterns("!(a)!(b)!(c)**", 12_000), ""),
+        ("equal keys", format!("{}pipelines: {{}}\n", pipelines("        artifacts: ['**']\n").repeat(2_000)), ""),
+        ("documents", format!("{}---\n", pipelines("        artifacts: ['**']\n")).repeat(1_500), ""),
+        ("deep", "[".repeat(380_000), "not checked"),
+        ("deep in blocks", "- ".repeat(190_000), "nested deeper than 64 levels"),
+        ("entries", "-\n".repeat(190_000), "more than 100000 entries"),
+        ("large", " ".repeat(10_000_000), "larger than 384 KiB"),
         ("not YAML", "a: [\u{1b}[31m\n\"".to_owned(), "it is not valid YAML"),
         ("not text", "\u{0}\u{1}\u{fffd}".repeat(1000), "not checked"),
         ("empty", String::new(), ""),

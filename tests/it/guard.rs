@@ -288,12 +288,12 @@ fn a_hostile_file_does_not_stop_the_run() {
     for n in 1..40 {
         bomb += &format!("l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(10));
     }
-    bomb += &pipelines(&format!("        artifacts: ['{}']\n", "*a".repeat(300_000)));
+    bomb += &pipelines(&format!("        artifacts: ['{}']\n", "*a".repeat(150_000)));
     for (text, expected) in [
         (bomb, "bitbucket-pipelines.yml has too many entries or patterns: not all artifacts and caches were checked\n"),
-        ("a: 1\n".repeat(2_000_000), "it is larger than 1 MiB; artifacts and caches of this step were not checked\n"),
+        ("a: 1\n".repeat(2_000_000), "it is larger than 384 KiB; artifacts and caches of this step were not checked\n"),
         (
-            "- ".repeat(400_000),
+            "- ".repeat(190_000),
             "it is nested deeper than 64 levels; artifacts and caches of this step were not checked\n",
         ),
         ("a: [\u{1b}[31m".to_owned(), "; artifacts and caches of this step were not checked\n"),

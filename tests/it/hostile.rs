@@ -22,6 +22,7 @@ stories! {
     a_cluster_that_returns_too_much_is_refused needs TIME,
     the_largest_cluster_that_is_accepted_is_written needs TIME,
     a_ca_file_that_never_ends_is_refused,
+    a_pipelines_file_does_not_use_up_memory,
     ssh_refuses_files_that_never_end,
     there_is_no_core_file,
     no_other_process_may_look_into_this_one needs ROOT,
@@ -145,6 +146,33 @@ fn a_ca_file_that_never_ends_is_refused() {
     fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
     let output = with_little_memory(&Step::new(&cluster).env("CA_FILE", huge.to_str().unwrap()));
     assert!(output.stderr.contains("cannot be used (it is larger than 2 MiB)"), "{}", output.stderr);
+}
+
+/// F1, F2: what a repository can write into the file that the leak check reads.
+fn a_pipelines_file_does_not_use_up_memory() {
+    let cluster = Testcluster::start();
+    let size = 380 << 10;
+    let fill = |text: &str| text.repeat(size / text.len());
+    let step = |script: &str| {
+        format!(
+            "pipelines: {{default: [{{step: {{oidc: true, artifacts: ['**'], script: [teleport-pipe, '{script}']}}}}]}}"
+        )
+    };
+    for text in [
+        format!("[{}]", fill("1,")),
+        format!("[{}]", fill("[],")),
+        format!("[\n{}]", fill("1,\n")),
+        format!("{{{}}}", fill("a: 1,")),
+        fill("--- {a: b}\n"),
+        (0..size / 12).map(|n| format!("a{n}: &x{n} 1\n")).take(20_000).collect(),
+        step(&fill("rm -rf {a,b}; ")),
+        step(&fill("sh -c \"sh -c ")),
+    ] {
+        let step = Step::new(&cluster).env("LEAK_CHECK", "warn");
+        fs::write(step.dir().join("bitbucket-pipelines.yml"), &text).unwrap();
+        let output = with_little_memory(&step);
+        assert_eq!(output.status, Some(0), "{}: {}", &text[..100], output.stderr);
+    }
 }
 
 /// F3, for the ProxyCommand.
