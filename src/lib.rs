@@ -63,8 +63,9 @@ use clap::Parser as _;
 use crate::cli::{Cli, Flags, StartFlags};
 use crate::environment::Environment;
 use crate::error::{Exit, Failure};
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::settings::Command;
+use crate::watchdog::Watchdog;
 
 // For the tests in tests/.
 pub use crate::output::identity::identity_file::parse as parse_identity_file;
@@ -77,7 +78,11 @@ pub fn main() -> ExitCode {
     log::on_panic();
     let env = Environment::from_process();
     platform::id_tokens(&env).for_each(log::hide);
-    let cli = match Cli::try_parse() {
+    let cli = Cli::try_parse();
+    // A session of ssh takes as long as it likes.
+    let is_session = matches!(&cli, Ok(Cli { command: Some(Flags::SshProxyCommand(_)), .. }));
+    let watchdog = (!is_session).then(Watchdog::start);
+    let cli = match cli {
         Ok(cli) => cli,
         Err(usage) => {
             // Help and the version go to stdout with 0, mistakes to stderr with 2; clap knows.
@@ -89,13 +94,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::BadInput as u8));
         }
     };
-    // ssh prints what its ProxyCommand says among its own lines.
-    let one_line = matches!(cli.command, Some(Flags::SshProxyCommand(_)));
-    match run(&cli, env) {
+    match run(&cli, env, watchdog) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(exit)) => ExitCode::from(exit as u8),
         Err(failure) => {
-            match one_line {
+            // ssh prints what its ProxyCommand says among its own lines.
+            match is_session {
                 true => log::print(&failure.one_line()),
                 false => log::failure(&failure),
             }
@@ -105,7 +109,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs the command. A command that has done its work may still have found something that is not a success.
-fn run(cli: &Cli, env: Environment) -> Result<Option<Exit>, Failure> {
+fn run(cli: &Cli, env: Environment, watchdog: Option<Result<Watchdog, HostError>>) -> Result<Option<Exit>, Failure> {
+    let watchdog = watchdog.transpose()?;
     let command = match &cli.command {
         // These have no log.
         Some(Flags::SshProxyCommand(flags)) => {
@@ -125,6 +130,8 @@ fn run(cli: &Cli, env: Environment) -> Result<Option<Exit>, Failure> {
         Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory()?),
         Some(Flags::SshProxyCommand(_) | Flags::Version) | None => pipe::command(env)?,
     };
-    watchdog::start(command.timeout())?;
+    if let Some(watchdog) = &watchdog {
+        watchdog.set_timeout(command.timeout());
+    }
     command::run(&command, &host)
 }

@@ -9,29 +9,40 @@ use zeroize::Zeroizing;
 /// The length of a piece that must not be printed, in characters.
 const LENGTH: usize = 12;
 
-const MASK: &str = "(a token, not shown)";
+/// A secret that is shorter than a piece, such as a password, is masked as a whole. Still shorter ones are words.
+const SHORTEST: usize = 8;
+
+const MASK: &str = "(not shown)";
 
 /// Bits in the filter: ten times the number of bytes of an ID token in all its forms.
 const FILTER_BITS: u32 = 17;
 
 /// Finds the pieces of some secrets in text.
-#[derive(Default)]
 pub(crate) struct SecretPieces {
-    forms: Vec<Zeroizing<Vec<u8>>>,
+    /// Forms that are at least as long as a piece.
+    long: Vec<Zeroizing<Vec<u8>>>,
+    short: Vec<Zeroizing<Vec<u8>>>,
     /// A bit for each four successive bytes of a form. Almost no other text has all of its bits there, so that searching
     /// the forms is rare: the log must not take longer because there is a secret.
     filter: Vec<u64>,
 }
 
+impl Default for SecretPieces {
+    fn default() -> Self {
+        Self { long: Vec::new(), short: Vec::new(), filter: vec![0; 1 << (FILTER_BITS - 6)] }
+    }
+}
+
 impl SecretPieces {
-    /// Adds a secret. Pieces of a text that is shorter than a piece cannot be told from other text.
     pub(crate) fn add(&mut self, secret: &str) {
-        self.filter.resize(1 << (FILTER_BITS - 6), 0);
-        for form in forms(secret).into_iter().filter(|form| form.len() >= LENGTH) {
+        for form in forms(secret).into_iter().filter(|form| form.len() >= SHORTEST) {
             for (word, bit) in form.array_windows().map(filter_position) {
                 self.filter[word] |= bit;
             }
-            self.forms.push(form);
+            let forms = if form.len() < LENGTH { &mut self.short } else { &mut self.long };
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
         }
     }
 
@@ -39,21 +50,30 @@ impl SecretPieces {
     pub(crate) fn mask(&self, text: &str) -> String {
         let folded = Zeroizing::new(text.bytes().map(folded).collect::<Vec<_>>());
         let (mut masked, mut rest) = (String::with_capacity(text.len()), 0);
-        for (start, _) in folded.windows(LENGTH).enumerate().filter(|(_, piece)| self.contains(piece)) {
+        for start in 0..folded.len() {
+            let Some(length) = self.piece(&folded[start..]) else { continue };
             // A piece that overlaps with the one before, or follows it, belongs to the same mask.
             if start > rest || rest == 0 {
                 masked += &text[rest..start];
                 masked += MASK;
             }
-            rest = start + LENGTH;
+            rest = rest.max(start + length);
         }
         masked + &text[rest..]
     }
 
-    fn contains(&self, piece: &[u8]) -> bool {
-        piece.is_ascii()
-            && piece.array_windows().map(filter_position).all(|(word, bit)| self.filter[word] & bit != 0)
-            && self.forms.iter().any(|form| form.windows(LENGTH).any(|other| other == piece))
+    /// The length of the piece that the text begins with. A piece is ASCII, so that it begins and ends between characters.
+    fn piece(&self, text: &[u8]) -> Option<usize> {
+        let is_likely = |piece: &[u8]| {
+            piece.is_ascii()
+                && piece.array_windows().map(filter_position).all(|(word, bit)| self.filter[word] & bit != 0)
+        };
+        text.get(..SHORTEST).filter(|piece| is_likely(piece))?;
+        let is_in = |piece: &[u8]| self.long.iter().any(|form| form.windows(LENGTH).any(|other| other == piece));
+        if text.get(..LENGTH).is_some_and(|piece| is_likely(piece) && is_in(piece)) {
+            return Some(LENGTH);
+        }
+        self.short.iter().find(|form| form.is_ascii() && text.starts_with(form)).map(|form| form.len())
     }
 }
 
@@ -147,9 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_is_not_a_secret() {
+    fn a_short_secret_is_masked_as_a_whole_and_a_word_is_not() {
         let mut pieces = SecretPieces::default();
         pieces.add("proxy");
-        assert_eq!(pieces.mask("the proxy"), "the proxy");
+        pieces.add("S3cret-pw");
+        assert_eq!(
+            pieces.mask("the proxy said s3cret-PW, S3cret-p and s3cret-pws3cret-pw"),
+            format!("the proxy said {MASK}, S3cret-p and {MASK}")
+        );
+        let basic = Base64::encode_string(b"S3cret-pw");
+        assert_eq!(pieces.mask(&format!("Basic {basic}!")), format!("Basic {MASK}!"));
     }
 }

@@ -12,7 +12,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 /// The most fields that a message may have, those of the messages in it included. The certificate authorities of 500
 /// clusters have 20 000, with the fields that are not read here.
-const MAX_FIELDS: usize = 1 << 15;
+pub const MAX_FIELDS: usize = 1 << 15;
 
 /// How deep messages in messages are looked at. A certificate authority with its keys has four levels.
 const MAX_DEPTH: usize = 6;
@@ -85,6 +85,8 @@ fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Count {
             0 => varint(&mut bytes).map(|_| &[][..]),
             1 => take(&mut bytes, 8),
             2 => varint(&mut bytes).and_then(|length| take(&mut bytes, length)),
+            // The beginning and the end of a group, whose fields are counted like others.
+            3 | 4 => Some(&[][..]),
             5 => take(&mut bytes, 4),
             _ => None,
         };
@@ -127,6 +129,8 @@ mod tests {
     use super::*;
     use crate::types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, SshKeyPair};
 
+    const KEY: &[u8] = b"ssh-ed25519 AAAAC3NzaC1lZDI1";
+
     fn counted(message: &[u8]) -> (Count, usize) {
         let mut left = MAX_FIELDS;
         (count(message, MAX_DEPTH, &mut left), MAX_FIELDS - left)
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn fields_are_counted_at_every_level() {
-        let keys = CaKeySet { ssh: vec![SshKeyPair { public_key: b"ssh-ed25519 A".into() }; 3], ..Default::default() };
+        let keys = CaKeySet { ssh: vec![SshKeyPair { public_key: KEY.into() }; 3], ..Default::default() };
         let spec =
             CertAuthoritySpecV2 { cluster_name: "example.com".into(), active_keys: Some(keys), ..Default::default() };
         let message = CertAuthorityV2 { spec: Some(spec) }.encode_to_vec();
@@ -151,14 +155,17 @@ mod tests {
             prost::encoding::encode_varint(bomb.len() as u64, &mut length);
             bomb = [&[0x0a][..], &length, &bomb].concat();
         }
+        // In a group, which a decoder skips.
+        let in_group = [&[0x7b][..], &[0x0a, 0].repeat(MAX_FIELDS), &[0x7c]].concat();
+        assert_eq!(counted(&in_group).0, Count::TooMany);
         let most = [0x0a, 0].repeat(MAX_FIELDS);
         assert_eq!(counted(&most), (Count::AMessage, MAX_FIELDS));
     }
 
     #[test]
     fn other_bytes_are_one_field() {
-        assert_eq!(counted(&[&[0x0a, 13][..], b"ssh-ed25519 A"].concat()), (Count::AMessage, 1));
-        for bytes in [&[0x0a][..], &[0x0a, 5, 1], &[0x0b], &[0x02, 0], &[0xff; 12]] {
+        assert_eq!(counted(&[&[0x0a, 28][..], KEY].concat()), (Count::AMessage, 1));
+        for bytes in [&[0x0a][..], &[0x0a, 5, 1], &[0x0f], &[0x02, 0], &[0xff; 12]] {
             assert_eq!(counted(bytes).0, Count::NotAMessage, "{bytes:?}");
         }
     }

@@ -231,7 +231,10 @@ fn give_to(directory: &Path, root: Owner, exists: bool) -> String {
 /// How to write the destination without the link in it: a link of the system (`/var/run`) is not a mistake of the user.
 fn without_symlink(link: &Path) -> String {
     match link.canonicalize() {
-        Ok(real) => format!("Write `{}` instead of `{}`, or remove the link.", real.display(), link.display()),
+        Ok(real) => {
+            let [real, link] = [&real, link].map(|path| shell::word(&sanitize(&path.display().to_string())));
+            format!("Write {real} instead of {link}, or remove the link.")
+        }
         Err(_) => "Remove the link, or choose another destination.".into(),
     }
 }

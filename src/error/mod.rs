@@ -9,7 +9,7 @@ mod samples;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::text::sanitize_whole;
+use crate::text::{is_invisible, sanitize_whole};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,8 @@ pub(crate) fn render(error: &dyn Explain) -> String {
     }
     section(&mut text, "what to do", &remedy);
     section(&mut text, "more", &format!("docs/troubleshooting.md#{anchor}"));
-    text
+    // A name of a file, or another value from outside that was quoted.
+    text.replace(|c| c != '\n' && is_invisible(c), " ")
 }
 
 /// `label: text`, further lines of the text below the first.

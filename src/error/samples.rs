@@ -280,7 +280,7 @@ fn net_errors() -> Vec<Sample> {
         ("501", status(501, nothing())),
         ("503, too late", status(503, too_late())),
         ("", Error::Garbled { addr: addr(), reason: reason() }),
-        ("", Error::TooLarge { addr: addr() }),
+        ("", Error::TooLarge { addr: addr(), most: "4 MiB" }),
         ("", Error::CaFile { path: "/ca.pem".into(), reason: reason() }),
     ])
 }

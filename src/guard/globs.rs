@@ -54,7 +54,7 @@ impl Matcher {
     /// Expands `a{b,c}` to `ab` and `ac`. Braces that are not closed or have no comma in them are ordinary characters.
     /// Returns nothing if that exceeds a limit.
     pub(super) fn alternatives(&self, pattern: &str) -> Vec<String> {
-        if pattern.len() > MAX_LENGTH {
+        if pattern.len() > MAX_LENGTH || !self.spend(1 + pattern.len()) {
             self.work_left.set(0);
             return Vec::new();
         }

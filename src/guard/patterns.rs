@@ -14,12 +14,21 @@ const DIRECTORIES: [&str; 5] = ["$BITBUCKET_CLONE_DIR", "${BITBUCKET_CLONE_DIR}"
 pub(super) fn surely_matches(pattern: &str, file: &str, matcher: &Matcher) -> bool {
     let pattern = without_slash(pattern);
     // Not every program knows braces.
-    !pattern.contains('{') && matcher.matches(pattern, file, Rules::Strict)
+    matcher.spend(1 + pattern.len()) && !pattern.contains('{') && matcher.matches(pattern, file, Rules::Strict)
 }
 
 /// Whether some program might match `file` by this pattern. `clone_dir` is its absolute path.
 pub(super) fn may_match(pattern: &str, file: &str, clone_dir: &str, matcher: &Matcher) -> bool {
-    if matcher.matches(without_slash(pattern), file, Rules::Lenient) || pattern.len() > MAX_LENGTH {
+    if pattern.len() > MAX_LENGTH {
+        // It is not read, so that the check is not complete.
+        matcher.spend(usize::MAX);
+        return true;
+    }
+    // Each reading below goes over the pattern several times.
+    if !matcher.spend(1 + 8 * pattern.len()) {
+        return false;
+    }
+    if matcher.matches(without_slash(pattern), file, Rules::Lenient) {
         return true;
     }
     let pattern = pattern.trim();

@@ -90,9 +90,12 @@ impl SimpleCommand {
         let recurses = |word: &String| word == "--recursive" || (!word.starts_with("--") && word.contains(['r', 'R']));
         let is_recursive = arguments.iter().filter(is_option).any(recurses);
         let is_cleanup = arguments.iter().any(|word| word == "cleanup");
-        if program == "rm" && is_recursive {
-            let mut paths =
-                arguments.iter().filter(|word| !is_option(word)).flat_map(|word| paths(word, clone_dir, matcher));
+        let asks = |word: &String| word == "--interactive" || (!word.starts_with("--") && word.contains(['i', 'I']));
+        if program == "rm" && is_recursive && !arguments.iter().filter(is_option).any(asks) {
+            // `rm` refuses `.` and `..`.
+            let is_dots = |word: &str| matches!(word.rsplit('/').find(|part| !part.is_empty()), Some("." | ".."));
+            let given = arguments.iter().filter(|word| !is_option(word) && !is_dots(word));
+            let mut paths = given.flat_map(|word| paths(word, clone_dir, matcher));
             if paths.any(|path| path.is_exact && clone_dir.destination.starts_with(path.path)) {
                 return Removal::Sure;
             }

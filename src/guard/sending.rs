@@ -13,6 +13,7 @@ use super::pipelines_yaml::Step;
 use super::removal::{Removal, has_name};
 use super::shell_words::plain;
 use super::working_directory::WorkingDirectory;
+use crate::shell;
 
 /// A command that sends the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +97,9 @@ impl Scope<'_> {
         let name = self.clone_dir.displayed_destination();
         let remedy = match program {
             "rsync" => "add --filter=':- .gitignore' to it".to_owned(),
-            "tar" => format!("add --exclude={name} to it"),
-            "zip" => format!("add -x '{name}/*' to it"),
-            "aws" => format!("add --exclude '{name}/*' to it"),
+            "tar" => format!("add {} to it", shell::word(&format!("--exclude={name}"))),
+            "zip" => format!("add -x {} to it", shell::quoted(&format!("{name}/*"))),
+            "aws" => format!("add --exclude {} to it", shell::quoted(&format!("{name}/*"))),
             _ => "name the files that are needed".to_owned(),
         };
         Some((program.to_owned(), remedy))

@@ -46,9 +46,11 @@ impl SimpleCommand {
             let (word, rest) = words.split_first()?;
             let name = word.strip_prefix('\\').unwrap_or(word);
             let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| name.strip_prefix(dir)).unwrap_or(name);
+            // `command -v rm` says where it is.
+            let only_looks = name == "command" && rest.first().is_some_and(|word| word.starts_with("-v"));
             if is_assignment(word) {
                 words = rest;
-            } else if PREFIXES.contains(&name) && !rest.is_empty() {
+            } else if PREFIXES.contains(&name) && !rest.is_empty() && !only_looks {
                 let options = rest.iter().take_while(|word| word.starts_with('-')).count();
                 words = &rest[options..];
             } else {
@@ -68,7 +70,12 @@ impl SimpleCommand {
         arguments.get(at + 1).map(|script| plain(script))
     }
 
+    /// Whether it cannot fail. An output may be impossible to open, and `${X?}` may be unset.
     fn succeeds(&self) -> bool {
+        let may_fail = |word: &String| word.contains("${") && word.contains('?');
+        if self.outputs.iter().any(|output| output != "/dev/null") || self.words.iter().any(may_fail) {
+            return false;
+        }
         match self.program() {
             Some(("rm", arguments)) => arguments.iter().any(|word| word.starts_with('-') && word.contains('f')),
             Some((program, _)) => SUCCEED.contains(&program),
@@ -114,6 +121,8 @@ pub(super) struct Shell {
     is_compound: bool,
     /// The script ends before what is read next.
     has_ended: bool,
+    /// A variable that is not set makes a command fail.
+    is_nounset: bool,
     /// What the command before this one ended with, and whether all commands since the last separator succeed.
     before: End,
     all_succeed: bool,
@@ -121,7 +130,9 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn new() -> Self {
-        Self { is_certain: true, is_compound: false, has_ended: false, before: End::Separator, all_succeed: true }
+        let (is_certain, all_succeed) = (true, true);
+        let (is_compound, has_ended, is_nounset) = (false, false, false);
+        Self { is_certain, is_compound, has_ended, is_nounset, before: End::Separator, all_succeed }
     }
 
     pub(super) fn is_certain(&self) -> bool {
@@ -160,6 +171,14 @@ impl Shell {
         }
     }
 
+    /// Follows `set -u`, and `set -n`, after which nothing runs.
+    fn set_options(&mut self, command: &SimpleCommand) {
+        let Some(("set", options)) = command.program() else { return };
+        let has = |option: char| options.iter().any(|word| word.starts_with('-') && word.contains(option));
+        self.is_nounset |= has('u') || options.iter().any(|word| word == "nounset");
+        self.is_certain &= !has('n') && !options.iter().any(|word| word == "noexec");
+    }
+
     /// Finds out whether a command is certain, and whether those after it are.
     fn follow(&mut self, command: &mut SimpleCommand, end: End) {
         let reserved = command.words.iter().take_while(|word| RESERVED.contains(&word.as_str())).count();
@@ -174,8 +193,9 @@ impl Shell {
         let changes_shell = matches!(command.program(), Some(("cd" | "pushd" | "popd" | "eval" | "source" | ".", _)));
         let is_exec = command.words.len() > 1 && command.words[0] == "exec";
         let exits = is_exec || matches!(command.program(), Some(("exit" | "return", _)));
-        self.has_ended = exits && is_first && end != End::Background && !self.is_compound;
-        let succeeds = command.succeeds();
+        self.has_ended = exits && is_first && !matches!(end, End::Background | End::Pipe) && !self.is_compound;
+        self.set_options(command);
+        let succeeds = command.succeeds() && !(self.is_nounset && command.words.iter().any(|word| word.contains('$')));
         self.all_succeed &= succeeds;
         if end == End::Separator {
             // `a || true` succeeds, too.

@@ -113,9 +113,9 @@ impl tower_service::Service<Request<Body>> for Channel {
 #[error("HTTP {0} where gRPC was expected")]
 struct NotGrpc(u16, RetryAfter);
 
-/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both), and
-/// of our codec. Go's code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
-const TOO_LARGE: [&str; 3] = ["decoded message length too large", "message larger than max", TOO_MANY_FIELDS];
+/// The messages of tonic, and of Go's gRPC in the cluster, about a message that is larger than they read (4 MiB both). Go's
+/// code for it is `ResourceExhausted`, as for a rate limit, but trying again does not help.
+const TOO_LARGE: [&str; 2] = ["decoded message length too large", "message larger than max"];
 
 /// The messages of tonic about an answer that is incomplete.
 const CUT_SHORT: [&str; 2] = ["Unexpected EOF decoding stream", "missing grpc-status trailer"];
@@ -146,7 +146,8 @@ fn broken(status: &Status, addr: &str) -> Option<Error> {
     let contains = |texts: &[&str]| texts.iter().any(|text| status.message().contains(text));
     let addr = addr.to_owned();
     match std::error::Error::source(status) {
-        _ if contains(&TOO_LARGE) => Some(Error::TooLarge { addr }),
+        _ if contains(&TOO_LARGE) => Some(Error::TooLarge { addr, most: "4 MiB" }),
+        _ if contains(&[TOO_MANY_FIELDS]) => Some(Error::TooLarge { addr, most: "32768 fields" }),
         Some(source) => Some(Channel::broken(source, &addr)),
         None if contains(&CUT_SHORT) => {
             Some(Error::Broken { addr, reason: "it ended in the middle of an answer".to_owned() })

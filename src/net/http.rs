@@ -63,13 +63,14 @@ impl Http {
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
-        let body = Limited::new(body, limits::HTTP_ANSWER_SIZE).collect().await.map_err(|error| match error
-            .is::<LengthLimitError>(
-        ) {
-            true => {
-                let found = format!("{path} answered {status} and more than 1 MiB");
-                Error::NotTeleport { addr: addr.to_owned(), found }
-            }
+        // No proxy answers at such length.
+        let too_large = || {
+            let found = format!("{path} answered {status} and more than {} MiB", limits::HTTP_ANSWER_SIZE >> 20);
+            Error::NotTeleport { addr: addr.to_owned(), found }
+        };
+        let body = Limited::new(body, limits::HTTP_ANSWER_SIZE).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => too_large(),
             false => broken(addr, &*error),
         })?;
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -65,6 +65,15 @@ impl Proxy {
             addr.port = default_port;
         }
         let credentials = userinfo.filter(|text| !text.is_empty()).map(Credentials::decode);
+        // The forward proxy can quote them.
+        if let (Some(userinfo), Some(Credentials { user, password })) = (userinfo, &credentials) {
+            let [user, password] =
+                [user, password].map(|part| Zeroizing::new(String::from_utf8_lossy(part).into_owned()));
+            let encoded = userinfo.split_once(':').map_or("", |(_, password)| password);
+            [&*password, encoded, &*Zeroizing::new(format!("{}:{}", *user, *password))]
+                .into_iter()
+                .for_each(crate::log::hide);
+        }
         let is_short = |part: &[u8]| part.len() < 256;
         let fits = |given: &Credentials| scheme != Scheme::Socks5 || is_short(&given.user) && is_short(&given.password);
         if !credentials.as_ref().is_none_or(fits) {

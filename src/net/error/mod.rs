@@ -75,8 +75,8 @@ pub(crate) enum Error {
     /// The answer is of the right protocol and not valid.
     #[error("the answer of {addr} makes no sense ({reason})")]
     Garbled { addr: String, reason: String },
-    #[error("the answer of {addr} has more than 4 MiB or 32768 fields, the most that is read")]
-    TooLarge { addr: String },
+    #[error("the answer of {addr} has more than {most}, the most that is read")]
+    TooLarge { addr: String, most: &'static str },
     #[error("the file of certificate authorities {} cannot be used ({reason})", path.display())]
     CaFile { path: PathBuf, reason: String },
 }
@@ -107,7 +107,7 @@ impl Error {
             Self::Timeout { addr: peer, .. }
             | Self::Broken { addr: peer, .. }
             | Self::Garbled { addr: peer, .. }
-            | Self::TooLarge { addr: peer }
+            | Self::TooLarge { addr: peer, .. }
             | Self::NotOfCluster { host: peer, .. }
             | Self::Tls { host: peer, .. } => name.clone_into(peer),
             // TLS is terminated at the proxy's address, and the proxy picks the protocol.
