@@ -9,8 +9,8 @@ use crate::error::{Advice, Exit, Explain};
 /// An HTTP answer. Discovery has 2 KB, the certificates of a join have 20 KB.
 pub(crate) const HTTP_ANSWER_SIZE: usize = 1 << 20;
 
-/// Clusters: the root cluster and its leaf clusters. Each gets two files, and four lines of known_hosts for each key. 500
-/// clusters of two keys come to 2 MB.
+/// Clusters: the root cluster and its leaf clusters. Each gets a `known_hosts` and an `ssh_config` of its own and is in those
+/// of all and in `identity`. 500 clusters of two keys come to 2 MB.
 pub(crate) const CLUSTERS: usize = 500;
 
 /// Keys of one certificate authority. Without a rotation there is one for each Auth Service with a hardware module, during
@@ -47,7 +47,7 @@ pub(crate) const PROGRAM_SIZE: u64 = 1 << 26;
 /// directory with other programs, so the limit is generous. To list so many takes a fraction of a second.
 pub(crate) const DIRECTORY_ENTRIES: usize = 1 << 16;
 
-/// The record of what a run wrote. A line has less than 330 bytes, and two runs over 1000 clusters have 4000 lines.
+/// The record of what a run wrote. A line has less than 330 bytes, and what two runs over 500 clusters wrote has 2000.
 pub(crate) const RECORD_SIZE: u64 = 2 << 20;
 
 /// What a run digests in one destination, to see which files are ours: the program, and 32 MiB of other files. That takes
@@ -57,6 +57,18 @@ pub(crate) const DIGESTED_SIZE: u64 = PROGRAM_SIZE + (32 << 20);
 /// A file of the repository that is read for the leak check. A pipeline of 500 steps has 200 KB. The parser of YAML needs up
 /// to 100 bytes of memory for each byte of a list in brackets, until it has read the end of the list.
 pub(crate) const REPOSITORY_FILE_SIZE: u64 = 384 << 10;
+
+/// Steps of the matcher for all patterns of such a file: a tenth of a second.
+pub(crate) const PATTERN_WORK: usize = 5_000_000;
+
+/// A pattern. No path is longer.
+pub(crate) const PATTERN_SIZE: usize = 4096;
+
+/// Alternatives that the braces of one pattern may stand for.
+pub(crate) const PATTERN_ALTERNATIVES: usize = 64;
+
+/// Files of a step that its own commands write the ID token into. A warning about one of them says it all.
+pub(crate) const TOKEN_FILES: usize = 50;
 
 /// Nodes of a YAML file. A pipeline of 500 steps has about ten thousand.
 pub(crate) const YAML_NODES: usize = 100_000;

@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));
+        return Err(io::Error::other(format!("it is larger than {} KiB", limit >> 10)));
     }
     Ok(bytes)
 }
@@ -65,8 +65,8 @@ mod tests {
         fs::File::create(path("sparse")).unwrap().set_len(1 << 40).unwrap();
         let read = |name: &str, limit| read(&path(name), limit).map(|bytes| bytes.len()).map_err(|e| e.to_string());
         assert_eq!((read("file", 1 << 20), read("link", 1 << 20)), (Ok(1 << 20), Ok(1 << 20)));
-        assert_eq!(read("file", (1 << 20) - 1), Err("it is larger than 0 MiB".to_owned()));
-        assert_eq!(read("sparse", 1 << 20), Err("it is larger than 1 MiB".to_owned()));
+        assert_eq!(read("file", (1 << 20) - 1), Err("it is larger than 1023 KiB".to_owned()));
+        assert_eq!(read("sparse", 1 << 20), Err("it is larger than 1024 KiB".to_owned()));
         for special in ["zero", "pipe", ""] {
             assert_eq!(read(special, 1 << 20), Err("it is not a regular file".to_owned()), "{special}");
         }

@@ -100,7 +100,7 @@ pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
 }
 
 /// Whether the text looks like a JWT, which people paste in the wrong place.
-fn looks_like_an_id_token(text: &str) -> bool {
+pub(crate) fn looks_like_an_id_token(text: &str) -> bool {
     text.starts_with("ey") && text.matches('.').count() == 2
 }
 

@@ -79,6 +79,7 @@ enum Count {
 /// Takes the number of fields from `left`. The wire format does not tell messages from other bytes, so that whatever can
 /// be read as a message counts as one.
 fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Count {
+    let mut groups = Vec::new();
     while !bytes.is_empty() {
         let Some(key) = varint(&mut bytes) else { return Count::NotAMessage };
         let skipped = match key & 7 {
@@ -86,7 +87,11 @@ fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Count {
             1 => take(&mut bytes, 8),
             2 => varint(&mut bytes).and_then(|length| take(&mut bytes, length)),
             // The beginning and the end of a group, whose fields are counted like others.
-            3 | 4 => Some(&[][..]),
+            3 => {
+                groups.push(key >> 3);
+                Some(&[][..])
+            }
+            4 => groups.pop().filter(|begun| *begun == key >> 3).map(|_| &[][..]),
             5 => take(&mut bytes, 4),
             _ => None,
         };
@@ -102,7 +107,7 @@ fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Count {
             }
         }
     }
-    Count::AMessage
+    if groups.is_empty() { Count::AMessage } else { Count::NotAMessage }
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn other_bytes_are_one_field() {
         assert_eq!(counted(&[&[0x0a, 28][..], KEY].concat()), (Count::AMessage, 1));
-        for bytes in [&[0x0a][..], &[0x0a, 5, 1], &[0x0f], &[0x02, 0], &[0xff; 12]] {
+        for bytes in [&[0x0a][..], &[0x0a, 5, 1], &[0x0b], &[0x0b, 0x14], &[0x0f], &[0x02, 0], &[0xff; 12]] {
             assert_eq!(counted(bytes).0, Count::NotAMessage, "{bytes:?}");
         }
     }

@@ -111,7 +111,7 @@ fn leaf_clusters(credentials: &Credentials, privacy: Privacy) {
     if credentials.namesakes > 0 {
         log::warn!(
             target: "certificates",
-            "{} leaf clusters are left out, because their names differ from another cluster's in case only",
+            "left out, because the name differs from another cluster's in case only: {} of the leaf clusters",
             credentials.namesakes,
         );
     }

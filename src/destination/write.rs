@@ -15,7 +15,6 @@ use super::identity::Identity;
 use super::owner::Owner;
 use super::ownership::Ownership;
 use super::record::Record;
-use crate::limits::DIRECTORY_ENTRIES;
 use crate::output_files::{GITIGNORE, NETWORK, RECORD};
 use crate::retry::Deadline;
 use crate::text::sanitize;
@@ -202,11 +201,8 @@ impl<'a> Locked<'a> {
         Ok(record)
     }
 
-    /// Fails if one of the files cannot be written, or if they are so many that the next run would refuse them.
+    /// Fails if one of the files cannot be written.
     fn expect_replaceable(&self, files: &[File]) -> Result<(), Error> {
-        if files.len() > DIRECTORY_ENTRIES / 2 {
-            return Err(Error::TooManyEntries { path: self.dir.path.clone() });
-        }
         files.iter().try_for_each(|file| {
             self.budget.expect_time(&self.dir.path)?;
             self.dir.expect_file_or_nothing(&file.name)

@@ -9,6 +9,8 @@
 
 use std::cell::Cell;
 
+use crate::limits::{PATTERN_ALTERNATIVES, PATTERN_SIZE, PATTERN_WORK};
+
 /// How to read a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rules {
@@ -21,15 +23,6 @@ pub(super) enum Rules {
     Docker,
 }
 
-/// The work for all patterns, in steps of the matcher: a tenth of a second.
-const MAX_WORK: usize = 5_000_000;
-
-/// The longest pattern. No path is longer.
-pub(super) const MAX_LENGTH: usize = 4096;
-
-/// The alternatives that the braces of one pattern may stand for.
-const MAX_ALTERNATIVES: usize = 64;
-
 /// Matches patterns as long as its work is within the limit.
 #[derive(Debug)]
 pub(super) struct Matcher {
@@ -38,7 +31,7 @@ pub(super) struct Matcher {
 
 impl Matcher {
     pub(super) fn new() -> Self {
-        Self { work_left: Cell::new(MAX_WORK) }
+        Self { work_left: Cell::new(PATTERN_WORK) }
     }
 
     /// Whether every pattern was matched. If not, some were treated as if they matched nothing.
@@ -54,7 +47,7 @@ impl Matcher {
     /// Expands `a{b,c}` to `ab` and `ac`. Braces that are not closed or have no comma in them are ordinary characters.
     /// Returns nothing if that exceeds a limit.
     pub(super) fn alternatives(&self, pattern: &str) -> Vec<String> {
-        if pattern.len() > MAX_LENGTH || !self.spend(1 + pattern.len()) {
+        if pattern.len() > PATTERN_SIZE || !self.spend(1 + pattern.len()) {
             self.work_left.set(0);
             return Vec::new();
         }
@@ -66,7 +59,7 @@ impl Matcher {
                 continue;
             };
             let new: Vec<_> = choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect();
-            if !self.spend(new.iter().map(String::len).sum()) || all.len() + new.len() > MAX_ALTERNATIVES {
+            if !self.spend(new.iter().map(String::len).sum()) || all.len() + new.len() > PATTERN_ALTERNATIVES {
                 self.work_left.set(0);
                 return Vec::new();
             }
@@ -212,14 +205,14 @@ struct Class {
 
 impl Class {
     /// The longest class. Every character is compared with all of it.
-    const MAX_LENGTH: usize = 128;
+    const PATTERN_SIZE: usize = 128;
 
     /// Parses what follows `[`. Returns the length, too, including `]`.
     fn parse(chars: &[char]) -> Option<(Self, usize)> {
         let negated = matches!(chars.first(), Some('!' | '^'));
         let from = usize::from(negated);
         // A `]` in the first position is a member.
-        let length = chars.iter().take(Self::MAX_LENGTH).skip(from + 1).position(|c| *c == ']')? + from + 1;
+        let length = chars.iter().take(Self::PATTERN_SIZE).skip(from + 1).position(|c| *c == ']')? + from + 1;
         let mut members = &chars[from..length];
         let mut ranges = Vec::new();
         while let [first, rest @ ..] = members {
@@ -321,9 +314,13 @@ mod tests {
     #[test]
     fn no_pattern_is_slow() {
         let path = "a".repeat(4000);
-        for pattern in
-            ["*a".repeat(2000), "**/".repeat(1300), "{a,b}".repeat(50), "[!b]*".repeat(800), "*".repeat(MAX_LENGTH + 1)]
-        {
+        for pattern in [
+            "*a".repeat(2000),
+            "**/".repeat(1300),
+            "{a,b}".repeat(50),
+            "[!b]*".repeat(800),
+            "*".repeat(PATTERN_SIZE + 1),
+        ] {
             let matcher = Matcher::new();
             assert!(!matcher.matches(&pattern, &path, Rules::Lenient));
             assert!(!matcher.is_complete());

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::globs::{MAX_LENGTH, Matcher, Rules};
+use super::globs::{Matcher, Rules};
+use crate::limits::PATTERN_SIZE;
 
 /// Variables that stand for the clone directory, and the home directory, which may contain it.
 const DIRECTORIES: [&str; 5] = ["$BITBUCKET_CLONE_DIR", "${BITBUCKET_CLONE_DIR}", "$PWD", "${PWD}", "~"];
@@ -19,7 +20,7 @@ pub(super) fn surely_matches(pattern: &str, file: &str, matcher: &Matcher) -> bo
 
 /// Whether some program might match `file` by this pattern. `clone_dir` is its absolute path.
 pub(super) fn may_match(pattern: &str, file: &str, clone_dir: &str, matcher: &Matcher) -> bool {
-    if pattern.len() > MAX_LENGTH {
+    if pattern.len() > PATTERN_SIZE {
         // It is not read, so that the check is not complete.
         matcher.spend(usize::MAX);
         return true;
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn hostile_patterns_take_linear_time() {
         for pattern in ["@(", "!(a", "@(a)", "[[:a:]]", "[:", "[[:", "{a,{b,", "!"] {
-            may_take_the_key(&pattern.repeat(MAX_LENGTH / pattern.len()));
+            may_take_the_key(&pattern.repeat(PATTERN_SIZE / pattern.len()));
         }
     }
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::actions::{Action, PROGRAM, actions};
 use super::clone_dir::CloneDir;
-use super::globs::{MAX_LENGTH, Matcher};
+use super::globs::Matcher;
 use super::pipelines_yaml::Step;
 use super::shell_words::{SimpleCommand, plain};
+use crate::limits::PATTERN_SIZE;
 use crate::values::DEFAULT_DESTINATION;
 
 /// Whether the destination is removed. The order is that of certainty.
@@ -168,7 +169,7 @@ pub(super) fn paths(word: &str, clone_dir: &CloneDir, matcher: &Matcher) -> Vec<
     let words = match word.len() {
         0 => Vec::new(),
         // More braces than anyone writes by hand: what is before them is known.
-        _ if braces > 3 || word.len() > MAX_LENGTH || commas > if braces < 2 { 60 } else { 6 } => {
+        _ if braces > 3 || word.len() > PATTERN_SIZE || commas > if braces < 2 { 60 } else { 6 } => {
             vec![format!("{}*", word.split('{').next().unwrap_or_default())]
         }
         _ => matcher.alternatives(word),

@@ -7,13 +7,11 @@ use super::globs::Matcher;
 use super::pipelines_yaml::Step;
 use super::shell_words::SimpleCommand;
 use super::working_directory::WorkingDirectory;
+use crate::limits::TOKEN_FILES;
 
 /// Programs that print their arguments or the environment.
 const PRINT: [&str; 4] = ["echo", "printf", "jq", "cat"];
 const PRINT_ENVIRONMENT: [&str; 2] = ["env", "printenv"];
-
-/// A script that writes more files is not serious.
-const MAX_FILES: usize = 50;
 
 /// A file with the ID token that artifacts or a cache may take.
 #[derive(Debug)]
@@ -91,7 +89,7 @@ fn written(script: &[Action<'_>], clone_dir: &CloneDir, matcher: &Matcher, files
             path.path.strip_prefix(&clone_dir.path).ok().map(|path| path.to_string_lossy().into_owned())
         });
         for path in inside {
-            if files.len() < MAX_FILES && files.iter().all(|(file, _)| *file != path) {
+            if files.len() < TOKEN_FILES && files.iter().all(|(file, _)| *file != path) {
                 files.push((path, *line));
             }
         }

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::guard::{LeakCheck, RunningStep};
 use crate::invalid::Invalid;
 use crate::text::sanitize;
-use crate::values::{Privacy, Ttl};
+use crate::values::{Privacy, Ttl, looks_like_an_id_token};
 
 /// Every platform.
 pub(crate) const ALL: [&Platform; 1] = [&bitbucket::PLATFORM];
@@ -130,7 +130,7 @@ pub(crate) fn id_tokens(env: &Environment) -> impl Iterator<Item = &str> {
         let Source::Variable(variable) = platform.source;
         env.get(variable)
     });
-    tokens.filter(|text| text.split('.').count() == 3)
+    tokens.filter(|text| looks_like_an_id_token(text))
 }
 
 impl Platform {

@@ -86,6 +86,11 @@ async fn call(
         std::future::pending::<()>().await;
     }
     let call_fault = CallFault::default();
+    let path = request.uri().path();
+    let method = path.rsplit('/').next().unwrap_or_default();
+    if let Some(body) = cluster.lies.message(method).map(FaultyBody::message) {
+        return Ok(RecordedBody::replaced(200, "application/grpc", Some(body), recorder));
+    }
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(call_fault.clone());
     let response = dispatch(cluster, route, request).await;
@@ -180,6 +185,19 @@ impl RecordedBody {
         response.map(|body| Self { body, recorder, call_fault, faulty_body: None })
     }
 
+    fn replaced(
+        status: u16,
+        kind: &'static str,
+        faulty_body: Option<FaultyBody>,
+        recorder: Recorder,
+    ) -> Response<Self> {
+        let body = tonic::body::Body::empty();
+        let mut response = Response::new(Self { body, recorder, call_fault: CallFault::default(), faulty_body });
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    }
+
     /// A response in place of the handler's: an HTTP status, as a load balancer would respond, or gRPC with an invalid
     /// body.
     fn faulty(fault: NetworkFault, recorder: Recorder) -> Response<Self> {
@@ -189,10 +207,7 @@ impl RecordedBody {
             _ => (200, "application/grpc", None),
         };
         let faulty_body = (kind == "application/grpc").then(|| FaultyBody::new(fault));
-        let body = tonic::body::Body::empty();
-        let mut response = Response::new(Self { body, recorder, call_fault: CallFault::default(), faulty_body });
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut response = Self::replaced(status, kind, faulty_body, recorder);
         if let Some(wait) = wait {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
         }

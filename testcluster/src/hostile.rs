@@ -19,6 +19,10 @@ pub type Change<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 pub enum Lie {
     /// About the body of `GET /webapi/find`.
     Find(Change<Value>),
+    /// About the certificate authorities in the answer to a join, in DER.
+    JoinAuthorities(Change<Vec<Vec<u8>>>),
+    /// A gRPC method of this name answers with these bytes as its message, whatever it is asked.
+    Message(&'static str, Vec<u8>),
     /// About the roles that the bot may impersonate.
     Roles(Change<Vec<String>>),
     /// About the list of host CAs.
@@ -43,6 +47,11 @@ impl Lie {
     /// See [`Lie::Find`].
     pub fn find(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::Find(Arc::new(change))
+    }
+
+    /// See [`Lie::JoinAuthorities`].
+    pub fn join_authorities(change: impl Fn(&mut Vec<Vec<u8>>) + Send + Sync + 'static) -> Self {
+        Self::JoinAuthorities(Arc::new(change))
     }
 
     /// See [`Lie::Roles`].
@@ -108,6 +117,14 @@ impl Lies {
         let token = self.id_token.lock().unwrap_or_else(PoisonError::into_inner);
         self.lies.iter().find_map(|lie| match lie {
             Lie::Refusal(exchange, text) if *exchange == refused => Some(text(&token)),
+            _ => None,
+        })
+    }
+
+    /// The message that replaces the answer of a gRPC method.
+    pub(crate) fn message(&self, method: &str) -> Option<&[u8]> {
+        self.lies.iter().find_map(|lie| match lie {
+            Lie::Message(name, bytes) if *name == method => Some(bytes.as_slice()),
             _ => None,
         })
     }

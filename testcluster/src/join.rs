@@ -7,6 +7,7 @@ use ssh_key::Certificate;
 use crate::authority::{Authority, Identity, Purpose, RsaKey, SigningKey, UserSsh, ssh_private_key};
 use crate::cluster::{BOT, BOT_USER, Cluster};
 use crate::fault::Fault;
+use crate::hostile::Lie;
 use crate::injection::Exchange;
 use crate::peer::Peer;
 use crate::public_key::{SshKey, TlsKey};
@@ -37,6 +38,8 @@ pub(crate) struct BotCertificates<'a> {
     pub tls: Vec<u8>,
     pub ssh: Certificate,
     pub authorities: Vec<&'a Authority>,
+    /// Those of the authorities that the client is shown.
+    pub tls_authorities: Vec<Vec<u8>>,
 }
 
 /// Verifies the ID token and signs the certificates.
@@ -75,6 +78,12 @@ pub(crate) fn register<'a>(
         ttl: expires.cast_signed() - now.cast_signed(),
     };
     cluster.record.add(peer.connection(), issued);
+    let authorities: Vec<_> = all(cluster.authorities.user()).chain(all(cluster.authorities.host())).collect();
+    let mut tls_authorities = authorities.iter().map(|authority| authority.der()).collect();
+    cluster.lies.apply(&mut tls_authorities, |lie| match lie {
+        Lie::JoinAuthorities(change) => Some(change),
+        _ => None,
+    });
     Ok(BotCertificates {
         tls: user_ca.issue_tls(tls_key, identity.subject(user_ca.cluster()), Purpose::Client, (now - 60, expires)),
         ssh: user_ca.issue_user_ssh(&UserSsh {
@@ -84,7 +93,8 @@ pub(crate) fn register<'a>(
             from: now - 60,
             to: expires,
         }),
-        authorities: all(cluster.authorities.user()).chain(all(cluster.authorities.host())).collect(),
+        authorities,
+        tls_authorities,
     })
 }
 

@@ -222,7 +222,7 @@ fn encode(certificates: &BotCertificates<'_>) -> Result<pb::Certificates, Refusa
     let ssh_cert = certificates.ssh.to_bytes().map_err(|error| Refusal::other(error.to_string()))?;
     Ok(pb::Certificates {
         tls_cert: certificates.tls.clone(),
-        tls_ca_certs: certificates.authorities.iter().map(|ca| ca.der()).collect(),
+        tls_ca_certs: certificates.tls_authorities.clone(),
         ssh_cert,
         ssh_ca_keys: certificates.authorities.iter().map(|ca| ca.ssh_wire()).collect(),
     })

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use base64ct::{Base64, Encoding as _};
 use expect_test::expect_file;
 use testcluster::{Builder, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, LoadBalancer, Testcluster};
 
 use crate::failure::{Failure, check, check_at_once, check_silence};
 use crate::harness::stories;
 use crate::machine::TIME;
+use crate::secrets::Secrets;
 use crate::step::Step;
 
 stories! {
@@ -25,6 +27,7 @@ stories! {
     permanent_failures_are_not_retried,
     temporary_failures_are_retried_until_the_run_gives_up,
     a_silent_forward_proxy_ends_the_run_after_the_timeout,
+    credentials_that_a_forward_proxy_quotes_are_not_printed,
 }
 
 /// User and password, plain and as a part of a URL.
@@ -328,4 +331,23 @@ fn temporary_failures_are_retried_until_the_run_gives_up() {
 
 fn a_silent_forward_proxy_ends_the_run_after_the_timeout() {
     check_silence(hanging_failures());
+}
+
+/// F11, for the other secret that a server gets.
+fn credentials_that_a_forward_proxy_quotes_are_not_printed() {
+    let cluster = unresolvable_cluster().start();
+    let basic = Base64::encode_string(format!("{USER}:{PASSWORD}").as_bytes());
+    let body: &'static str = format!("denied: Basic {basic} {PASSWORD} {ENCODED}").leak();
+    let behavior = ForwardProxyBehavior::Responds(403, "Content-Type: text/plain\r\n", body);
+    let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, behavior);
+    let url = forward_proxy.url_with(ENCODED);
+    for (args, status) in [(&[][..], 5), (&["doctor"], 5)] {
+        let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &url);
+        let step = step.env("TELEPORT_PROXY", &cluster.proxy_addr());
+        let output = step.product(args);
+        assert_eq!(output.status, Some(status), "{}", output.stderr);
+        let printed = output.stdout.clone() + &output.stderr;
+        assert!(printed.contains("denied: "), "{printed}");
+        Secrets::from_step(&step).check(&output, "the forward proxy quotes");
+    }
 }

@@ -75,6 +75,9 @@ pub(crate) static IPV6: Need = LazyLock::new(|| match UdpSocket::bind("[::1]:0")
     Err(error) => Err(format!("no IPv6: {error}")),
 });
 
+/// The right to write core files.
+pub(crate) static CORE_FILES: Need = LazyLock::new(|| check_command("sh", &["-c", "ulimit -c unlimited"]));
+
 pub(crate) static RSYNC: Need = LazyLock::new(|| check_command("rsync", &["--version"]));
 
 pub(crate) static GIT: Need = LazyLock::new(|| check_command("git", &["--version"]));

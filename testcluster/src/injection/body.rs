@@ -47,6 +47,13 @@ impl FaultyBody {
         Self { frames: frames.into(), end }
     }
 
+    /// A message, and the status OK.
+    pub(crate) fn message(bytes: &[u8]) -> Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let frame = [&[0][..], &length, bytes].concat();
+        Self { frames: [Bytes::from(frame)].into(), end: End::Ok }
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<Frame<Bytes>, h2::Error>> {
         if let Some(bytes) = self.frames.pop_front() {
             return Some(Ok(Frame::data(bytes)));

@@ -88,7 +88,7 @@ fn encode(certificates: &BotCertificates) -> Result<Value, Refusal> {
     Ok(json!({
         "ssh": base64(format!("{}\n", ssh.trim_end())),
         "tls": base64(pem(&certificates.tls)),
-        "tls_ca_certs": certificates.authorities.iter().map(|ca| base64(ca.pem())).collect::<Vec<_>>(),
+        "tls_ca_certs": certificates.tls_authorities.iter().map(|der| base64(pem(der))).collect::<Vec<_>>(),
         "ssh_ca_certs": certificates.authorities.iter().map(|ca| base64(ca.ssh_line())).collect::<Vec<_>>(),
     }))
 }
