@@ -114,7 +114,8 @@ impl FromStr for ClusterName {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let good = (1..=253).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-']);
+        let has_labels = text.split('.').all(|label| !label.is_empty());
+        let good = (1..=253).contains(&text.len()) && text.chars().all(fits) && has_labels && !text.starts_with('-');
         good.then(|| Self(text.to_owned())).ok_or(())
     }
 }

@@ -20,6 +20,9 @@ pub(crate) const AUTHORITY_KEYS: usize = 32;
 /// Certificate authorities in the answer to a join: those of the host CA, and of the user CA.
 pub(crate) const JOIN_AUTHORITIES: usize = 2 * AUTHORITY_KEYS;
 
+/// A certificate in DER. One with 256 roles of 100 characters has 30 KB.
+pub(crate) const CERTIFICATE_SIZE: usize = 64 << 10;
+
 /// Roles that a bot may impersonate. All of them are in its certificates.
 pub(crate) const ROLES: usize = 256;
 
@@ -54,8 +57,7 @@ pub(crate) const RECORD_SIZE: u64 = 2 << 20;
 /// about a second.
 pub(crate) const DIGESTED_SIZE: u64 = PROGRAM_SIZE + (32 << 20);
 
-/// A file of the repository that is read for the leak check. A pipeline of 500 steps has 200 KB. The parser of YAML needs up
-/// to 100 bytes of memory for each byte of a list in brackets, until it has read the end of the list.
+/// A file of the repository that is read for the leak check. A pipeline of 500 steps has 200 KB.
 pub(crate) const REPOSITORY_FILE_SIZE: u64 = 384 << 10;
 
 /// Steps of the matcher for all patterns of such a file: a tenth of a second.
@@ -69,6 +71,10 @@ pub(crate) const PATTERN_ALTERNATIVES: usize = 64;
 
 /// Files of a step that its own commands write the ID token into. A warning about one of them says it all.
 pub(crate) const TOKEN_FILES: usize = 50;
+
+/// Characters of a YAML file that may begin or end a node. The parser keeps what is in brackets until they are closed, with up
+/// to 500 bytes of memory for each of these characters.
+pub(crate) const YAML_SEPARATORS: usize = 50_000;
 
 /// Nodes of a YAML file. A pipeline of 500 steps has about ten thousand.
 pub(crate) const YAML_NODES: usize = 100_000;

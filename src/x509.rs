@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
+use x509_cert::Certificate;
+use x509_cert::certificate::TbsCertificate;
 use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME as ORGANIZATION};
@@ -13,12 +15,15 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
+use crate::limits::CERTIFICATE_SIZE;
+
 /// A parsed certificate, with its encodings.
 pub(crate) struct X509 {
-    parsed: x509_cert::Certificate,
     der: CertificateDer<'static>,
     pem: String,
     public_key: Vec<u8>,
+    not_before: SystemTime,
+    not_after: SystemTime,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +31,25 @@ pub(crate) struct X509 {
 pub(crate) struct NotX509;
 
 impl X509 {
+    /// Fails also if it is larger than [`CERTIFICATE_SIZE`].
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, NotX509> {
-        let parsed = x509_cert::Certificate::from_der(der).map_err(|_| NotX509)?;
+        if der.len() > CERTIFICATE_SIZE {
+            return Err(NotX509);
+        }
+        let parsed = Certificate::from_der(der).map_err(|_| NotX509)?;
+        let validity = parsed.tbs_certificate.validity;
         Ok(Self {
             pem: parsed.to_pem(LineEnding::LF).map_err(|_| NotX509)?,
             public_key: parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|_| NotX509)?,
             der: CertificateDer::from(der.to_vec()),
-            parsed,
+            not_before: validity.not_before.to_system_time(),
+            not_after: validity.not_after.to_system_time(),
         })
+    }
+
+    /// What was parsed takes thirty times as much memory as the encoding, and there may be many, so it is not kept.
+    fn parsed<T: Default>(&self, read: impl FnOnce(&TbsCertificate) -> T) -> T {
+        Certificate::from_der(&self.der).map(|parsed| read(&parsed.tbs_certificate)).unwrap_or_default()
     }
 
     /// Parses the first PEM block.
@@ -57,36 +73,36 @@ impl X509 {
     }
 
     pub(crate) fn not_before(&self) -> SystemTime {
-        self.parsed.tbs_certificate.validity.not_before.to_system_time()
+        self.not_before
     }
 
     pub(crate) fn not_after(&self) -> SystemTime {
-        self.parsed.tbs_certificate.validity.not_after.to_system_time()
+        self.not_after
     }
 
     /// The subject's common name: the user, in Teleport's user certificates.
     pub(crate) fn common_name(&self) -> Option<String> {
-        texts(&self.parsed.tbs_certificate.subject, COMMON_NAME).next()
+        self.parsed(|certificate| texts(&certificate.subject, COMMON_NAME).next())
     }
 
     /// The subject's organizations: the roles (docs/protocol.md, "Issued certificates").
     pub(crate) fn organizations(&self) -> Vec<String> {
-        texts(&self.parsed.tbs_certificate.subject, ORGANIZATION).collect()
+        self.parsed(|certificate| texts(&certificate.subject, ORGANIZATION).collect())
     }
 
     /// The issuer as a person reads it: common name and organization.
     pub(crate) fn issuer(&self) -> String {
-        described(&self.parsed.tbs_certificate.issuer)
+        self.parsed(|certificate| described(&certificate.issuer))
     }
 
     pub(crate) fn subject(&self) -> String {
-        described(&self.parsed.tbs_certificate.subject)
+        self.parsed(|certificate| described(&certificate.subject))
     }
 
     /// The DNS names and addresses that the certificate is for.
     pub(crate) fn names(&self) -> Vec<String> {
-        let names = self.parsed.tbs_certificate.get::<SubjectAltName>().ok().flatten();
-        let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
+        let names = |certificate: &TbsCertificate| certificate.get::<SubjectAltName>().ok().flatten();
+        let names = self.parsed(names).map(|(_, SubjectAltName(names))| names).unwrap_or_default();
         let text = |name| match name {
             GeneralName::DnsName(name) => Some(name.to_string()),
             GeneralName::IpAddress(bytes) => {
@@ -101,7 +117,7 @@ impl X509 {
 
     /// The issuer's organization: the cluster (docs/protocol.md, "Auth Service").
     pub(crate) fn issuer_organization(&self) -> Option<String> {
-        texts(&self.parsed.tbs_certificate.issuer, ORGANIZATION).next()
+        self.parsed(|certificate| texts(&certificate.issuer, ORGANIZATION).next())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Error;
 use super::http::{Answer, Http};
@@ -71,6 +72,9 @@ struct Find {
     auth: FindAuth,
 }
 
+/// The part of an error body that is read. Its text is cut anyway. As values of JSON it takes a hundred times as much memory.
+const ERROR_SIZE: usize = 64 << 10;
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct FindProxy {
@@ -90,7 +94,7 @@ struct FindSsh {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct FindAuth {
-    signature_algorithm_suite: Value,
+    signature_algorithm_suite: Option<Box<RawValue>>,
 }
 
 /// Parses an answer. The status comes first, because the body of an error is a valid, empty answer
@@ -137,11 +141,19 @@ fn info(proxy: &HostPort, find: Find) -> Result<ClusterInfo, Error> {
     Ok(ClusterInfo {
         name,
         version: sanitize(&find.server_version),
-        suite: Suite::from_discovery(&find.auth.signature_algorithm_suite),
+        suite: Suite::from_discovery(&find.auth.suite()),
         tls_routing: find.proxy.tls_routing_enabled,
         clock: Offset::default(),
         ssh_proxy: find.proxy.ssh_proxy(proxy),
     })
+}
+
+impl FindAuth {
+    /// A text or a number. A longer value is neither, and not decoded.
+    fn suite(&self) -> Value {
+        let text = self.signature_algorithm_suite.as_deref().map(RawValue::get).filter(|text| text.len() < 100);
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
 }
 
 impl FindProxy {
@@ -182,6 +194,7 @@ fn address(text: &str, default_port: u16) -> Option<HostPort> {
 
 /// The message of an error body, in the three forms that it may have (docs/protocol.md, "Error answers").
 pub(crate) fn error_message(body: &[u8]) -> String {
+    let body = body.get(..ERROR_SIZE).unwrap_or(body);
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(Value::as_str);
     match message {

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, HeaderMap, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, Request, Uri};
@@ -63,16 +63,14 @@ impl Http {
         let response = self.sender.send_request(request).await.map_err(|error| broken(addr, &error))?;
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
-        // No proxy answers at such length.
-        let too_large = || {
-            let found = format!("{path} answered {status} and more than {} MiB", limits::HTTP_ANSWER_SIZE >> 20);
-            Error::NotTeleport { addr: addr.to_owned(), found }
+        let body = match collect(body).await.map_err(|error| broken(addr, &error))? {
+            Some(body) => body,
+            // No proxy answers at such length.
+            None => {
+                let found = format!("{path} answered {status} and more than {} MiB", limits::HTTP_ANSWER_SIZE >> 20);
+                return Err(Error::NotTeleport { addr: addr.to_owned(), found });
+            }
         };
-        let body = Limited::new(body, limits::HTTP_ANSWER_SIZE).collect().await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => too_large(),
-            false => broken(addr, &*error),
-        })?;
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let location = header(LOCATION).parse::<Uri>().unwrap_or_default();
         Ok(Answer {
@@ -82,9 +80,23 @@ impl Http {
             redirect_host: location.host().unwrap_or_default().to_owned(),
             date: httpdate::parse_http_date(header(DATE)).ok(),
             retry_after: retry_after(&head.headers),
-            body: body.to_bytes().to_vec(),
+            body,
         })
     }
+}
+
+/// The whole body, or `None` if it is larger than is read. It is put together as it comes, because a body of many small
+/// pieces takes fifty times as much memory as its bytes.
+async fn collect(mut body: Incoming) -> Result<Option<Vec<u8>>, hyper::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > limits::HTTP_ANSWER_SIZE {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes))
 }
 
 /// `Retry-After`, in seconds or as a date. A date is compared with the server's own clock, if the answer has its time.

@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-use crate::limits::{YAML_DEPTH, YAML_NODES, YAML_VISITS};
+use crate::limits::{YAML_DEPTH, YAML_NODES, YAML_SEPARATORS, YAML_VISITS};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -26,6 +26,8 @@ pub(crate) enum Error {
     Syntax { what: String, line: usize },
     #[error("it has more than {YAML_NODES} entries")]
     TooMany,
+    #[error("it has more than {YAML_SEPARATORS} of the characters `,:?[]{{}}`")]
+    TooManySeparators,
     #[error("it is nested deeper than {YAML_DEPTH} levels")]
     TooDeep,
 }
@@ -73,6 +75,9 @@ enum Value<'i> {
 
 impl<'i> Tree<'i> {
     pub(crate) fn parse(text: &'i str) -> Result<Self, Error> {
+        if text.bytes().filter(|byte| b",:?[]{}".contains(byte)).count() > YAML_SEPARATORS {
+            return Err(Error::TooManySeparators);
+        }
         let (visits, repeats_keys) = (Cell::new(0), Cell::new(false));
         let mut tree = Self { nodes: Vec::new(), roots: Vec::new(), visits, repeats_keys };
         let mut anchors = HashMap::new();

@@ -35,6 +35,8 @@ pub enum Lie {
     UserCerts(Change<Certs>),
     /// The call is refused with a text that is made of the ID token. A join is [`Exchange::OidcInit`], by both services.
     Refusal(Exchange, Arc<dyn Fn(&str) -> String + Send + Sync>),
+    /// The HTTP request is answered with this status and this body, as JSON.
+    Answer(Exchange, u16, String),
     /// The HTTP request is answered with a redirect to this address, which asks for the same method and body.
     Redirect(Exchange, String),
     /// Critical options of the SSH certificate.
@@ -125,6 +127,14 @@ impl Lies {
     pub(crate) fn message(&self, method: &str) -> Option<&[u8]> {
         self.lies.iter().find_map(|lie| match lie {
             Lie::Message(name, bytes) if *name == method => Some(bytes.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The status and the body that an HTTP request is answered with.
+    pub(crate) fn answer(&self, asked: Exchange) -> Option<(u16, &str)> {
+        self.lies.iter().find_map(|lie| match lie {
+            Lie::Answer(exchange, status, body) if *exchange == asked => Some((*status, body.as_str())),
             _ => None,
         })
     }

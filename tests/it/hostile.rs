@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use teleport_api::types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, SshKeyPair};
+use teleport_api::types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, SshKeyPair, TlsKeyPair};
 use testcluster::{Builder, EventKind, Exchange, Fault, JoinService, Lie, Testcluster};
 
 use crate::harness::stories;
@@ -21,6 +22,8 @@ use crate::step::{Output, Step};
 stories! {
     a_cluster_that_returns_too_much_is_refused needs TIME,
     the_largest_cluster_that_is_accepted_is_written needs TIME,
+    certificates_with_very_many_names_do_not_use_up_memory,
+    json_of_very_many_values_does_not_use_up_memory,
     a_ca_file_that_never_ends_is_refused,
     a_pipelines_file_does_not_use_up_memory,
     a_pipelines_file_does_not_keep_a_run_busy,
@@ -134,6 +137,77 @@ fn the_largest_cluster_that_is_accepted_is_written() {
     assert_eq!(hello.stdout, "hello\n");
 }
 
+/// A value in DER (X.690).
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let contents = parts.concat();
+    let length = u32::try_from(contents.len()).unwrap().to_be_bytes();
+    let used = length.iter().position(|byte| *byte != 0).unwrap_or(3);
+    let long = [&[0x80 + 4 - u8::try_from(used).unwrap()], &length[used..]].concat();
+    let length = if contents.len() < 128 { vec![length[3]] } else { long };
+    [&[tag][..], &length, &contents].concat()
+}
+
+/// A certificate in PEM whose subject has `names` empty common names. Nothing has signed it.
+fn with_names(names: usize) -> Vec<u8> {
+    let name = der(0x31, &[&der(0x30, &[&der(0x06, &[&[0x55, 4, 3]]), &der(0x05, &[])])]);
+    let algorithm = der(0x30, &[&der(0x06, &[&[0x2b, 0x65, 0x70]])]);
+    let time = |year: &str| der(0x17, &[format!("{year}0101000000Z").as_bytes()]);
+    let certificate = der(
+        0x30,
+        &[
+            &der(0xa0, &[&der(0x02, &[&[2]])]),
+            &der(0x02, &[&[1]]),
+            &algorithm,
+            &der(0x30, &[]),
+            &der(0x30, &[&time("25"), &time("35")]),
+            &der(0x30, &[&name.repeat(names)]),
+            &der(0x30, &[&algorithm, &der(0x03, &[&[0; 33]])]),
+        ],
+    );
+    let signed = der(0x30, &[&certificate, &algorithm, &der(0x03, &[&[0; 65]])]);
+    let base64 = Base64::encode_string(&signed);
+    let lines: Vec<_> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")).into_bytes()
+}
+
+/// F1: a name of eleven bytes takes three hundred once it is parsed, and a list of authorities has 4 MiB.
+fn certificates_with_very_many_names_do_not_use_up_memory() {
+    let unreadable = "error: the TLS certificate from the cluster cannot be read";
+    let one = Lie::user_certs(|certs| certs.tls = with_names(200_000));
+    let many = |names| {
+        more_host_authorities(move || {
+            let mut more = authority("leaf.example", 1);
+            let tls = &mut more.spec.as_mut().unwrap().active_keys.as_mut().unwrap().tls;
+            tls.resize(31, TlsKeyPair { cert: with_names(names) });
+            vec![more]
+        })
+    };
+    for (status, text, lie) in
+        [(4, unreadable, one), (4, "bytes for the files", many(5000)), (0, "leaf.example", many(8000))]
+    {
+        let cluster = Testcluster::builder().lie(lie).start();
+        let output = with_little_memory(&Step::new(&cluster));
+        assert!(
+            output.status == Some(status) && output.stderr.contains(text),
+            "{:?}: {}",
+            output.status,
+            output.stderr
+        );
+    }
+}
+
+/// F1: `{"":0}` takes a hundred times as much memory as an object.
+fn json_of_very_many_values_does_not_use_up_memory() {
+    let values = format!("[{}{{}}]", "{\"\":{\"\":0}},".repeat(80_000));
+    let suite = serde_json::from_str::<serde_json::Value>(&values).unwrap();
+    let in_find = Lie::find(move |body| body["auth"]["signature_algorithm_suite"] = suite.clone());
+    for (status, lie) in [(0, in_find), (5, Lie::Answer(Exchange::Find, 500, values.clone()))] {
+        let cluster = Testcluster::builder().lie(lie).start();
+        let output = with_little_memory(&Step::new(&cluster).env("TIMEOUT", "5s"));
+        assert_eq!(output.status, Some(status), "{}", output.stderr);
+    }
+}
+
 /// Files in the clone directory that never end or never begin.
 fn endless(directory: &Path) -> [&'static str; 2] {
     symlink("/dev/zero", directory.join("zero")).unwrap();
@@ -172,6 +246,10 @@ fn a_pipelines_file_does_not_use_up_memory() {
         format!("[{}]", fill("[],")),
         format!("[\n{}]", fill("1,\n")),
         format!("{{{}}}", fill("a: 1,")),
+        format!("[{}]", fill("a:,")),
+        format!("[{}]", fill("?:,")),
+        format!("{{{}}}", fill("a,")),
+        format!("[\n{}]", fill("[:,\n")),
         fill("--- {a: b}\n"),
         (0..size / 12).map(|n| format!("a{n}: &x{n} 1\n")).take(20_000).collect(),
         step(&fill("rm -rf {a,b}; ")),
@@ -372,7 +450,6 @@ fn a_leaf_cluster_cannot_take_the_name_of_the_root_cluster() {
 
 /// What a server makes of the ID token: two texts, because a text of a server is cut after 300 characters.
 fn quotes(token: &str, first: bool) -> String {
-    use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
     let parts: Vec<&str> = token.split('.').collect();
     let (payload, signature) = (&parts[1][40..60], &parts[2][..20]);
     let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -399,7 +476,6 @@ fn quotes(token: &str, first: bool) -> String {
 
 /// Runs of twelve characters of the token that are in the text, plain or encoded.
 fn pieces(token: &str, text: &str) -> Vec<String> {
-    use base64ct::{Base64, Encoding as _};
     let text = text.to_lowercase();
     let windows = token.as_bytes().windows(12);
     let forms = windows.flat_map(|window| {

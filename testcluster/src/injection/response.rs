@@ -12,6 +12,12 @@ use crate::web::{WebBody, html, reply, typed};
 /// The response that replaces the real one. `None` if there is no fault, or only a delay.
 pub(crate) async fn inject_response(cluster: &Cluster, peer: &Peer, point: Point) -> Option<Response<WebBody>> {
     if let Point::Before(exchange) = point
+        && let Some((status, body)) = cluster.lies.answer(exchange)
+    {
+        let status = hyper::StatusCode::from_u16(status).unwrap_or_default();
+        return Some(typed(status, "application/json", body.to_owned()));
+    }
+    if let Point::Before(exchange) = point
         && let Some(location) = cluster.lies.redirect(exchange)
     {
         let mut response = typed(hyper::StatusCode::TEMPORARY_REDIRECT, "text/html", String::new());
