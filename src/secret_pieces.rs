@@ -3,7 +3,7 @@
 //! A server that got an ID token can quote it in an error message, as a whole or in pieces, plain or encoded. The log of a
 //! step has more readers than the server.
 
-use base64ct::{Base64, Encoding as _};
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use zeroize::Zeroizing;
 
 /// The length of a piece that must not be printed, in characters.
@@ -48,16 +48,17 @@ impl SecretPieces {
 
     /// The text with a mask in place of each piece.
     pub(crate) fn mask(&self, text: &str) -> String {
-        let folded = Zeroizing::new(text.bytes().map(folded).collect::<Vec<_>>());
+        let (folded, positions) = decoded(text);
+        let position = |at: usize| positions.get(at).copied().unwrap_or(text.len());
         let (mut masked, mut rest) = (String::with_capacity(text.len()), 0);
         for start in 0..folded.len() {
             let Some(length) = self.piece(&folded[start..]) else { continue };
             // A piece that overlaps with the one before, or follows it, belongs to the same mask.
-            if start > rest || rest == 0 {
-                masked += &text[rest..start];
+            if position(start) > rest || rest == 0 {
+                masked += &text[rest..position(start)];
                 masked += MASK;
             }
-            rest = rest.max(start + length);
+            rest = rest.max(position(start + length));
         }
         masked + &text[rest..]
     }
@@ -83,22 +84,32 @@ fn filter_position(bytes: &[u8; 4]) -> (usize, u64) {
     ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
-/// A secret as it may be quoted: plain, backwards, in hex, in base64 at each of its three alignments, and with every byte
-/// percent-encoded. Letters are folded.
-fn forms(secret: &str) -> [Zeroizing<Vec<u8>>; 7] {
+/// A secret as it may be quoted: plain, backwards, in hex, in base64 at each of its three alignments, and what is base64 in
+/// it in hex. Letters are folded.
+fn forms(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
     let bytes = secret.as_bytes();
     let base64 = |skipped: usize| Base64::encode_string(bytes.get(skipped..).unwrap_or_default()).into_bytes();
     let digit = |number: u8| b"0123456789abcdef"[usize::from(number & 15)];
-    let forms = [
-        bytes.to_vec(),
-        bytes.iter().rev().copied().collect(),
-        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect(),
-        bytes.iter().flat_map(|byte| [b'%', digit(byte >> 4), digit(*byte)]).collect(),
-        base64(0),
-        base64(1),
-        base64(2),
-    ];
-    forms.map(|form| Zeroizing::new(form.into_iter().map(folded).collect()))
+    let hex = |bytes: &[u8]| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect::<Vec<_>>();
+    let mut forms =
+        vec![bytes.to_vec(), bytes.iter().rev().copied().collect(), hex(bytes), base64(0), base64(1), base64(2)];
+    let parts = secret.split('.').filter_map(|part| Base64UrlUnpadded::decode_vec(part).ok());
+    forms.extend(parts.map(|part| hex(&part)));
+    forms.into_iter().map(|form| Zeroizing::new(form.into_iter().map(folded).collect())).collect()
+}
+
+/// The bytes of a text, folded, with `%41` as one byte, and the position of each in the text.
+fn decoded(text: &str) -> (Zeroizing<Vec<u8>>, Vec<usize>) {
+    let (mut bytes, mut positions) = (Zeroizing::new(Vec::with_capacity(text.len())), Vec::with_capacity(text.len()));
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|digits| first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let encoded = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        positions.push(text.len() - rest.len());
+        bytes.push(folded(encoded.unwrap_or(first)));
+        rest = if encoded.is_some() { &after[2..] } else { after };
+    }
+    (bytes, positions)
 }
 
 /// A byte without its case, and without the difference between the two alphabets of base64.
@@ -141,9 +152,15 @@ mod tests {
             hex(TOKEN),
             hex(&signature[1..]),
             TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+            TOKEN
+                .bytes()
+                .enumerate()
+                .map(|(n, byte)| if n % 3 == 0 { format!("%{byte:02X}") } else { char::from(byte).into() })
+                .collect(),
+            hex(r#"{"iss":"https://example"}"#),
             Base64::encode_string(TOKEN.as_bytes()),
             Base64::encode_string(&TOKEN.as_bytes()[1..]),
-            base64ct::Base64UrlUnpadded::encode_string(&TOKEN.as_bytes()[2..]),
+            Base64UrlUnpadded::encode_string(&TOKEN.as_bytes()[2..]),
         ] {
             let masked = mask(&format!("bad token={quoted}, sorry"));
             let rest = masked.strip_prefix("bad token=").and_then(|rest| rest.strip_suffix(", sorry")).unwrap();

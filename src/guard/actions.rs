@@ -24,7 +24,9 @@ pub(super) fn actions<'p>(entries: &'p [Command<'_>], matcher: &Matcher) -> Vec<
         match entry {
             // A character of a script costs less than a step of the matcher.
             Command::Shell { text, line } if matcher.spend(1 + text.len() / 2) => {
-                actions.extend(shell.read(text).into_iter().map(|command| Action::Shell { command, line: *line }));
+                // The working directory is known, unlike the output of other commands.
+                let text = text.replace("$(pwd)", "$PWD").replace("`pwd`", "$PWD");
+                actions.extend(shell.read(&text).into_iter().map(|command| Action::Shell { command, line: *line }));
             }
             Command::Shell { .. } => break,
             Command::Pipe { reference, variables, line } => {

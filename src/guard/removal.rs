@@ -91,8 +91,12 @@ impl SimpleCommand {
         let recurses = |word: &String| word == "--recursive" || (!word.starts_with("--") && word.contains(['r', 'R']));
         let is_recursive = arguments.iter().filter(is_option).any(recurses);
         let is_cleanup = arguments.iter().any(|word| word == "cleanup");
-        let asks = |word: &String| word == "--interactive" || (!word.starts_with("--") && word.contains(['i', 'I']));
-        if program == "rm" && is_recursive && !arguments.iter().filter(is_option).any(asks) {
+        // Others only print, or ask.
+        let is_usual = |word: &String| match word.strip_prefix("--") {
+            Some(long) => ["", "recursive", "force", "verbose", "one-file-system", "preserve-root"].contains(&long),
+            None => word[1..].chars().all(|c| "rRfvd".contains(c)),
+        };
+        if program == "rm" && is_recursive && arguments.iter().filter(is_option).all(is_usual) && !self.has_files() {
             // `rm` refuses `.` and `..`.
             let is_dots = |word: &str| matches!(word.rsplit('/').find(|part| !part.is_empty()), Some("." | ".."));
             let given = arguments.iter().filter(|word| !is_option(word) && !is_dots(word));

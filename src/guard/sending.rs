@@ -82,7 +82,7 @@ type Found = Option<(String, String)>;
 
 impl Scope<'_> {
     fn command(&self, program: &str, words: &[String]) -> Found {
-        if matches!(program, "docker" | "podman" | "buildah" | "nerdctl") {
+        if matches!(program, "docker" | "podman" | "buildah" | "nerdctl") && !words.iter().any(|word| word == "cp") {
             return self.build(program, words);
         }
         let sources = sources(program, words)?;
@@ -205,7 +205,7 @@ fn sources<'w>(program: &str, words: &'w [String]) -> Option<&'w [String]> {
         "scp" if recurses => to(&[":"]),
         "zip" if recurses => words.get(1..),
         "7z" | "7za" if has(&["a"]) => words.get(1..),
-        "tar" => {
+        "tar" | "gtar" | "bsdtar" => {
             let creates = |word: &String| !word.starts_with("--") && word.contains('c');
             (words.first().is_some_and(creates) || short('c') || has(&["--create"])).then_some(words)
         }
@@ -216,6 +216,9 @@ fn sources<'w>(program: &str, words: &'w [String]) -> Option<&'w [String]> {
         "rclone" if has(&["copy", "sync"]) => to(&[":"]),
         "azcopy" if has(&["copy", "cp", "sync"]) => to(&["https://"]),
         "az" if has(&["upload-batch"]) => Some(words),
+        "docker" | "podman" | "nerdctl" | "kubectl" | "oc" if has(&["cp"]) => to(&[":"]),
+        // Our own `.gitignore` does not keep it from that.
+        "git" if has(&["add"]) && (has(&["--force"]) || short('f')) => Some(words),
         _ => None,
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct SimpleCommand {
     pub(super) words: Vec<String>,
     /// The files that its output goes to.
     pub(super) outputs: Vec<String>,
+    /// It reads a file, which may not be there.
+    pub(super) has_input: bool,
     /// Its output is the input of the next command.
     pub(super) is_piped: bool,
     /// It runs unless a command before it fails or ends the script: there is no condition.
@@ -23,9 +25,24 @@ pub(super) struct SimpleCommand {
 /// Scripts in scripts (`sh -c`) are read up to this depth.
 const MAX_DEPTH: usize = 4;
 
-/// Programs that run another one: `sudo rm`.
-const PREFIXES: [&str; 11] =
-    ["sudo", "command", "env", "exec", "nice", "nohup", "time", "builtin", "busybox", "stdbuf", "timeout"];
+/// Programs that run another one: `sudo rm`. With the letters of the options whose value is the next word, and the number
+/// of words before the other program.
+const PREFIXES: [(&str, &str, usize); 14] = [
+    ("sudo", "ugCDhprtTU", 0),
+    ("command", "", 0),
+    ("env", "uCS", 0),
+    ("exec", "a", 0),
+    ("nice", "n", 0),
+    ("ionice", "cn", 0),
+    ("nohup", "", 0),
+    ("time", "fo", 0),
+    ("builtin", "", 0),
+    ("busybox", "", 0),
+    ("stdbuf", "ioe", 0),
+    ("timeout", "ks", 1),
+    ("retry", "", 1),
+    ("sshpass", "pfd", 0),
+];
 
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "ksh"];
 
@@ -46,15 +63,15 @@ impl SimpleCommand {
             let (word, rest) = words.split_first()?;
             let name = word.strip_prefix('\\').unwrap_or(word);
             let name = ["/bin/", "/usr/bin/"].iter().find_map(|dir| name.strip_prefix(dir)).unwrap_or(name);
-            // `command -v rm` says where it is.
-            let only_looks = name == "command" && rest.first().is_some_and(|word| word.starts_with("-v"));
-            if is_assignment(word) {
-                words = rest;
-            } else if PREFIXES.contains(&name) && !rest.is_empty() && !only_looks {
-                let options = rest.iter().take_while(|word| word.starts_with('-')).count();
-                words = &rest[options..];
-            } else {
-                return Some((name, rest));
+            // `command -v rm` says where it is, `sudo -l rm` who may run it.
+            let looks = |word: &String| matches!((name, word.as_str()), ("command", "-v" | "-V") | ("sudo", "-l"));
+            let only_looks = rest.first().is_some_and(looks);
+            let prefix =
+                PREFIXES.iter().find(|(prefix, ..)| *prefix == name).filter(|_| !rest.is_empty() && !only_looks);
+            match prefix {
+                _ if is_assignment(word) => words = rest,
+                Some((_, with_value, operands)) => words = after_options(rest, with_value).get(*operands..)?,
+                None => return Some((name, rest)),
             }
         }
     }
@@ -67,21 +84,42 @@ impl SimpleCommand {
         }
         let option = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
         let at = arguments.iter().position(option).filter(|_| SHELLS.contains(&program))?;
-        arguments.get(at + 1).map(|script| plain(script))
+        // `sh -n` reads a script and does not run it.
+        let runs = !arguments[..=at].iter().any(|word| word.starts_with('-') && word.contains('n'));
+        arguments.get(at + 1).filter(|_| runs).map(|script| plain(script))
+    }
+
+    /// Whether it does not run if a file cannot be opened.
+    pub(super) fn has_files(&self) -> bool {
+        self.has_input || self.outputs.iter().any(|output| output != "/dev/null")
     }
 
     /// Whether it cannot fail. An output may be impossible to open, and `${X?}` may be unset.
     fn succeeds(&self) -> bool {
         let may_fail = |word: &String| word.contains("${") && word.contains('?');
-        if self.outputs.iter().any(|output| output != "/dev/null") || self.words.iter().any(may_fail) {
+        if self.has_files() || self.words.iter().any(may_fail) {
             return false;
         }
         match self.program() {
             Some(("rm", arguments)) => arguments.iter().any(|word| word.starts_with('-') && word.contains('f')),
             Some((program, _)) => SUCCEED.contains(&program),
-            None => self.words.iter().all(|word| !word.contains("$(") && !word.contains('`')),
+            // Without a PATH no program is found.
+            None => {
+                let is_harmless =
+                    |word: &String| !word.contains("$(") && !word.contains('`') && !word.starts_with("PATH=");
+                self.words.iter().all(is_harmless)
+            }
         }
     }
+}
+
+/// The words behind options. The value of an option may be the next word: `-n 10`.
+fn after_options<'w>(mut words: &'w [String], with_value: &str) -> &'w [String] {
+    while let Some((option, rest)) = words.split_first().filter(|(word, _)| word.starts_with('-')) {
+        let has_value = option.len() == 2 && option[1..].contains(|c| with_value.contains(c));
+        words = rest.get(usize::from(has_value)..).unwrap_or_default();
+    }
+    words
 }
 
 fn is_assignment(word: &str) -> bool {
@@ -310,7 +348,10 @@ impl<'s> Reader<'s> {
                 self.takes('-');
                 Use::HereDocument
             }
-            ('<', false) => Use::Nothing,
+            ('<', false) => {
+                self.command.has_input = true;
+                Use::Nothing
+            }
             _ if self.takes('&') => Use::Nothing,
             _ => {
                 self.takes('|');

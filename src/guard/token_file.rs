@@ -101,6 +101,7 @@ fn prints_token(command: &SimpleCommand) -> bool {
         |word: &String| word.contains("$BITBUCKET_STEP_OIDC_TOKEN") || word.contains("${BITBUCKET_STEP_OIDC_TOKEN");
     match command.program() {
         Some((program, [])) => PRINT_ENVIRONMENT.contains(&program),
+        Some(("export" | "declare", [option])) => option == "-p",
         Some((program, words)) => PRINT.contains(&program) && words.iter().any(has_token),
         None => false,
     }

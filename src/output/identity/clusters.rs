@@ -13,20 +13,22 @@ use crate::credentials::Authority;
 /// append to it.
 pub(crate) const LONGEST_FOR_FILES: usize = 230;
 
-/// For each cluster the patterns of nodes that are not its own: those of the clusters whose names are subdomains of its
+/// For each cluster the patterns of hosts that are not its own: those of the clusters whose names are subdomains of its
 /// name. A subdomain of a subdomain is covered by the pattern of the latter, so that all lists together are not longer than
 /// the list of clusters.
 pub(super) fn subdomains(all: &[Authority]) -> Vec<Vec<String>> {
     let folded = |authority: &Authority| authority.cluster.as_str().to_ascii_lowercase();
     let positions: BTreeMap<_, _> = all.iter().enumerate().map(|(n, authority)| (folded(authority), n)).collect();
     let mut patterns = vec![Vec::new(); all.len()];
-    for authority in all {
+    for (n, authority) in all.iter().enumerate() {
         let (name, folded) = (authority.cluster.as_str(), folded(authority));
         let mut parents = folded.match_indices('.').map(|(dot, _)| &folded[dot + 1..]);
         if let Some(&parent) = parents.find_map(|parent| positions.get(parent)) {
             patterns[parent].push(format!("*.{name}"));
             // ssh compares with the name as it was typed, or in lower case.
             patterns[parent].extend((name != folded).then(|| format!("*.{folded}")));
+            // The root cluster's name is a host's, too: that of its proxy.
+            patterns[parent].extend((n == 0).then_some(folded));
         }
     }
     patterns
@@ -60,7 +62,7 @@ mod tests {
         let expected: [&[&str]; 5] = [
             &["*.leaf.Example.com", "*.leaf.example.com"],
             &["*.a.b.leaf.example.com"],
-            &["*.example.com", "*.badexample.com"],
+            &["*.example.com", "example.com", "*.badexample.com"],
             &[],
             &[],
         ];
