@@ -32,6 +32,7 @@ mod metadata;
 mod network;
 mod nodes;
 mod output;
+mod process;
 mod proxy_command;
 mod recipes;
 mod recording;
@@ -67,6 +68,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         metadata::stories(),
         network::stories(),
         nodes::stories(),
+        process::stories(),
         proxy_command::stories(),
         recipes::stories(),
         recording::stories(),

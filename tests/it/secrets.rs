@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
-use testcluster::{JoinService, Testcluster};
+use testcluster::{Builder, Exchange, JoinService, Lie, Testcluster};
 
 use crate::failure::Failure;
 use crate::harness::stories;
@@ -20,6 +20,7 @@ stories! {
     a_run_on_a_full_disk_prints_no_secret needs STRACE,
     a_token_as_a_wrong_argument_is_not_printed,
     no_program_is_started needs STRACE,
+    no_piece_of_the_id_token_that_a_server_quotes_is_printed needs TIME,
     a_planted_secret_is_found,
 }
 
@@ -256,6 +257,76 @@ fn no_program_is_started() {
     let config = std::fs::read_to_string(step.file("ssh_config")).unwrap();
     assert_eq!(Secrets::from_step(&step).find_in(&config), None);
     assert_eq!(suspicious(&config), None);
+}
+
+/// What a server makes of the ID token: two texts, because a text of a server is cut after 300 characters.
+fn quotes(token: &str, first: bool) -> String {
+    let parts: Vec<&str> = token.split('.').collect();
+    let (payload, signature) = (&parts[1][40..60], &parts[2][..20]);
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    match first {
+        true => [
+            signature.to_owned(),
+            payload.to_owned(),
+            token[4..30].to_owned(),
+            signature.to_uppercase(),
+            signature.chars().rev().collect(),
+            format!("{signature}.{payload}"),
+        ]
+        .join(" "),
+        false => [
+            hex(signature),
+            hex(payload).to_uppercase(),
+            Base64::encode_string(signature.as_bytes()),
+            Base64UrlUnpadded::encode_string(&payload.as_bytes()[1..]),
+            signature.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        ]
+        .join(" "),
+    }
+}
+
+/// Runs of twelve characters of the token that are in the text, plain or encoded.
+fn pieces(token: &str, text: &str) -> Vec<String> {
+    let text = text.to_lowercase();
+    let windows = token.as_bytes().windows(12);
+    let forms = windows.flat_map(|window| {
+        let plain = std::str::from_utf8(window).unwrap().to_lowercase();
+        let hex: String = window.iter().map(|byte| format!("{byte:02x}")).collect();
+        let percent: String = window.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let base64 = Base64::encode_string(window).to_lowercase();
+        let reversed = plain.chars().rev().collect();
+        [plain, reversed, hex, percent, base64]
+    });
+    forms.filter(|form| text.contains(form)).collect()
+}
+
+/// F11: the log of a step has more readers than the cluster, which knows the token anyway.
+fn no_piece_of_the_id_token_that_a_server_quotes_is_printed() {
+    let by_rest: fn(Builder) -> Builder = |cluster| cluster.join_service(JoinService::Absent);
+    let honest: fn(Builder) -> Builder = |cluster| cluster;
+    for (exchange, change) in [
+        (Exchange::Find, honest),
+        (Exchange::OidcInit, honest),
+        (Exchange::OidcInit, by_rest),
+        (Exchange::GetRole, honest),
+        (Exchange::HostAuthorities, honest),
+        (Exchange::UserCerts, honest),
+    ] {
+        for first in [true, false] {
+            let cluster = Testcluster::builder();
+            // Discovery may come before the join, so that the cluster does not know the token yet: it is minted outside.
+            let known = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+            let shared = known.clone();
+            let lie = Lie::refusal(exchange, move |_| format!("no: {}", quotes(&shared.lock().unwrap(), first)));
+            let cluster = change(cluster).lie(lie).start();
+            let step = Step::new(&cluster).env("DEBUG", "true").env("TIMEOUT", "20s");
+            let token = step.variable("BITBUCKET_STEP_OIDC_TOKEN").to_owned();
+            known.lock().unwrap().clone_from(&token);
+            let output = step.pipe();
+            assert!(output.status != Some(0) && output.stderr.contains("no: "), "{exchange:?}: {}", output.stderr);
+            assert_eq!(pieces(&token, &output.stderr), [""; 0], "{exchange:?} {first}: {}", output.stderr);
+        }
+    }
 }
 
 /// The other tests would find a leak.
