@@ -10,7 +10,7 @@ use crate::error::{Advice, Exit, Explain};
 pub(crate) const HTTP_ANSWER_SIZE: usize = 1 << 20;
 
 /// Clusters: the root cluster and its leaf clusters. Each gets a `known_hosts` and an `ssh_config` of its own and is in those
-/// of all and in `identity`. 500 clusters of two keys come to 2 MB.
+/// of all and in `identity`.
 pub(crate) const CLUSTERS: usize = 500;
 
 /// Keys of one certificate authority. Without a rotation there is one for each Auth Service with a hardware module, during
@@ -20,7 +20,7 @@ pub(crate) const AUTHORITY_KEYS: usize = 32;
 /// Certificate authorities in the answer to a join: those of the host CA, and of the user CA.
 pub(crate) const JOIN_AUTHORITIES: usize = 2 * AUTHORITY_KEYS;
 
-/// A certificate in DER. One with 256 roles of 100 characters has 30 KB.
+/// A certificate in DER. In one, 256 roles of 100 characters take 28 KB.
 pub(crate) const CERTIFICATE_SIZE: usize = 64 << 10;
 
 /// Roles that a bot may impersonate. All of them are in its certificates.
@@ -29,7 +29,8 @@ pub(crate) const ROLES: usize = 256;
 /// Principals of an SSH certificate. OpenSSH refuses a certificate with more (sshkey.c, `SSHKEY_CERT_MAX_PRINCIPALS`).
 pub(crate) const PRINCIPALS: usize = 256;
 
-/// The files of one output together, without the program: twice what the largest cluster that is accepted needs.
+/// The files of one output together, without the program. Those of 492 clusters with two short keys and long names come to
+/// 2.6 MB, as `the_largest_cluster_that_is_accepted_is_written` in `tests/it/hostile.rs` prints.
 pub(crate) const OUTPUT_SIZE: u64 = 4 << 20;
 
 // Files that others may have written.
@@ -57,7 +58,7 @@ pub(crate) const RECORD_SIZE: u64 = 2 << 20;
 /// about a second.
 pub(crate) const DIGESTED_SIZE: u64 = PROGRAM_SIZE + (32 << 20);
 
-/// A file of the repository that is read for the leak check. A pipeline of 500 steps has 200 KB.
+/// A file of the repository that is read for the leak check. 500 steps of ten lines of 40 characters come to 200 KB.
 pub(crate) const REPOSITORY_FILE_SIZE: u64 = 384 << 10;
 
 /// Steps of the matcher for all patterns of such a file: a tenth of a second.

@@ -1,7 +1,7 @@
 //! The codec of protobuf with a limit for the number of fields of a message.
 //!
-//! A field takes two bytes on the wire and a hundred in memory, if it is an empty message in a list. So a limit of bytes
-//! alone would let a server use up forty times as much memory.
+//! An empty message in a list takes two bytes on the wire, and in memory all of its structure. So a limit of bytes alone
+//! would let a server use up many times as much memory.
 
 use std::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
 /// The most fields that a message may have, those of the messages in it included. The certificate authorities of 500
-/// clusters have 20 000, with the fields that are not read here.
+/// clusters have 20 000, if each has forty with those that are not read here.
 pub const MAX_FIELDS: usize = 1 << 15;
 
 /// How deep messages in messages are looked at. A certificate authority with its keys has four levels.
