@@ -13,9 +13,9 @@ use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
 use crate::platform::IdToken;
 use crate::session::Event;
 use crate::settings::Service;
-use crate::shell;
 use crate::text::sanitize;
 use crate::values::{Privacy, Ttl};
+use crate::{documents, shell};
 
 /// The ID token that was found.
 pub(super) fn id_token(token: &IdToken, now: SystemTime, privacy: Privacy) {
@@ -131,7 +131,7 @@ pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination
         // No owner that can be set from here is a user of the step.
         Some(user) => (
             format!("root and user {user} of the step"),
-            "for another user, see docs/troubleshooting.md#the-pipe-has-other-users-than-the-step".to_owned(),
+            format!("for another user, see {}", documents::troubleshooting("the-pipe-has-other-users-than-the-step")),
         ),
         None => (
             format!("user {uid}"),
