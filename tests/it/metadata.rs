@@ -114,7 +114,7 @@ fn versions_are_the_same_everywhere() {
         let named = versions(&text, "ORGANISATION/teleport-pipe:");
         assert!(!named.is_empty(), "{document}");
         assert!(named.iter().all(|named| *named == version), "{document}: {named:?}");
-        for before in ["/teleport-pipe-", "=teleport-pipe-", "git checkout "] {
+        for before in ["/teleport-pipe-", "=teleport-pipe-", "git checkout ", "/teleport-pipe/src/"] {
             assert!(versions(&text, before).iter().all(|named| *named == version), "{document}");
         }
     }
