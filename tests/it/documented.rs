@@ -12,6 +12,7 @@ stories! {
     each_section_quotes_an_error_and_says_what_to_do,
     each_message_of_other_programs_is_quoted_and_has_a_fix,
     each_error_is_quoted_in_its_section,
+    every_section_of_troubleshooting_is_in_its_contents,
     every_link_has_a_target,
     every_address_of_a_document_is_one_of_this_version,
     every_named_link_is_defined_and_used,
@@ -77,6 +78,19 @@ fn each_error_is_quoted_in_its_section() {
         checked += 1;
     }
     assert!(checked > 50, "{checked}");
+}
+
+fn every_section_of_troubleshooting_is_in_its_contents() {
+    let page = read(&project("docs/troubleshooting.md"));
+    let (_, contents) = page.split_once("\nAll sections by subject").unwrap();
+    let (contents, _) = contents.split_once("\n## ").unwrap();
+    let (errors, others) = parts();
+    for anchor in sections(&errors).into_keys().chain(sections(&others).into_keys()) {
+        assert!(
+            contents.contains(&format!("](#markdown-header-{anchor})")),
+            "add {anchor} to the list of all sections"
+        );
+    }
 }
 
 /// The documents of the project.
