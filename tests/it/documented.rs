@@ -18,6 +18,8 @@ stories! {
     every_named_link_is_defined_and_used,
     ids_are_those_of_bitbucket,
     every_test_that_security_md_names_exists,
+    every_ignored_advisory_is_explained,
+    no_private_operation_of_the_rsa_crate_is_used,
     quotes_match_messages,
 }
 
@@ -138,9 +140,9 @@ fn assert_target(document: &Path, file: &Path, anchor: &str) {
     }
     let headings = headings(&read(file));
     let heading = headings.get(anchor).unwrap_or_else(|| panic!("{link}"));
-    // Other renderers make other ids of other characters. All of them drop the apostrophe.
+    // Other renderers make other ids of other characters, and of hyphens beside blanks. All of them drop the apostrophe.
     let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '\'');
-    assert!(heading.chars().all(simple), "{link}: the heading `{heading}`");
+    assert!(heading.chars().all(simple) && !heading.contains("- "), "{link}: the heading `{heading}`");
 }
 
 /// The targets of the links of a page: `[text](target)`, and `[name]: target` for `[text][name]`.
@@ -180,7 +182,7 @@ fn every_address_of_a_document_is_one_of_this_version() {
             checked += 1;
         }
     }
-    assert!(checked > 20, "{checked}");
+    assert!(checked > 10, "{checked}");
 }
 
 fn every_named_link_is_defined_and_used() {
@@ -224,6 +226,35 @@ fn every_test_that_security_md_names_exists() {
         }
     }
     assert!(checked > 10, "{checked}");
+}
+
+/// The ids of advisories in a text.
+fn advisories(text: &str) -> BTreeSet<&str> {
+    text.match_indices("RUSTSEC-").map(|(at, _)| &text[at..at + "RUSTSEC-2023-0071".len()]).collect()
+}
+
+fn every_ignored_advisory_is_explained() {
+    let (config, page) = (read(&project("deny.toml")), read(&project("SECURITY.md")));
+    let (_, section) = page.split_once("\n## Known advisories\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    assert_eq!(advisories(&config), advisories(section));
+    let lock = read(&project("Cargo.lock"));
+    let (_, version) = lock.split_once("name = \"rsa\"\nversion = \"").unwrap();
+    let version = version.split('"').next().unwrap();
+    assert!(section.contains(&format!("| `rsa` {version} |")), "rsa is {version}");
+}
+
+/// SECURITY.md, "Known advisories": the exception for `rsa` is right as long as nothing here decrypts or signs with it.
+fn no_private_operation_of_the_rsa_crate_is_used() {
+    for path in files(&project("src"), ".rs") {
+        let source = read(&path);
+        for name in ["pkcs1v15", "Pkcs1v15", "oaep", "Oaep", "rsa::pss", ".decrypt(", "rsa::signature::Signer"] {
+            assert!(!source.contains(name), "{}: {name}", path.display());
+        }
+        let file = path.strip_prefix(project("src")).unwrap();
+        let has_private_keys = source.contains("RsaPrivateKey");
+        assert!(!has_private_keys || file == Path::new("keys.rs"), "{}: RsaPrivateKey", path.display());
+    }
 }
 
 fn quotes_match_messages() {
