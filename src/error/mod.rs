@@ -9,6 +9,7 @@ mod samples;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::documents;
 use crate::text::{is_invisible, sanitize_whole};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
@@ -106,7 +107,9 @@ impl Failure {
 
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub(crate) fn one_line(&self) -> String {
-        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.advice().remedy)))
+        let Advice { remedy, anchor, .. } = self.0.advice();
+        let more = documents::troubleshooting(anchor);
+        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {remedy} More: {more}", self.0)))
     }
 }
 
@@ -118,7 +121,7 @@ pub(crate) fn render(error: &dyn Explain) -> String {
         section(&mut text, "likely cause", &cause);
     }
     section(&mut text, "what to do", &remedy);
-    section(&mut text, "more", &format!("docs/troubleshooting.md#{anchor}"));
+    section(&mut text, "more", &documents::troubleshooting(anchor));
     // A name of a file, or another value from outside that was quoted.
     text.replace(|c| c != '\n' && is_invisible(c), " ")
 }

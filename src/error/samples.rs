@@ -111,7 +111,7 @@ macro_rules! sampled {
 sampled! {
     net::Error: Egress EgressUnreached Resolve Connect Timeout Untrusted TlsTerminated NotOfCluster Certificate ClientRefused NotGrpc WrongName
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
-    egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Unreachable;
+    egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Intercepted Unreachable;
     join::Error;
     auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
@@ -297,6 +297,7 @@ fn egress_errors() -> Vec<Sample> {
         ("not given", credentials(false)),
         ("", Error::AuthScheme { proxy: proxy(), schemes: "Negotiate".to_owned() }),
         ("", Error::Refused { proxy: proxy(), target: addr(), answer: reason() }),
+        ("", Error::Intercepted { proxy: proxy(), target: addr(), found: "a page".to_owned() }),
         ("", Error::Unreachable { proxy: proxy(), target: addr(), answer: reason() }),
     ])
 }
@@ -377,7 +378,12 @@ fn join_errors() -> Vec<Sample> {
         let error = with_advice(message);
         Sample::new(name(&error, &format!("{case}, with advice")), &error, None)
     }));
+    let slip = Hints { token_name: Some("bot-bitbucket".to_owned()), ..Hints::sample(true) };
     samples.extend(final_errors([
+        (
+            "the guide's slip",
+            join::Error::new(grpc(Code::PermissionDenied, "token expired or not found", nothing()), None, slip),
+        ),
         (
             "neither service",
             join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false)),
@@ -436,6 +442,7 @@ fn auth_errors() -> Vec<Sample> {
         message: message.to_owned(),
         retry_after,
         hidden: false,
+        bot: Some("bot-example".to_owned()),
     };
     let denied = |message| refused(Code::PermissionDenied, message, nothing());
     let cluster = || "leaf.example".parse().unwrap();
@@ -646,7 +653,8 @@ fn advice() {
         }
     }
     let groups: Vec<_> = groups.into_iter().map(|(advice, names)| names + &advice).collect();
-    expect_file!["../../tests/it/golden/error_advice.txt"].assert_eq(&groups.join("\n"));
+    let text = groups.join("\n").replace(concat!("/src/", env!("CARGO_PKG_VERSION"), "/"), "/src/VERSION/");
+    expect_file!["../../tests/it/golden/error_advice.txt"].assert_eq(&text);
 }
 
 #[test]
