@@ -51,8 +51,8 @@ pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
         Some(name) => Err(Invalid::new(
             "is the name of a variable instead of its value",
             format!(
-                "Define {name} where this runs, or write the value itself. In Bitbucket it is a variable of the workspace, \
-                 the repository or the step's deployment environment."
+                "Define {name} where this runs, for example as a variable of the repository or of the step's deployment \
+                 environment, or write the value itself."
             ),
         )),
         None => Ok(()),
