@@ -71,6 +71,8 @@ pub enum Fault {
     EmptyCaList,
     /// The node has a host certificate of another authority.
     NodeCertOfOtherCa,
+    /// The nodes' host certificates lack `<hostname>.<cluster>`, as in Teleport 18.2.0 to 18.2.9.
+    NodeCertWithoutFullName,
     /// The transport service accepts the dial and never responds.
     DialStalls,
 }
