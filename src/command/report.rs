@@ -4,12 +4,13 @@
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::clock::approximate;
 use crate::credentials::Credentials;
 use crate::destination::{Listing, Written};
 use crate::net::discovery::ClusterInfo;
 use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
+use crate::output_files::{SSH_CONFIG, of_cluster};
 use crate::platform::IdToken;
 use crate::session::Event;
 use crate::settings::Service;
@@ -179,8 +180,19 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
     log::info!(
         target: "done",
         "{who}{routed}, valid for {lifetime}, files in {directory}; \
-         next: ssh -F {directory}/ssh_config {login}@<node>.{target}"
+         next: {}",
+        ssh_line(&directory, &login, target),
     );
+}
+
+/// What to type next. ssh writes names in lower case, and a node's certificate has the cluster's name as it is: if that has
+/// capital letters, only the node's name alone is accepted.
+fn ssh_line(directory: &str, login: &str, cluster: &ClusterName) -> String {
+    let name = cluster.as_str();
+    match name.contains(|c: char| c.is_ascii_uppercase()) && name.len() <= LONGEST_FOR_FILES {
+        true => format!("ssh -F {directory}/{} {login}@<node>", of_cluster(name, SSH_CONFIG)),
+        false => format!("ssh -F {directory}/{SSH_CONFIG} {login}@<node>.{cluster}"),
+    }
 }
 
 /// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.
