@@ -57,6 +57,10 @@ impl Certificate {
     pub(super) fn has(&self, name: &str) -> bool {
         self.principals.iter().any(|principal| principal == name)
     }
+
+    pub(super) fn has_in_any_case(&self, name: &str) -> bool {
+        self.principals.iter().any(|principal| principal.eq_ignore_ascii_case(name))
+    }
 }
 
 #[cfg(test)]

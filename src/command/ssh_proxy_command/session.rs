@@ -89,19 +89,11 @@ pub(super) async fn run(
         let responses = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.receive(bytes)).unwrap_or_default();
         responses.chunks(MAX_FRAME).for_each(|payload| drop(queue.try_send(payload.to_vec())));
     };
-    let mut exchange = Some(KeyExchange::default());
-    let look = |bytes: &[u8]| {
-        if let Some(ControlFlow::Break(found)) = exchange.as_mut().map(|exchange| exchange.receive(bytes)) {
-            exchange = None;
-            // Before ssh gets the bytes, since it ends at once if it refuses them.
-            found.and_then(|certificate| target.refused_certificate(&certificate)).iter().for_each(|line| print(line));
-        }
-    };
     let sending_for_agent = send_for_agent(agent_responses, requests.downgrade());
     let sending = send(from_ssh, requests);
     let receiving = async {
         tokio::select! {
-            ended = receive(first, responses, tokio::io::stdout(), ask_agent, look) => ended,
+            ended = receive(first, responses, tokio::io::stdout(), ask_agent, watch(target)) => ended,
             never = sending_for_agent => match never {},
         }
     };
@@ -117,6 +109,19 @@ pub(super) async fn run(
         () = reader_closed(std::io::stdout()) => {
             let _ = timeout(DRAINING, async { tokio::join!(sending, receiving) }).await;
             Ok(())
+        }
+    }
+}
+
+/// Looks at the first bytes of a node, up to its host certificate. If ssh is going to refuse that because of its names,
+/// prints one line.
+fn watch(target: &Target) -> impl FnMut(&[u8]) {
+    let mut exchange = Some(KeyExchange::default());
+    move |bytes| {
+        if let Some(ControlFlow::Break(found)) = exchange.as_mut().map(|exchange| exchange.receive(bytes)) {
+            exchange = None;
+            // Before ssh gets the bytes, since it ends at once if it refuses them.
+            found.and_then(|certificate| target.refused_certificate(&certificate)).iter().for_each(|line| print(line));
         }
     }
 }

@@ -60,41 +60,48 @@ impl Target {
 
     /// Decides by the list of nodes; `None` if the cluster could not be asked.
     pub(super) fn other_name(&self, list: Option<NodeList>, is_ambiguous: bool) -> OtherName {
-        let Some(NodeList { nodes, is_complete }) = list else {
-            return self
-                .by_uuid("<uuid>")
-                .map_or(OtherName::Nothing, |line| OtherName::Remedy(unknown(&line, is_ambiguous)));
-        };
-        let has_name = |node: &&Node| node.hostname.eq_ignore_ascii_case(&self.node) && is_uuid(&node.uuid);
-        let mut found: Vec<_> = nodes.iter().filter(has_name).collect();
-        found.dedup();
-        // A node of the very name is there, and something else is wrong.
-        if !is_ambiguous && found.iter().any(|node| node.hostname == self.node) {
-            return OtherName::Nothing;
-        }
-        match &found[..] {
+        let Some(NodeList { mut nodes, is_complete }) = list else { return self.unknown(is_ambiguous) };
+        nodes.retain(|node| node.hostname.eq_ignore_ascii_case(&self.node) && is_uuid(&node.uuid));
+        // A node may be listed twice.
+        nodes.sort_by(|a, b| a.uuid.cmp(&b.uuid));
+        nodes.dedup_by(|a, b| a.uuid == b.uuid);
+        match &nodes[..] {
             [] => OtherName::Nothing,
+            nodes if is_ambiguous => self.several("", nodes),
+            // Something else is wrong with the node of the very name.
+            nodes if nodes.iter().any(|node| node.hostname == self.node) => OtherName::Nothing,
             // Teleport's host certificates have the bare name in lower case, but not with the cluster's name.
-            [one] if is_complete && !is_ambiguous && self.host == self.node => OtherName::Dial((*one).clone()),
-            [one] if !is_ambiguous => match self.by_uuid(&one.uuid) {
-                Some(line) => OtherName::Remedy(format!(
-                    "{LOWER_CASE}, and the node is named {}. {REACHES}{line}",
-                    sanitize(&one.hostname)
-                )),
-                None => OtherName::Nothing,
-            },
-            several => self.by_uuid("<uuid>").map_or(OtherName::Nothing, |line| {
-                let names: Listing = several.iter().map(|node| format!("{} ({})", node.hostname, node.uuid)).collect();
-                let why = if is_ambiguous { "" } else { "ssh writes names in lower case. " };
-                OtherName::Remedy(format!("{why}Nodes of this name are {names}. Each is reached by its UUID: {line}"))
+            [node] if is_complete && self.host == self.node => OtherName::Dial(node.clone()),
+            [node] => self.by_uuid(&node.uuid, |line| {
+                format!("{LOWER_CASE}, and the node is named {}. This reaches it: {line}", sanitize(&node.hostname))
             }),
+            nodes => self.several("ssh writes names in lower case. ", nodes),
         }
+    }
+
+    fn several(&self, why: &str, nodes: &[Node]) -> OtherName {
+        let names: Listing = nodes.iter().map(|node| format!("{} ({})", node.hostname, node.uuid)).collect();
+        self.by_uuid(ANY_UUID, |line| {
+            format!("{why}Nodes of this name are {names}. Each is reached by its UUID: {line}")
+        })
+    }
+
+    fn unknown(&self, is_ambiguous: bool) -> OtherName {
+        self.by_uuid(ANY_UUID, |line| match is_ambiguous {
+            true => format!("A node is reached by its UUID, which `tsh ls -v` shows: {line}"),
+            false => format!(
+                "{NODE_REMEDY} {LOWER_CASE}; a node whose name has capital letters is reached by its UUID: {line}"
+            ),
+        })
+    }
+
+    fn by_uuid(&self, uuid: &str, remedy: impl FnOnce(String) -> String) -> OtherName {
+        self.line_by_uuid(uuid).map_or(OtherName::Nothing, |line| OtherName::Remedy(remedy(line)))
     }
 
     /// One line if ssh is going to refuse this certificate because of its names.
     pub(super) fn refused_certificate(&self, certificate: &Certificate) -> Option<String> {
-        let Self { host, node, .. } = self;
-        let principals = &certificate.principals;
+        let (host, principals) = (&self.host, &certificate.principals);
         if !certificate.is_for_hosts() || principals.is_empty() || certificate.has(host) {
             return None;
         }
@@ -102,38 +109,49 @@ impl Target {
             Privacy::Public => String::new(),
             Privacy::Private => format!(", but for {}", listed(principals)),
         };
-        let why = if principals.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        let why = if certificate.has_in_any_case(host) {
             " ssh writes names in lower case, and does not accept the same name with capital letters."
         } else if self.is_of_teleport_18_2(certificate) {
             " Nodes of Teleport 18.2.0 to 18.2.9 issue such certificates; updating the node cures it."
         } else {
             ""
         };
-        let by_node = Some(node.as_str()).filter(|node| certificate.has(node));
-        let by_uuid = || principals.iter().find_map(|name| Some(name.as_str()).filter(|name| is_uuid(name)));
-        let line = by_node.and_then(|node| self.with_own_config(node));
-        let line = line.or_else(|| self.by_uuid_of(certificate)).or_else(|| self.with_own_config(by_uuid()?));
-        let line = line.map(|line| format!(" {REACHES}{line}")).unwrap_or_default();
+        let line = self.line_for(certificate).unwrap_or_default();
         Some(format!("the node's certificate is not for {host}, the name that ssh checks{names}.{why}{line}"))
+    }
+
+    /// The command for which ssh accepts this certificate. ssh verifies that it is what it claims to be. But if it has another
+    /// name than was asked for, only a person can say whether it is the right node's.
+    fn line_for(&self, certificate: &Certificate) -> Option<String> {
+        if let Some(line) =
+            Some(&self.node).filter(|node| certificate.has(node)).and_then(|node| self.with_own_config(node))
+        {
+            return Some(format!(" This reaches it: {line}"));
+        }
+        let is_meant = certificate.has_in_any_case(&self.host) || certificate.has_in_any_case(&self.node);
+        let lead = if is_meant { "This reaches it" } else { "If it is the node that you mean" };
+        let bare = certificate.principals.iter().find(|name| is_uuid(name));
+        let line = self.line_by_full_uuid(certificate).or_else(|| self.with_own_config(bare?))?;
+        Some(format!(" {lead}: {line}"))
     }
 
     /// The certificate has all names but that of the node with its cluster.
     fn is_of_teleport_18_2(&self, certificate: &Certificate) -> bool {
         let is_full = self.host == format!("{}.{}", self.node, self.cluster);
-        is_full && certificate.has(&self.node) && self.by_uuid_of(certificate).is_some()
+        is_full && certificate.has(&self.node) && self.line_by_full_uuid(certificate).is_some()
     }
 
     /// A line with the name `<uuid>.<cluster>` of a certificate, if ssh leaves that as it is.
-    fn by_uuid_of(&self, Certificate { principals, .. }: &Certificate) -> Option<String> {
+    fn line_by_full_uuid(&self, Certificate { principals, .. }: &Certificate) -> Option<String> {
         if self.has_capitals() {
             return None;
         }
         let uuids = principals.iter().filter_map(|name| name.strip_suffix(&self.cluster)?.strip_suffix('.'));
-        self.by_uuid(uuids.into_iter().find(|uuid| is_uuid(uuid))?)
+        self.line_by_uuid(uuids.into_iter().find(|uuid| is_uuid(uuid))?)
     }
 
     /// A line that reaches the node with this UUID.
-    fn by_uuid(&self, uuid: &str) -> Option<String> {
+    fn line_by_uuid(&self, uuid: &str) -> Option<String> {
         match self.has_capitals() {
             true => self.with_own_config(uuid),
             false => Some(self.line(SSH_CONFIG, &format!("{uuid}.{}", self.cluster))),
@@ -154,7 +172,7 @@ impl Target {
         };
         let user = self.user.as_deref().map_or_else(|| "<login>".to_owned(), shell::word);
         // A placeholder is not quoted.
-        let host = if host.starts_with("<uuid>") { host.to_owned() } else { shell::word(host) };
+        let host = if host.starts_with(ANY_UUID) { host.to_owned() } else { shell::word(host) };
         format!("ssh -F {config}{port} {user}@{host}")
     }
 
@@ -181,17 +199,8 @@ const NAMES: usize = 8;
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 const LOWER_CASE: &str = "ssh writes names in lower case";
-const REACHES: &str = "This reaches it: ";
-
-/// The remedy if the cluster could not be asked for its nodes.
-fn unknown(line: &str, is_ambiguous: bool) -> String {
-    match is_ambiguous {
-        true => format!("A node is reached by its UUID, which `tsh ls -v` shows: {line}"),
-        false => {
-            format!("{NODE_REMEDY} {LOWER_CASE}; a node whose name has capital letters is reached by its UUID: {line}")
-        }
-    }
-}
+/// Stands for the UUID that a person has to fill in.
+const ANY_UUID: &str = "<uuid>";
 
 /// Whether this is the UUID of a node, in lower case, as Teleport writes it.
 fn is_uuid(text: &str) -> bool {
@@ -280,7 +289,7 @@ mod tests {
     #[test]
     fn ports_and_words_of_the_line_are_quoted() {
         let target = Target { port: "22".to_owned(), user: Some("a b".to_owned()), ..target("n", "n", "c") };
-        assert_eq!(target.by_uuid(UUID).unwrap(), format!("ssh -F /nowhere/ssh_config -p 22 'a b'@{UUID}.c"));
+        assert_eq!(target.line_by_uuid(UUID).unwrap(), format!("ssh -F /nowhere/ssh_config -p 22 'a b'@{UUID}.c"));
     }
 
     #[test]
@@ -299,7 +308,8 @@ mod tests {
         assert!(text.contains(" 18.2.0 to 18.2.9 ") && text.ends_with(&format!(" deploy@{uuid}")), "{text}");
         let alias = Target { host: "alias".to_owned(), node: "alias".to_owned(), ..target };
         let text = alias.refused_certificate(&certificate(&["node", &uuid])).unwrap();
-        assert!(!text.contains("18.2") && text.ends_with(&format!(" deploy@{uuid}")), "{text}");
+        assert!(!text.contains("18.2") && text.contains(". If it is the node that you mean: ssh -F "), "{text}");
+        assert!(text.ends_with(&format!(" deploy@{uuid}")), "{text}");
         let text = alias.refused_certificate(&certificate(&["x"])).unwrap();
         assert_eq!(text, "the node's certificate is not for alias, the name that ssh checks, but for x.");
         let public = Target { privacy: Privacy::Public, ..alias };
