@@ -71,7 +71,7 @@ pub enum Fault {
     EmptyCaList,
     /// The node has a host certificate of another authority.
     NodeCertOfOtherCa,
-    /// The nodes' host certificates lack `<hostname>.<cluster>`, as in Teleport 18.2.0 to 18.2.9.
+    /// The nodes' host certificates lack `<hostname>.<cluster>`, like those of nodes that joined with Teleport 18.2.2 to 18.2.7.
     NodeCertWithoutFullName,
     /// The transport service accepts the dial and never responds.
     DialStalls,

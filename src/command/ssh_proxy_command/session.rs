@@ -156,12 +156,9 @@ impl Opening<'_> {
             Err(Error::Node { name, reason, .. }) => (name, reason),
             other => return other,
         };
-        // Older versions have other words (docs/protocol.md, "Versions").
-        let is_ambiguous = reason.contains("ambiguous");
-        let is_unknown = reason.contains("does not exist") || reason.contains("not found in inventory");
-        let other_name = match self.target.may_have_other_names() && (is_ambiguous || is_unknown) {
-            true => self.target.other_name(self.search().await, is_ambiguous),
-            false => OtherName::Nothing,
+        let other_name = match self.target.not_found(&reason) {
+            Some(is_ambiguous) => self.target.other_name(self.search().await, is_ambiguous),
+            None => OtherName::Nothing,
         };
         match other_name {
             OtherName::Dial(node) => {

@@ -53,9 +53,14 @@ impl Target {
         format!("{}:{}", self.node, self.port)
     }
 
-    /// Whether a node that the proxy did not find may have the name in another case, or share it with other nodes.
-    pub(super) fn may_have_other_names(&self) -> bool {
-        self.node.contains(|c: char| c.is_ascii_alphabetic()) && !is_uuid(&self.node)
+    /// Whether the proxy found several nodes, or none, of a name that may exist in another case. Returns `None` if the reason
+    /// is another one. The words depend on the version (docs/protocol.md, "Versions").
+    pub(super) fn not_found(&self, reason: &str) -> Option<bool> {
+        let has_case = self.node.contains(|c: char| c.is_ascii_alphabetic()) && !is_uuid(&self.node);
+        let is_ambiguous = reason.contains("ambiguous");
+        let is_unknown =
+            ["offline or does not exist", "not found in inventory"].iter().any(|text| reason.contains(text));
+        (has_case && (is_ambiguous || is_unknown)).then_some(is_ambiguous)
     }
 
     /// Decides by the list of nodes; `None` if the cluster could not be asked.
@@ -112,7 +117,7 @@ impl Target {
         let why = if certificate.has_in_any_case(host) {
             " ssh writes names in lower case, and does not accept the same name with capital letters."
         } else if self.is_of_teleport_18_2(certificate) {
-            " Nodes of Teleport 18.2.0 to 18.2.9 issue such certificates; updating the node cures it."
+            " Nodes that joined with Teleport 18.2.2 to 18.2.7 have such certificates; updating the node cures it."
         } else {
             ""
         };
@@ -135,7 +140,7 @@ impl Target {
         Some(format!(" {lead}: {line}"))
     }
 
-    /// The certificate has all names but that of the node with its cluster.
+    /// The certificate has all names but that of the node with its cluster (docs/protocol.md, "Versions").
     fn is_of_teleport_18_2(&self, certificate: &Certificate) -> bool {
         let is_full = self.host == format!("{}.{}", self.node, self.cluster);
         is_full && certificate.has(&self.node) && self.line_by_full_uuid(certificate).is_some()
@@ -242,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_all_versions_are_known() {
+        let found = target("db", "db", "c");
+        for (reason, expected) in [
+            ("failed to dial target host: target host db is offline or does not exist", Some(false)),
+            (
+                "failed to dial target host: direct dialing to nodes not found in inventory is not supported",
+                Some(false),
+            ),
+            ("ambiguous host could match multiple nodes", Some(true)),
+            ("err-node-is-ambiguous", Some(true)),
+            ("looking up remote cluster \"c\": not found", None),
+            ("the proxy closed the stream", None),
+        ] {
+            assert_eq!(found.not_found(reason), expected, "{reason}");
+            assert_eq!(target("10.0.0.1", "10.0.0.1", "c").not_found(reason), None);
+            assert_eq!(target(UUID, UUID, "c").not_found(reason), None);
+        }
+    }
+
+    #[test]
     fn one_node_of_the_name_is_dialled_if_its_certificate_fits() {
         let bare = target("db-01", "db-01", "c");
         let found = [("DB-01", UUID), ("db-010", OTHER)];
@@ -305,7 +330,7 @@ mod tests {
         let target = target("node.c", "node", "c");
         let uuid = format!("{UUID}.c");
         let text = target.refused_certificate(&certificate(&["node", UUID, &uuid])).unwrap();
-        assert!(text.contains(" 18.2.0 to 18.2.9 ") && text.ends_with(&format!(" deploy@{uuid}")), "{text}");
+        assert!(text.contains(" 18.2.2 to 18.2.7 ") && text.ends_with(&format!(" deploy@{uuid}")), "{text}");
         let alias = Target { host: "alias".to_owned(), node: "alias".to_owned(), ..target };
         let text = alias.refused_certificate(&certificate(&["node", &uuid])).unwrap();
         assert!(!text.contains("18.2") && text.contains(". If it is the node that you mean: ssh -F "), "{text}");
