@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use expect_test::{ExpectFile, expect_file};
 use testcluster::{
-    Builder, Code, Exchange, Fault, FaultInjection, Layout, Lie, LoadBalancer, NetworkFault, Point, Testcluster,
+    Builder, Code, Exchange, Fault, FaultInjection, Layout, Lie, LoadBalancer, NetworkFault, Point, Suite, Testcluster,
 };
 
 use crate::harness::stories;
@@ -31,6 +31,7 @@ stories! {
     a_search_that_fails_leaves_a_general_hint,
     a_search_without_an_answer_ends_soon needs TIME,
     a_certificate_without_the_nodes_full_name_is_explained,
+    the_certificate_is_read_whatever_key_exchange_is_negotiated,
     a_public_log_does_not_list_names_and_logins,
     a_login_that_the_credentials_do_not_allow_is_named,
     nothing_is_searched_for_a_node_that_is_found,
@@ -304,6 +305,23 @@ fn a_certificate_without_the_nodes_full_name_is_explained() {
     let line = names.expect_line("ssh_config", "node.example.teleport.sh", &expect_file!["golden/names/18.2.txt"]);
     names.expect_command_works(&line);
     names.expect_hello("example.teleport.sh.ssh_config", "node");
+}
+
+fn the_certificate_is_read_whatever_key_exchange_is_negotiated() {
+    let algorithms = Output::run(std::process::Command::new("ssh").args(["-Q", "kex"])).ok().stdout;
+    let wanted = |name: &&str| !name.ends_with("sha1") && !name.starts_with("ecdh-sha2-nistp5");
+    for suite in [Suite::BalancedV1, Suite::FipsV1, Suite::Legacy] {
+        let names = Names::start(corp_prod().suite(suite));
+        let node = format!("{}@node.CorpProd", names.cluster.node_login());
+        for name in algorithms.lines().filter(wanted) {
+            let output = names.step.ssh(&["-o", &format!("KexAlgorithms={name}"), &node, "true"]);
+            assert!(
+                output.stderr.starts_with("teleport-pipe: the node's certificate is not for"),
+                "{name}: {}",
+                output.stderr
+            );
+        }
+    }
 }
 
 fn in_public(step: Step) -> Step {
