@@ -1,4 +1,5 @@
-//! The calls of a run to the Auth Service, with the bot's own certificate.
+//! The calls of a run to the Auth Service, with the bot's own certificate, and the one call of `ssh-proxy-command`, with the
+//! certificate of the output.
 //!
 //! There are two ways to it (docs/protocol.md, "Routes to Auth"): TLS through the proxy's web port, told apart by ALPN
 //! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
@@ -7,15 +8,15 @@
 use std::borrow::Cow;
 
 use teleport_api::proto::auth_service_client::AuthServiceClient;
-use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
+use teleport_api::proto::{Certs, GetRoleRequest, ListUnifiedResourcesRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
 use teleport_api::teleport::trust::v1::trust_service_client::TrustServiceClient;
-use teleport_api::types::CertAuthorityV2;
+use teleport_api::types::{CertAuthorityV2, ServerV2, SortBy};
 use tonic::{Code, Status};
 
 use crate::address::{ClusterName, HostPort};
 use crate::error::{Advice, Exit, Explain, Retry};
-use crate::limits::TooMany;
+use crate::limits::{self, TooMany, expect_at_most};
 use crate::net::Stream;
 use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{self, Channel, code_name, is_temporary};
@@ -75,10 +76,21 @@ impl AuthRoute<'_> {
         let web_port = cluster.tls_routing;
         let endpoint = Endpoint { addr, service: Service::Transport, server_name: &addr.host, trust, web_port };
         let transport = network.grpc(&endpoint, dialled, deadline).await?;
-        let stream = proxy_cluster::open(&transport, name);
-        let stream = tls::connect(stream, &sni, &Service::NestedAuth, trust, deadline).await?;
-        Channel::new(stream, proxy).await
+        through_transport(&transport, proxy, name, trust, deadline).await
     }
+}
+
+/// A channel to the Auth Service of the cluster of this name inside of one to the transport service (route B).
+async fn through_transport(
+    transport: &Channel,
+    proxy: &HostPort,
+    name: &ClusterName,
+    trust: &Trust,
+    deadline: Deadline,
+) -> Result<Channel, net::Error> {
+    let stream = proxy_cluster::open(transport, name);
+    let stream = tls::connect(stream, &name.auth_sni(), &Service::NestedAuth, trust, deadline).await?;
+    Channel::new(stream, proxy).await
 }
 
 /// A connection to the Auth Service. Calls may run at the same time.
@@ -89,7 +101,50 @@ pub(crate) struct Auth {
     deadline: Deadline,
 }
 
+/// A node of the cluster, by its names. Both come from the cluster as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) hostname: String,
+    pub(crate) uuid: String,
+}
+
+/// Nodes that the roles of the identity may access.
+#[derive(Debug)]
+pub(crate) struct NodeList {
+    pub(crate) nodes: Vec<Node>,
+    /// Whether there are no more.
+    pub(crate) is_complete: bool,
+}
+
 impl Auth {
+    /// Connects through a connection to the transport service that is already open. This costs no TCP connection.
+    pub(crate) async fn through_transport(
+        transport: &Channel,
+        proxy: &HostPort,
+        name: &ClusterName,
+        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let addr = format!("the Auth Service of {name}");
+        let channel = through_transport(transport, proxy, name, trust, deadline).await;
+        Ok(Self { channel: channel.map_err(|error| error.behind(proxy, &addr))?, addr, deadline })
+    }
+
+    /// The first nodes that have `keyword` in their names, addresses or labels, in any case.
+    pub(crate) async fn search_nodes(&self, keyword: &str) -> Result<NodeList, Error> {
+        let request = ListUnifiedResourcesRequest {
+            kinds: vec!["node".to_owned()],
+            limit: limits::LISTED_NODES.into(),
+            search_keywords: vec![keyword.to_owned()],
+            sort_by: Some(SortBy { field: "name".to_owned() }),
+        };
+        let mut client = AuthServiceClient::with_origin(self.channel.clone(), self.channel.origin());
+        let answer = self.call("ListUnifiedResources", client.list_unified_resources(request)).await?;
+        expect_at_most(limits::LISTED_NODES.into(), answer.resources.len(), "nodes")?;
+        let nodes = answer.resources.into_iter().filter_map(|resource| Node::new(resource.node?)).collect();
+        Ok(NodeList { nodes, is_complete: answer.next_key.is_empty() })
+    }
+
     pub(crate) fn with_deadline(&self, deadline: Deadline) -> Self {
         Self { deadline, ..self.clone() }
     }
@@ -142,6 +197,12 @@ impl Auth {
             })
         };
         self.deadline.bound(awaited, answer).await
+    }
+}
+
+impl Node {
+    fn new(server: ServerV2) -> Option<Self> {
+        Some(Self { hostname: server.spec?.hostname, uuid: server.metadata?.name })
     }
 }
 

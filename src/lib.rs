@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             // ssh prints what its ProxyCommand says among its own lines.
             match is_session {
-                true => log::print(&failure.one_line()),
+                true => log::print(&failure.for_ssh()),
                 false => log::failure(&failure),
             }
             ExitCode::from(failure.exit() as u8)

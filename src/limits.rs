@@ -29,6 +29,17 @@ pub(crate) const ROLES: usize = 256;
 /// Principals of an SSH certificate. OpenSSH refuses a certificate with more (sshkey.c, `SSHKEY_CERT_MAX_PRINCIPALS`).
 pub(crate) const PRINCIPALS: usize = 256;
 
+/// Nodes that are requested when the name of one is looked for. A name is a part of few others.
+pub(crate) const LISTED_NODES: u16 = 100;
+
+/// What a node sends to ssh before its host certificate ends. Teleport's nodes and OpenSSH send 2 to 4 KB. What is longer is
+/// not looked at, and reaches ssh all the same.
+pub(crate) const KEY_EXCHANGE_SIZE: usize = 64 << 10;
+
+/// A line of a node before its first packet: that of the protocol's version, and others before it. OpenSSH accepts no longer
+/// one (`SSH_MAX_BANNER_LEN`).
+pub(crate) const GREETING_LINE_SIZE: usize = 8192;
+
 /// The files of one output together, without the program. Those of 492 clusters with two short keys and long names come to
 /// 2.6 MB, as `the_largest_cluster_that_is_accepted_is_written` in `tests/it/hostile.rs` prints.
 pub(crate) const OUTPUT_SIZE: u64 = 4 << 20;

@@ -4,7 +4,7 @@
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
-use crate::address::HostPort;
+use crate::address::{ClusterName, HostPort};
 use crate::clock::approximate;
 use crate::credentials::Credentials;
 use crate::destination::{Listing, Written};
@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::log::print;
 use crate::net::discovery::ClusterInfo;
 use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
+use crate::output_files::{SSH_CONFIG, of_cluster};
 use crate::platform::IdToken;
 use crate::session::Event;
 use crate::settings::Service;
@@ -176,7 +177,7 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
     print(&format!("{}\n", ssh_command(service, directory, credentials, privacy)));
 }
 
-/// The command that logs in to a node.
+/// The command that logs in to a node, with the files as ssh finds them.
 fn ssh_command(service: &Service, directory: &Path, credentials: &Credentials, privacy: Privacy) -> String {
     // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
     let given = &service.destination.path;
@@ -185,8 +186,17 @@ fn ssh_command(service: &Service, directory: &Path, credentials: &Credentials, p
     let login = credentials.logins.first().filter(|login| privacy == Privacy::Private && is_plain(login));
     let login = login.map_or("<login>", String::as_str);
     let route = service.output.request().route;
-    let target = route.as_ref().unwrap_or(&credentials.cluster);
-    format!("ssh -F {directory}/ssh_config {login}@<node>.{target}")
+    ssh_line(&directory, login, route.as_ref().unwrap_or(&credentials.cluster))
+}
+
+/// The command that logs in to a node of a cluster. ssh writes names in lower case, and a node's certificate has the cluster's name as it is: if that has
+/// capital letters, only the node's name alone is accepted.
+fn ssh_line(directory: &str, login: &str, cluster: &ClusterName) -> String {
+    let name = cluster.as_str();
+    match name.contains(|c: char| c.is_ascii_uppercase()) && name.len() <= LONGEST_FOR_FILES {
+        true => format!("ssh -F {directory}/{} {login}@<node>", of_cluster(name, SSH_CONFIG)),
+        false => format!("ssh -F {directory}/{SSH_CONFIG} {login}@<node>.{cluster}"),
+    }
 }
 
 /// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.

@@ -105,12 +105,17 @@ impl Failure {
         render(&*self.0)
     }
 
-    /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
-    pub(crate) fn one_line(&self) -> String {
+    /// The same for a ProxyCommand, in two lines: they stand between those of ssh, so each says who speaks. The first may end
+    /// with a command to copy.
+    pub(crate) fn for_ssh(&self) -> String {
         let Advice { remedy, anchor, .. } = self.0.advice();
-        let more = documents::troubleshooting(anchor);
-        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {remedy} More: {more}", self.0)))
+        for_ssh(&format!("{}. {remedy}", self.0), anchor)
     }
+}
+
+/// What a ProxyCommand says: the text, and the URL of the section of `docs/troubleshooting.md` that explains it.
+pub(crate) fn for_ssh(text: &str, anchor: &str) -> String {
+    format!("teleport-pipe: {}\nteleport-pipe: more: {}\n", sanitize_whole(text), documents::troubleshooting(anchor))
 }
 
 /// The error as a person reads it at the end of a step's log.

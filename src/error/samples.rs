@@ -607,8 +607,15 @@ fn ssh_proxy_errors() -> Vec<Sample> {
         ("", Error::Identity { path: path(), reason: reason() }),
         ("", Error::Network { path: path(), reason: reason() }),
         ("", Error::Expired { at: humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH) }),
-        ("", Error::Node { name: node(), reason: reason() }),
-        ("leaf cluster", Error::Node { name: node(), reason: "remote cluster \"a\" is not found".to_owned() }),
+        ("", Error::Node { name: node(), reason: reason(), remedy: None }),
+        (
+            "another name",
+            Error::Node { name: node(), reason: reason(), remedy: Some("This reaches it: ssh a@b".to_owned()) },
+        ),
+        (
+            "leaf cluster",
+            Error::Node { name: node(), reason: "remote cluster \"a\" is not found".to_owned(), remedy: None },
+        ),
         ("PermissionDenied", refused(Code::PermissionDenied)),
         ("ResourceExhausted", refused(Code::ResourceExhausted)),
         ("", Error::Ended { name: node(), reason: reason() }),

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use teleport_api::proto::auth_service_server::AuthService;
-use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
-use teleport_api::types::{ImpersonateConditions, RoleConditions, RoleSpecV6, RoleV6};
+use teleport_api::proto::{
+    Certs, GetRoleRequest, ListUnifiedResourcesRequest, ListUnifiedResourcesResponse, PaginatedResource,
+    UserCertsRequest,
+};
+use teleport_api::types::{
+    ImpersonateConditions, Metadata, RoleConditions, RoleSpecV6, RoleV6, ServerSpecV2, ServerV2,
+};
 use tonic::{Request, Response, Status};
 
 use crate::authority::Identity;
@@ -12,6 +17,7 @@ use crate::cluster::{BOT_USER, Cluster};
 use crate::hostile::Lie;
 use crate::injection::{Exchange, NetworkFault, Point, inject};
 use crate::issue;
+use crate::nodes::{self, Node};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::version;
@@ -72,4 +78,39 @@ impl AuthService for AuthApi {
         inject(&self.cluster, &extensions, Point::After(Exchange::UserCerts)).await?;
         Ok(Response::new(certs))
     }
+
+    /// Lists the nodes that the caller's roles may access: none for the bot's own role, all for the others. Does not return
+    /// later pages.
+    async fn list_unified_resources(
+        &self,
+        request: Request<ListUnifiedResourcesRequest>,
+    ) -> Result<Response<ListUnifiedResourcesResponse>, Status> {
+        let (_, identity) = caller(&self.cluster, &request)?;
+        let extensions = request.extensions().clone();
+        inject(&self.cluster, &extensions, Point::Before(Exchange::ListNodes)).await?;
+        let request = request.into_inner();
+        let limit = match usize::try_from(request.limit) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(limit) => limit,
+            Err(_) => return Err(Refusal::bad_parameter("negative parameter: limit").into()),
+        };
+        if request.sort_by.is_some_and(|sort| sort.field != "name") {
+            return Err(Refusal::not_implemented("sorting by that field is not supported").into());
+        }
+        let is_wanted = request.kinds.is_empty() || request.kinds.iter().any(|kind| kind == "node");
+        let may_see = is_wanted && !identity.impersonator.is_empty();
+        let all = if may_see { self.cluster.nodes.as_slice() } else { &[] };
+        let (page, has_more) = nodes::list(all, &self.cluster.options.name, &request.search_keywords, limit);
+        let resources = page.into_iter().map(|node| PaginatedResource { node: Some(server(node)) }).collect();
+        let next_key = if has_more { "more".to_owned() } else { String::new() };
+        Ok(Response::new(ListUnifiedResourcesResponse { resources, next_key }))
+    }
+}
+
+/// The size of a page if the request has none.
+const DEFAULT_PAGE: usize = 1000;
+
+fn server(node: &Node) -> ServerV2 {
+    let metadata = Some(Metadata { name: node.uuid.clone() });
+    ServerV2 { metadata, spec: Some(ServerSpecV2 { hostname: node.hostname.clone() }) }
 }

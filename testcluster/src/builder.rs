@@ -219,6 +219,24 @@ impl Builder {
         self
     }
 
+    /// Adds a node with this host name to the root cluster. Several may have the same.
+    pub fn node(mut self, hostname: impl Into<String>) -> Self {
+        self.options.further_nodes.push((None, hostname.into()));
+        self
+    }
+
+    /// Adds a node with this host name to a leaf cluster.
+    pub fn leaf_node(mut self, leaf_cluster: impl Into<String>, hostname: impl Into<String>) -> Self {
+        self.options.further_nodes.push((Some(leaf_cluster.into()), hostname.into()));
+        self
+    }
+
+    /// Has the proxy find nodes whose names have capital letters by their names in lower case.
+    pub fn case_insensitive_routing(mut self) -> Self {
+        self.options.case_insensitive_routing = true;
+        self
+    }
+
     /// Has the proxy record sessions, for which it requests a signature of the client's agent before it connects.
     pub fn proxy_recording(mut self) -> Self {
         self.options.proxy_recording = true;

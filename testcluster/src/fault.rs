@@ -71,6 +71,8 @@ pub enum Fault {
     EmptyCaList,
     /// The node has a host certificate of another authority.
     NodeCertOfOtherCa,
+    /// The nodes' host certificates lack `<hostname>.<cluster>`, like those of nodes that joined with Teleport 18.2.2 to 18.2.7.
+    NodeCertWithoutFullName,
     /// The transport service accepts the dial and never responds.
     DialStalls,
 }

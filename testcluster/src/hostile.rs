@@ -43,6 +43,8 @@ pub enum Lie {
     CriticalOptions(Vec<(&'static str, String)>),
     /// Bytes that are sent to the client's agent when a session begins, although the proxy does not record.
     Agent(Vec<u8>),
+    /// Bytes that the node sends before its own, in frames of this size.
+    Node(Vec<u8>, usize),
 }
 
 impl Lie {
@@ -121,6 +123,15 @@ impl Lies {
             Lie::Refusal(exchange, text) if *exchange == refused => Some(text(&token)),
             _ => None,
         })
+    }
+
+    /// What a node sends before its own bytes, in frames.
+    pub(crate) fn node_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.lies.iter().filter_map(|lie| match lie {
+            Lie::Node(bytes, size) => Some(bytes.chunks(*size)),
+            _ => None,
+        });
+        frames.flatten()
     }
 
     /// The message that replaces the answer of a gRPC method.

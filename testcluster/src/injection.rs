@@ -45,6 +45,8 @@ pub enum Exchange {
     UserCerts,
     /// `ProxySSH`.
     Dial,
+    /// The list of nodes.
+    ListNodes,
 }
 
 /// A point of a run at which a fault can be injected.

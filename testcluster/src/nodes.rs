@@ -24,8 +24,8 @@ const ADDRESS: &str = "127.0.0.1";
 /// A node as the proxy knows it.
 #[derive(Debug)]
 pub(crate) struct Node {
-    cluster: String,
-    pub hostname: &'static str,
+    pub cluster: String,
+    pub hostname: String,
     pub uuid: String,
     port: &'static str,
     key: PrivateKey,
@@ -46,7 +46,12 @@ pub(crate) fn prepare(
 ) -> io::Result<Vec<Node>> {
     let root = options.name.as_str();
     let own = std::iter::once((root, TELEPORT)).chain(options.openssh_node.then_some((root, OPENSSH)));
-    let wanted = own.chain(leaf_clusters.iter().map(|leaf| (leaf.name(), LEAF)));
+    let of_leaf_clusters = leaf_clusters.iter().map(|leaf| (leaf.name(), LEAF));
+    let further = options
+        .further_nodes
+        .iter()
+        .map(|(cluster, hostname)| (cluster.as_deref().unwrap_or(root), (hostname.as_str(), TELEPORT.1)));
+    let wanted = own.chain(of_leaf_clusters).chain(further);
     let nodes = wanted.enumerate().map(|(number, (cluster, (hostname, port)))| {
         // The files of the first node are in the directory itself.
         let directory = if number == 0 { directory.to_owned() } else { directory.join(format!("node-{number}")) };
@@ -54,7 +59,7 @@ pub(crate) fn prepare(
         let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
         let host_key = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
         let sshd = Sshd::prepare(&directory, &host_key, accounts)?;
-        Ok(Node { cluster: cluster.to_owned(), hostname, uuid: uuid(), port, key, sshd })
+        Ok(Node { cluster: cluster.to_owned(), hostname: hostname.to_owned(), uuid: uuid(), port, key, sshd })
     });
     nodes.collect()
 }
@@ -77,7 +82,7 @@ pub(crate) fn certify(
             let leaf = leaf_clusters.iter().find(|leaf| leaf.name() == node.cluster);
             leaf.map_or(authorities.server_ca(), |leaf| &leaf.host_ca)
         };
-        let request = HostSsh { key: node.key.public_key(), names: &node.principals(), from: now(0) - 3600 };
+        let request = HostSsh { key: node.key.public_key(), names: &node.principals(options), from: now(0) - 3600 };
         let host_certificate = signer.issue_host_ssh(&request).to_openssh().map_err(io::Error::other)?;
         node.sshd.certify(&SshdKeys { host_certificate: &host_certificate, user_cas: &user_cas })?;
     }
@@ -87,13 +92,17 @@ pub(crate) fn certify(
 impl Node {
     /// The principals of the host certificate. For an OpenSSH node the proxy terminates SSH with a certificate of its
     /// own, which has the node's names and addresses.
-    fn principals(&self) -> Vec<String> {
+    fn principals(&self, options: &Options) -> Vec<String> {
         let Self { cluster, hostname, uuid, .. } = self;
-        let mut names = vec![format!("{uuid}.{cluster}"), format!("{hostname}.{cluster}"), (*hostname).to_owned()];
-        names.push(ADDRESS.to_owned());
+        let mut names = vec![format!("{uuid}.{cluster}"), hostname.clone(), ADDRESS.to_owned()];
+        if !options.faults.contains(&Fault::NodeCertWithoutFullName) {
+            names.push(format!("{hostname}.{cluster}"));
+        }
         if self.port == TELEPORT.1 {
             names.extend([uuid, "localhost", "::1"].map(str::to_owned));
         }
+        let folded = hostname.to_ascii_lowercase();
+        names.extend((folded != *hostname).then_some(folded));
         names
     }
 
@@ -101,18 +110,37 @@ impl Node {
         &self.sshd
     }
 
-    fn is_at(&self, host: &str, port: &str) -> bool {
-        [self.hostname, ADDRESS].contains(&host) && ["", "0", self.port].contains(&port)
+    fn is_at(&self, host: &str, port: &str, ignore_case: bool) -> bool {
+        let has_name = self.hostname == host || (ignore_case && self.hostname.to_ascii_lowercase() == host);
+        (has_name || host == ADDRESS) && ["", "0", self.port].contains(&port)
     }
+
+    /// Whether a keyword of a search fits the node: it is a part of a name or of an address, in any case.
+    fn contains(&self, keyword: &str) -> bool {
+        let keyword = keyword.to_lowercase();
+        [&self.hostname, &self.uuid, ADDRESS].iter().any(|text| text.to_lowercase().contains(&keyword))
+    }
+}
+
+/// A page of the nodes of the root cluster that fit all keywords, by their names, and whether there are more
+/// (docs/protocol.md, "Auth calls").
+pub(crate) fn list<'a>(nodes: &'a [Node], root: &str, keywords: &[String], limit: usize) -> (Vec<&'a Node>, bool) {
+    let fits = |node: &&Node| node.cluster == root && keywords.iter().all(|keyword| node.contains(keyword));
+    let mut found: Vec<_> = nodes.iter().filter(fits).collect();
+    found.sort_by(|a, b| a.hostname.cmp(&b.hostname));
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    (found, has_more)
 }
 
 /// Resolves a target. A leaf cluster without access is treated like one that does not exist.
 pub(crate) fn find<'a>(
     nodes: &'a [Node],
-    root: &str,
+    options: &Options,
     leaf_clusters: &[LeafCluster],
     target: &TargetHost,
 ) -> Result<&'a Node, Refusal> {
+    let root = options.name.as_str();
     let (host, port) = target
         .host_port
         .rsplit_once(':')
@@ -128,7 +156,7 @@ pub(crate) fn find<'a>(
     if host.len() == 36 && host.bytes().filter(|byte| *byte == b'-').count() == 4 {
         return Err(Refusal::not_found(format!("unable to locate node matching UUID-like target {host}")));
     }
-    let mut matching = nodes.by_ref().filter(|node| node.is_at(host, port));
+    let mut matching = nodes.by_ref().filter(|node| node.is_at(host, port, options.case_insensitive_routing));
     match (matching.next(), matching.next()) {
         (Some(node), None) => Ok(node),
         (Some(_), Some(_)) => Err(Refusal::not_found("ambiguous host could match multiple nodes")),

@@ -107,6 +107,9 @@ pub(crate) struct Options {
     /// Names, and whether the bot's roles give access to them.
     pub leaf_clusters: Vec<(String, bool)>,
     pub openssh_node: bool,
+    /// The cluster, if it is not the root cluster, and the host name.
+    pub further_nodes: Vec<(Option<String>, String)>,
+    pub case_insensitive_routing: bool,
     pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
@@ -166,6 +169,8 @@ impl Options {
             phase: Phase::Standby,
             leaf_clusters: Vec::new(),
             openssh_node: false,
+            further_nodes: Vec::new(),
+            case_insensitive_routing: false,
             proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,

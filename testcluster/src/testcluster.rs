@@ -111,6 +111,12 @@ impl Testcluster {
         &self.cluster.node().uuid
     }
 
+    /// The UUIDs of the nodes with this host name, of all clusters.
+    pub fn uuids(&self, hostname: &str) -> Vec<&str> {
+        let nodes = self.cluster.nodes.iter().filter(|node| node.hostname == hostname);
+        nodes.map(|node| node.uuid.as_str()).collect()
+    }
+
     /// The logins that `example-role` allows.
     pub fn logins(&self) -> Vec<String> {
         self.cluster.role("example-role").map(|role| role.logins.clone()).unwrap_or_default()

@@ -110,7 +110,7 @@ impl Tunnel {
             return Err(Refusal::bad_parameter("a frame beside the dial target is not forwarded").into());
         }
         let Cluster { nodes, options, leaf_clusters, .. } = &*self.cluster;
-        let found = nodes::find(nodes, &options.name, leaf_clusters, &target);
+        let found = nodes::find(nodes, options, leaf_clusters, &target);
         let node = found.map_err(|refusal| refusal.wrapped("failed to dial target host"))?;
         if self.cluster.faults.has(Fault::DialStalls) {
             self.responses.closed().await;
@@ -136,6 +136,11 @@ impl Tunnel {
 
         for payload in self.cluster.lies.agent_bytes().unwrap_or_default().chunks(CHUNK) {
             let frame = Some(Received::Agent(pb::Frame { payload: payload.to_vec() }));
+            self.respond(pb::ProxySshResponse { details: None, frame }).await;
+        }
+
+        for payload in self.cluster.lies.node_bytes() {
+            let frame = Some(Received::Ssh(pb::Frame { payload: payload.to_vec() }));
             self.respond(pb::ProxySshResponse { details: None, frame }).await;
         }
 

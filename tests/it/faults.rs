@@ -174,7 +174,8 @@ impl Cell {
                 Exchange::ClientInit | Exchange::OidcInit => Some("/teleport.join.v1.JoinService/Join"),
                 Exchange::GetRole => Some("/proto.AuthService/GetRole"),
                 Exchange::UserCerts => Some("/proto.AuthService/GenerateUserCerts"),
-                Exchange::HostAuthorities | Exchange::UserAuthorities | Exchange::Dial => None,
+                // A join makes none of the last two.
+                Exchange::HostAuthorities | Exchange::UserAuthorities | Exchange::Dial | Exchange::ListNodes => None,
             },
         }
     }

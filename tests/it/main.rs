@@ -29,6 +29,7 @@ mod leaf_clusters;
 mod load_balancers;
 mod machine;
 mod metadata;
+mod names;
 mod network;
 mod nodes;
 mod output;
@@ -66,6 +67,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         leaf_clusters::stories(),
         load_balancers::stories(),
         metadata::stories(),
+        names::stories(),
         network::stories(),
         nodes::stories(),
         process::stories(),

@@ -63,7 +63,7 @@ fn proxy_at(step: &Step, cluster: &Testcluster, host: &str, addr: &str) -> Comma
     command
 }
 
-/// Asserts that it fails with one line on stderr and nothing on stdout.
+/// Asserts that it fails with one line and a URL on stderr, and nothing on stdout.
 #[track_caller]
 fn assert_fails(step: &Step, cluster: &Testcluster, host: &str, status: i32, golden: &ExpectFile) {
     assert_command_fails(step, proxy(step, cluster, host), status, golden);
@@ -75,7 +75,7 @@ fn assert_command_fails(step: &Step, mut command: Command, status: i32, golden: 
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(status), &b""[..]), "{stderr}");
     assert!(stderr.ends_with('\n'), "{stderr:?}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
     golden.assert_eq(&step.scrubbed(&stderr));
 }
 

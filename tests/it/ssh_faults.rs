@@ -81,9 +81,10 @@ impl Session {
     }
 }
 
-/// The lines of the ProxyCommand among those of ssh.
+/// The lines of the ProxyCommand among those of ssh, without the URLs.
 fn proxy_command_lines(stderr: &str) -> Vec<String> {
-    stderr.lines().filter(|line| line.starts_with("teleport-pipe: ")).map(str::to_owned).collect()
+    let lines = stderr.lines().filter(|line| line.starts_with("teleport-pipe: "));
+    lines.filter(|line| !line.starts_with("teleport-pipe: more: https://")).map(str::to_owned).collect()
 }
 
 fn a_session_outlives_the_announcement_that_its_proxy_will_restart() {

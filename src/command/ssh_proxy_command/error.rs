@@ -1,5 +1,7 @@
 //! Why ssh gets no connection to the node. ssh itself only says that the connection was closed.
 
+use std::borrow::Cow;
+
 use tonic::{Code, Status};
 
 use crate::address::HostPort;
@@ -24,7 +26,12 @@ pub(crate) enum Error {
     Expired { at: humantime::Rfc3339Timestamp },
     /// The proxy cannot reach the node.
     #[error("no connection to node {name}: {reason}")]
-    Node { name: String, reason: String },
+    Node {
+        name: String,
+        reason: String,
+        /// What to do, if the cluster's list of nodes shows that.
+        remedy: Option<String>,
+    },
     /// The proxy does not allow this connection, or not now.
     #[error("the proxy refused a connection to node {name}: {reason} ({})", code_name(*code))]
     Refused { name: String, reason: String, code: Code },
@@ -32,6 +39,10 @@ pub(crate) enum Error {
     #[error("the connection to node {name} ended: {reason}")]
     Ended { name: String, reason: String },
 }
+
+/// The remedy if nothing else is known of a node that the proxy does not find.
+pub(super) const NODE_REMEDY: &str =
+    "Compare the name with `tsh ls`: <node>.<cluster>. A node that runs OpenSSH needs -p 22.";
 
 impl From<WaitingFor> for Error {
     fn from(awaited: WaitingFor) -> Self {
@@ -48,7 +59,7 @@ impl Error {
             Ok(Refusal { code, message: reason, .. }) => match code {
                 // An unknown or absent node has any of these codes, depending on the version (docs/protocol.md, "Node
                 // errors").
-                Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason },
+                Code::Unavailable | Code::NotFound | Code::Unknown => Self::Node { name, reason, remedy: None },
                 code => Self::Refused { name, reason, code },
             },
         }
@@ -57,7 +68,7 @@ impl Error {
     /// The error of a call whose session was open.
     pub(super) fn from_status_of_session(status: &Status, node: &str, proxy: &HostPort) -> Self {
         match Self::from_status(status, node, proxy) {
-            Self::Node { name, reason } => Self::Ended { name, reason },
+            Self::Node { name, reason, .. } => Self::Ended { name, reason },
             other => other,
         }
     }
@@ -65,7 +76,7 @@ impl Error {
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        let no_connection = |exit, remedy| Advice::new(exit, "no-connection-to-the-node", remedy);
+        let no_connection = |exit, remedy: Cow<'static, str>| Advice::new(exit, "no-connection-to-the-node", remedy);
         match self {
             // ssh's output has room for one line, which has no likely cause.
             Self::Net(error) => error.advice().cause(""),
@@ -87,18 +98,18 @@ impl Explain for Error {
             Self::Node { reason, .. } if reason.contains("remote cluster") => no_connection(
                 Exit::Refused,
                 "Compare the name with `tsh clusters`, and `cluster_labels` of the bot's roles with the labels of the leaf \
-                 cluster.",
+                 cluster.".into(),
             ),
-            Self::Node { .. } => no_connection(
+            Self::Node { remedy, .. } => no_connection(
                 Exit::Refused,
-                "Compare the name with `tsh ls`: <node>.<cluster>. A node that runs OpenSSH needs -p 22.",
+                remedy.clone().map_or(Cow::Borrowed(NODE_REMEDY), Cow::Owned),
             ),
             Self::Refused { code: Code::ResourceExhausted, .. } => {
-                no_connection(Exit::Network, "Run fewer connections at once, or try again later.")
+                no_connection(Exit::Network, "Run fewer connections at once, or try again later.".into())
             }
             Self::Refused { .. } => no_connection(
                 Exit::Refused,
-                "Ask the cluster's administrators which nodes and logins the bot's roles allow.",
+                "Ask the cluster's administrators which nodes and logins the bot's roles allow.".into(),
             ),
             Self::Ended { .. } => Advice::new(
                 Exit::Network,

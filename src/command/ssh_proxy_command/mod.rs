@@ -4,18 +4,21 @@
 //! the settings of the network that those do not have from the environment.
 
 mod error;
+mod host_certificate;
 mod session;
+mod target;
 
 use std::path::Path;
 use std::time::SystemTime;
 
-use teleport_api::teleport::transport::v1::TargetHost;
-
+use self::host_certificate::Certificate;
+use self::target::Target;
 use super::block_on;
 use crate::address::HostPort;
 use crate::cli::SshProxyCommandFlags;
+use crate::destination::Listing;
 use crate::environment::Environment;
-use crate::error::Failure;
+use crate::error::{Failure, for_ssh};
 use crate::invalid::Invalid;
 use crate::net::authorities::Authorities;
 use crate::net::egress::Egress;
@@ -25,8 +28,10 @@ use crate::net::upgrade::Upgrade;
 use crate::output::identity::identity_file;
 use crate::output::identity::network_file::NetworkFile;
 use crate::output_files::NETWORK;
+use crate::text::{sanitize, sanitize_whole};
+use crate::values::Privacy;
 use crate::x509::X509;
-use crate::{limits, regular_file};
+use crate::{limits, log, platform, regular_file};
 
 pub(crate) use self::error::Error;
 
@@ -47,15 +52,55 @@ pub(crate) fn run(flags: &SshProxyCommandFlags, env: &Environment) -> Result<(),
     if certificate.not_after() <= network_file.clock.cluster_time(SystemTime::now()) {
         return Err(Error::Expired { at: humantime::format_rfc3339_seconds(certificate.not_after()) }.into());
     }
-    let cluster = flags.cluster.clone().or_else(|| certificate.issuer_organization()).unwrap_or_default();
-    let port = flags.port.as_deref().filter(|port| !port.is_empty()).unwrap_or("0");
-    let target = TargetHost { host_port: format!("{}:{port}", node_name(&flags.host, &proxy.host, &cluster)), cluster };
+    let root_cluster = certificate.issuer_organization().unwrap_or_default();
+    let target = target(flags, &proxy, root_cluster, platform::privacy(env, false));
+    warn_of_login(&target, identity.ssh_certificate.as_deref());
     // A load balancer for the web port is never in front of separate ports, even if an old ssh_config says so.
     let upgrade = if flags.connection_upgrade && flags.tls_routing { Upgrade::Always } else { Upgrade::Never };
     let network = network(network_file, env, &proxy, upgrade)?;
     // An agent without a user lists nothing, so that a proxy which needs it fails at once.
     let agent_user = flags.user.clone().filter(|_| !flags.no_agent);
-    Ok(block_on(session::run(&network, &proxy, identity, target, agent_user))??)
+    Ok(block_on(session::run(&network, &proxy, identity, &target, agent_user))??)
+}
+
+fn target(flags: &SshProxyCommandFlags, proxy: &HostPort, root_cluster: String, privacy: Privacy) -> Target {
+    let cluster = flags.cluster.clone().unwrap_or_else(|| root_cluster.clone());
+    Target {
+        host: flags.host.clone(),
+        node: node_name(&flags.host, &proxy.host, &cluster).to_owned(),
+        port: flags.port.clone().filter(|port| !port.is_empty()).unwrap_or_else(|| "0".to_owned()),
+        user: flags.user.clone().filter(|user| !user.is_empty()),
+        cluster,
+        root_cluster,
+        directory: flags.destination_dir.clone(),
+        privacy,
+    }
+}
+
+/// Says in one line if the credentials do not allow the login. The node decides, and ssh only says "Permission denied".
+fn warn_of_login(target: &Target, certificate: Option<&[u8]>) {
+    let (Some(user), Some(certificate)) = (&target.user, certificate.and_then(Certificate::parse)) else { return };
+    // The other principals are Teleport's own (docs/protocol.md, "Issued certificates").
+    let logins: Vec<_> =
+        certificate.principals.iter().filter(|name| !name.starts_with("-teleport-")).cloned().collect();
+    if logins.contains(user) {
+        return;
+    }
+    let user = sanitize(user);
+    let text = match target.privacy {
+        _ if logins.is_empty() => format!("these credentials allow no login, and not {user}"),
+        Privacy::Public => format!("these credentials do not allow the login {user}"),
+        Privacy::Private => {
+            let logins: Listing = logins.into_iter().collect();
+            format!("these credentials allow the logins {logins}; not {user}")
+        }
+    };
+    log::print(&for_ssh(&text, "the-node-denies-the-login"));
+}
+
+/// Prints one line among those of ssh.
+fn print(text: &str) {
+    log::print(&format!("teleport-pipe: {}\n", sanitize_whole(text)));
 }
 
 /// Reads the settings of the network that were stored with the credentials. A file that `ssh_config` does not mention is
@@ -85,15 +130,21 @@ fn network(file: NetworkFile, env: &Environment, proxy: &HostPort, upgrade: Upgr
 
 /// The node's name without the suffixes that the patterns of ssh_config demand: the proxy's host first, then the
 /// cluster, each once (docs/protocol.md, "ProxyCommand"). If the cluster's name ends with the proxy's, as that of a
-/// leaf cluster may, it is removed as a whole.
+/// leaf cluster may, it is removed as a whole. ssh has written the name in lower case, and the cluster's need not be.
 fn node_name<'a>(host: &'a str, proxy_host: &str, cluster: &str) -> &'a str {
-    let without = |name: &'a str, suffix: &str| name.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
-    let is_subdomain = cluster.strip_suffix(proxy_host).is_some_and(|rest| rest.ends_with('.'));
+    let without = |name: &'a str, suffix: &str| strip_suffix(name, suffix).and_then(|name| name.strip_suffix('.'));
+    let is_subdomain = strip_suffix(cluster, proxy_host).is_some_and(|rest| rest.ends_with('.'));
     if is_subdomain && let Some(node) = without(host, cluster) {
         return node;
     }
     let host = without(host, proxy_host).unwrap_or(host);
     without(host, cluster).unwrap_or(host)
+}
+
+/// The text without a suffix, whose ASCII letters may have another case.
+fn strip_suffix<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
+    let (start, end) = text.split_at_checked(text.len().checked_sub(suffix.len())?)?;
+    end.eq_ignore_ascii_case(suffix).then_some(start)
 }
 
 #[cfg(test)]
@@ -121,5 +172,16 @@ mod tests {
         ] {
             assert_eq!(node_name(host, "p.example", "leaf.p.example"), expected, "{host}");
         }
+        for (host, expected) in [
+            ("node.corpprod", "node"),
+            ("node.CorpProd", "node"),
+            ("Node.CORPPROD.P.example", "Node"),
+            ("a.corpprod.corpprod", "a.corpprod"),
+            ("é.corpprod", "é"),
+            ("éorpprod", "éorpprod"),
+        ] {
+            assert_eq!(node_name(host, "p.example", "CorpProd"), expected, "{host}");
+        }
+        assert_eq!(node_name("node.leaf.p.example", "p.example", "Leaf.P.example"), "node");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::LazyCell;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,13 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::Error;
+use super::host_certificate::KeyExchange;
+use super::target::{OtherName, Target};
+use super::{Error, print};
 use crate::address::HostPort;
+use crate::auth::{Auth, NodeList};
+use crate::error::for_ssh;
+use crate::log;
 use crate::net::grpc::Channel;
 use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{ClientIdentity, Service, Trust};
@@ -29,6 +35,9 @@ use crate::text::sanitize;
 
 /// The time to open the stream, in which the proxy dials the node.
 const OPENING: Duration = Duration::from_secs(30);
+
+/// The time to find a node whose name has another case.
+const SEARCHING: Duration = Duration::from_secs(5);
 
 /// The time that is left to open the stream once ssh has exited: enough to show the proxy's reason.
 const OPENING_WITHOUT_SSH: Duration = Duration::from_secs(5);
@@ -48,7 +57,7 @@ pub(super) async fn run(
     network: &Network,
     proxy: &HostPort,
     identity: Identity,
-    target: TargetHost,
+    target: &Target,
     agent_user: Option<String>,
 ) -> Result<(), Error> {
     let deadline = Deadline::after(OPENING);
@@ -59,20 +68,18 @@ pub(super) async fn run(
         Endpoint { addr: proxy, service: Service::Transport, server_name: &proxy.host, trust: &trust, web_port: true };
     let channel = network.grpc(&endpoint, None, deadline).await?;
 
-    let node = target.host_port.clone();
-    let (requests, stream) = mpsc::channel(FRAMES);
-    // The target alone: a frame in the same message would be lost (docs/protocol.md, "Transport service").
-    let _ = requests.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
-    let opening = open(TransportServiceClient::with_origin(channel.clone(), channel.origin()), stream, &node, proxy);
-    let awaited = || WaitingFor { addr: node.clone(), what: "a connection to the node" };
-    let opening = deadline.bound(awaited(), opening);
-    tokio::pin!(opening);
+    let opening = Opening { channel, proxy, trust: &trust, target, deadline };
+    let connecting = opening.connect();
+    tokio::pin!(connecting);
     // Reads from the beginning, to see whether ssh exits.
     let (chunks, from_ssh) = mpsc::channel(FRAMES);
     let reading = tokio::spawn(read_chunks(tokio::io::stdin(), chunks));
-    let (first, responses) = tokio::select! {
-        opened = &mut opening => opened?,
-        _ = reading => timeout(OPENING_WITHOUT_SSH, opening).await.map_err(|_| Error::from(awaited()))??,
+    let Connected { node, requests, first, responses } = tokio::select! {
+        connected = &mut connecting => connected?,
+        _ = reading => {
+            let connected = timeout(OPENING_WITHOUT_SSH, connecting).await;
+            connected.map_err(|_| Error::from(awaited(&target.host_port())))??
+        }
     };
 
     // ssh must not wait for the agent, so responses of the agent that cannot be queued are dropped.
@@ -88,7 +95,7 @@ pub(super) async fn run(
     let sending = send(from_ssh, requests);
     let receiving = async {
         tokio::select! {
-            ended = receive(first, responses, tokio::io::stdout(), ask_agent) => ended,
+            ended = receive(first, responses, tokio::io::stdout(), ask_agent, watch(target)) => ended,
             never = sending_for_agent => match never {},
         }
     };
@@ -108,6 +115,98 @@ pub(super) async fn run(
     }
 }
 
+/// Looks at the first bytes of a node, up to its host certificate. If ssh is going to refuse that because of its names,
+/// says so.
+fn watch(target: &Target) -> impl FnMut(&[u8]) {
+    let mut exchange = Some(KeyExchange::default());
+    move |bytes| {
+        if let Some(ControlFlow::Break(found)) = exchange.as_mut().map(|exchange| exchange.receive(bytes)) {
+            exchange = None;
+            // Before ssh gets the bytes, since it ends at once if it refuses them.
+            if let Some(text) = found.and_then(|certificate| target.refused_certificate(&certificate)) {
+                log::print(&for_ssh(&text, "the-name-is-not-a-listed-principal"));
+            }
+        }
+    }
+}
+
+fn awaited(node: &str) -> WaitingFor {
+    WaitingFor { addr: node.to_owned(), what: "a connection to the node" }
+}
+
+/// What is needed to open the stream to the node.
+struct Opening<'a> {
+    channel: Channel,
+    proxy: &'a HostPort,
+    trust: &'a Trust,
+    target: &'a Target,
+    deadline: Deadline,
+}
+
+/// The open stream to a node.
+struct Connected {
+    /// As the proxy was asked for it.
+    node: String,
+    requests: mpsc::Sender<ProxySshRequest>,
+    first: ProxySshResponse,
+    responses: Streaming<ProxySshResponse>,
+}
+
+impl Opening<'_> {
+    /// Connects to the node. If the proxy does not find it by its name, one call asks the cluster for nodes of that name in
+    /// any case.
+    async fn connect(&self) -> Result<Connected, Error> {
+        let (name, reason) = match self.dial(self.target.host_port()).await {
+            Err(Error::Node { name, reason, .. }) => (name, reason),
+            other => return other,
+        };
+        let other_name = match self.target.not_found(&reason) {
+            Some(is_ambiguous) => self.target.other_name(self.search().await, is_ambiguous),
+            None => OtherName::Nothing,
+        };
+        match other_name {
+            OtherName::Dial(node) => {
+                print(&format!(
+                    "ssh writes names in lower case, and the node is named {}: connecting to its UUID, {}",
+                    sanitize(&node.hostname),
+                    node.uuid,
+                ));
+                self.dial(format!("{}:0", node.uuid)).await
+            }
+            OtherName::Remedy(remedy) => Err(Error::Node { name, reason, remedy: Some(remedy) }),
+            OtherName::Nothing => Err(Error::Node { name, reason, remedy: None }),
+        }
+    }
+
+    async fn dial(&self, node: String) -> Result<Connected, Error> {
+        let (requests, stream) = mpsc::channel(FRAMES);
+        let target = TargetHost { host_port: node.clone(), cluster: self.target.cluster.clone() };
+        // The target alone: a frame in the same message would be lost (docs/protocol.md, "Transport service").
+        let _ = requests.send(ProxySshRequest { dial_target: Some(target), frame: None }).await;
+        let client = TransportServiceClient::with_origin(self.channel.clone(), self.channel.origin());
+        let opening = self.deadline.bound(awaited(&node), open(client, stream, &node, self.proxy));
+        let (first, responses) = opening.await?;
+        Ok(Connected { node, requests, first, responses })
+    }
+
+    /// Asks the Auth Service for the nodes, through the connection that is open. The list has those that the roles of the
+    /// credentials may access. Only the root cluster is asked, whose authorities the credentials have.
+    async fn search(&self) -> Option<NodeList> {
+        let Self { channel, proxy, trust, target, .. } = self;
+        if target.cluster != target.root_cluster {
+            return None;
+        }
+        let cluster = target.cluster.parse().ok()?;
+        let deadline = Deadline::after(SEARCHING.min(self.deadline.left()));
+        let searching = async {
+            let auth = Auth::through_transport(channel, proxy, &cluster, trust, deadline).await?;
+            auth.search_nodes(&target.node).await
+        };
+        // The error of the node is the one that matters.
+        searching.await.ok()
+    }
+}
+
 async fn open(
     mut client: TransportServiceClient<Channel>,
     requests: mpsc::Receiver<ProxySshRequest>,
@@ -118,7 +217,8 @@ async fn open(
     let mut responses = client.proxy_ssh(ReceiverStream::new(requests)).await.map_err(error)?.into_inner();
     // Any first message means "connected", even an empty one.
     let first = responses.message().await.map_err(error)?;
-    let closed = || Error::Node { name: sanitize(node), reason: "the proxy closed the stream".to_owned() };
+    let closed =
+        || Error::Node { name: sanitize(node), reason: "the proxy closed the stream".to_owned(), remedy: None };
     Ok((first.ok_or_else(closed)?, responses))
 }
 
@@ -168,17 +268,19 @@ async fn send_for_agent(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::WeakSender<
     std::future::pending().await
 }
 
-/// Copies from the node to ssh until the node ends the stream or ssh closes its end.
+/// Copies from the node to ssh until the node ends the stream or ssh closes its end. `look` sees the bytes before ssh does.
 async fn receive(
     first: ProxySshResponse,
     mut from: Streaming<ProxySshResponse>,
     mut to: impl AsyncWrite + Unpin,
     mut ask_agent: impl FnMut(&[u8]),
+    mut look: impl FnMut(&[u8]),
 ) -> Result<(), Status> {
     let mut next = Some(first);
     while let Some(message) = next {
         match message.frame {
             Some(In::Ssh(Frame { payload })) => {
+                look(&payload);
                 let is_closed = to.write_all(&payload).await.is_err() || to.flush().await.is_err();
                 if is_closed {
                     return Ok(());

@@ -124,16 +124,23 @@ pub(super) fn render(paths: &Paths<'_>, clusters: &[Authority]) -> String {
     for (n, (Authority { cluster, .. }, others)) in zip(clusters, subdomains(clusters)).enumerate() {
         // ssh uses the first value that it finds, so the nodes of other clusters must not match here.
         let others: String = others.iter().map(|other| format!(" !{other}")).collect();
+        let hosts = patterns(cluster);
         let (identity, connection) = (paths.identity(KNOWN_HOSTS, "    "), paths.connection(cluster, "    "));
         let _ = match n {
             0 => write!(
                 text,
-                "\nHost *.{cluster} {proxy_host}{others}\n{identity}\nHost *.{cluster} !{proxy_host}{others}\n{connection}"
+                "\nHost {hosts} {proxy_host}{others}\n{identity}\nHost {hosts} !{proxy_host}{others}\n{connection}"
             ),
-            _ => write!(text, "\nHost *.{cluster} !{proxy_host}{others}\n{identity}{connection}"),
+            _ => write!(text, "\nHost {hosts} !{proxy_host}{others}\n{identity}{connection}"),
         };
     }
     text
+}
+
+/// The patterns of the nodes of a cluster. ssh compares them by case, with the name as it was typed.
+fn patterns(cluster: &ClusterName) -> String {
+    let folded = cluster.as_str().to_ascii_lowercase();
+    if folded == cluster.as_str() { format!("*.{cluster}") } else { format!("*.{cluster} *.{folded}") }
 }
 
 /// The file of one cluster, without `Host` lines, for an `Include` under another one.

@@ -7,5 +7,6 @@ mod client;
 mod faults;
 mod join_methods;
 mod layout;
+mod nodes;
 mod routing;
 mod websocket;

@@ -127,6 +127,7 @@ fn name(exchange: Exchange) -> &'static str {
         Exchange::UserAuthorities => "GetCertAuthorities (user)",
         Exchange::UserCerts => "GenerateUserCerts",
         Exchange::Dial => "ProxySSH",
+        Exchange::ListNodes => "ListUnifiedResources",
     }
 }
 
