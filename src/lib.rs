@@ -14,7 +14,7 @@
 //! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
-//! * The ground floor, which knows none of these: `address`, `values`, `invalid`, `text`, `error`, `log`, `secret_pieces`,
+//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `text`, `error`, `log`, `secret_pieces`,
 //!   `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`,
 //!   `output_files`, `regular_file`.
 //!
@@ -23,6 +23,7 @@
 mod address;
 mod auth;
 mod bot_identity;
+mod choice;
 mod cli;
 mod clock;
 mod command;
@@ -30,6 +31,7 @@ mod credentials;
 mod destination;
 mod environment;
 mod error;
+mod format;
 mod guard;
 mod host;
 mod invalid;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::HostPort;
+use crate::choice::choose;
 use crate::destination::UnknownFiles;
 use crate::environment::Environment;
+use crate::format::Format;
 use crate::invalid::{Error, Invalid};
 use crate::net::connection::Connection;
 use crate::net::egress;
@@ -28,7 +30,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 16] = {
+pub const VARIABLES: [Variable; 17] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -48,6 +50,7 @@ pub const VARIABLES: [Variable; 16] = {
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
+        new("FORMAT", Some("text"), "text or json: how join and doctor print their result"),
         new("DEBUG", Some("false"), "print debug information (never tokens or keys)"),
     ]
 };
@@ -77,20 +80,36 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
     for (name, meant) in misspelled(env) {
         log::warn!(target: "variables", "unknown variable {}, ignored; did you mean {meant}?", sanitize(name));
     }
-    const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect', 'doctor' or 'cleanup'.";
-    let action = value(env, "ACTION")?.unwrap_or("join");
-    match action.to_ascii_lowercase().as_str() {
-        "join" => {
+    match optional(env, "ACTION", "join", action)? {
+        Action::Join => {
             for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
                 log::warn!(target: "variables", "{name} is for ACTION: 'inspect', ignored");
             }
             Ok(Command::Start(settings(env)?))
         }
-        "inspect" => Ok(Command::Inspect(inspect_settings(env)?)),
-        "doctor" => Ok(Command::Doctor(doctor_settings(env)?)),
-        "cleanup" => Ok(Command::Cleanup(Some(destination(env)?))),
-        _ => Err(Invalid::new("is not an action of this pipe", ACTIONS).named("ACTION", action)),
+        Action::Inspect => Ok(Command::Inspect(inspect_settings(env)?)),
+        Action::Doctor => Ok(Command::Doctor(doctor_settings(env)?)),
+        Action::Cleanup => Ok(Command::Cleanup(Some(destination(env)?))),
     }
+}
+
+/// What `ACTION` says.
+#[derive(Clone, Copy)]
+enum Action {
+    Join,
+    Inspect,
+    Doctor,
+    Cleanup,
+}
+
+fn action(text: &str) -> Result<Action, Invalid> {
+    let actions = [
+        ("join", Action::Join),
+        ("inspect", Action::Inspect),
+        ("doctor", Action::Doctor),
+        ("cleanup", Action::Cleanup),
+    ];
+    choose(text, &actions)
 }
 
 /// Whether debug information is printed. It is read before the other variables, so that the log shows their errors.
@@ -99,6 +118,7 @@ pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
 }
 
 fn settings(env: &Environment) -> Result<Settings, Error> {
+    format(env)?;
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
@@ -152,6 +172,10 @@ fn destination(env: &Environment) -> Result<PathBuf, Error> {
 
 fn timeout(env: &Environment) -> Result<Duration, Error> {
     optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)
+}
+
+fn format(env: &Environment) -> Result<Format, Error> {
+    optional(env, "FORMAT", "text", str::parse)
 }
 
 fn privacy(env: &Environment) -> Result<Privacy, Error> {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub(crate) use self::id_token::{Claims, Error, IdToken};
+use crate::choice::{either, meant};
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::guard::{LeakCheck, RunningStep};
@@ -182,7 +183,7 @@ impl Platform {
     pub(crate) fn scope(&'static self, name: &str) -> Result<&'static Scope, Invalid> {
         self.all_scopes().find(|scope| scope.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<_> = self.all_scopes().map(|scope| scope.name).collect();
-            let remedy = format!("Write {}; without it the narrowest is taken.", either(&names));
+            let remedy = format!("{}Write {}; without it the narrowest is taken.", meant(name, &names), either(&names));
             Invalid::new("is not a scope of a join token", remedy)
         })
     }
@@ -190,15 +191,6 @@ impl Platform {
     /// The narrowest scope that these claims have.
     pub(crate) fn narrowest_scope(&'static self, claims: &Claims) -> &'static Scope {
         self.all_scopes().find(|scope| claims.literal(scope.claim).is_some()).unwrap_or(&self.widest_scope)
-    }
-}
-
-/// The names in a sentence: `a, b or c`.
-fn either(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 
