@@ -73,7 +73,7 @@ mod tests {
         ] {
             assert_eq!(nearest(text, words), word, "{text}");
         }
-        assert_eq!(nearest("bitbuket", ["bitbucket", "github"]), Some("bitbucket"));
+        assert_eq!(nearest("deploymnet", ["deployment", "branch"]), Some("deployment"));
         assert_eq!(nearest("branhc", ["branch", "repository"]), Some("branch"));
     }
 

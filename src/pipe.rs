@@ -8,6 +8,7 @@ use crate::choice::choose;
 use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::format::Format;
+use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid};
 use crate::net::connection::Connection;
 use crate::net::egress;
@@ -112,17 +113,38 @@ fn action(text: &str) -> Result<Action, Invalid> {
     choose(text, &actions)
 }
 
+/// Whether no variable of the pipe is set, outside of a CI system: a person has typed the program's name and nothing else.
+/// Other programs read the variables of forward proxies, too.
+pub(crate) fn is_unused(env: &Environment) -> bool {
+    let ours =
+        VARIABLES.iter().map(|variable| variable.name).filter(|name| !["HTTPS_PROXY", "NO_PROXY"].contains(name));
+    let mut names = ours.chain(TBOT_VARIABLES.iter().map(|(_, theirs)| *theirs));
+    !platform::is_ci(env) && names.all(|name| env.list(name).is_empty())
+}
+
 /// Whether debug information is printed. It is read before the other variables, so that the log shows their errors.
 pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
     optional(env, "DEBUG", "false", boolean)
 }
 
-fn settings(env: &Environment) -> Result<Settings, Error> {
-    format(env)?;
+/// What `join` is told.
+pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
-    let service = Service {
+    Ok(Settings {
+        connection: connection(env, addr)?,
+        onboarding: Onboarding { token, platform: None },
+        services: vec![service(env)?],
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+    })
+}
+
+fn service(env: &Environment) -> Result<Service, Error> {
+    Ok(Service {
         output: Box::new(Identity {
             cluster: given(env, "CLUSTER", values::cluster)?,
             agent: optional(env, "SSH_AGENT", "true", boolean)?,
@@ -133,14 +155,6 @@ fn settings(env: &Environment) -> Result<Settings, Error> {
             owner: given(env, "FILE_OWNER", str::parse)?,
         },
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
-    };
-    Ok(Settings {
-        connection: connection(env, addr)?,
-        onboarding: Onboarding { token, platform: None },
-        services: vec![service],
-        timeout: timeout(env)?,
-        privacy: privacy(env)?,
-        leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
 }
 
@@ -156,9 +170,18 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     })
 }
 
-fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
+/// What a join would be told. The name of the join token is checked if it is set.
+pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    Ok(DoctorSettings { connection: connection(env, addr)?, timeout: timeout(env)?, privacy: privacy(env)? })
+    given(env, "TOKEN", |text| join_token(text, true))?;
+    Ok(DoctorSettings {
+        connection: connection(env, addr)?,
+        service: Some(service(env)?),
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+    })
 }
 
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.
@@ -172,6 +195,10 @@ fn destination(env: &Environment) -> Result<PathBuf, Error> {
 
 fn timeout(env: &Environment) -> Result<Duration, Error> {
     optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)
+}
+
+fn leak_check(env: &Environment) -> Result<LeakCheck, Error> {
+    Ok(given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default())
 }
 
 fn format(env: &Environment) -> Result<Format, Error> {
@@ -200,7 +227,10 @@ fn given<T>(env: &Environment, name: &'static str, parse: Parse<T>) -> Result<Op
 }
 
 fn required<T>(env: &Environment, name: &'static str, example: &'static str, parse: Parse<T>) -> Result<T, Error> {
-    given(env, name, parse)?.ok_or(Error::Missing { name, example })
+    given(env, name, parse)?.ok_or_else(|| match platform::is_ci(env) {
+        true => Error::Missing { name, example },
+        false => Error::MissingOutside { name, example },
+    })
 }
 
 fn optional<T>(env: &Environment, name: &'static str, default: &'static str, parse: Parse<T>) -> Result<T, Error> {

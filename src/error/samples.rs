@@ -18,10 +18,11 @@ use crate::command::ssh_proxy_command;
 use crate::destination::{Listing, Owner};
 use crate::error::Retry;
 use crate::host::{self, HostError};
-use crate::join::error::Refusal;
+use crate::join::error::{Refusal, TooOld};
 use crate::join::method::Hints;
 use crate::join::service::{Failed, Progress};
 use crate::join::{self, Attempt};
+use crate::net::discovery::ClusterInfo;
 use crate::net::error::{TCP, egress};
 use crate::net::peer_chain::Signer;
 use crate::output::identity::ssh_config;
@@ -130,7 +131,7 @@ sampled! {
     ssh_config::UnnameableDestination;
     ssh_proxy_command::Error: Net Identity Network Expired Node Refused Ended;
     findings::Behind;
-    findings::TooOld;
+    join::error::TooOld;
 }
 
 variants!(join::Attempt: Net Grpc Rest Nonsense Key);
@@ -172,7 +173,9 @@ fn samples() -> Vec<Sample> {
     samples.extend(input_errors());
     samples.extend(ssh_proxy_errors());
     samples.extend(final_errors([("", findings::Behind { offset: Offset::from_seconds(120) })]));
-    samples.extend(final_errors([("", findings::TooOld { version: "16.4.0".to_owned(), platform: platform::ALL[0] })]));
+    let platform = platform::ALL[0];
+    let too_old = TooOld { version: "16.4.0".to_owned(), proof: platform.proof(), since: platform.since };
+    samples.extend(final_errors([("", too_old)]));
     samples.extend(final_errors([("", keys::Error("encoded"))]));
     samples.extend(final_errors([("", too_many())]));
     samples.extend(final_errors([("", watchdog::Overdue { timeout: MINUTE })]));
@@ -377,11 +380,12 @@ fn join_errors() -> Vec<Sample> {
         let error = with_advice(message);
         Sample::new(name(&error, &format!("{case}, with advice")), &error, None)
     }));
+    let neither =
+        || join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false));
     samples.extend(final_errors([
-        (
-            "neither service",
-            join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false)),
-        ),
+        ("neither service", neither()),
+        ("neither service of a new cluster", neither().at(&ClusterInfo::sample("18.3.0"))),
+        ("neither service of an old cluster", neither().at(&ClusterInfo::sample("16.4.0"))),
         (
             "both refuse",
             join::Error::new(

@@ -50,7 +50,7 @@ pub(crate) struct Hints {
     /// What proves that this may join, for example "an ID token of GitLab CI".
     pub(crate) proof: String,
     /// The first version of Teleport that knows the method.
-    pub(crate) since: String,
+    pub(crate) since: [u32; 3],
     /// What to do if the signature of the proof is wrong.
     pub(crate) changed: &'static str,
     /// `None` if the log is public.
@@ -74,8 +74,8 @@ impl Hints {
         let token_spec = format!("  join_method: {}\n", platform.method);
         Self {
             method: platform.method,
-            proof: format!("an ID token of {}", platform.name),
-            since: platform.since(),
+            proof: platform.proof(),
+            since: platform.since,
             changed: platform.texts.changed,
             admission: is_private.then(|| Admission { claims: "sub: a\n".to_owned(), token_spec }),
         }

@@ -45,8 +45,9 @@ pub(crate) struct Platform {
     pub(crate) scopes: &'static [Scope],
     pub(crate) widest_scope: Scope,
     pub(crate) log_is_public: fn(&Environment) -> bool,
-    /// Refuses what would hand the credentials to others than the step, before the network is touched.
-    pub(crate) preflight: fn(&Environment, &Path, Ttl, LeakCheck) -> Result<RunningStep, Failure>,
+    /// Refuses what would hand the credentials to others than the step, before the network is touched. Calls the function
+    /// with each warning.
+    pub(crate) preflight: fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>,
     /// The step to write after `inspect`, as the platform's own file has it.
     pub(crate) recipe: fn(&Environment, &Recipe<'_>) -> String,
 }
@@ -175,6 +176,11 @@ impl Platform {
         self.since.map(|number| number.to_string()).join(".")
     }
 
+    /// What proves to the cluster that the step may join.
+    pub(crate) fn proof(&self) -> String {
+        format!("an ID token of {}", self.name)
+    }
+
     fn all_scopes(&'static self) -> impl Iterator<Item = &'static Scope> {
         self.scopes.iter().chain([&self.widest_scope])
     }
@@ -213,6 +219,11 @@ pub(crate) fn by_method(method: &str) -> Option<&'static Platform> {
 /// The join methods, for a sentence.
 pub(crate) fn methods() -> String {
     either(&ALL.map(|platform| platform.method))
+}
+
+/// Whether this runs in a CI system, as far as its variables say.
+pub(crate) fn is_ci(env: &Environment) -> bool {
+    env.get("CI").is_some() || ALL.into_iter().any(|platform| platform.detect(env).is_some())
 }
 
 /// Returns `Public` if everyone can read the log, unless the person asks for debug information.

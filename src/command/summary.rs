@@ -1,0 +1,186 @@
+//! The result of a join in JSON (docs/json.md, "join"): what a script needs to know, and never a secret.
+
+use std::cell::RefCell;
+use std::path::{Component, Path};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::credentials::Credentials;
+use crate::host::HostError;
+use crate::log;
+use crate::session::Event;
+use crate::settings::{Service, Settings};
+use crate::shell;
+use crate::text::sanitize;
+use crate::values::Privacy;
+
+/// When each stage of a run was done, and what was learnt on the way.
+pub(super) struct Progress {
+    began: Instant,
+    done: RefCell<Vec<(&'static str, Instant)>>,
+    /// The cluster's version.
+    version: RefCell<String>,
+}
+
+impl Progress {
+    pub(super) fn begin() -> Self {
+        Self { began: Instant::now(), done: RefCell::default(), version: RefCell::default() }
+    }
+
+    pub(super) fn done(&self, stage: &'static str) {
+        self.done.borrow_mut().push((stage, Instant::now()));
+    }
+
+    pub(super) fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Discovered(cluster) => {
+                self.version.replace(cluster.version.clone());
+                self.done("discover");
+            }
+            Event::Joined { .. } => self.done("join"),
+            Event::JoinServiceAbsent(_) => {}
+        }
+    }
+
+    /// The time between the ends of two stages; before the first one is the start.
+    fn between(&self, first: &str, last: &str) -> u64 {
+        let done = self.done.borrow();
+        let at = |stage| done.iter().find(|(name, _)| *name == stage).map_or(self.began, |(_, at)| *at);
+        milliseconds(at(last).saturating_duration_since(at(first)))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    version: &'static str,
+    cluster: &'a str,
+    teleport_version: String,
+    proxy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bot: Option<String>,
+    /// The output, if there is one only.
+    #[serde(flatten)]
+    output: Option<Output>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<Output>,
+    warnings: Vec<String>,
+    milliseconds: Stages,
+}
+
+/// What was written to a directory.
+#[derive(Serialize)]
+struct Output {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logins: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaf_clusters: Option<Vec<String>>,
+    expires: String,
+    ttl_seconds: u64,
+    destination: String,
+    files: Vec<String>,
+    next: String,
+}
+
+/// How long each stage took. Discovery and the join run at the same time.
+#[derive(Serialize)]
+struct Stages {
+    preflight: u64,
+    discover: u64,
+    join: u64,
+    certificates: u64,
+    write: u64,
+    total: u64,
+}
+
+/// What was written for one service.
+pub(super) struct Done<'a> {
+    pub(super) service: &'a Service,
+    pub(super) credentials: &'a Credentials,
+    pub(super) directory: &'a Path,
+    pub(super) files: &'a [String],
+}
+
+/// Prints the result to stdout. `now` is the time by the cluster's clock.
+pub(super) fn print(
+    done: &[Done<'_>],
+    settings: &Settings,
+    progress: &Progress,
+    now: SystemTime,
+) -> Result<(), HostError> {
+    let Some(first) = done.first() else { return Ok(()) };
+    let is_private = settings.privacy == Privacy::Private;
+    let mut outputs: Vec<_> = done.iter().map(|done| done.output(now, settings.privacy)).collect();
+    let summary = Summary {
+        version: env!("CARGO_PKG_VERSION"),
+        cluster: first.credentials.cluster.as_str(),
+        teleport_version: sanitize(&progress.version.borrow()),
+        proxy: settings.connection.addr.to_string(),
+        bot: is_private.then(|| sanitize(&first.credentials.user)),
+        output: if outputs.len() == 1 { outputs.pop() } else { None },
+        outputs,
+        warnings: log::warnings(),
+        milliseconds: Stages {
+            preflight: progress.between("", "preflight"),
+            discover: progress.between("preflight", "discover"),
+            join: progress.between("preflight", "join"),
+            certificates: progress.between("join", "certificates"),
+            write: progress.between("certificates", "write"),
+            total: milliseconds(progress.began.elapsed()),
+        },
+    };
+    log::json(&summary).map_err(HostError::because("stdout"))
+}
+
+impl Done<'_> {
+    /// In a public log, roles, logins and leaf clusters are not shown.
+    fn output(&self, now: SystemTime, privacy: Privacy) -> Output {
+        let Self { credentials, directory, files, .. } = self;
+        let is_private = privacy == Privacy::Private;
+        let shown = |names: &[String]| is_private.then(|| names.iter().map(|name| sanitize(name)).collect());
+        let leaf_clusters = self.leaf_clusters();
+        let is_of_leaf = |file: &str| leaf_clusters.iter().any(|cluster| file.starts_with(&format!("{cluster}.")));
+        Output {
+            roles: shown(&credentials.roles),
+            logins: shown(&credentials.logins),
+            expires: humantime::format_rfc3339_seconds(credentials.expires).to_string(),
+            ttl_seconds: credentials.expires.duration_since(now).unwrap_or_default().as_secs(),
+            destination: directory.to_string_lossy().into_owned(),
+            files: files.iter().filter(|file| is_private || !is_of_leaf(file)).cloned().collect(),
+            next: self.next(privacy),
+            leaf_clusters: is_private.then_some(leaf_clusters),
+        }
+    }
+
+    fn leaf_clusters(&self) -> Vec<String> {
+        let Credentials { cluster, host_authorities, .. } = self.credentials;
+        let others = host_authorities.iter().filter(|authority| authority.cluster != *cluster);
+        others.map(|authority| authority.cluster.to_string()).collect()
+    }
+
+    /// The command to type next, as the log has it.
+    fn next(&self, privacy: Privacy) -> String {
+        // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
+        let given = &self.service.destination.path;
+        let has_parent = given.components().any(|part| part == Component::ParentDir);
+        let directory = if has_parent { self.directory } else { given };
+        let directory = shell::word(&sanitize(&directory.display().to_string()));
+        let Credentials { cluster, logins, .. } = self.credentials;
+        let login = logins.first().filter(|login| privacy == Privacy::Private && is_plain(login));
+        let route = self.service.output.request().route;
+        let target = route.as_ref().unwrap_or(cluster);
+        format!("ssh -F {directory}/ssh_config {}@<node>.{target}", login.map_or("<login>", String::as_str))
+    }
+}
+
+/// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.
+fn is_plain(login: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !login.is_empty() && !login.starts_with('-') && login.chars().all(is_plain)
+}
