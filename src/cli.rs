@@ -11,7 +11,7 @@ use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::guard::LeakCheck;
-use crate::invalid::{Error, Invalid};
+use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::output::identity::Identity;
 use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
@@ -369,7 +369,7 @@ fn given(flag: &Option<String>) -> Option<&str> {
 type Parse<T> = fn(&str) -> Result<T, Invalid>;
 
 fn valid<T>(name: &'static str, text: &str, parse: Parse<T>) -> Result<T, Error> {
-    parse(text).map_err(|invalid| invalid.named(name, text))
+    expect_plain(text).and_then(|()| parse(text)).map_err(|invalid| invalid.named(name, text))
 }
 
 fn parsed<T>(name: &'static str, text: Option<&str>, parse: Parse<T>) -> Result<Option<T>, Error> {

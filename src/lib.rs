@@ -14,9 +14,9 @@
 //! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
-//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `text`, `error`, `log`, `secret_pieces`,
-//!   `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`,
-//!   `output_files`, `regular_file`.
+//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `text`, `error`,
+//!   `documents`, `log`, `secret_pieces`, `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `keys`,
+//!   `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
 //!
 //! `tests/architecture` refuses a circle of imports.
 
@@ -29,6 +29,7 @@ mod clock;
 mod command;
 mod credentials;
 mod destination;
+mod documents;
 mod environment;
 mod error;
 mod format;

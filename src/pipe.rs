@@ -9,7 +9,7 @@ use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::format::Format;
 use crate::guard::LeakCheck;
-use crate::invalid::{Error, Invalid};
+use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::net::egress;
 use crate::output::identity::Identity;
@@ -213,11 +213,13 @@ fn privacy(env: &Environment) -> Result<Privacy, Error> {
 fn value<'a>(env: &'a Environment, name: &'static str) -> Result<Option<&'a str>, Error> {
     const FORM: &str = "Write one value in quotes instead of a list.";
     let tbots = || TBOT_VARIABLES.iter().find(|(ours, _)| *ours == name).and_then(|(_, theirs)| env.get(theirs));
-    match (env.get(name), env.list(name).as_slice()) {
-        (Some(text), _) | (None, &[text]) => Ok(Some(text)),
-        (None, []) => Ok(tbots()),
-        (None, several) => Err(Invalid::new("is a list", FORM).named(name, &several.join(", "))),
-    }
+    let text = match (env.get(name), env.list(name).as_slice()) {
+        (Some(text), _) | (None, &[text]) => Some(text),
+        (None, []) => tbots(),
+        (None, several) => return Err(Invalid::new("is a list", FORM).named(name, &several.join(", "))),
+    };
+    text.map_or(Ok(()), |text| expect_plain(text).map_err(|invalid| invalid.named(name, text)))?;
+    Ok(text)
 }
 
 type Parse<T> = fn(&str) -> Result<T, Invalid>;

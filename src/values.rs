@@ -24,6 +24,19 @@ impl Secret {
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Whether the text looks as if a machine had made it, as `tctl tokens add` does: it may be a secret, although the name
+    /// of a join token was asked for.
+    pub(crate) fn looks_random(&self) -> bool {
+        let is_random = |word: &str| {
+            let all_of = |is: fn(&char) -> bool| word.chars().all(|c| is(&c));
+            let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
+            let is_mixed = has(char::is_ascii_digit) && has(char::is_ascii_alphabetic);
+            word.len() >= 16 && (is_mixed || all_of(char::is_ascii_hexdigit)) && all_of(char::is_ascii_alphanumeric)
+        };
+        let is_uuid = self.0.len() >= 32 && self.0.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        is_uuid || self.0.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -182,6 +195,29 @@ mod tests {
         assert!(message(true).contains(secret) && !message(false).contains("hunter2"), "{}", message(false));
         let debug = format!("{:?}", join_token("hunter2", false).unwrap());
         assert_eq!(debug, "Secret(..)");
+    }
+
+    #[test]
+    fn what_looks_random_may_be_a_secret() {
+        for name in [
+            "example-bot",
+            "bot-bitbucket",
+            "production-deployments-2026",
+            "acme/infra",
+            "b0t",
+            "averyveryverylongname",
+        ] {
+            assert!(!Secret::new(name).looks_random(), "{name}");
+        }
+        for secret in [
+            "0123456789abcdef0123456789abcdef",
+            "deadbeefdeadbeefdeadbeef",
+            "1e3b3e7c-0c1d-4a3b-9f52-1c9a6f2b7d10",
+            "bot-Xk29fjw0qLm38Zpq71",
+            "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        ] {
+            assert!(Secret::new(secret).looks_random(), "{secret}");
+        }
     }
 
     #[test]

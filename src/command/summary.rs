@@ -1,17 +1,17 @@
 //! The result of a join in JSON (docs/json.md, "join"): what a script needs to know, and never a secret.
 
 use std::cell::RefCell;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use super::report;
 use crate::credentials::Credentials;
 use crate::host::HostError;
 use crate::log;
 use crate::session::Event;
 use crate::settings::{Service, Settings};
-use crate::shell;
 use crate::text::sanitize;
 use crate::values::Privacy;
 
@@ -153,7 +153,7 @@ impl Done<'_> {
             ttl_seconds: credentials.expires.duration_since(now).unwrap_or_default().as_secs(),
             destination: directory.to_string_lossy().into_owned(),
             files: files.iter().filter(|file| is_private || !is_of_leaf(file)).cloned().collect(),
-            next: self.next(privacy),
+            next: report::ssh_command(self.service, directory, credentials, privacy),
             leaf_clusters: is_private.then_some(leaf_clusters),
         }
     }
@@ -163,24 +163,4 @@ impl Done<'_> {
         let others = host_authorities.iter().filter(|authority| authority.cluster != *cluster);
         others.map(|authority| authority.cluster.to_string()).collect()
     }
-
-    /// The command to type next, as the log has it.
-    fn next(&self, privacy: Privacy) -> String {
-        // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
-        let given = &self.service.destination.path;
-        let has_parent = given.components().any(|part| part == Component::ParentDir);
-        let directory = if has_parent { self.directory } else { given };
-        let directory = shell::word(&sanitize(&directory.display().to_string()));
-        let Credentials { cluster, logins, .. } = self.credentials;
-        let login = logins.first().filter(|login| privacy == Privacy::Private && is_plain(login));
-        let route = self.service.output.request().route;
-        let target = route.as_ref().unwrap_or(cluster);
-        format!("ssh -F {directory}/ssh_config {}@<node>.{target}", login.map_or("<login>", String::as_str))
-    }
-}
-
-/// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.
-fn is_plain(login: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !login.is_empty() && !login.starts_with('-') && login.chars().all(is_plain)
 }

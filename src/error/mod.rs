@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::documents;
 use crate::text::{is_invisible, sanitize_whole};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
@@ -113,7 +114,7 @@ impl Failure {
             message: visible(&self.0.to_string()),
             cause: visible(&cause),
             remedy: visible(&remedy),
-            url: more(anchor),
+            url: documents::troubleshooting(anchor),
             exit: exit as u8,
         }
     }
@@ -125,7 +126,9 @@ impl Failure {
 
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub(crate) fn one_line(&self) -> String {
-        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.advice().remedy)))
+        let Advice { remedy, anchor, .. } = self.0.advice();
+        let more = documents::troubleshooting(anchor);
+        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {remedy} More: {more}", self.0)))
     }
 }
 
@@ -146,11 +149,6 @@ pub(crate) struct Document {
     error: Explanation,
 }
 
-/// Where the documents say more about an error.
-fn more(anchor: &str) -> String {
-    format!("docs/troubleshooting.md#{anchor}")
-}
-
 /// A name of a file, or another value from outside that was quoted, may hold characters that are not seen.
 fn visible(text: &str) -> String {
     text.replace(|c| c != '\n' && is_invisible(c), " ")
@@ -164,14 +162,14 @@ pub(crate) fn render(error: &dyn Explain) -> String {
         section(&mut text, "likely cause", &cause);
     }
     section(&mut text, "what to do", &remedy);
-    section(&mut text, "more", &more(anchor));
+    section(&mut text, "more", &documents::troubleshooting(anchor));
     visible(&text)
 }
 
 /// The last line of an error, which says where there is more about it.
 pub(crate) fn more_line(anchor: &str) -> String {
     let mut text = String::new();
-    section(&mut text, "more", &more(anchor));
+    section(&mut text, "more", &documents::troubleshooting(anchor));
     text
 }
 

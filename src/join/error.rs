@@ -11,6 +11,7 @@ use crate::net;
 use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{self, code_name, is_temporary};
 use crate::retry::{RetryAfter, Transient, WaitingFor};
+use crate::shell;
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -258,15 +259,14 @@ impl Error {
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
         let correct = || self.with_admission("Correct the join token with `tctl create -f`.");
         let (anchor, cause, remedy): (_, _, Cow<'static, str>) = match refusal {
-            Refusal::TokenName => (
-                "the-join-token-is-not-known",
-                "TOKEN names no join token of this cluster, or one that has expired.",
-                "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".into(),
-            ),
+            Refusal::TokenName => ("the-join-token-is-not-known", self.why_unknown(), self.remedy_of_unknown().into()),
             Refusal::Rule => (
                 "no-allow-rule-fits",
                 "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
-                self.with_admission("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`."),
+                self.with_admission(&format!(
+                    "Compare with `tctl get token/{}`, and add a rule with `tctl create -f`.",
+                    self.hints.token_name.as_deref().map_or_else(|| "<name>".to_owned(), shell::word),
+                )),
             ),
             Refusal::Audience => {
                 ("the-audience-is-wrong", "The join token's `audience` is not that of the step's ID token.", correct())
@@ -310,6 +310,29 @@ impl Error {
         Advice::new(exit, anchor, remedy).cause(cause)
     }
 
+    /// Whether the join token is the one that Teleport's guide names, but does not create.
+    fn is_guides_slip(&self) -> bool {
+        self.hints.guides_tokens.is_some_and(|(named, _)| self.hints.token_name.as_deref() == Some(named))
+    }
+
+    fn why_unknown(&self) -> &'static str {
+        if self.is_guides_slip() {
+            "Teleport's guide has two names for the join token: one in the step, and one where it creates it."
+        } else {
+            "TOKEN names no join token of this cluster, or one that has expired."
+        }
+    }
+
+    fn remedy_of_unknown(&self) -> String {
+        const COMPARE: &str = "with `tctl tokens ls`; it is metadata.name of a `kind: token`.";
+        match self.hints.guides_tokens {
+            Some((_, created)) if self.is_guides_slip() => {
+                format!("Write TOKEN: '{created}' (--token={created}), if you followed the guide. Or compare {COMPARE}")
+            }
+            _ => format!("Compare TOKEN (--token) {COMPARE}"),
+        }
+    }
+
     fn remedy_of_other(&self) -> &'static str {
         match &self.useful {
             attempt if attempt.is_too_late() => RetryAfter::TOO_LATE,
@@ -339,6 +362,14 @@ impl std::fmt::Display for Error {
             attempt if hides_quotes && attempt.refusal() == Some(Refusal::Issuer) => {
                 write!(f, "the cluster refused the join: the issuer of the ID token does not match")?;
             }
+            attempt if attempt.refusal() == Some(Refusal::TokenName) => match &self.hints.token_name {
+                Some(name) => write!(f, "the cluster has no valid join token `{name}`: {attempt}")?,
+                None => write!(
+                    f,
+                    "the cluster has no valid join token of that name, which looks like a secret and is \
+                                   not shown: {attempt}"
+                )?,
+            },
             attempt if attempt.is_passing() => write!(f, "the join failed: {attempt}")?,
             attempt => write!(f, "the cluster refused the join: {attempt}")?,
         }
@@ -392,7 +423,7 @@ mod tests {
         let unimplemented = || Attempt::from_status(&tonic::Status::unimplemented("unknown service"), "p:443");
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented()), Hints::sample(false))
             .to_string();
-        assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
+        assert!(text.contains("looks like a secret and is not shown: token expired"), "{text}");
         let text =
             Error::new(rest(404, "no"), Some(rest(403, "audience is not valid")), Hints::sample(false)).to_string();
         assert!(text.starts_with("the cluster refused the join: the audience"), "{text}");

@@ -26,6 +26,7 @@ use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
 use crate::net::network::Network;
 use crate::retry::{Deadline, Transient as _};
+use crate::text::sanitize;
 use crate::values::{Privacy, Secret, Ttl};
 
 /// What a join needs.
@@ -102,6 +103,10 @@ impl Request<'_> {
         let mut hints = self.method.hints();
         if self.privacy == Privacy::Public {
             hints.admission = None;
+        }
+        // A proof that may be repeated is not the join token itself.
+        if self.method.may_repeat() && !self.token.looks_random() {
+            hints.token_name = Some(sanitize(self.token.reveal()));
         }
         Error::new(last, first, hints)
     }

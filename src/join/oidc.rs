@@ -39,6 +39,8 @@ impl Method for Oidc {
             proof: platform.proof(),
             since: platform.since,
             changed: platform.texts.changed,
+            guides_tokens: platform.texts.guides_tokens,
+            token_name: None,
             admission: Some(Admission {
                 claims: platform.listing(claims),
                 token_spec: format!("spec:\n{}", Rule::narrowest(platform, claims).yaml()),

@@ -41,6 +41,7 @@ pub(super) const PLATFORM: Platform = Platform {
         issued: "Bitbucket issues one token to a step, at its start.",
         values: "in Bitbucket, in the repository's settings, under OpenID Connect",
         file: "bitbucket-pipelines.yml",
+        guides_tokens: Some(("bot-bitbucket", "example-bot")),
     },
     claims: &[
         "iss",

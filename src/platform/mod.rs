@@ -78,6 +78,8 @@ pub(crate) struct Texts {
     pub(crate) values: &'static str,
     /// The file that holds the step.
     pub(crate) file: &'static str,
+    /// The join token that Teleport's guide names in the step, and the one that it creates.
+    pub(crate) guides_tokens: Option<(&'static str, &'static str)>,
 }
 
 /// What a field of the join token is compared with.
