@@ -148,7 +148,7 @@ const FLAGS: &[Entry] = &[
     },
     Entry {
         words: &["--insecure"],
-        cause: "Certificates are always checked: who can change the way to the proxy could otherwise take the ID token.",
+        cause: "Certificates are always checked: otherwise any server on the way to the proxy could take the ID token.",
         remedy: "Leave it out. If the proxy has a certificate of a private authority, name its file in SSL_CERT_FILE.",
     },
     Entry {
@@ -156,7 +156,11 @@ const FLAGS: &[Entry] = &[
         cause: "The cryptography of teleport-pipe is not validated by FIPS 140.",
         remedy: "Use a build of tbot for FIPS if you have to; otherwise leave it out.",
     },
-    Entry { words: &["--destination-dir"], cause: "", remedy: "Write --destination=./tbot-user." },
+    Entry {
+        words: &["--destination-dir"],
+        cause: "It is a flag of `start legacy`.",
+        remedy: "Write --destination=./tbot-user.",
+    },
     Entry { words: &["--data-dir"], cause: ONE_SHOT, remedy: "Leave it out: every run joins anew, and keeps nothing." },
     Entry {
         words: &["--registration-secret", "--registration-secret-path", "--static-key-path"],
@@ -165,7 +169,7 @@ const FLAGS: &[Entry] = &[
     },
     Entry {
         words: &["--join-uri"],
-        cause: "",
+        cause: "A join URI is not read yet.",
         remedy: "Write its parts as flags: --proxy-server=example.teleport.sh:443 --token=example-bot.",
     },
     Entry { words: &["--diag-addr", "--pid-file"], cause: ONE_SHOT, remedy: LEAVE_OUT },

@@ -594,11 +594,13 @@ fn input_errors() -> Vec<Sample> {
     ]));
     let words = tbot::Error::samples();
     let others = [
-        tbot::Error::Config { flag: "-c".to_owned() },
-        tbot::Error::Usage("unexpected argument '--x' found".to_owned()),
-        tbot::Error::Nothing,
+        ("", tbot::Error::Config { flag: "-c".to_owned() }),
+        ("flag", tbot::Error::Usage("unexpected argument '--x' found".to_owned())),
+        ("command", tbot::Error::Usage("unrecognized subcommand 'x'".to_owned())),
+        ("", tbot::Error::Nothing),
     ];
-    let all: Vec<_> = words.into_iter().chain(others.map(|error| (String::new(), error))).collect();
+    let others = others.map(|(case, error)| (case.to_owned(), error));
+    let all: Vec<_> = words.into_iter().chain(others).collect();
     cover(all.iter().map(|(_, error)| error));
     samples.extend(all.iter().map(|(case, error)| Sample::new(name(error, case), error, None)));
     let unusable = |what| HostError::because(what)(io::ErrorKind::NotFound.into());
