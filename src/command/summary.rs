@@ -63,13 +63,30 @@ struct Summary<'a> {
     proxy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     bot: Option<String>,
-    /// The output, if there is one only.
     #[serde(flatten)]
-    output: Option<Output>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    outputs: Vec<Output>,
+    outputs: Outputs,
     warnings: Vec<String>,
     milliseconds: Stages,
+}
+
+/// The fields of one output, or a list of several.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outputs {
+    One(Output),
+    Several { outputs: Vec<Output> },
+}
+
+impl Outputs {
+    fn new(mut outputs: Vec<Output>) -> Self {
+        match outputs.pop() {
+            Some(output) if outputs.is_empty() => Self::One(output),
+            last => {
+                outputs.extend(last);
+                Self::Several { outputs }
+            }
+        }
+    }
 }
 
 /// What was written to a directory.
@@ -116,15 +133,13 @@ pub(super) fn print(
 ) -> Result<(), HostError> {
     let Some(first) = done.first() else { return Ok(()) };
     let is_private = settings.privacy == Privacy::Private;
-    let mut outputs: Vec<_> = done.iter().map(|done| done.output(now, settings.privacy)).collect();
     let summary = Summary {
         version: env!("CARGO_PKG_VERSION"),
         cluster: first.credentials.cluster.as_str(),
         teleport_version: sanitize(&progress.version.borrow()),
         proxy: settings.connection.addr.to_string(),
         bot: is_private.then(|| sanitize(&first.credentials.user)),
-        output: if outputs.len() == 1 { outputs.pop() } else { None },
-        outputs,
+        outputs: Outputs::new(done.iter().map(|done| done.output(now, settings.privacy)).collect()),
         warnings: log::warnings(),
         milliseconds: Stages {
             preflight: progress.between("", "preflight"),
@@ -162,5 +177,51 @@ impl Done<'_> {
         let Credentials { cluster, host_authorities, .. } = self.credentials;
         let others = host_authorities.iter().filter(|authority| authority.cluster != *cluster);
         others.map(|authority| authority.cluster.to_string()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(destination: &str) -> Output {
+        Output {
+            roles: Some(vec!["example-role".to_owned()]),
+            logins: None,
+            leaf_clusters: None,
+            expires: "2026-11-21T14:20:00Z".to_owned(),
+            ttl_seconds: 3600,
+            destination: destination.to_owned(),
+            files: Vec::new(),
+            next: String::new(),
+        }
+    }
+
+    #[test]
+    fn several_outputs_are_a_list() {
+        let json = |outputs: &[&str]| {
+            let outputs = outputs.iter().map(|destination| output(destination)).collect();
+            let stages = Stages { preflight: 0, discover: 0, join: 0, certificates: 0, write: 0, total: 0 };
+            let summary = Summary {
+                version: "1.0.0",
+                cluster: "example.teleport.sh",
+                teleport_version: String::new(),
+                proxy: String::new(),
+                bot: None,
+                outputs: Outputs::new(outputs),
+                warnings: Vec::new(),
+                milliseconds: stages,
+            };
+            serde_json::to_value(&summary).unwrap()
+        };
+        let one = json(&["/a"]);
+        assert!(one["destination"] == "/a" && one["roles"][0] == "example-role", "{one}");
+        assert!(one.get("outputs").is_none() && one.get("logins").is_none(), "{one}");
+        let two = json(&["/a", "/b"]);
+        assert_eq!(
+            (&two["outputs"][0]["destination"], &two["outputs"][1]["destination"]),
+            (&"/a".into(), &"/b".into())
+        );
+        assert!(two.get("destination").is_none() && two["cluster"] == "example.teleport.sh", "{two}");
     }
 }

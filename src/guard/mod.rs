@@ -71,7 +71,7 @@ pub(crate) struct RunningStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unchecked {
     /// That is how it was asked for.
-    Intended(&'static str),
+    Intended(String),
     Impossible(String),
 }
 
@@ -93,10 +93,10 @@ pub(crate) fn check(
     warn: &mut dyn FnMut(&str),
 ) -> Result<RunningStep, Error> {
     if leak_check == LeakCheck::Off {
-        return Ok(Unchecked::Intended("LEAK_CHECK is off").into());
+        return Ok(Unchecked::Intended("LEAK_CHECK is off".to_owned()).into());
     }
     let Some(clone_dir) = CloneDir::new(env, destination) else {
-        return Ok(Unchecked::Intended("BITBUCKET_CLONE_DIR is not set, so this is not in a clone directory").into());
+        return Ok(Unchecked::Intended("BITBUCKET_CLONE_DIR is not set".to_owned()).into());
     };
     let (matcher, warnings) = (Matcher::new(), Vec::new());
     let mut guard = Guard { env, has_token, clone_dir, ttl, leak_check, matcher, warnings };

@@ -47,10 +47,12 @@ pub(crate) struct Platform {
     pub(crate) log_is_public: fn(&Environment) -> bool,
     /// Refuses what would hand the credentials to others than the step, before the network is touched. Calls the function
     /// with each warning.
-    pub(crate) preflight: fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>,
+    pub(crate) preflight: Preflight,
     /// The step to write after `inspect`, as the platform's own file has it.
     pub(crate) recipe: fn(&Environment, &Recipe<'_>) -> String,
 }
+
+type Preflight = fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>;
 
 /// Where the ID token is.
 pub(crate) enum Source {

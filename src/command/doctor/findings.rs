@@ -58,14 +58,13 @@ pub(super) fn destination(destination: &Destination) -> Outcome {
 
 /// What the leak check found.
 pub(super) fn leak_check(step: RunningStep, warnings: Vec<String>) -> Outcome {
-    match (step.unchecked, warnings.len()) {
-        (Some(Unchecked::Intended(reason)), 0) => Outcome::Skipped(format!("not checked: {reason}")),
-        (Some(Unchecked::Impossible(reason)), 0) => Outcome::Skipped(format!("not checked: {reason}")),
-        (None, 0) => Outcome::Good("nothing of the step was found that takes the keys".to_owned()),
-        (_, count) => {
-            let found = if count == 1 { "a join would warn".to_owned() } else { format!("{count} warnings of a join") };
-            Outcome::Remarked(found, warnings)
-        }
+    let unchecked = step.unchecked.map(|(Unchecked::Intended(reason) | Unchecked::Impossible(reason))| reason);
+    let unchecked = unchecked.map(|reason| format!("not checked: {reason}"));
+    match unchecked {
+        Some(reason) if warnings.is_empty() => Outcome::Skipped(reason),
+        Some(reason) => Outcome::Remarked(reason, warnings),
+        None if warnings.is_empty() => Outcome::Good("nothing of the step was found that takes the keys".to_owned()),
+        None => Outcome::Remarked("a join would warn, and go on".to_owned(), warnings),
     }
 }
 

@@ -105,23 +105,21 @@ fn files(
         )?;
         return report.skipped(&LEAK_CHECK, "not looked at: there is no destination");
     };
-    let began = Some(Instant::now());
     let destination = match check_destination(service, host) {
         Ok(destination) => destination,
         Err(failure) => {
-            report.add(&DESTINATION, Outcome::Bad(failure), began)?;
+            report.add(&DESTINATION, Outcome::Bad(failure), None)?;
             return report.skipped(&LEAK_CHECK, "not tried: there is no destination to check");
         }
     };
-    report.add(&DESTINATION, findings::destination(&destination), began)?;
+    report.add(&DESTINATION, findings::destination(&destination), None)?;
     let Some(token) = token else {
         return report.skipped(&LEAK_CHECK, "not tried: without an ID token it is not known which step this is");
     };
-    let began = Some(Instant::now());
     let (directory, mut warnings) = (destination.absolute(), Vec::new());
     let warn = &mut |warning: &str| warnings.push(warning.to_owned());
     let step = (token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn);
-    report.add(&LEAK_CHECK, step.map_or_else(Outcome::Bad, |step| findings::leak_check(step, warnings)), began)
+    report.add(&LEAK_CHECK, step.map_or_else(Outcome::Bad, |step| findings::leak_check(step, warnings)), None)
 }
 
 /// If the file of authorities cannot be used, the checks go on with the public ones.
