@@ -39,20 +39,20 @@ pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_hidden(*c)) {
         let before: Vec<char> = text[..at].chars().collect();
         let before: String = before[before.len().saturating_sub(20)..].iter().collect();
-        let place = match sanitize(&before) {
+        let position = match sanitize(&before) {
             before if before.is_empty() => "at its beginning".to_owned(),
             before => format!("after `{before}`"),
         };
         let kind = if is_invisible(c) { "an invisible character" } else { "an unusual blank" };
-        let reason = format!("has {kind} (U+{:04X}) {place}", u32::from(c));
+        let reason = format!("has {kind} (U+{:04X}) {position}", u32::from(c));
         return Err(Invalid::new(reason, "Type the value by hand: the character was copied with it."));
     }
     match variable_name(text) {
         Some(name) => Err(Invalid::new(
             "is the name of a variable instead of its value",
             format!(
-                "Define {name} where this runs, or write the value itself. In Bitbucket it is a variable of the workspace, \
-                 the repository or the step's deployment environment."
+                "Define {name} where this runs, for example as a variable of the repository or of the step's deployment \
+                 environment, or write the value itself."
             ),
         )),
         None => Ok(()),

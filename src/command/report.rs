@@ -8,6 +8,7 @@ use crate::address::HostPort;
 use crate::clock::approximate;
 use crate::credentials::Credentials;
 use crate::destination::{Listing, Written};
+use crate::environment::Environment;
 use crate::log::print;
 use crate::net::discovery::ClusterInfo;
 use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
@@ -19,11 +20,11 @@ use crate::values::{Privacy, Ttl};
 use crate::{documents, shell};
 
 /// The ID token that was found.
-pub(super) fn id_token(token: &IdToken, now: SystemTime, privacy: Privacy) {
+pub(super) fn id_token(token: &IdToken, env: &Environment, now: SystemTime, privacy: Privacy) {
     let platform = token.platform();
     let step = match privacy {
         Privacy::Public => "this step".to_owned(),
-        Privacy::Private => platform.summary(token.claims()),
+        Privacy::Private => platform.summary(token.claims(), env),
     };
     let claims = platform.listing(token.claims());
     log::debug!(target: "token", "claims, not verified: {}", claims.trim().replace('\n', ", "));
@@ -60,12 +61,12 @@ pub(super) fn event(event: Event<'_>, proxy: &HostPort, privacy: Privacy) {
 
 fn discovered(cluster: &ClusterInfo, proxy: &HostPort) {
     let ClusterInfo { name, version, suite, ssh_proxy, .. } = cluster;
-    log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}, suite {}", suite.name());
+    log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}");
     if cluster.clock.seconds() != 0 {
         log::warn!(target: "discover", "the clock here is {}", cluster.clock);
     }
     let routing = if cluster.tls_routing { "with" } else { "without" };
-    log::debug!(target: "discover", "connections to nodes will go to {ssh_proxy}, {routing} TLS routing");
+    log::debug!(target: "discover", "suite {}, connections to nodes will go to {ssh_proxy}, {routing} TLS routing", suite.name());
 }
 
 /// The certificates that were issued.

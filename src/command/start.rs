@@ -98,7 +98,7 @@ fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
         Some(platform) => platform.detect(&host.env).unwrap_or(Err(platform::Error::NoCi))?,
         None => platform::detect(&host.env)?,
     };
-    report::id_token(&token, host.clock.now(), settings.privacy);
+    report::id_token(&token, &host.env, host.clock.now(), settings.privacy);
     Ok(token)
 }
 

@@ -53,7 +53,11 @@ pub(super) const PLATFORM: Platform = Platform {
         "branchName",
         "deploymentEnvironmentUuid",
     ],
-    summary: &[("repository", "repositoryUuid"), ("branch", "branchName"), (DEPLOYMENT, "deploymentEnvironmentUuid")],
+    summary: &[
+        ("repository", "BITBUCKET_REPO_FULL_NAME", "repositoryUuid"),
+        ("branch", "BITBUCKET_BRANCH", "branchName"),
+        (DEPLOYMENT, ENVIRONMENT, "deploymentEnvironmentUuid"),
+    ],
     required_claims: &["iss", "workspaceUuid", "repositoryUuid"],
     default_audience: "ari:cloud:bitbucket::workspace/",
     provider_fields: &[("identity_provider_url", ProviderField::Issuer), ("audience", ProviderField::Audience)],

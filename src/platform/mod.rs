@@ -33,8 +33,9 @@ pub(crate) struct Platform {
     pub(crate) texts: Texts,
     /// Claims in the order in which a person compares them with a rule. The audience is shown before them.
     pub(crate) claims: &'static [&'static str],
-    /// What the log calls the step: labels and claims. The first is always named.
-    pub(crate) summary: &'static [(&'static str, &'static str)],
+    /// What the log calls the step: labels, variables with the names that people know, and the claims that say whether there
+    /// is such a thing. The first is always named.
+    pub(crate) summary: &'static [(&'static str, &'static str, &'static str)],
     /// Claims that every ID token of the platform has.
     pub(crate) required_claims: &'static [&'static str],
     /// How the audience begins that an ID token has by default.
@@ -151,11 +152,11 @@ impl Platform {
     }
 
     /// The step in a few words, for the log.
-    pub(crate) fn summary(&self, claims: &Claims) -> String {
+    pub(crate) fn summary(&self, claims: &Claims, env: &Environment) -> String {
         let mut parts = Vec::new();
-        for (label, claim) in self.summary {
+        for (label, variable, claim) in self.summary {
             match claims.text(claim) {
-                Some(value) => parts.push(format!("{label} {value}")),
+                Some(value) => parts.push(format!("{label} {}", env.get(variable).map_or(value, sanitize))),
                 None if parts.is_empty() => parts.push(format!("{label} unknown")),
                 None => {}
             }

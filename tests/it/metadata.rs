@@ -10,6 +10,7 @@ use crate::step::Step;
 stories! {
     variables_are_the_same_everywhere,
     versions_are_the_same_everywhere,
+    one_home_is_named_everywhere,
     the_catalogue_has_all_metadata,
     the_log_is_documented,
 }
@@ -130,6 +131,28 @@ fn versions_are_the_same_everywhere() {
     }
     let changes = read("CHANGELOG.md");
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
+}
+
+/// The repository on Bitbucket is where people find everything: `pipe.yml`, the image's labels, the README's tracker.
+fn one_home_is_named_everywhere() {
+    let home = metadata("repository");
+    let dockerfile = read("Dockerfile");
+    for (label, path) in [("source", ""), ("url", "/src/$VERSION/"), ("documentation", "/src/$VERSION/README.md")] {
+        let label = format!("org.opencontainers.image.{label}=\"{home}{path}\"");
+        assert!(dockerfile.contains(&label), "no {label}");
+    }
+    let support = section("Support");
+    assert!(support.contains(&format!("{home}/issues")));
+
+    let address =
+        |text: &str, before: &str| text.split_once(before).unwrap().1.split(['>', '\n']).next().unwrap().to_owned();
+    let helps = address(&read("pipe.yml"), "  email: ");
+    assert!(support.contains(&format!("<{helps}>")), "{helps}");
+    let reporting = address(&read("SECURITY.md"), "Write to <");
+    assert_ne!(helps, reporting, "requests for help must not arrive where vulnerabilities are reported");
+    for document in ["README.md", "RELEASING.md", "SECURITY.md", "CONTRIBUTING.md", "pipe.yml", "Dockerfile"] {
+        assert!(!read(document).contains("github.com/ORGANISATION"), "{document} names another home");
+    }
 }
 
 fn the_catalogue_has_all_metadata() {
