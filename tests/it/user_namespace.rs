@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
+use crate::doctor::expect_same;
 use crate::harness::stories;
 use crate::machine::{USER_NAMESPACE, Unprivileged};
 use crate::remapped::{FIRST, run};
@@ -41,7 +42,12 @@ impl Remapped {
     }
 
     fn pipe(&self) -> Output {
-        run(|program, args| self.step().command(program, args), &[self.step().dir().join("product").to_str().unwrap()])
+        self.product(&[])
+    }
+
+    fn product(&self, args: &[&str]) -> Output {
+        let product = self.step().dir().join("product");
+        run(|program, args| self.step().command(program, args), &[&[product.to_str().unwrap()], args].concat())
     }
 
     #[track_caller]
@@ -50,6 +56,8 @@ impl Remapped {
         assert_eq!(output.status, Some(6), "{}", output.stderr);
         golden.assert_eq(&self.step().scrubbed(&output.stderr));
         assert!(cluster.record().is_empty(), "{:?}", cluster.record());
+        expect_same(&self.product(&["doctor"]), &output);
+        cluster.clear_record();
     }
 
     /// Expects this owner, by the numbers of the step, of the directory and of all files in it.
@@ -72,7 +80,10 @@ fn hello(step: &Step, cluster: &Testcluster) {
 fn the_files_belong_to_the_pipes_root_and_the_steps_root_can_use_them() {
     let cluster = Testcluster::start();
     let remapped = Remapped::new(&cluster);
-    for _ in 0..2 {
+    for state in ["can be created", "is there and can be written"] {
+        let rows = remapped.product(&["doctor"]).ok().stdout;
+        let row = format!("/tbot-user {state}; the files would belong to user 0, who is user {FIRST} of the step");
+        assert!(rows.contains(&row), "{rows}");
         remapped.pipe().ok();
         remapped.expect_owner(FIRST, FIRST);
         hello(remapped.step(), &cluster);

@@ -66,7 +66,9 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
     let addr = &settings.connection.addr;
-    report.good(&PROGRAM, format!("{program} on {system}, checking {addr}"))?;
+    // A join copies the program into the destination.
+    let readable = host.own_binary().map(|_| format!("{program} on {system}, checking {addr}"));
+    report.add(&PROGRAM, readable, None)?;
     let now = || host.clock.now();
     let token = platform::detect(&host.env);
     // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
