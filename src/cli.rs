@@ -280,11 +280,11 @@ pub(crate) struct DoctorFlags {
     /// The cluster's proxy, host:port (required) [env: PROXY_SERVER, TELEPORT_PROXY]
     #[arg(value_name = "PROXY_SERVER")]
     proxy: Option<String>,
-    /// The same as a flag
+    /// The proxy as a flag, instead of as an argument
     #[arg(long)]
     proxy_server: Option<String>,
-    /// Directory that a join would write to; it is not changed [env: DESTINATION] [default in a CI system:
-    /// ./tbot-user; elsewhere it is then not looked at]
+    /// Directory that a join would write to, which is only looked at [env: DESTINATION] [default: ./tbot-user in a CI
+    /// system; elsewhere none is looked at]
     #[arg(long)]
     destination: Option<String>,
     /// Deadline of all checks together, such as 90s [env: TIMEOUT] [default: 60s]

@@ -391,6 +391,22 @@ fn the_owner_and_the_warnings_of_the_step_are_shown() {
     let row = format!("tbot-user can be created; the files would belong to user {uid}\n");
     assert!(output.stdout.contains(&row), "{}", output.stdout);
     assert!(output.stdout.contains("  ok  leak check         nothing of the step was found"), "{}", output.stdout);
+    // The step's own user could not read them.
+    let user = if uid == 4711 { 4712 } else { 4711 };
+    let own_user = format!("image: {{name: x, run-as-user: {user}}}\n{}", fs::read_to_string(&file).unwrap());
+    fs::write(&file, own_user).unwrap();
+    let output = step.pipe().ok();
+    let warning = "      warning: the step has `run-as-user: ";
+    let more = format!("{warning}{user}`, who could not read the files: create the directory in the step before ");
+    assert!(output.stdout.contains(&(row.clone() + &more)), "{}", output.stdout);
+    if uid == 0 {
+        // Only root can give the files to that user.
+        let step = doctor_step(&cluster).env("FILE_OWNER", &user.to_string());
+        fs::copy(&file, step.dir().join("bitbucket-pipelines.yml")).unwrap();
+        let output = step.pipe().ok();
+        assert!(output.stdout.contains(&format!("would belong to user {user}\n")), "{}", output.stdout);
+        assert!(!output.stdout.contains(warning), "{}", output.stdout);
+    }
     // What the join logs as a warning is below the row, and not in the log.
     let step = step.env("LEAK_CHECK", "warn");
     fs::write(&file, EVERYTHING).unwrap();

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::report::Outcome;
 use crate::clock::{Offset, approximate};
 use crate::destination::{Destination, Expected};
+use crate::documents;
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
 use crate::guard::{RunningStep, Unchecked};
@@ -41,8 +42,8 @@ fn audience(token: &IdToken) -> &'static str {
     }
 }
 
-/// Where a join would write, and whose the files would be.
-pub(super) fn destination(destination: &Destination) -> Outcome {
+/// Where a join would write, and whose the files would be. `run_as_user` is the user of the step, if it names one.
+pub(super) fn destination(destination: &Destination, run_as_user: Option<u32>) -> Outcome {
     let Expected { exists, uid, user_of_step } = match destination.expected() {
         Ok(expected) => expected,
         Err(error) => return Outcome::Bad(error.into()),
@@ -53,7 +54,20 @@ pub(super) fn destination(destination: &Destination) -> Outcome {
         Some(user) => format!("user {uid}, who is user {user} of the step: the pipe has other users than the step"),
         None => format!("user {uid}"),
     };
-    Outcome::Good(format!("{path} {state}; the files would belong to {owner}"))
+    let found = format!("{path} {state}; the files would belong to {owner}");
+    // root can read all of them.
+    match run_as_user.filter(|user| ![0, user_of_step.unwrap_or(uid)].contains(user)) {
+        Some(user) => Outcome::Remarked(found, vec![unreadable(user, user_of_step.is_some())]),
+        None => Outcome::Good(found),
+    }
+}
+
+fn unreadable(user: u32, is_remapped: bool) -> String {
+    let remedy = match is_remapped {
+        true => documents::troubleshooting("the-pipe-has-other-users-than-the-step"),
+        false => format!("create the directory in the step before the pipe, or set FILE_OWNER: '{user}'"),
+    };
+    format!("the step has `run-as-user: {user}`, who could not read the files: {remedy}")
 }
 
 /// What the leak check found.

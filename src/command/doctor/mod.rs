@@ -114,14 +114,19 @@ fn files(
             return report.skipped(&LEAK_CHECK, "not tried: there is no destination to check");
         }
     };
-    report.add(&DESTINATION, findings::destination(&destination), None)?;
-    let Some(token) = token else {
-        return report.skipped(&LEAK_CHECK, "not tried: without an ID token it is not known which step this is");
-    };
-    let (directory, mut warnings) = (destination.absolute(), Vec::new());
+    let mut warnings = Vec::new();
     let warn = &mut |warning: &str| warnings.push(warning.to_owned());
-    let step = (token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn);
-    report.add(&LEAK_CHECK, step.map_or_else(Outcome::Bad, |step| findings::leak_check(step, warnings)), None)
+    let directory = destination.absolute();
+    let preflight =
+        |token: &IdToken| (token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn);
+    let step = token.map(preflight);
+    let run_as_user = step.as_ref().and_then(|step| step.as_ref().ok()?.run_as_user);
+    report.add(&DESTINATION, findings::destination(&destination, run_as_user), None)?;
+    match step {
+        Some(Ok(step)) => report.add(&LEAK_CHECK, findings::leak_check(step, warnings), None),
+        Some(Err(failure)) => report.add(&LEAK_CHECK, Outcome::Bad(failure), None),
+        None => report.skipped(&LEAK_CHECK, "not tried: without an ID token it is not known which step this is"),
+    }
 }
 
 /// If the file of authorities cannot be used, the checks go on with the public ones.
