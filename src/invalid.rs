@@ -77,6 +77,9 @@ pub(crate) enum Error {
         /// A value that would be valid.
         example: &'static str,
     },
+    /// Like [`Missing`](Self::Missing), outside of a CI system, where no `variables:` are.
+    #[error("{name} is not set")]
+    MissingOutside { name: &'static str, example: &'static str },
     #[error("{name} is {value}, which {reason}")]
     Invalid { name: &'static str, value: String, reason: String, remedy: Cow<'static, str> },
     /// tbot can do it and we cannot.
@@ -95,6 +98,14 @@ impl Explain for Error {
                         format!("Set it under `variables:` of the pipe, or in the environment:\n{name}: '{example}'")
                     }
                 };
+                new("a-variable-or-flag-is-missing", remedy.into())
+            }
+            Self::MissingOutside { name, example } => {
+                let flag = name.to_lowercase().replace('_', "-");
+                let remedy = format!(
+                    "Set it in the environment, or add the flag to `teleport-pipe join` or `doctor`:\n\
+                     export {name}='{example}'\n--{flag}={example}"
+                );
                 new("a-variable-or-flag-is-missing", remedy.into())
             }
             Self::Invalid { remedy, .. } => new("a-variable-or-flag-is-wrong", remedy.clone()),

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::HostPort;
+use crate::choice::choose;
 use crate::destination::UnknownFiles;
 use crate::environment::Environment;
+use crate::format::Format;
+use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::net::egress;
@@ -28,7 +31,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 16] = {
+pub const VARIABLES: [Variable; 17] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -48,6 +51,7 @@ pub const VARIABLES: [Variable; 16] = {
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
+        new("FORMAT", Some("text"), "text or json: how join and doctor print their result"),
         new("DEBUG", Some("false"), "print debug information (never tokens or keys)"),
     ]
 };
@@ -77,20 +81,45 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
     for (name, meant) in misspelled(env) {
         log::warn!(target: "variables", "unknown variable {}, ignored; did you mean {meant}?", sanitize(name));
     }
-    const ACTIONS: &str = "Write ACTION: 'join' (or leave it out), 'inspect', 'doctor' or 'cleanup'.";
-    let action = value(env, "ACTION")?.unwrap_or("join");
-    match action.to_ascii_lowercase().as_str() {
-        "join" => {
+    match optional(env, "ACTION", "join", action)? {
+        Action::Join => {
             for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
                 log::warn!(target: "variables", "{name} is for ACTION: 'inspect', ignored");
             }
             Ok(Command::Start(settings(env)?))
         }
-        "inspect" => Ok(Command::Inspect(inspect_settings(env)?)),
-        "doctor" => Ok(Command::Doctor(doctor_settings(env)?)),
-        "cleanup" => Ok(Command::Cleanup(Some(destination(env)?))),
-        _ => Err(Invalid::new("is not an action of this pipe", ACTIONS).named("ACTION", action)),
+        Action::Inspect => Ok(Command::Inspect(inspect_settings(env)?)),
+        Action::Doctor => Ok(Command::Doctor(doctor_settings(env)?)),
+        Action::Cleanup => Ok(Command::Cleanup(Some(destination(env)?))),
     }
+}
+
+/// What `ACTION` says.
+#[derive(Clone, Copy)]
+enum Action {
+    Join,
+    Inspect,
+    Doctor,
+    Cleanup,
+}
+
+fn action(text: &str) -> Result<Action, Invalid> {
+    let actions = [
+        ("join", Action::Join),
+        ("inspect", Action::Inspect),
+        ("doctor", Action::Doctor),
+        ("cleanup", Action::Cleanup),
+    ];
+    choose(text, &actions)
+}
+
+/// Whether no variable of the pipe is set, outside of a CI system: a person has typed the program's name and nothing else.
+/// Other programs read the variables of forward proxies, too.
+pub(crate) fn is_unused(env: &Environment) -> bool {
+    let ours =
+        VARIABLES.iter().map(|variable| variable.name).filter(|name| !["HTTPS_PROXY", "NO_PROXY"].contains(name));
+    let mut names = ours.chain(TBOT_VARIABLES.iter().map(|(_, theirs)| *theirs));
+    !platform::is_ci(env) && names.all(|name| env.list(name).is_empty())
 }
 
 /// Whether debug information is printed. It is read before the other variables, so that the log shows their errors.
@@ -98,11 +127,24 @@ pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
     optional(env, "DEBUG", "false", boolean)
 }
 
-fn settings(env: &Environment) -> Result<Settings, Error> {
+/// What `join` is told.
+pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
-    let service = Service {
+    Ok(Settings {
+        connection: connection(env, addr)?,
+        onboarding: Onboarding { token, platform: None },
+        services: vec![service(env)?],
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+    })
+}
+
+fn service(env: &Environment) -> Result<Service, Error> {
+    Ok(Service {
         output: Box::new(Identity {
             cluster: given(env, "CLUSTER", values::cluster)?,
             agent: optional(env, "SSH_AGENT", "true", boolean)?,
@@ -113,14 +155,6 @@ fn settings(env: &Environment) -> Result<Settings, Error> {
             owner: given(env, "FILE_OWNER", str::parse)?,
         },
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
-    };
-    Ok(Settings {
-        connection: connection(env, addr)?,
-        onboarding: Onboarding { token, platform: None },
-        services: vec![service],
-        timeout: timeout(env)?,
-        privacy: privacy(env)?,
-        leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
 }
 
@@ -136,9 +170,18 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     })
 }
 
-fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
+/// What a join would be told. The name of the join token is checked if it is set.
+pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    Ok(DoctorSettings { connection: connection(env, addr)?, timeout: timeout(env)?, privacy: privacy(env)? })
+    given(env, "TOKEN", |text| join_token(text, true))?;
+    Ok(DoctorSettings {
+        connection: connection(env, addr)?,
+        service: Some(service(env)?),
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+    })
 }
 
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.
@@ -152,6 +195,14 @@ fn destination(env: &Environment) -> Result<PathBuf, Error> {
 
 fn timeout(env: &Environment) -> Result<Duration, Error> {
     optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)
+}
+
+fn leak_check(env: &Environment) -> Result<LeakCheck, Error> {
+    Ok(given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default())
+}
+
+fn format(env: &Environment) -> Result<Format, Error> {
+    optional(env, "FORMAT", "text", str::parse)
 }
 
 fn privacy(env: &Environment) -> Result<Privacy, Error> {
@@ -178,7 +229,10 @@ fn given<T>(env: &Environment, name: &'static str, parse: Parse<T>) -> Result<Op
 }
 
 fn required<T>(env: &Environment, name: &'static str, example: &'static str, parse: Parse<T>) -> Result<T, Error> {
-    given(env, name, parse)?.ok_or(Error::Missing { name, example })
+    given(env, name, parse)?.ok_or_else(|| match platform::is_ci(env) {
+        true => Error::Missing { name, example },
+        false => Error::MissingOutside { name, example },
+    })
 }
 
 fn optional<T>(env: &Environment, name: &'static str, default: &'static str, parse: Parse<T>) -> Result<T, Error> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::destination::{Owner, UnknownFiles};
+use crate::format::Format;
 use crate::guard::LeakCheck;
 use crate::net::connection::Connection;
 use crate::output::Output;
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) privacy: Privacy,
     pub(crate) leak_check: LeakCheck,
+    pub(crate) format: Format,
 }
 
 /// How the bot joins.
@@ -89,6 +91,10 @@ pub(crate) struct InspectSettings {
 #[derive(Debug)]
 pub(crate) struct DoctorSettings {
     pub(crate) connection: Connection,
+    /// What a join would write. `None` if it is not known where.
+    pub(crate) service: Option<Service>,
+    pub(crate) leak_check: LeakCheck,
+    pub(crate) format: Format,
     pub(crate) timeout: Duration,
     pub(crate) privacy: Privacy,
 }

@@ -178,7 +178,7 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
 }
 
 /// The command that logs in to a node, with the files as ssh finds them.
-fn ssh_command(service: &Service, directory: &Path, credentials: &Credentials, privacy: Privacy) -> String {
+pub(super) fn ssh_command(service: &Service, directory: &Path, credentials: &Credentials, privacy: Privacy) -> String {
     // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
     let given = &service.destination.path;
     let has_parent = given.components().any(|part| part == Component::ParentDir);

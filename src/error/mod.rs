@@ -9,6 +9,8 @@ mod samples;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use crate::documents;
 use crate::text::{is_invisible, sanitize_whole};
 
@@ -105,6 +107,23 @@ impl Failure {
         render(&*self.0)
     }
 
+    /// The parts of the text, for a program that reads JSON.
+    pub(crate) fn explanation(&self) -> Explanation {
+        let Advice { cause, remedy, anchor, exit, .. } = self.0.advice();
+        Explanation {
+            message: visible(&self.0.to_string()),
+            cause: visible(&cause),
+            remedy: visible(&remedy),
+            url: documents::troubleshooting(anchor),
+            exit: exit as u8,
+        }
+    }
+
+    /// The error as the only document on stdout.
+    pub(crate) fn document(&self) -> Document {
+        Document { error: self.explanation() }
+    }
+
     /// The same for a ProxyCommand, in two lines: they stand between those of ssh, so each says who speaks. The first may end
     /// with a command to copy.
     pub(crate) fn for_ssh(&self) -> String {
@@ -118,6 +137,28 @@ pub(crate) fn for_ssh(text: &str, anchor: &str) -> String {
     format!("teleport-pipe: {}\nteleport-pipe: more: {}\n", sanitize_whole(text), documents::troubleshooting(anchor))
 }
 
+/// An error as it stands in JSON (docs/json.md, "Errors").
+#[derive(Debug, Serialize)]
+pub(crate) struct Explanation {
+    message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cause: String,
+    remedy: String,
+    url: String,
+    exit: u8,
+}
+
+/// What a run in JSON prints if it fails.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    error: Explanation,
+}
+
+/// A name of a file, or another value from outside that was quoted, may hold characters that are not seen.
+fn visible(text: &str) -> String {
+    text.replace(|c| c != '\n' && is_invisible(c), " ")
+}
+
 /// The error as a person reads it at the end of a step's log.
 pub(crate) fn render(error: &dyn Explain) -> String {
     let mut text = format!("error: {error}\n");
@@ -127,8 +168,14 @@ pub(crate) fn render(error: &dyn Explain) -> String {
     }
     section(&mut text, "what to do", &remedy);
     section(&mut text, "more", &documents::troubleshooting(anchor));
-    // A name of a file, or another value from outside that was quoted.
-    text.replace(|c| c != '\n' && is_invisible(c), " ")
+    visible(&text)
+}
+
+/// The last line of an error, which says where there is more about it.
+pub(crate) fn more_line(anchor: &str) -> String {
+    let mut text = String::new();
+    section(&mut text, "more", &documents::troubleshooting(anchor));
+    text
 }
 
 /// `label: text`, further lines of the text below the first.

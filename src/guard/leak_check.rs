@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::choice::choose;
 use crate::invalid::Invalid;
 
 /// What to do if artifacts or caches of the step would take the credentials.
@@ -20,12 +21,7 @@ impl FromStr for LeakCheck {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.to_ascii_lowercase().as_str() {
-            "error" => Ok(Self::Error),
-            "warn" => Ok(Self::Warn),
-            "off" => Ok(Self::Off),
-            _ => Err(Invalid::new("is not error, warn or off", "Write 'error', 'warn' or 'off', or leave it out.")),
-        }
+        choose(text, &[("error", Self::Error), ("warn", Self::Warn), ("off", Self::Off)])
     }
 }
 

@@ -8,6 +8,7 @@ use tonic::Code;
 use super::method::{Admission, Hints};
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net;
+use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{self, code_name, is_temporary};
 use crate::retry::{RetryAfter, Transient, WaitingFor};
 use crate::shell;
@@ -149,6 +150,39 @@ pub(crate) struct Error {
     useful: Attempt,
     other: Option<Attempt>,
     hints: Hints,
+    /// The cluster's version; empty if it is not known.
+    version: String,
+    too_old: Option<TooOld>,
+}
+
+/// A cluster whose version does not have the join method.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster is Teleport {version}, which cannot join by {proof}")]
+pub(crate) struct TooOld {
+    pub(crate) version: String,
+    /// What proves that this may join.
+    pub(crate) proof: String,
+    /// The first version that knows the method.
+    pub(crate) since: [u32; 3],
+}
+
+impl TooOld {
+    /// Returns `None` if the cluster knows the method, or if its version is not known.
+    pub(crate) fn check(cluster: &ClusterInfo, since: [u32; 3], proof: &str) -> Option<Self> {
+        let this = || Self { version: cluster.version.clone(), proof: proof.to_owned(), since };
+        cluster.is_older_than(since).then(this)
+    }
+}
+
+impl Explain for TooOld {
+    fn advice(&self) -> Advice {
+        let remedy = format!("Update the cluster to {} or newer.", release(self.since));
+        Advice::new(Exit::Refused, "no-way-to-join", remedy)
+    }
+}
+
+fn release(numbers: [u32; 3]) -> String {
+    numbers.map(|number| number.to_string()).join(".")
 }
 
 impl Error {
@@ -166,7 +200,19 @@ impl Error {
             Some(first) if usefulness(&first) > usefulness(&last) => (first, Some(last)),
             first => (last, first),
         };
-        Self { useful, other, hints }
+        Self { useful, other, hints, version: String::new(), too_old: None }
+    }
+
+    /// Adds what discovery says about the cluster's version.
+    pub(crate) fn at(self, cluster: &ClusterInfo) -> Self {
+        let too_old = TooOld::check(cluster, self.hints.since, &self.hints.proof);
+        Self { version: cluster.version.clone(), too_old, ..self }
+    }
+
+    /// The version, if it is the reason: the cluster has no service that knows the method, or says that it does not.
+    fn too_old(&self) -> Option<&TooOld> {
+        let is_reason = || self.is_absence() || self.useful.refusal() == Some(Refusal::Method);
+        self.too_old.as_ref().filter(|_| is_reason())
     }
 
     /// Whether the cluster has neither service: the join service does not know the method, and REST answers with a page.
@@ -189,6 +235,25 @@ impl Error {
             ),
         };
         text.into()
+    }
+
+    /// The cluster is new enough, as far as is known.
+    fn advice_if_absent(&self) -> Advice {
+        let since = release(self.hints.since);
+        let ask = "Ask the administrator of the cluster what is in front of the proxy";
+        let (cause, remedy) = match &*self.version {
+            "" => (
+                format!("Teleport before {since} cannot do it; or something in front of the proxy blocks its API."),
+                format!("{ask}, and whether the cluster is {since} or newer: it does not say its version."),
+            ),
+            version => (
+                format!(
+                    "The cluster is Teleport {version}, which can do it, but something in front of the proxy blocks its API."
+                ),
+                format!("{ask}: it has to pass /webapi/host/credentials and gRPC on."),
+            ),
+        };
+        Advice::new(Exit::Refused, "no-way-to-join", remedy).cause(cause)
     }
 
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
@@ -281,6 +346,9 @@ impl Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(too_old) = self.too_old() {
+            return write!(f, "{too_old}");
+        }
         // Refusals of the audience and the issuer quote claims of the token and what the rule demands.
         let hides_quotes = self.hints.admission.is_none();
         match &self.useful {
@@ -318,23 +386,13 @@ impl std::error::Error for Error {}
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
+        if let Some(too_old) = self.too_old() {
+            return too_old.advice();
+        }
         match &self.useful {
             Attempt::Net(error) => error.advice(),
             Attempt::Key(error) => error.advice(),
-            _ if self.is_absence() => {
-                let since = &self.hints.since;
-                Advice::new(
-                    Exit::Refused,
-                    "no-way-to-join",
-                    format!(
-                        "Compare the version that the log shows with {since}, and update the cluster if it is older. \
-                         If it is not, ask the administrator of the cluster what is in front of the proxy."
-                    ),
-                )
-                .cause(format!(
-                    "Teleport before {since} cannot do it; or something in front of the proxy blocks its API."
-                ))
-            }
+            _ if self.is_absence() => self.advice_if_absent(),
             attempt => self.refusal_advice(attempt.refusal().unwrap_or(Refusal::Other)),
         }
     }

@@ -50,7 +50,7 @@ pub(crate) struct Hints {
     /// What proves that this may join, for example "an ID token of GitLab CI".
     pub(crate) proof: String,
     /// The first version of Teleport that knows the method.
-    pub(crate) since: String,
+    pub(crate) since: [u32; 3],
     /// What to do if the signature of the proof is wrong.
     pub(crate) changed: &'static str,
     /// The join token that Teleport's guide names in the step, and the one that it creates.
@@ -78,8 +78,8 @@ impl Hints {
         let token_spec = format!("  join_method: {}\n", platform.method);
         Self {
             method: platform.method,
-            proof: format!("an ID token of {}", platform.name),
-            since: platform.since(),
+            proof: platform.proof(),
+            since: platform.since,
             changed: platform.texts.changed,
             guides_tokens: platform.texts.guides_tokens,
             token_name: is_private.then(|| "example-bot".to_owned()),

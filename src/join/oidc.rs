@@ -36,8 +36,8 @@ impl Method for Oidc {
         let (platform, claims) = (self.id_token.platform(), self.id_token.claims());
         Hints {
             method: platform.method,
-            proof: format!("an ID token of {}", platform.name),
-            since: platform.since(),
+            proof: platform.proof(),
+            since: platform.since,
             changed: platform.texts.changed,
             guides_tokens: platform.texts.guides_tokens,
             token_name: None,

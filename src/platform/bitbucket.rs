@@ -126,11 +126,17 @@ pub(super) const PLATFORM: Platform = Platform {
 
 const NOT_OF_BITBUCKET: &str = "The ID token is not one of Bitbucket Pipelines.";
 
-fn preflight(env: &Environment, destination: &Path, ttl: Ttl, leak_check: LeakCheck) -> Result<RunningStep, Failure> {
+fn preflight(
+    env: &Environment,
+    destination: &Path,
+    ttl: Ttl,
+    leak_check: LeakCheck,
+    warn: &mut dyn FnMut(&str),
+) -> Result<RunningStep, Failure> {
     guard::expect_in_step(env, destination)?;
     // Without an ID token the run has ended before.
     let has_token = true;
-    Ok(guard::check(env, has_token, destination, ttl, leak_check)?)
+    Ok(guard::check(env, has_token, destination, ttl, leak_check, warn)?)
 }
 
 fn recipe(env: &Environment, Recipe { scope, proxy, token, command }: &Recipe<'_>) -> String {

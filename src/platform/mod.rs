@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub(crate) use self::id_token::{Claims, Error, IdToken};
+use crate::choice::{either, meant};
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::guard::{LeakCheck, RunningStep};
@@ -45,11 +46,14 @@ pub(crate) struct Platform {
     pub(crate) scopes: &'static [Scope],
     pub(crate) widest_scope: Scope,
     pub(crate) log_is_public: fn(&Environment) -> bool,
-    /// Refuses what would hand the credentials to others than the step, before the network is touched.
-    pub(crate) preflight: fn(&Environment, &Path, Ttl, LeakCheck) -> Result<RunningStep, Failure>,
+    /// Refuses what would hand the credentials to others than the step, before the network is touched. Calls the function
+    /// with each warning.
+    pub(crate) preflight: Preflight,
     /// The step to write after `inspect`, as the platform's own file has it.
     pub(crate) recipe: fn(&Environment, &Recipe<'_>) -> String,
 }
+
+type Preflight = fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>;
 
 /// Where the ID token is.
 pub(crate) enum Source {
@@ -177,6 +181,11 @@ impl Platform {
         self.since.map(|number| number.to_string()).join(".")
     }
 
+    /// What proves to the cluster that the step may join.
+    pub(crate) fn proof(&self) -> String {
+        format!("an ID token of {}", self.name)
+    }
+
     fn all_scopes(&'static self) -> impl Iterator<Item = &'static Scope> {
         self.scopes.iter().chain([&self.widest_scope])
     }
@@ -185,7 +194,7 @@ impl Platform {
     pub(crate) fn scope(&'static self, name: &str) -> Result<&'static Scope, Invalid> {
         self.all_scopes().find(|scope| scope.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<_> = self.all_scopes().map(|scope| scope.name).collect();
-            let remedy = format!("Write {}; without it the narrowest is taken.", either(&names));
+            let remedy = format!("{}Write {}; without it the narrowest is taken.", meant(name, &names), either(&names));
             Invalid::new("is not a scope of a join token", remedy)
         })
     }
@@ -193,15 +202,6 @@ impl Platform {
     /// The narrowest scope that these claims have.
     pub(crate) fn narrowest_scope(&'static self, claims: &Claims) -> &'static Scope {
         self.all_scopes().find(|scope| claims.literal(scope.claim).is_some()).unwrap_or(&self.widest_scope)
-    }
-}
-
-/// The names in a sentence: `a, b or c`.
-fn either(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 
@@ -224,6 +224,11 @@ pub(crate) fn by_method(method: &str) -> Option<&'static Platform> {
 /// The join methods, for a sentence.
 pub(crate) fn methods() -> String {
     either(&ALL.map(|platform| platform.method))
+}
+
+/// Whether this runs in a CI system, as far as its variables say.
+pub(crate) fn is_ci(env: &Environment) -> bool {
+    env.get("CI").is_some() || ALL.into_iter().any(|platform| platform.detect(env).is_some())
 }
 
 /// Returns `Public` if everyone can read the log, unless the person asks for debug information.

@@ -9,6 +9,7 @@ use std::path::Path;
 use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
+use crate::doctor::expect_same;
 use crate::harness::stories;
 use crate::machine::{MOUNT, OTHER_USER, ROOT, STRACE, TIME, Tmpfs, UNPRIVILEGED, Unprivileged, pipe_with};
 use crate::step::{Output, Step};
@@ -71,11 +72,13 @@ fn expect_refusal(step: &Step, golden: &ExpectFile, run: impl FnOnce() -> Output
     assert_eq!(snapshot(step.dir()), before);
 }
 
-/// Like [`expect_refusal`], before the first request to the cluster.
+/// Like [`expect_refusal`], before the first request to the cluster. `doctor` finds the same.
 #[track_caller]
 fn expect_early_refusal(step: &Step, cluster: &Testcluster, golden: &ExpectFile) {
     expect_refusal(step, golden, || step.pipe());
+    let joined = step.pipe();
     assert!(cluster.record().is_empty(), "{:?}", cluster.record());
+    expect_same(&step.product(&["doctor"]), &joined);
 }
 
 #[track_caller]
@@ -257,6 +260,7 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
     assert!(!step.dir().join("disk/tbot-user").exists());
     expect_file!["golden/destination/noexec.log"].assert_eq(&step.scrubbed(&output.stderr));
     assert!(cluster.calls().is_empty());
+    expect_same(&step.product(&["doctor"]), &output);
 
     let proxy = format!("--proxy-server={}", cluster.proxy_addr());
     let flags = ["start", "identity", "--oneshot", "--destination=disk/creds", "--token=example-bot", &proxy];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testcluster::Testcluster;
 
+use crate::doctor::expect_same;
 use crate::failure::{Failure, check};
 use crate::harness::stories;
 use crate::step::{Output, Step};
@@ -106,6 +107,11 @@ pub(crate) fn failures() -> Vec<Failure> {
 
 fn keys_that_would_leak_end_the_run() {
     check(failures());
+    // `doctor` finds the same.
+    for failure in failures() {
+        let (_cluster, step) = failure.prepare();
+        expect_same(&step.product(&["doctor"]), &step.pipe());
+    }
 }
 
 /// The warnings of the guard in a run that succeeds.

@@ -12,6 +12,7 @@
 
 mod cleanup;
 mod clock;
+mod command_line;
 mod destination;
 mod doctor;
 mod documented;
@@ -23,6 +24,7 @@ mod harness;
 mod hostile;
 mod inspect;
 mod join;
+mod json;
 mod killed;
 mod layouts;
 mod leaf_clusters;
@@ -53,6 +55,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
     let files = [
         cleanup::stories(),
         clock::stories(),
+        command_line::stories(),
         destination::stories(),
         doctor::stories(),
         documented::stories(),
@@ -62,6 +65,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         hostile::stories(),
         inspect::stories(),
         join::stories(),
+        json::stories(),
         killed::stories(),
         layouts::stories(),
         leaf_clusters::stories(),

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use expect_test::{ExpectFile, expect_file};
 use testcluster::Testcluster;
 
+use crate::doctor::expect_same;
 use crate::harness::stories;
 use crate::machine::{USER_NAMESPACE, Unprivileged};
 use crate::remapped::{FIRST, run};
@@ -19,6 +20,7 @@ stories! {
     a_directory_that_the_step_gave_to_the_pipes_root_is_used needs USER_NAMESPACE,
     a_closed_clone_directory_is_refused_with_the_true_cause needs USER_NAMESPACE,
     an_owner_who_is_another_user_for_the_step_is_refused needs USER_NAMESPACE,
+    doctor_finds_what_the_pipe_finds needs USER_NAMESPACE,
     a_step_with_the_same_users_has_its_owners needs USER_NAMESPACE,
     a_step_that_is_not_root_can_run_the_program_itself needs USER_NAMESPACE,
 }
@@ -41,7 +43,12 @@ impl Remapped {
     }
 
     fn pipe(&self) -> Output {
-        run(|program, args| self.step().command(program, args), &[self.step().dir().join("product").to_str().unwrap()])
+        self.product(&[])
+    }
+
+    fn product(&self, args: &[&str]) -> Output {
+        let product = self.step().dir().join("product");
+        run(|program, args| self.step().command(program, args), &[&[product.to_str().unwrap()], args].concat())
     }
 
     #[track_caller]
@@ -72,7 +79,10 @@ fn hello(step: &Step, cluster: &Testcluster) {
 fn the_files_belong_to_the_pipes_root_and_the_steps_root_can_use_them() {
     let cluster = Testcluster::start();
     let remapped = Remapped::new(&cluster);
-    for _ in 0..2 {
+    for state in ["can be created", "is there and can be written"] {
+        let rows = remapped.product(&["doctor"]).ok().stdout;
+        let row = format!("/tbot-user {state}; the files would belong to user 0, who is user {FIRST} of the step");
+        assert!(rows.contains(&row), "{rows}");
         remapped.pipe().ok();
         remapped.expect_owner(FIRST, FIRST);
         hello(remapped.step(), &cluster);
@@ -138,6 +148,24 @@ fn an_owner_who_is_another_user_for_the_step_is_refused() {
     // A user without a number in the container.
     let remapped = remapped.env("FILE_OWNER", "200000");
     remapped.expect_refusal(&cluster, &expect_file!["golden/destination/user-namespace-no-owner.log"]);
+}
+
+fn doctor_finds_what_the_pipe_finds() {
+    let cluster = Testcluster::start();
+    let mkdir = |remapped: Remapped| {
+        fs::create_dir(remapped.step().dir().join("tbot-user")).unwrap();
+        remapped
+    };
+    let close = |remapped: Remapped| {
+        fs::set_permissions(remapped.step().dir(), fs::Permissions::from_mode(0o755)).unwrap();
+        remapped
+    };
+    let new = || Remapped::new(&cluster);
+    for remapped in
+        [mkdir(new()), close(new()), new().env("FILE_OWNER", "1000:1000"), new().env("FILE_OWNER", "200000")]
+    {
+        expect_same(&remapped.product(&["doctor"]), &remapped.pipe());
+    }
 }
 
 /// The engine of a self-hosted runner may run without root, and then all containers have the same other users.

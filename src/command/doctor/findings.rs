@@ -4,10 +4,14 @@ use std::time::SystemTime;
 
 use super::report::Outcome;
 use crate::clock::{Offset, approximate};
+use crate::destination::{Destination, Expected};
+use crate::documents;
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
+use crate::guard::{RunningStep, Unchecked};
 use crate::net::discovery::ClusterInfo;
-use crate::platform::{self, IdToken, Platform, rule};
+use crate::platform::{self, IdToken, rule};
+use crate::text::sanitize;
 use crate::values::Privacy;
 
 /// Whether there is an ID token to join with. Of its claims only the kind of audience is shown.
@@ -38,9 +42,64 @@ fn audience(token: &IdToken) -> &'static str {
     }
 }
 
-pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
+/// Where a join would write, and whose the files would be. `run_as_user` is the user of the step, if it names one.
+pub(super) fn destination(destination: &Destination, run_as_user: Option<u32>) -> Outcome {
+    let Expected { exists, uid, user_of_step } = match destination.expected() {
+        Ok(expected) => expected,
+        Err(error) => return Outcome::Bad(error.into()),
+    };
+    let path = sanitize(&destination.absolute().display().to_string());
+    let state = if exists { "is there and can be written" } else { "can be created" };
+    let owner = match user_of_step {
+        Some(user) => format!("user {uid}, who is user {user} of the step: the pipe has other users than the step"),
+        None => format!("user {uid}"),
+    };
+    let found = format!("{path} {state}; the files would belong to {owner}");
+    // root can read all of them.
+    match run_as_user.filter(|user| ![0, user_of_step.unwrap_or(uid)].contains(user)) {
+        Some(user) => Outcome::Remarked(found, vec![unreadable(user, user_of_step.is_some())]),
+        None => Outcome::Good(found),
+    }
+}
+
+fn unreadable(user: u32, is_remapped: bool) -> String {
+    let remedy = match is_remapped {
+        true => documents::troubleshooting("the-pipe-has-other-users-than-the-step"),
+        false => format!("create the directory in the step before the pipe, or set FILE_OWNER: '{user}'"),
+    };
+    format!("the step has `run-as-user: {user}`, who could not read the files: {remedy}")
+}
+
+/// What the leak check found.
+pub(super) fn leak_check(step: RunningStep, warnings: Vec<String>) -> Outcome {
+    let unchecked = step.unchecked.map(|(Unchecked::Intended(reason) | Unchecked::Impossible(reason))| reason);
+    let unchecked = unchecked.map(|reason| format!("not checked: {reason}"));
+    match unchecked {
+        Some(reason) if warnings.is_empty() => Outcome::Skipped(reason),
+        Some(reason) => Outcome::Remarked(reason, warnings),
+        None if warnings.is_empty() => Outcome::Good("nothing of the step was found that takes the keys".to_owned()),
+        None => Outcome::Remarked("a join would warn, and go on".to_owned(), warnings),
+    }
+}
+
+pub(super) fn described(cluster: &ClusterInfo) -> Outcome {
+    let ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. } = cluster;
     let ports = if *tls_routing { "one port for everything" } else { "separate ports" };
-    format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
+    let suite = suite.name();
+    let found = format!("{name}, Teleport {version}, suite {suite}, {ports}, nodes are reached at {ssh_proxy}");
+    match cluster.may_lack_full_node_names() {
+        true => Outcome::Remarked(found, vec![without_full_node_names(cluster)]),
+        false => Outcome::Good(found),
+    }
+}
+
+/// What nodes of some versions lack (docs/protocol.md, "Versions").
+pub(crate) fn without_full_node_names(ClusterInfo { name, version, .. }: &ClusterInfo) -> String {
+    format!(
+        "the proxy is Teleport {version}; nodes that joined with 18.2.2 to 18.2.7 have host certificates without \
+         <node>.{name}, so that `ssh <login>@<node>.{name}` fails with \"Host key verification failed\" until they are \
+         updated. Their versions are not known here. For such a node, use the bare name with {name}.ssh_config, or its UUID"
+    )
 }
 
 /// Expiries are requested by the cluster's clock, but OpenSSH checks by ours whether a certificate is valid already. Fresh
@@ -65,19 +124,5 @@ impl Explain for Behind {
             "Set the clock of the runner by NTP: with this clock, freshly issued certificates are not valid yet.";
         Advice::new(Exit::Network, "the-clocks-differ", remedy)
             .cause("The clock of the runner is wrong, or that of the cluster.")
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the cluster is Teleport {version}, which cannot join by an ID token of {}", platform.name)]
-pub(crate) struct TooOld {
-    pub(crate) version: String,
-    pub(crate) platform: &'static Platform,
-}
-
-impl Explain for TooOld {
-    fn advice(&self) -> Advice {
-        let remedy = format!("Update the cluster to {} or newer.", self.platform.since());
-        Advice::new(Exit::Refused, "no-way-to-join", remedy)
     }
 }
