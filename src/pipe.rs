@@ -11,6 +11,7 @@ use crate::format::Format;
 use crate::invalid::{Error, Invalid};
 use crate::net::connection::Connection;
 use crate::net::egress;
+use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::platform;
 use crate::settings::{
@@ -30,7 +31,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 17] = {
+pub const VARIABLES: [Variable; 18] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -50,6 +51,7 @@ pub const VARIABLES: [Variable; 17] = {
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
+        new("NODE_LABELS", None, "inspect: labels of the nodes that the role reaches, a list, such as env=prod"),
         new("FORMAT", Some("text"), "text or json: how join and doctor print their result"),
         new("DEBUG", Some("false"), "print debug information (never tokens or keys)"),
     ]
@@ -59,7 +61,7 @@ pub const VARIABLES: [Variable; 17] = {
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.
-const WRONG_NAMES: [(&[&str], &str); 10] = [
+const WRONG_NAMES: [(&[&str], &str); 11] = [
     (
         &["PROXY", "PROXY_ADDR", "PROXY_ADDRESS", "PROXY_URL", "TELEPORT_PROXY_SERVER", "TELEPORT_PROXY_ADDR"],
         "PROXY_SERVER",
@@ -72,6 +74,7 @@ const WRONG_NAMES: [(&[&str], &str); 10] = [
     (&["CA_CERT", "CA_BUNDLE"], "CA_FILE"),
     (&["ALL_PROXY", "SOCKS_PROXY"], "HTTPS_PROXY"),
     (&["LOGIN"], "LOGINS"),
+    (&["LABEL", "LABELS"], "NODE_LABELS"),
     (&["VERBOSE"], "DEBUG"),
 ];
 
@@ -82,7 +85,7 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
     }
     match optional(env, "ACTION", "join", action)? {
         Action::Join => {
-            for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
+            for name in ["SCOPE", "LOGINS", "NODE_LABELS"].into_iter().filter(|name| !env.list(name).is_empty()) {
                 log::warn!(target: "variables", "{name} is for ACTION: 'inspect', ignored");
             }
             Ok(Command::Start(settings(env)?))
@@ -151,9 +154,17 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
         token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
+        node_labels: node_labels(env)?,
+        format: given(env, "FORMAT", str::parse)?.unwrap_or_default(),
+        destination: given(env, "DESTINATION", values::destination)?,
         timeout: timeout(env)?,
         privacy: privacy(env)?,
     })
+}
+
+fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
+    let items = env.items("NODE_LABELS");
+    NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("NODE_LABELS", &items.join(",")))
 }
 
 fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {

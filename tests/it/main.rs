@@ -22,6 +22,8 @@ mod guard;
 mod harness;
 mod hostile;
 mod inspect;
+mod inspect_files;
+mod inspect_terraform;
 mod join;
 mod killed;
 mod layouts;
@@ -60,6 +62,8 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         guard::stories(),
         hostile::stories(),
         inspect::stories(),
+        inspect_files::stories(),
+        inspect_terraform::stories(),
         join::stories(),
         killed::stories(),
         layouts::stories(),
