@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use expect_test::expect_file;
-use testcluster::{ENVIRONMENT_UUID, Testcluster};
+use testcluster::{ENVIRONMENT_UUID, Fault, Testcluster};
 
 use crate::harness::stories;
 use crate::inspect::{deploying, documents, without_ages};
@@ -15,6 +15,7 @@ stories! {
     the_files_are_what_would_have_been_printed,
     terraform_gets_one_file,
     a_later_run_replaces_the_files,
+    the_files_need_no_cluster,
     files_of_the_repository_are_never_replaced,
     a_file_that_was_edited_is_never_replaced,
     resources_never_lie_beside_credentials,
@@ -83,6 +84,18 @@ fn a_later_run_replaces_the_files() {
     let step = step.env("FORMAT", "terraform");
     step.pipe().ok();
     assert_eq!(names(&step), [".gitignore", ".teleport-pipe.sha256", "teleport.tf"]);
+}
+
+fn the_files_need_no_cluster() {
+    let without = writing(&Testcluster::start()).without("PROXY_SERVER");
+    without.pipe().ok();
+    assert_eq!(names(&without), YAML);
+    // The cluster takes all the time that the run has.
+    let cluster = Testcluster::builder().fault(Fault::Hang).start();
+    let silent = writing(&cluster).env("TIMEOUT", "1s");
+    let output = silent.pipe().ok();
+    assert!(output.stderr.contains("warning: the cluster was not reached"), "{}", output.stderr);
+    assert_eq!(names(&silent), YAML);
 }
 
 /// The run fails, says that these files are others', and changes nothing.

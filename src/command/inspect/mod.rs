@@ -25,7 +25,7 @@ use crate::net;
 use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, discover};
 use crate::node_labels::NodeLabels;
-use crate::platform::rule::{self, Rule};
+use crate::platform::rule::{Rule, has_too_many_audiences};
 use crate::platform::{self, Claims, Platform, Recipe, Scope, Warning};
 use crate::retry::Deadline;
 use crate::settings::InspectSettings;
@@ -52,22 +52,18 @@ pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure
     if let Some(error) = token.expired(now) {
         log::warn!(target: "token", "{error}: its claims are shown anyway");
     }
-    let scope = settings
-        .scope
-        .as_ref()
-        .map(|(name, value)| platform.scope(value).map_err(|invalid| invalid.named(name, value)));
-    let rule = Rule::new(platform, claims, scope.transpose()?)?;
+    let rule = rule(settings, platform, claims)?;
     let directory = settings.destination.as_ref().map(|path| Directory::check(path, platform, host)).transpose()?;
     warn(settings, platform, claims, rule.scope);
 
-    let discovery =
-        settings.connection.as_ref().map(|connection| ask(connection, platform, host, deadline)).transpose()?;
     let names = Names::new(&host.env, rule.scope, settings.token.as_ref());
     let is_public = settings.privacy == Privacy::Public;
     if let Some(directory) = &directory {
         let files = files(settings.format, &resources(settings, &names, &rule, false));
         directory.write(files, is_public, deadline)?;
     }
+    let discovery =
+        settings.connection.as_ref().map(|connection| ask(connection, platform, host, deadline)).transpose()?;
     // A public log does not show who may do what.
     let rule = if is_public { rule.without_values() } else { rule };
     let resources = resources(settings, &names, &rule, is_public);
@@ -93,6 +89,15 @@ fn expect_known_scope(settings: &InspectSettings) -> Result<(), Failure> {
         platform::ALL[0].scope(value).map_err(|invalid| invalid.named(name, value))?;
     }
     Ok(())
+}
+
+/// The rule for this step, of the scope that was asked for.
+fn rule(settings: &InspectSettings, platform: &'static Platform, claims: &Claims) -> Result<Rule, Failure> {
+    let scope = settings
+        .scope
+        .as_ref()
+        .map(|(name, value)| platform.scope(value).map_err(|invalid| invalid.named(name, value)));
+    Ok(Rule::new(platform, claims, scope.transpose()?)?)
 }
 
 fn resources<'a>(settings: &'a InspectSettings, names: &'a Names, rule: &'a Rule, is_public: bool) -> Resources<'a> {
@@ -167,7 +172,7 @@ fn warn(settings: &InspectSettings, platform: &'static Platform, claims: &Claims
         }
         Warning::IfNarrowerExists(_) | Warning::Never => {}
     }
-    if rule::has_too_many_audiences(claims) {
+    if has_too_many_audiences(claims) {
         log::warn!(
             target: "inspect",
             "the ID token is for several audiences, which clusters refuse: name one below `oidc:` of the step"
