@@ -157,8 +157,12 @@ fn is_variable(text: &str) -> bool {
     })
 }
 
-/// Whether a value matches every value, as far as the usual spellings go: `*`, `^.*$`, `^.+$`, `^(prod|.*)$`.
+/// Whether a value matches every value, as far as the usual spellings go: `*`, `^.*$`, `^.+$`, `^(prod|.*)$`. They are
+/// short, and parentheses are followed one in another.
 fn matches_everything(value: &str) -> bool {
+    if value.len() > 256 {
+        return false;
+    }
     match value.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')) {
         Some(expression) => expression_matches_everything(expression),
         None => value.chars().all(|c| c == '*'),
@@ -298,6 +302,7 @@ mod tests {
         ] {
             assert!(!matches_everything(value), "{value}");
         }
+        assert!(!matches_everything(&format!("^{}.*{}$", "(".repeat(50_000), ")".repeat(50_000))));
         let labels = NodeLabels::parse(["env=prod,env=*,role=web"]).unwrap();
         assert_eq!(labels.keys_of_any_value().collect::<Vec<_>>(), ["env"]);
         assert!(!labels.match_every_node() && NodeLabels::parse(["*=*"]).unwrap().match_every_node());

@@ -1,6 +1,6 @@
 //! The pipe: variables of the step's `variables:` block become a [`Command`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::HostPort;
@@ -39,7 +39,7 @@ pub const VARIABLES: [Variable; 18] = {
         Variable { required: true, ..new("PROXY_SERVER", None, "the cluster's proxy, host:port") },
         Variable { required: true, ..new("TOKEN", None, "name of the join token") },
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
-        new("DESTINATION", Some(default::DESTINATION), "directory for the credentials"),
+        new("DESTINATION", Some(default::DESTINATION), "directory for the credentials, or for the files of inspect"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
         new("CLUSTER", None, "leaf cluster that the certificates are routed to"),
         new("TIMEOUT", Some(default::TIMEOUT), "deadline of the whole run"),
@@ -52,7 +52,7 @@ pub const VARIABLES: [Variable; 18] = {
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
         new("NODE_LABELS", None, "inspect: labels of the nodes that the role reaches, a list, such as env=prod"),
-        new("FORMAT", Some("text"), "text or json: how join and doctor print their result"),
+        new("FORMAT", Some("text"), "text or json: how join and doctor print their result; inspect: tctl or terraform"),
         new("DEBUG", Some("false"), "print debug information (never tokens or keys)"),
     ]
 };
@@ -156,10 +156,17 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
         node_labels: node_labels(env)?,
         format: given(env, "FORMAT", str::parse)?.unwrap_or_default(),
-        destination: given(env, "DESTINATION", values::destination)?,
+        destination: inspect_destination(env)?,
         timeout: timeout(env)?,
         privacy: privacy(env)?,
     })
+}
+
+/// The directory for the files of `inspect`. Bitbucket may set the default of `pipe.yml` (docs/protocol.md, "Pipe
+/// variables"), which is for credentials, so that it does not mean that a person wants files.
+fn inspect_destination(env: &Environment) -> Result<Option<PathBuf>, Error> {
+    let path = given(env, "DESTINATION", values::destination)?;
+    Ok(path.filter(|path| path.as_path() != Path::new(default::DESTINATION)))
 }
 
 fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
@@ -256,6 +263,7 @@ pub(crate) fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::ResourceFormat;
 
     fn command_with(more: &[(&str, &str)]) -> Result<Command, Error> {
         let least = [("PROXY_SERVER", "p.example:443"), ("TOKEN", "example-bot")];
@@ -313,6 +321,20 @@ mod tests {
             Command::Cleanup(path) => assert_eq!(path, Some(PathBuf::from("creds"))),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn defaults_of_the_catalogue_do_not_change_what_inspect_does() {
+        let inspect = |more: &[(&str, &str)]| match command_with(&[more, &[("ACTION", "inspect")]].concat()).unwrap() {
+            Command::Inspect(settings) => (settings.destination, settings.format),
+            other => panic!("{other:?}"),
+        };
+        let defaults = VARIABLES.iter().filter(|variable| variable.name != "ACTION");
+        let defaults: Vec<_> = defaults.filter_map(|variable| Some((variable.name, variable.default?))).collect();
+        assert!(defaults.len() > 4);
+        assert_eq!(inspect(&defaults), inspect(&[]));
+        assert_eq!(inspect(&[]), (None, ResourceFormat::Tctl));
+        assert_eq!(inspect(&[("DESTINATION", "./teleport")]).0, Some(PathBuf::from("./teleport")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use testcluster::{ENVIRONMENT_UUID, Fault, Testcluster};
 
 use crate::harness::stories;
 use crate::inspect::{deploying, documents, without_ages};
+use crate::machine::{MOUNT, Tmpfs};
 use crate::step::{Output, Step};
 
 stories! {
@@ -16,6 +17,8 @@ stories! {
     terraform_gets_one_file,
     a_later_run_replaces_the_files,
     the_files_need_no_cluster,
+    the_default_of_the_credentials_is_not_a_directory_for_files,
+    programs_need_not_start_from_the_directory needs MOUNT,
     files_of_the_repository_are_never_replaced,
     a_file_that_was_edited_is_never_replaced,
     resources_never_lie_beside_credentials,
@@ -96,6 +99,21 @@ fn the_files_need_no_cluster() {
     let output = silent.pipe().ok();
     assert!(output.stderr.contains("warning: the cluster was not reached"), "{}", output.stderr);
     assert_eq!(names(&silent), YAML);
+}
+
+fn the_default_of_the_credentials_is_not_a_directory_for_files() {
+    let cluster = Testcluster::start();
+    let step = writing(&cluster).env("DESTINATION", "./tbot-user");
+    documents(&step.pipe().ok());
+    assert_eq!(fs::read_dir(step.dir()).unwrap().count(), 0);
+}
+
+fn programs_need_not_start_from_the_directory() {
+    let step = writing(&Testcluster::start()).env("DESTINATION", "disk/teleport");
+    let _tmpfs = Tmpfs::at(step.dir().join("disk"), "mode=0755");
+    rustix::mount::mount_remount(step.dir().join("disk"), rustix::mount::MountFlags::NOEXEC, "").unwrap();
+    step.pipe().ok();
+    assert!(step.dir().join("disk/teleport/role.yaml").exists());
 }
 
 /// The run fails, says that these files are others', and changes nothing.
