@@ -6,7 +6,7 @@ CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 STATIC = $(TARGET)/x86_64-unknown-linux-musl/release/teleport-pipe
 
-.PHONY: help demo test check container-test lint static image image-test reproducible bench conformance prepare
+.PHONY: help demo test check container-test lint static image image-test reproducible bench conformance audit prepare
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -61,6 +61,9 @@ bench: ## round trips, time and memory of a join (needs TELEPORT_PEER, see CONTR
 conformance: ## the binary against a cluster of Teleport's own code (needs TELEPORT_PEER, see CONTRIBUTING.md)
 	$(CARGO) build --locked --quiet --bin teleport-pipe
 	@tests/conformance $(TARGET)/debug/teleport-pipe
+
+audit: ## known vulnerabilities of the dependencies (needs a network and cargo-deny)
+	@release/audit
 
 prepare:
 	@tests/prepare

@@ -21,27 +21,28 @@ impl FromStr for HostPort {
     /// `host`, `host:port`, `[v6]:port`; `https://` in front and a `/` behind are what people paste, and understood.
     /// Without a port it is 443, where Teleport Cloud and TLS routing live.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        const FORM: &str = "Write it as host:port, for example example.teleport.sh:443.";
+        let invalid = |reason: &str| Err(Invalid::new(reason, corrected(text)));
         let bare = text.strip_prefix("https://").unwrap_or(text);
         let bare = bare.strip_suffix('/').unwrap_or(bare);
-        if let Some((scheme, _)) = bare.split_once("://") {
-            return Err(Invalid::new(format!("has the scheme {}://", sanitize(scheme)), FORM));
-        }
         if bare.contains(['"', '\'']) {
-            return Err(Invalid::new("has quotes in it", FORM));
+            return invalid("has quotes in it");
+        }
+        if let Some((scheme, _)) = bare.split_once("://") {
+            return invalid(&format!("has the scheme {}://", sanitize(scheme)));
         }
         if bare.contains('/') {
-            return Err(Invalid::new("has a path", FORM));
+            return invalid("has a path");
         }
         if bare.contains('@') {
-            return Err(Invalid::new("has a user in it", FORM));
+            return invalid("has a user in it");
         }
-        let (host, port) = split_port(bare).ok_or_else(|| Invalid::new("is not a host with a port", FORM))?;
-        let port = match port {
+        let Some((host, port)) = split_port(bare) else { return invalid("is not a host with a port") };
+        let port = match port.map(|port| (port, port.parse())) {
             None => 443,
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                Invalid::new(format!("has the port `{}`, which is not a number from 1 to 65535", sanitize(port)), FORM)
-            })?,
+            Some((_, Ok(number @ 1..))) => number,
+            Some((port, _)) => {
+                return invalid(&format!("has `{}` for a port, not a number from 1 to 65535", sanitize(port)));
+            }
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
         // DNS has no longer names and labels, but an ID token is one: it must not be asked for.
@@ -51,9 +52,26 @@ impl FromStr for HostPort {
             || !host.chars().all(fits)
             || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
         {
-            return Err(Invalid::new("is not a host name or an address", FORM));
+            return invalid("is not a host name or an address");
         }
         Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+}
+
+/// What to write instead of an address that is not valid: the address in it, if it has one.
+fn corrected(text: &str) -> String {
+    let bare = text.replace(['"', '\''], "");
+    // The port of another scheme is another service's.
+    let bare = match bare.split_once("://") {
+        Some(("http" | "https", rest)) => rest,
+        Some(_) => "",
+        None => &bare,
+    };
+    let bare = bare.split(['/', '?', '#']).next().unwrap_or_default();
+    let bare = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
+    match (bare != text).then(|| bare.parse::<HostPort>()) {
+        Some(Ok(addr)) if addr.port != 80 => format!("Write `{addr}`."),
+        _ => "Write it as host:port, for example example.teleport.sh:443.".to_owned(),
     }
 }
 
@@ -166,6 +184,24 @@ mod tests {
             &format!("{}.example:443", "x".repeat(64)),
         ] {
             assert!(proxy(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_address_in_an_invalid_text_is_named() {
+        for (text, addr) in [
+            ("https://host.example/web/login", "host.example:443"),
+            ("http://localhost:40211", "localhost:40211"),
+            ("'localhost:40211'", "localhost:40211"),
+            ("\"https://Host.example:3080/\"", "host.example:3080"),
+            ("me@host.example", "host.example:443"),
+            ("host.example/?x#y", "host.example:443"),
+        ] {
+            assert_eq!(corrected(text), format!("Write `{addr}`."), "{text}");
+        }
+        for text in ["http://host.example:80", "ssh://host.example:3023", "x:port", "a b", "", "/", "\"\"", "http:///x"]
+        {
+            assert!(corrected(text).starts_with("Write it as "), "{text}");
         }
     }
 }

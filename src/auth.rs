@@ -4,6 +4,8 @@
 //! (route A), and the transport service's `ProxyCluster` (route B), where the proxy has several ports or ALPN has no room
 //! for the cluster's name.
 
+use std::borrow::Cow;
+
 use teleport_api::proto::auth_service_client::AuthServiceClient;
 use teleport_api::proto::{Certs, GetRoleRequest, UserCertsRequest};
 use teleport_api::teleport::trust::v1::GetCertAuthoritiesRequest;
@@ -134,7 +136,7 @@ impl Auth {
             let answer = call.await.map_err(|status| grpc::Refusal::from_status(&status, &self.addr));
             answer.map(tonic::Response::into_inner).map_err(|refusal| match refusal {
                 Ok(grpc::Refusal { code, message, retry_after }) => {
-                    Error::Refused { method, code, message, retry_after, hidden: false }
+                    Error::Refused { method, code, message, retry_after, hidden: false, bot: None }
                 }
                 Err(error) => Error::Net(error),
             })
@@ -165,6 +167,8 @@ pub(crate) enum Error {
         retry_after: RetryAfter,
         /// The log is public, so the message is not shown.
         hidden: bool,
+        /// The bot's user name, if it is known.
+        bot: Option<String>,
     },
     #[error("there is no cluster {cluster}")]
     UnknownCluster {
@@ -176,8 +180,14 @@ pub(crate) enum Error {
     ClosedCluster { cluster: ClusterName },
     #[error("the cluster names no certificate authorities")]
     NoAuthorities,
-    #[error("the bot {bot} has no roles")]
+    /// `bot` is its user name.
+    #[error("the bot {} has no roles", bot_name(bot))]
     NoRoles { bot: String },
+}
+
+/// The name of a bot as `tctl` takes it, from its user name (docs/protocol.md, "Bot certificate").
+fn bot_name(user: &str) -> &str {
+    user.strip_prefix("bot-").unwrap_or(user)
 }
 
 fn shown(message: &str, hidden: bool) -> &str {
@@ -185,11 +195,23 @@ fn shown(message: &str, hidden: bool) -> &str {
 }
 
 impl Error {
+    /// The same error, and which bot it is about.
+    #[must_use]
+    pub(crate) fn about(mut self, user: &str) -> Self {
+        if let Self::Refused { bot, .. } = &mut self {
+            *bot = Some(sanitize(user));
+        }
+        self
+    }
+
     /// The same error for a public log.
     #[must_use]
     pub(crate) fn without_details(mut self) -> Self {
         match &mut self {
-            Self::Refused { hidden, .. } => *hidden = true,
+            Self::Refused { hidden, bot, .. } => {
+                *hidden = true;
+                *bot = None;
+            }
             Self::UnknownCluster { known, .. } => known.clear(),
             Self::Net(_)
             | Self::Key(_)
@@ -222,7 +244,9 @@ impl Explain for Error {
             Self::Net(error) => error.advice(),
             Self::Key(error) => error.advice(),
             Self::TooMany(error) => error.advice(),
-            Self::Refused { code, message, retry_after, .. } => refused(*code, message, *retry_after),
+            Self::Refused { code, message, retry_after, bot, .. } => {
+                refused(*code, message, *retry_after, bot.as_deref().map_or("<bot>", bot_name))
+            }
             Self::UnknownCluster { known, .. } => {
                 let name = match known.is_empty() {
                     true => "`tsh clusters` shows the name".to_owned(),
@@ -246,11 +270,14 @@ impl Explain for Error {
             )
             // Of several Auth Services one may not know them yet.
             .retry(Retry::Once),
-            Self::NoRoles { .. } => Advice::new(
+            Self::NoRoles { bot } => Advice::new(
                 Exit::Refused,
                 "the-bot-has-no-roles",
-                "Give the bot the roles that the step needs: `tctl bots update <bot> --add-roles=<role>`, \
-                 or `spec.roles` of its `kind: bot`.",
+                format!(
+                    "Give the bot the roles that the step needs: `tctl bots update {} --add-roles=<role>`, \
+                     or `spec.roles` of its `kind: bot`.",
+                    bot_name(bot),
+                ),
             )
             .cause("The bot was created with `roles: []`, as Teleport's guide shows first.")
             .retry(Retry::Once),
@@ -259,24 +286,25 @@ impl Explain for Error {
 }
 
 /// What the Auth Service means by a refusal. `Internal` is a failure in the service or on the way to it, not an answer.
-fn refused(code: Code, message: &str, retry_after: RetryAfter) -> Advice {
+fn refused(code: Code, message: &str, retry_after: RetryAfter, bot: &str) -> Advice {
     let is_temporary = is_temporary(code) || code == Code::Internal;
-    let (cause, remedy) = match code {
+    let (cause, remedy): (_, Cow<'static, str>) = match code {
         Code::NotFound => (
             "A role that the bot may impersonate does not exist.",
-            "Create the role, or take it from the bot: `tctl get roles` and `tctl bots update <bot> --set-roles=...`.",
+            format!("Create the role, or take it from the bot: `tctl get roles` and `tctl bots update {bot} --set-roles=...`.")
+                .into(),
         ),
         _ if message.contains("lock targeting") => (
             "The bot, its instance or its role is locked.",
-            "See `tctl get locks`, and remove the lock if its reason is gone.",
+            "See `tctl get locks`, and remove the lock if its reason is gone.".into(),
         ),
         _ if message.contains("ssh: no key found") => {
-            ("The Auth Service is older than version 17.", "Update the cluster to version 17.0.2 or newer.")
+            ("The Auth Service is older than version 17.", "Update the cluster to version 17.0.2 or newer.".into())
         }
-        _ if is_temporary => ("", "Run the step again; if it keeps failing, check the Auth Service."),
-        _ => ("", "Ask the administrator of the cluster; its audit log has the request at this time."),
+        _ if is_temporary => ("", "Run the step again; if it keeps failing, check the Auth Service.".into()),
+        _ => ("", "Ask the administrator of the cluster; its audit log has the request at this time.".into()),
     };
-    let remedy = if retry_after.too_late { RetryAfter::TOO_LATE } else { remedy };
+    let remedy = if retry_after.too_late { RetryAfter::TOO_LATE.into() } else { remedy };
     let anchor = if code == Code::NotFound { "a-role-does-not-exist" } else { "the-auth-service-refuses" };
     let (exit, retry) = if is_temporary { (Exit::Network, Retry::Yes) } else { (Exit::Refused, Retry::No) };
     Advice::new(exit, anchor, remedy).cause(cause).retry(retry)

@@ -80,6 +80,7 @@ impl BotIdentity {
             ssh_public_key: key.authorized_key()?.into_bytes(),
             tls_public_key: key.public_pem()?.into_bytes(),
         };
-        Ok(Response { certs: auth.user_certs(request, cluster).await?, host_authorities, user_authorities })
+        let certs = auth.user_certs(request, cluster).await.map_err(|error| error.about(&self.user))?;
+        Ok(Response { certs, host_authorities, user_authorities })
     }
 }

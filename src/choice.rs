@@ -13,7 +13,7 @@ pub(crate) fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, In
     }
     let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
     let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
-    let remedy = format!("{}Write {}.", meant(text, &words), either(&quoted));
+    let remedy = format!("{}Write {}, or leave it out.", meant(text, &words), either(&quoted));
     Err(Invalid::new(format!("is not {}", either(&words)), remedy))
 }
 
@@ -55,7 +55,10 @@ mod tests {
         assert_eq!(choose("Warn", &CHOICES).unwrap(), 2);
         let text = |wrong: &str| crate::error::render(&choose(wrong, &CHOICES).unwrap_err().named("LEAK_CHECK", wrong));
         assert!(text("errror").contains("is not error, warn or off\n"), "{}", text("errror"));
-        assert!(text("errror").contains("what to do: Did you mean `error`? Write 'error', 'warn' or 'off'.\n"));
+        assert!(
+            text("errror")
+                .contains("what to do: Did you mean `error`? Write 'error', 'warn' or 'off', or leave it out.\n")
+        );
         assert!(text("of").contains("Did you mean `off`?") && !text("false").contains("Did you mean"));
     }
 
@@ -73,7 +76,7 @@ mod tests {
         ] {
             assert_eq!(nearest(text, words), word, "{text}");
         }
-        assert_eq!(nearest("bitbuket", ["bitbucket", "github"]), Some("bitbucket"));
+        assert_eq!(nearest("deploymnet", ["deployment", "branch"]), Some("deployment"));
         assert_eq!(nearest("branhc", ["branch", "repository"]), Some("branch"));
     }
 

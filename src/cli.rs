@@ -9,21 +9,22 @@ use clap::{Args, Parser, Subcommand};
 use crate::address::HostPort;
 use crate::destination::UnknownFiles;
 use crate::environment::Environment;
+use crate::format::Format;
 use crate::guard::LeakCheck;
-use crate::invalid::{Error, Invalid};
+use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
 use crate::text::sanitize;
 use crate::values::{self, join_token};
-use crate::{pipe, platform};
+use crate::{choice, pipe, platform};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
 /// Without a command it is a pipe and takes its settings from the environment.
 #[derive(Debug, Parser)]
-#[command(name = "teleport-pipe", version, disable_help_subcommand = true, after_help = pipe::help())]
+#[command(name = "teleport-pipe", version, after_help = pipe::help())]
 pub(crate) struct Cli {
     /// Print debug information (never tokens or keys)
     #[arg(short, long, global = true)]
@@ -32,15 +33,48 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Flags>,
 }
 
+impl Cli {
+    /// How an error is printed. A format that does not exist is an error itself, in text.
+    pub(crate) fn format(&self, env: &Environment) -> Format {
+        let variable = || env.get("FORMAT");
+        let text = match &self.command {
+            None => variable(),
+            Some(Flags::Join(JoinFlags { format, .. }) | Flags::Doctor(DoctorFlags { format, .. })) => {
+                given(format).or_else(variable)
+            }
+            Some(Flags::Start(StartFlags::Identity(flags))) => given(&flags.format),
+            Some(Flags::Inspect(_) | Flags::Cleanup(_) | Flags::SshProxyCommand(_) | Flags::Version) => None,
+        };
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// The format that a command line asks for which was not parsed.
+pub(crate) fn format_of(args: &[String]) -> Format {
+    let is_json = |pair: &[String; 2]| pair[0] == "--format" && pair[1] == "json";
+    let asks = args.array_windows().any(is_json) || args.iter().any(|arg| arg == "--format=json");
+    if asks { Format::Json } else { Format::Text }
+}
+
+/// Whether the parser found a word that it does not know, or missed one.
+pub(crate) fn is_unknown(usage: &clap::Error) -> bool {
+    use clap::error::ErrorKind as Kind;
+    let unknown =
+        [Kind::UnknownArgument, Kind::InvalidSubcommand, Kind::MissingSubcommand, Kind::MissingRequiredArgument];
+    unknown.contains(&usage.kind()) || usage.kind() == Kind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
 /// The commands, each with its flags.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Flags {
-    /// Join and write credentials
+    /// Join and write credentials, with tbot's flags
     #[command(subcommand)]
     Start(StartFlags),
+    /// Join and write credentials as the pipe does: flags, or the pipe's variables in the environment
+    Join(JoinFlags),
     /// Show what the cluster needs to know of this step: claims, and files for `tctl create`
     Inspect(InspectFlags),
-    /// Check the way to the cluster, step by step, without joining; what to run first when something fails
+    /// Check the way to the cluster, step by step, without joining or writing; what to run first when something fails
     Doctor(DoctorFlags),
     /// Remove what was written, and nothing else
     Cleanup(CleanupFlags),
@@ -88,6 +122,20 @@ pub(crate) struct IdentityFlags {
     /// Deadline of the whole run, such as 90s [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
+    /// How the result is printed on stdout: text (nothing) or json [default: text]
+    #[arg(long)]
+    format: Option<String>,
+    /// Accepted: without --oneshot only, nothing is renewed
+    #[arg(long, hide = true)]
+    renewal_interval: Option<String>,
+    /// Accepted: nothing is ever sent to anyone but the cluster
+    #[arg(long, hide = true)]
+    anonymous_telemetry: bool,
+    #[arg(long, hide = true, overrides_with = "anonymous_telemetry")]
+    no_anonymous_telemetry: bool,
+    /// Accepted: the log is text
+    #[arg(long, hide = true, value_parser = ["text"])]
+    log_format: Option<String>,
 }
 
 impl IdentityFlags {
@@ -115,14 +163,16 @@ impl IdentityFlags {
             privacy: platform::privacy(env, debug),
             // A line that works with tbot works here.
             leak_check: LeakCheck::Warn,
+            format: parsed("--format", given(&self.format), str::parse)?.unwrap_or_default(),
         })
     }
 
     fn platform(&self) -> Result<Option<&'static platform::Platform>, Error> {
         let Some(method) = given(&self.join_method) else { return Ok(None) };
+        let meant = choice::meant(method, &platform::ALL.map(|platform| platform.method));
         let unsupported = || Error::Unsupported {
             what: format!("the join method `{}`", sanitize(method)),
-            instead: format!("Use --join-method={}, or leave it out.", platform::methods()).into(),
+            instead: format!("{meant}Use --join-method={}, or leave it out.", platform::methods()).into(),
         };
         platform::by_method(method).map(Some).ok_or_else(unsupported)
     }
@@ -197,23 +247,122 @@ impl InspectFlags {
     }
 }
 
+/// `join` and `doctor` take what the pipe takes: a flag stands for the variable that is named beside it.
 #[derive(Args, Debug)]
-pub(crate) struct DoctorFlags {
-    /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
+pub(crate) struct JoinFlags {
+    /// The cluster's proxy, host:port (required) [env: PROXY_SERVER, TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
-    /// Deadline of all checks together, such as 90s [default: 60s]
+    /// Name of the join token (required) [env: TOKEN, TELEPORT_BOT_TOKEN]
+    #[arg(long)]
+    token: Option<String>,
+    /// Directory for the credentials [env: DESTINATION] [default: ./tbot-user]
+    #[arg(long)]
+    destination: Option<String>,
+    /// Lifetime of the credentials, such as 1h30m [env: TTL] [default: 1h]
+    #[arg(long)]
+    certificate_ttl: Option<String>,
+    /// Leaf cluster that the certificates are routed to [env: CLUSTER]
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Deadline of the whole run, such as 90s [env: TIMEOUT] [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
+    /// How the result is printed on stdout: text (nothing) or json [env: FORMAT]
+    #[arg(long)]
+    format: Option<String>,
+}
+
+impl JoinFlags {
+    pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
+        let env = self.instead(debug).environment(env);
+        pipe::settings(&env).map_err(|error| self.instead(debug).named(error))
+    }
+
+    fn instead(&self, debug: bool) -> Instead<'_> {
+        Instead(vec![
+            ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
+            ("TOKEN", "--token", given(&self.token)),
+            ("DESTINATION", "--destination", given(&self.destination)),
+            ("TTL", "--certificate-ttl", given(&self.certificate_ttl)),
+            ("CLUSTER", "--cluster", given(&self.cluster)),
+            ("TIMEOUT", "--timeout", given(&self.timeout)),
+            ("FORMAT", "--format", given(&self.format)),
+            ("DEBUG", "--debug", Some(if debug { "true" } else { "false" })),
+        ])
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorFlags {
+    /// The cluster's proxy, host:port (required) [env: PROXY_SERVER, TELEPORT_PROXY]
+    #[arg(value_name = "PROXY_SERVER")]
+    proxy: Option<String>,
+    /// The same as a flag
+    #[arg(long)]
+    proxy_server: Option<String>,
+    /// Directory that a join would write to; it is not changed [env: DESTINATION] [default in a CI system:
+    /// ./tbot-user; elsewhere it is then not looked at]
+    #[arg(long)]
+    destination: Option<String>,
+    /// Deadline of all checks together, such as 90s [env: TIMEOUT] [default: 60s]
+    #[arg(long)]
+    timeout: Option<String>,
+    /// How the checks are printed: text or json [env: FORMAT]
+    #[arg(long)]
+    format: Option<String>,
 }
 
 impl DoctorFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
-        Ok(DoctorSettings {
-            connection: Connection::new(required_proxy(&self.proxy_server, env)?, None, env)?,
-            timeout: timeout(&self.timeout)?,
-            privacy: platform::privacy(env, debug),
-        })
+        let instead = self.instead(debug)?;
+        let env = instead.environment(env);
+        let mut settings = pipe::doctor_settings(&env).map_err(|error| instead.named(error))?;
+        // On another machine than the step's, the working directory is anything.
+        if env.list("DESTINATION").is_empty() && !platform::is_ci(&env) {
+            settings.service = None;
+        }
+        Ok(settings)
+    }
+
+    fn instead(&self, debug: bool) -> Result<Instead<'_>, Error> {
+        let (argument, flag) = (given(&self.proxy), given(&self.proxy_server));
+        if let (Some(argument), Some(flag)) = (argument, flag)
+            && argument != flag
+        {
+            let (reason, remedy) = (format!("differs from the argument `{}`", sanitize(argument)), "Give one of them.");
+            return Err(Invalid::new(reason, remedy).named("--proxy-server", flag));
+        }
+        let name = if argument.is_some() { "the argument" } else { "--proxy-server" };
+        Ok(Instead(vec![
+            ("PROXY_SERVER", name, argument.or(flag)),
+            ("DESTINATION", "--destination", given(&self.destination)),
+            ("TIMEOUT", "--timeout", given(&self.timeout)),
+            ("FORMAT", "--format", given(&self.format)),
+            ("DEBUG", "--debug", Some(if debug { "true" } else { "false" })),
+        ]))
+    }
+}
+
+/// Variables of the pipe, the flags that stand for them, and the values that were given.
+struct Instead<'a>(Vec<(&'static str, &'static str, Option<&'a str>)>);
+
+impl Instead<'_> {
+    fn environment(&self, env: &Environment) -> Environment {
+        let given = self.0.iter().filter_map(|(variable, _, value)| Some((variable, (*value)?)));
+        given.fold(env.clone(), |env, (variable, value)| env.with(variable, value))
+    }
+
+    /// An error about the value of a flag names the flag.
+    fn named(&self, error: Error) -> Error {
+        let flag = |name| self.0.iter().find(|(variable, _, value)| *variable == name && value.is_some());
+        match error {
+            Error::Invalid { name, value, reason, remedy } => {
+                let name = flag(name).map_or(name, |(_, flag, _)| *flag);
+                Error::Invalid { name, value, reason, remedy }
+            }
+            error => error,
+        }
     }
 }
 
@@ -238,7 +387,7 @@ fn given(flag: &Option<String>) -> Option<&str> {
 type Parse<T> = fn(&str) -> Result<T, Invalid>;
 
 fn valid<T>(name: &'static str, text: &str, parse: Parse<T>) -> Result<T, Error> {
-    parse(text).map_err(|invalid| invalid.named(name, text))
+    expect_plain(text).and_then(|()| parse(text)).map_err(|invalid| invalid.named(name, text))
 }
 
 fn parsed<T>(name: &'static str, text: Option<&str>, parse: Parse<T>) -> Result<Option<T>, Error> {

@@ -40,6 +40,13 @@ impl Environment {
         (0..count.unwrap_or(0)).filter_map(|n| self.get(&format!("{name}_{n}"))).collect()
     }
 
+    /// With this value instead of the variable's own, which may be a list.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Self {
+        let mut this = self.clone();
+        this.0.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
+        this
+    }
+
     /// The names of all variables, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

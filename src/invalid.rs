@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Advice, Exit, Explain};
-use crate::text::sanitize;
+use crate::text::{is_invisible, sanitize};
 
 /// Why a text is not valid. [`Invalid::named`] adds the name of the variable or flag.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,42 @@ impl Invalid {
     }
 }
 
+/// Checks what no value of a variable or a flag may have: characters that a person does not see, and the name of a variable
+/// in the place of its value.
+pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
+    let is_hidden = |c: char| is_invisible(c) || (c.is_whitespace() && !c.is_ascii());
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_hidden(*c)) {
+        let before: Vec<char> = text[..at].chars().collect();
+        let before: String = before[before.len().saturating_sub(20)..].iter().collect();
+        let position = match sanitize(&before) {
+            before if before.is_empty() => "at its beginning".to_owned(),
+            before => format!("after `{before}`"),
+        };
+        let kind = if is_invisible(c) { "an invisible character" } else { "an unusual blank" };
+        let reason = format!("has {kind} (U+{:04X}) {position}", u32::from(c));
+        return Err(Invalid::new(reason, "Type the value by hand: the character was copied with it."));
+    }
+    match variable_name(text) {
+        Some(name) => Err(Invalid::new(
+            "is the name of a variable instead of its value",
+            format!(
+                "Define {name} where this runs, for example as a variable of the repository or of the step's deployment \
+                 environment, or write the value itself."
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The name in `$NAME` or `${NAME}`, if the text is nothing else.
+fn variable_name(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then_some(name)
+}
+
 /// A variable, a flag or a value that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -41,6 +77,9 @@ pub(crate) enum Error {
         /// A value that would be valid.
         example: &'static str,
     },
+    /// Like [`Missing`](Self::Missing), outside of a CI system, where no `variables:` are.
+    #[error("{name} is not set")]
+    MissingOutside { name: &'static str, example: &'static str },
     #[error("{name} is {value}, which {reason}")]
     Invalid { name: &'static str, value: String, reason: String, remedy: Cow<'static, str> },
     /// tbot can do it and we cannot.
@@ -61,8 +100,49 @@ impl Explain for Error {
                 };
                 new("a-variable-or-flag-is-missing", remedy.into())
             }
+            Self::MissingOutside { name, example } => {
+                let flag = name.to_lowercase().replace('_', "-");
+                let remedy = format!(
+                    "Set it in the environment, or add the flag to `teleport-pipe join` or `doctor`:\n\
+                     export {name}='{example}'\n--{flag}={example}"
+                );
+                new("a-variable-or-flag-is-missing", remedy.into())
+            }
             Self::Invalid { remedy, .. } => new("a-variable-or-flag-is-wrong", remedy.clone()),
             Self::Unsupported { instead, .. } => new("something-of-tbots-is-not-supported", instead.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_are_not_seen_are_named() {
+        for (text, reason) in [
+            ("localhost:43823\u{200b}", "has an invisible character (U+200B) after `localhost:43823`"),
+            ("\u{feff}localhost", "has an invisible character (U+FEFF) at its beginning"),
+            ("example\u{ad}-bot", "has an invisible character (U+00AD) after `example`"),
+            ("\u{e0001}\u{200b}", "has an invisible character (U+E0001) at its beginning"),
+            ("a\u{a0}b", "has an unusual blank (U+00A0) after `a`"),
+            ("one line\nand another", "has an invisible character (U+000A) after `one line`"),
+            (
+                &format!("{}\u{200b}", "x".repeat(300)),
+                "has an invisible character (U+200B) after `xxxxxxxxxxxxxxxxxxxx`",
+            ),
+        ] {
+            assert_eq!(expect_plain(text).unwrap_err().to_string(), reason, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_nothing_has_replaced_is_not_a_value() {
+        for text in ["$PROXY_SERVER", "${TOKEN}", "$_x1"] {
+            assert!(expect_plain(text).is_err(), "{text}");
+        }
+        for text in ["", "$", "$1", "${", "${A", "$A/b", "a$A", "$A$B", "example.teleport.sh:443", "naïve"] {
+            assert!(expect_plain(text).is_ok(), "{text}");
         }
     }
 }

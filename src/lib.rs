@@ -6,7 +6,7 @@
 //! command line | pipe variables  ->  Settings  ->  Session  ->  Issued  ->  files  ->  Destination
 //! ```
 //!
-//! * `cli`, `pipe`: the front doors; each ends in `settings`.
+//! * `cli`, `pipe`: the front doors; each ends in `settings`. `tbot`: what only tbot's command line has.
 //! * `command`: one module per command; only these print.
 //! * `session`: opened by a join, it issues certificates; `bot_identity` and `auth` make the calls, `credentials` checks
 //!   the answers.
@@ -14,9 +14,9 @@
 //! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
-//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `node_labels`, `text`, `error`, `log`, `secret_pieces`,
-//!   `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `hcl`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`,
-//!   `output_files`, `regular_file`.
+//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `node_labels`, `text`,
+//!   `error`, `documents`, `log`, `secret_pieces`, `limits`, `retry`, `watchdog`, `process`, `clock`, `host`,
+//!   `environment`, `hcl`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
 //!
 //! `tests/architecture` refuses a circle of imports.
 
@@ -29,6 +29,7 @@ mod clock;
 mod command;
 mod credentials;
 mod destination;
+mod documents;
 mod environment;
 mod error;
 mod format;
@@ -54,6 +55,7 @@ mod session;
 mod settings;
 mod shell;
 mod ssh_agent;
+mod tbot;
 mod text;
 mod values;
 mod watchdog;
@@ -62,11 +64,12 @@ mod yaml;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Flags, StartFlags};
 use crate::environment::Environment;
 use crate::error::{Exit, Failure};
+use crate::format::Format;
 use crate::host::{Host, HostError};
 use crate::settings::Command;
 use crate::watchdog::Watchdog;
@@ -82,34 +85,61 @@ pub fn main() -> ExitCode {
     log::on_panic();
     let env = Environment::from_process();
     platform::id_tokens(&env).for_each(log::hide);
-    let cli = Cli::try_parse();
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&args);
     // A session of ssh takes as long as it likes.
     let is_session = matches!(&cli, Ok(Cli { command: Some(Flags::SshProxyCommand(_)), .. }));
     let watchdog = (!is_session).then(Watchdog::start);
     let cli = match cli {
         Ok(cli) => cli,
         Err(usage) => {
-            // Help and the version go to stdout with 0, mistakes to stderr with 2; clap knows.
-            if usage.use_stderr() {
-                log::print(&usage.render().to_string());
-            } else {
-                let _ = usage.print();
-            }
-            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::BadInput as u8));
+            let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            return refuse(&usage, &args);
         }
     };
+    let format = cli.format(&env);
     match run(&cli, env, watchdog) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(exit)) => ExitCode::from(exit as u8),
-        Err(failure) => {
-            // ssh prints what its ProxyCommand says among its own lines.
-            match is_session {
-                true => log::print(&failure.one_line()),
-                false => log::failure(&failure),
-            }
+        // ssh prints what its ProxyCommand says among its own lines.
+        Err(failure) if is_session => {
+            log::print(&failure.one_line());
             ExitCode::from(failure.exit() as u8)
         }
+        Err(failure) => end(&failure, format),
     }
+}
+
+/// Prints the error that ends the process.
+fn end(failure: &Failure, format: Format) -> ExitCode {
+    log::failure(failure);
+    if format == Format::Json {
+        // What cannot be printed there is on stderr.
+        let _ = log::json(&failure.document());
+    }
+    ExitCode::from(failure.exit() as u8)
+}
+
+/// Prints the help if it was asked for, or else what is wrong with the command line: what only tbot has by name, other
+/// mistakes in clap's words.
+fn refuse(usage: &clap::Error, args: &[String]) -> ExitCode {
+    if !usage.use_stderr() {
+        let _ = usage.print();
+        return ExitCode::SUCCESS;
+    }
+    let format = cli::format_of(args);
+    if cli::is_unknown(usage)
+        && let Some(error) = tbot::unsupported(args)
+    {
+        return end(&error.into(), format);
+    }
+    let text = usage.render().to_string();
+    log::print(&format!("{text}{}", error::more_line(tbot::WRONG)));
+    if format == Format::Json {
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let _ = log::json(&Failure::from(tbot::Error::Usage(message.to_owned())).document());
+    }
+    ExitCode::from(Exit::BadInput as u8)
 }
 
 /// Runs the command. A command that has done its work may still have found something that is not a success.
@@ -125,10 +155,16 @@ fn run(cli: &Cli, env: Environment, watchdog: Option<Result<Watchdog, HostError>
     };
     let host = Host::from_process(env)?;
     let env = &host.env;
-    let debug = cli.debug || (command.is_none() && pipe::debug(env)?);
+    let is_pipe = matches!(command, None | Some(Flags::Join(_)));
+    let debug = cli.debug || (is_pipe && pipe::debug(env)?);
     log::start(debug, env);
+    if command.is_none() && pipe::is_unused(env) {
+        log::print(&format!("{}\n", Cli::command().render_help()));
+        return Err(tbot::Error::Nothing.into());
+    }
     let command = match command {
         Some(Flags::Start(StartFlags::Identity(flags))) => Command::Start(flags.settings(env, debug)?),
+        Some(Flags::Join(flags)) => Command::Start(flags.settings(env, debug)?),
         Some(Flags::Inspect(flags)) => Command::Inspect(flags.settings(env, debug)?),
         Some(Flags::Doctor(flags)) => Command::Doctor(flags.settings(env, debug)?),
         Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory()?),

@@ -10,6 +10,7 @@ use anstyle::{AnsiColor, Style};
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -20,6 +21,10 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 /// The secrets of this process that a server may know and quote.
 static SECRETS: RwLock<Option<SecretPieces>> = RwLock::new(None);
+
+/// Warnings for the result in JSON. A cluster or a repository can lead to many.
+static WARNINGS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+const MAX_WARNINGS: usize = 100;
 
 #[derive(Debug)]
 struct Log {
@@ -64,8 +69,24 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
         Level::Info => ("", Style::new()),
     };
     let name = styled(&format!("{stage:<13}"), AnsiColor::Blue.on_default());
-    let text = styled(&format!("{mark}{}", hide_secrets(&record.args().to_string())), style);
+    let message = hide_secrets(&record.args().to_string());
+    let text = styled(&format!("{mark}{message}"), style);
+    if record.level() == Level::Warn {
+        remember(message);
+    }
     writeln!(out, "{time:>5.2}s {name} {text}")
+}
+
+fn remember(warning: String) {
+    let mut warnings = WARNINGS.write().unwrap_or_else(PoisonError::into_inner);
+    if warnings.len() < MAX_WARNINGS {
+        warnings.push(warning);
+    }
+}
+
+/// The warnings that were logged so far.
+pub(crate) fn warnings() -> Vec<String> {
+    WARNINGS.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// From now on no piece of this secret is printed.
@@ -123,6 +144,11 @@ pub(crate) fn out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(hide_secrets(text).as_bytes())?;
     out.flush()
+}
+
+/// Prints a value as one line of JSON to stdout, without secrets. The mask of a secret has no character that JSON escapes.
+pub(crate) fn json(value: &impl Serialize) -> std::io::Result<()> {
+    out(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// A panic is a bug: prints one line with its position, never the payload, which may quote secrets.

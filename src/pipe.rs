@@ -8,7 +8,8 @@ use crate::choice::choose;
 use crate::destination::UnknownFiles;
 use crate::environment::Environment;
 use crate::format::Format;
-use crate::invalid::{Error, Invalid};
+use crate::guard::LeakCheck;
+use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::net::egress;
 use crate::node_labels::NodeLabels;
@@ -115,17 +116,38 @@ fn action(text: &str) -> Result<Action, Invalid> {
     choose(text, &actions)
 }
 
+/// Whether no variable of the pipe is set, outside of a CI system: a person has typed the program's name and nothing else.
+/// Other programs read the variables of forward proxies, too.
+pub(crate) fn is_unused(env: &Environment) -> bool {
+    let ours =
+        VARIABLES.iter().map(|variable| variable.name).filter(|name| !["HTTPS_PROXY", "NO_PROXY"].contains(name));
+    let mut names = ours.chain(TBOT_VARIABLES.iter().map(|(_, theirs)| *theirs));
+    !platform::is_ci(env) && names.all(|name| env.list(name).is_empty())
+}
+
 /// Whether debug information is printed. It is read before the other variables, so that the log shows their errors.
 pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
     optional(env, "DEBUG", "false", boolean)
 }
 
-fn settings(env: &Environment) -> Result<Settings, Error> {
-    format(env)?;
+/// What `join` is told.
+pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
-    let service = Service {
+    Ok(Settings {
+        connection: connection(env, addr)?,
+        onboarding: Onboarding { token, platform: None },
+        services: vec![service(env)?],
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+    })
+}
+
+fn service(env: &Environment) -> Result<Service, Error> {
+    Ok(Service {
         output: Box::new(Identity {
             cluster: given(env, "CLUSTER", values::cluster)?,
             agent: optional(env, "SSH_AGENT", "true", boolean)?,
@@ -136,14 +158,6 @@ fn settings(env: &Environment) -> Result<Settings, Error> {
             owner: given(env, "FILE_OWNER", str::parse)?,
         },
         ttl: optional(env, "TTL", default::TTL, str::parse)?,
-    };
-    Ok(Settings {
-        connection: connection(env, addr)?,
-        onboarding: Onboarding { token, platform: None },
-        services: vec![service],
-        timeout: timeout(env)?,
-        privacy: privacy(env)?,
-        leak_check: given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default(),
     })
 }
 
@@ -162,7 +176,7 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     })
 }
 
-/// The directory for the files of `inspect`. Bitbucket may set the default of `pipe.yml` (docs/protocol.md, "Pipe
+/// The directory for the files of `inspect`. A CI system may set the default of `pipe.yml` (docs/protocol.md, "Pipe
 /// variables"), which is for credentials, so that it does not mean that a person wants files.
 fn inspect_destination(env: &Environment) -> Result<Option<PathBuf>, Error> {
     let path = given(env, "DESTINATION", values::destination)?;
@@ -174,9 +188,18 @@ fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
     NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("NODE_LABELS", &items.join(",")))
 }
 
-fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
+/// What a join would be told. The name of the join token is checked if it is set.
+pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    Ok(DoctorSettings { connection: connection(env, addr)?, timeout: timeout(env)?, privacy: privacy(env)? })
+    given(env, "TOKEN", |text| join_token(text, true))?;
+    Ok(DoctorSettings {
+        connection: connection(env, addr)?,
+        service: Some(service(env)?),
+        leak_check: leak_check(env)?,
+        format: format(env)?,
+        timeout: timeout(env)?,
+        privacy: privacy(env)?,
+    })
 }
 
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.
@@ -192,6 +215,10 @@ fn timeout(env: &Environment) -> Result<Duration, Error> {
     optional(env, "TIMEOUT", default::TIMEOUT, values::timeout)
 }
 
+fn leak_check(env: &Environment) -> Result<LeakCheck, Error> {
+    Ok(given(env, "LEAK_CHECK", str::parse)?.unwrap_or_default())
+}
+
 fn format(env: &Environment) -> Result<Format, Error> {
     optional(env, "FORMAT", "text", str::parse)
 }
@@ -204,11 +231,13 @@ fn privacy(env: &Environment) -> Result<Privacy, Error> {
 fn value<'a>(env: &'a Environment, name: &'static str) -> Result<Option<&'a str>, Error> {
     const FORM: &str = "Write one value in quotes instead of a list.";
     let tbots = || TBOT_VARIABLES.iter().find(|(ours, _)| *ours == name).and_then(|(_, theirs)| env.get(theirs));
-    match (env.get(name), env.list(name).as_slice()) {
-        (Some(text), _) | (None, &[text]) => Ok(Some(text)),
-        (None, []) => Ok(tbots()),
-        (None, several) => Err(Invalid::new("is a list", FORM).named(name, &several.join(", "))),
-    }
+    let text = match (env.get(name), env.list(name).as_slice()) {
+        (Some(text), _) | (None, &[text]) => Some(text),
+        (None, []) => tbots(),
+        (None, several) => return Err(Invalid::new("is a list", FORM).named(name, &several.join(", "))),
+    };
+    text.map_or(Ok(()), |text| expect_plain(text).map_err(|invalid| invalid.named(name, text)))?;
+    Ok(text)
 }
 
 type Parse<T> = fn(&str) -> Result<T, Invalid>;
@@ -218,7 +247,10 @@ fn given<T>(env: &Environment, name: &'static str, parse: Parse<T>) -> Result<Op
 }
 
 fn required<T>(env: &Environment, name: &'static str, example: &'static str, parse: Parse<T>) -> Result<T, Error> {
-    given(env, name, parse)?.ok_or(Error::Missing { name, example })
+    given(env, name, parse)?.ok_or_else(|| match platform::is_ci(env) {
+        true => Error::Missing { name, example },
+        false => Error::MissingOutside { name, example },
+    })
 }
 
 fn optional<T>(env: &Environment, name: &'static str, default: &'static str, parse: Parse<T>) -> Result<T, Error> {

@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
             Outcome::Joined(joined) => joined,
             Outcome::NotThere(first) => {
                 (context.on_event)(Event::JoinServiceAbsent(&first));
-                join::by_rest(&request, cluster.suite, http, first).await?
+                join::by_rest(&request, &cluster, http, first).await?
             }
         };
         let (suite, service) = (joined.suite, joined.service);

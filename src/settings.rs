@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::destination::{Owner, UnknownFiles};
-use crate::format::ResourceFormat;
+use crate::format::{Format, ResourceFormat};
 use crate::guard::LeakCheck;
 use crate::net::connection::Connection;
 use crate::node_labels::NodeLabels;
@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) privacy: Privacy,
     pub(crate) leak_check: LeakCheck,
+    pub(crate) format: Format,
 }
 
 /// How the bot joins.
@@ -96,6 +97,10 @@ pub(crate) struct InspectSettings {
 #[derive(Debug)]
 pub(crate) struct DoctorSettings {
     pub(crate) connection: Connection,
+    /// What a join would write. `None` if it is not known where.
+    pub(crate) service: Option<Service>,
+    pub(crate) leak_check: LeakCheck,
+    pub(crate) format: Format,
     pub(crate) timeout: Duration,
     pub(crate) privacy: Privacy,
 }

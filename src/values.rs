@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::address::ClusterName;
+use crate::address::{ClusterName, HostPort};
 use crate::invalid::Invalid;
+use crate::text::sanitize;
 
 /// A text that no `Debug` and no error prints. It is wiped when it is dropped.
 #[derive(Clone)]
@@ -23,6 +24,19 @@ impl Secret {
     /// The text itself, for the request to the cluster.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the text looks as if a machine had made it, as `tctl tokens add` does: it may be a secret, although the name
+    /// of a join token was asked for.
+    pub(crate) fn looks_random(&self) -> bool {
+        let is_random = |word: &str| {
+            let all_of = |is: fn(&char) -> bool| word.chars().all(|c| is(&c));
+            let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
+            let is_mixed = has(char::is_ascii_digit) && has(char::is_ascii_alphabetic);
+            word.len() >= 16 && (is_mixed || all_of(char::is_ascii_hexdigit)) && all_of(char::is_ascii_alphanumeric)
+        };
+        let is_uuid = self.0.len() >= 32 && self.0.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        is_uuid || self.0.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
     }
 }
 
@@ -68,8 +82,14 @@ impl FromStr for TokenName {
                 FORM,
             ));
         }
-        if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'')) {
-            return Err(Invalid::new("has spaces or quotes in it", FORM));
+        let is_foreign = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'');
+        if text.is_empty() || text.contains(is_foreign) {
+            let bare = text.trim_matches(is_foreign);
+            let remedy = match bare.is_empty() || bare.contains(is_foreign) {
+                true => FORM.to_owned(),
+                false => format!("Write `{bare}`."),
+            };
+            return Err(Invalid::new("has spaces or quotes in it", remedy));
         }
         Ok(Self(text.to_owned()))
     }
@@ -90,13 +110,13 @@ pub(crate) fn join_token(text: &str, is_public: bool) -> Result<Secret, Invalid>
 /// A directory for the credentials. `~` and variables are refused because nothing expands them here: they would become
 /// directories of that name.
 pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
-    match text.starts_with(['~', '$']) {
-        true => Err(Invalid::new(
-            "nothing expands here",
-            "Write the path itself, relative to the working directory or absolute, such as ./tbot-user.",
-        )),
-        false => Ok(PathBuf::from(text)),
-    }
+    let Some((_, rest)) = text.split_at_checked(1).filter(|(first, _)| ["~", "$"].contains(first)) else {
+        return Ok(PathBuf::from(text));
+    };
+    let name = rest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("tbot-user");
+    let remedy =
+        format!("Write the path itself, relative to the working directory or absolute, such as ./{}.", sanitize(name),);
+    Err(Invalid::new("nothing expands here", remedy))
 }
 
 /// Whether the text looks like a JWT, which people paste in the wrong place.
@@ -109,7 +129,13 @@ pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
     if looks_like_an_id_token(text) {
         return Err(Invalid::new("is an ID token, not the name of a cluster", FORM).hidden());
     }
-    text.parse().map_err(|()| Invalid::new("is not a valid cluster name", FORM))
+    text.parse().map_err(|()| {
+        // An address has the name in it, or a host that is called like it.
+        let addr = text.contains([':', '/']).then(|| text.parse::<HostPort>().ok()).flatten();
+        let remedy =
+            addr.map_or_else(|| FORM.to_owned(), |addr| format!("Write `{}`, if that is its name.", addr.host));
+        Invalid::new("is not a valid cluster name", remedy)
+    })
 }
 
 /// The lifetime of certificates.
@@ -152,12 +178,16 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, Invalid> {
 fn duration(text: &str) -> Result<Duration, Invalid> {
     const FORM: &str = "Write a number and a unit, such as 90s, 30m, 1h or 1h30m.";
     if text.chars().all(|c| c.is_ascii_digit()) {
-        return Err(Invalid::new("has no unit", FORM));
+        let remedy = match text.parse() {
+            Ok(1_u64..) => format!("Write `{text}s` for seconds or `{text}m` for minutes."),
+            _ => FORM.to_owned(),
+        };
+        return Err(Invalid::new("has no unit", remedy));
     }
     let duration = humantime::parse_duration(text).map_err(|_| Invalid::new("is not a duration", FORM))?;
     // The parser reads M as months, people write it for minutes.
     match text.contains('M') {
-        true => Err(Invalid::new("has the unit M", FORM)),
+        true => Err(Invalid::new("has the unit M", format!("Write `{}` for minutes.", text.replace('M', "m")))),
         false => Ok(duration),
     }
 }
@@ -182,6 +212,24 @@ mod tests {
         assert!(message(true).contains(secret) && !message(false).contains("hunter2"), "{}", message(false));
         let debug = format!("{:?}", join_token("hunter2", false).unwrap());
         assert_eq!(debug, "Secret(..)");
+    }
+
+    #[test]
+    fn what_looks_random_may_be_a_secret() {
+        for name in
+            ["example-bot", "bot-example", "production-deployments-2026", "acme/infra", "b0t", "averyveryverylongname"]
+        {
+            assert!(!Secret::new(name).looks_random(), "{name}");
+        }
+        for secret in [
+            "0123456789abcdef0123456789abcdef",
+            "deadbeefdeadbeefdeadbeef",
+            "1e3b3e7c-0c1d-4a3b-9f52-1c9a6f2b7d10",
+            "bot-Xk29fjw0qLm38Zpq71",
+            "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        ] {
+            assert!(Secret::new(secret).looks_random(), "{secret}");
+        }
     }
 
     #[test]

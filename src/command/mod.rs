@@ -6,6 +6,7 @@ pub(crate) mod inspect;
 mod report;
 pub(crate) mod ssh_proxy_command;
 pub(crate) mod start;
+mod summary;
 pub(crate) mod version;
 
 use crate::error::{Exit, Failure};

@@ -8,21 +8,23 @@ use crate::address::HostPort;
 use crate::clock::approximate;
 use crate::credentials::Credentials;
 use crate::destination::{Listing, Written};
+use crate::environment::Environment;
+use crate::log::print;
 use crate::net::discovery::ClusterInfo;
 use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
 use crate::platform::IdToken;
 use crate::session::Event;
 use crate::settings::Service;
-use crate::shell;
 use crate::text::sanitize;
 use crate::values::{Privacy, Ttl};
+use crate::{documents, shell};
 
 /// The ID token that was found.
-pub(super) fn id_token(token: &IdToken, now: SystemTime, privacy: Privacy) {
+pub(super) fn id_token(token: &IdToken, env: &Environment, now: SystemTime, privacy: Privacy) {
     let platform = token.platform();
     let step = match privacy {
         Privacy::Public => "this step".to_owned(),
-        Privacy::Private => platform.summary(token.claims()),
+        Privacy::Private => platform.summary(token.claims(), env),
     };
     let claims = platform.listing(token.claims());
     log::debug!(target: "token", "claims, not verified: {}", claims.trim().replace('\n', ", "));
@@ -59,18 +61,23 @@ pub(super) fn event(event: Event<'_>, proxy: &HostPort, privacy: Privacy) {
 
 fn discovered(cluster: &ClusterInfo, proxy: &HostPort) {
     let ClusterInfo { name, version, suite, ssh_proxy, .. } = cluster;
-    log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}, suite {}", suite.name());
+    log::info!(target: "discover", "{proxy}: cluster {name}, Teleport {version}");
     if cluster.clock.seconds() != 0 {
         log::warn!(target: "discover", "the clock here is {}", cluster.clock);
     }
     let routing = if cluster.tls_routing { "with" } else { "without" };
-    log::debug!(target: "discover", "connections to nodes will go to {ssh_proxy}, {routing} TLS routing");
+    log::debug!(target: "discover", "suite {}, connections to nodes will go to {ssh_proxy}, {routing} TLS routing", suite.name());
 }
 
 /// The certificates that were issued.
 pub(super) fn certificates(credentials: &Credentials, now: SystemTime, requested: Ttl, privacy: Privacy) {
     let lifetime = credentials.expires.duration_since(now).unwrap_or_default();
-    log::info!(target: "certificates", "valid until {}", humantime::format_rfc3339_seconds(credentials.expires));
+    let who = match privacy {
+        Privacy::Public => String::new(),
+        Privacy::Private => format!("{}, roles {}, ", sanitize(&credentials.user), listed(&credentials.roles)),
+    };
+    let expires = humantime::format_rfc3339_seconds(credentials.expires);
+    log::info!(target: "certificates", "{who}valid until {expires}");
     // The server cuts without saying so, at 24 h and at `max_session_ttl` of the roles.
     if lifetime + Duration::from_secs(60) < requested.0 {
         log::warn!(
@@ -131,7 +138,7 @@ pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination
         // No owner that can be set from here is a user of the step.
         Some(user) => (
             format!("root and user {user} of the step"),
-            "for another user, see docs/troubleshooting.md#the-pipe-has-other-users-than-the-step".to_owned(),
+            format!("for another user, see {}", documents::troubleshooting("the-pipe-has-other-users-than-the-step")),
         ),
         None => (
             format!("user {uid}"),
@@ -148,39 +155,38 @@ pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination
             target: "write",
             "only {reader} can read the files, but user {other} has files here, too: {remedy}"
         ),
-        // root runs the pipe and owns the clone directory. That says nothing about the user of the step.
-        (None, None) if *is_default_owner && *uid == 0 => {
-            let root = if user_of_step.is_none() { " (root)" } else { "" };
-            log::info!(target: "write", "only {reader}{root} can read them; {remedy}")
-        }
+        // Nothing tells of another user: root runs the pipe, and most steps.
+        (None, None) if *is_default_owner => log::debug!(target: "write", "only {reader} can read them; {remedy}"),
         (None, None) => {}
     }
 }
 
-/// The result in one line, and what to type next. A public log does not show who may do what.
+/// The result, and the command to type next on a line of its own, so that it can be copied. A public log does not show who
+/// may do what.
 pub(super) fn done(service: &Service, directory: &Path, credentials: &Credentials, now: SystemTime, privacy: Privacy) {
-    let Credentials { cluster, user, roles, logins, expires, .. } = credentials;
+    let Credentials { cluster, logins, expires, .. } = credentials;
+    let lifetime = approximate(expires.duration_since(now).unwrap_or_default());
+    let who = match privacy {
+        Privacy::Public => String::new(),
+        Privacy::Private => format!(" for the logins {}", listed(logins)),
+    };
+    let route = service.output.request().route.filter(|route| route != cluster);
+    let routed = route.map(|route| format!(", routed to {route}")).unwrap_or_default();
+    log::info!(target: "done", "credentials{who}{routed}, valid for {lifetime}. To reach a node:");
+    print(&format!("{}\n", ssh_command(service, directory, credentials, privacy)));
+}
+
+/// The command that logs in to a node.
+pub(super) fn ssh_command(service: &Service, directory: &Path, credentials: &Credentials, privacy: Privacy) -> String {
     // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
     let given = &service.destination.path;
     let has_parent = given.components().any(|part| part == Component::ParentDir);
     let directory = shell::word(&sanitize(&if has_parent { directory } else { given }.display().to_string()));
-    let lifetime = approximate(expires.duration_since(now).unwrap_or_default());
-    let any_login = || "<login>".to_owned();
-    let (who, login) = match privacy {
-        Privacy::Public => (format!("cluster {cluster}"), any_login()),
-        Privacy::Private => (
-            format!("cluster {cluster}, {}, roles {}, logins {}", sanitize(user), listed(roles), listed(logins)),
-            logins.first().filter(|login| is_plain(login)).map_or_else(any_login, Clone::clone),
-        ),
-    };
+    let login = credentials.logins.first().filter(|login| privacy == Privacy::Private && is_plain(login));
+    let login = login.map_or("<login>", String::as_str);
     let route = service.output.request().route;
-    let target = route.as_ref().unwrap_or(cluster);
-    let routed = if target == cluster { String::new() } else { format!(", routed to {target}") };
-    log::info!(
-        target: "done",
-        "{who}{routed}, valid for {lifetime}, files in {directory}; \
-         next: ssh -F {directory}/ssh_config {login}@<node>.{target}"
-    );
+    let target = route.as_ref().unwrap_or(&credentials.cluster);
+    format!("ssh -F {directory}/ssh_config {login}@<node>.{target}")
 }
 
 /// Whether a login is nothing but a login to a shell and to ssh. The cluster chose it, and a person pastes the line.

@@ -2,23 +2,26 @@
 
 use std::time::SystemTime;
 
+use super::doctor::findings::without_full_node_names;
+use super::summary::{self, Done, Progress};
 use super::{block_on, report};
 use crate::destination::{self, Destination, File, Written};
 use crate::error::Failure;
-use crate::guard::RunningStep;
+use crate::format::Format;
+use crate::guard::{RunningStep, Unchecked};
 use crate::host::Host;
 use crate::join::Method;
 use crate::join::oidc::Oidc;
 use crate::output::Issued;
 use crate::platform::{self, IdToken};
 use crate::retry::Deadline;
-use crate::session::{Context, Session};
+use crate::session::{Context, Event, Session};
 use crate::settings::{Service, Settings};
 use crate::values::Ttl;
 
 /// Joins once and writes credentials. Nothing is written before everything is there and checked.
 pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
-    let deadline = Deadline::after(settings.timeout);
+    let (deadline, progress) = (Deadline::after(settings.timeout), Progress::begin());
     // Whatever can be known to fail is found out before the network is used.
     let id_token = id_token(settings, host)?;
     let targets: Vec<Target<'_>> = settings
@@ -40,16 +43,31 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
         clock: &host.clock,
         deadline,
         privacy: settings.privacy,
-        on_event: &|event| report::event(event, &settings.connection.addr, settings.privacy),
+        on_event: &|event| {
+            progress.event(&event);
+            if let Event::Discovered(cluster) = event
+                && cluster.lacks_full_node_names()
+            {
+                log::debug!(target: "discover", "{}", without_full_node_names(cluster));
+            }
+            report::event(event, &settings.connection.addr, settings.privacy);
+        },
     };
+    progress.done("preflight");
     block_on(async {
         let (issued, now) = issue(context, &method, settings).await?;
+        progress.done("certificates");
         let (names, written) = write(&targets, &issued, program, deadline).await?;
-        for (((target, issued), names), written) in targets.iter().zip(&issued).zip(names).zip(written) {
+        progress.done("write");
+        for (((target, issued), names), written) in targets.iter().zip(&issued).zip(&names).zip(written) {
             let (directory, Service { output, destination, .. }) = (target.destination.absolute(), target.service);
-            report::written(&names, output.kind(), directory);
+            report::written(names, output.kind(), directory);
             report::ownership(&written, target.step.run_as_user, &destination.path);
             report::done(target.service, directory, &issued.credentials, now, settings.privacy);
+        }
+        if settings.format == Format::Json {
+            let done: Vec<_> = targets.iter().zip(&issued).zip(&names).map(|((t, i), n)| t.done(i, n)).collect();
+            summary::print(&done, settings, &progress, now)?;
         }
         Ok(())
     })?
@@ -80,7 +98,7 @@ fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
         Some(platform) => platform.detect(&host.env).unwrap_or(Err(platform::Error::NoCi))?,
         None => platform::detect(&host.env)?,
     };
-    report::id_token(&token, host.clock.now(), settings.privacy);
+    report::id_token(&token, &host.env, host.clock.now(), settings.privacy);
     Ok(token)
 }
 
@@ -93,17 +111,34 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn check(service: &'a Service, id_token: &IdToken, settings: &Settings, host: &Host) -> Result<Self, Failure> {
-        let Service { output, destination, ttl } = service;
-        let destination =
-            Destination::check(&host.working_dir, &destination.path, destination.unknown_files, destination.owner)?;
+        let destination = check_destination(service, host)?;
         let directory = destination.absolute();
-        output.check_directory(directory)?;
-        let step = (id_token.platform().preflight)(&host.env, directory, *ttl, settings.leak_check)?;
+        let warn = &mut |warning: &str| log::warn!(target: "guard", "{warning}");
+        let step = (id_token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn)?;
+        match &step.unchecked {
+            Some(Unchecked::Impossible(reason)) => log::info!(target: "guard", "not checked: {reason}"),
+            Some(Unchecked::Intended(reason)) => log::debug!(target: "guard", "not checked: {reason}"),
+            None => {}
+        }
         if destination.is_noexec() {
             report::noexec(directory);
         }
         Ok(Self { service, destination, step })
     }
+
+    fn done<'b>(&'b self, issued: &'b Issued, files: &'b [String]) -> Done<'b> {
+        let (credentials, directory) = (&issued.credentials, self.destination.absolute());
+        Done { service: self.service, credentials, directory, files }
+    }
+}
+
+/// Checks whether the service can write to its destination. Changes nothing.
+pub(super) fn check_destination(service: &Service, host: &Host) -> Result<Destination, Failure> {
+    let Service { output, destination, .. } = service;
+    let destination =
+        Destination::check(&host.working_dir, &destination.path, destination.unknown_files, destination.owner)?;
+    output.check_directory(destination.absolute())?;
+    Ok(destination)
 }
 
 /// Renders every output, then writes all of them or none. Returns the names of the files and what was written.

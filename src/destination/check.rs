@@ -25,6 +25,16 @@ pub(crate) struct Destination {
     noexec: bool,
 }
 
+/// What a run would find in a destination, and make of it.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) exists: bool,
+    /// The user whom the files would belong to.
+    pub(crate) uid: u32,
+    /// That user's number in the step, if it has other users than this container.
+    pub(crate) user_of_step: Option<u32>,
+}
+
 /// What to do about a destination that holds files of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnknownFiles {
@@ -120,6 +130,16 @@ impl Destination {
     /// The path from the root, without `.` and `..`.
     pub(crate) fn absolute(&self) -> &Path {
         self.path.absolute()
+    }
+
+    /// What a run would find there, for a person. Changes nothing.
+    pub(crate) fn expected(&self) -> Result<Expected, Error> {
+        let (dir, exists) = self.path.find()?;
+        let default = if exists { Owner::from_stat(&dir.stat()?) } else { self.path.working_dir_owner()? };
+        let Ownership { owner, required } = self.ownership(default);
+        // Only root can give files to another user.
+        let uid = if required || effective_uid() == 0 { owner.uid } else { effective_uid() };
+        Ok(Expected { exists, uid, user_of_step: self.user_of_step(uid) })
     }
 
     /// Whether ssh cannot start a ProxyCommand from there. As a pipe that is an error; users of tbot may want only the

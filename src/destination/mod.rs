@@ -30,7 +30,7 @@ mod tests;
 mod user_namespace;
 mod write;
 
-pub(crate) use self::check::{Destination, UnknownFiles};
+pub(crate) use self::check::{Destination, Expected, UnknownFiles};
 pub(crate) use self::cleanup::{Cleaned, cleanup};
 #[cfg(test)]
 pub(crate) use self::error::Error;

@@ -9,6 +9,9 @@ mod samples;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
+use crate::documents;
 use crate::text::{is_invisible, sanitize_whole};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
@@ -104,10 +107,51 @@ impl Failure {
         render(&*self.0)
     }
 
+    /// The parts of the text, for a program that reads JSON.
+    pub(crate) fn explanation(&self) -> Explanation {
+        let Advice { cause, remedy, anchor, exit, .. } = self.0.advice();
+        Explanation {
+            message: visible(&self.0.to_string()),
+            cause: visible(&cause),
+            remedy: visible(&remedy),
+            url: documents::troubleshooting(anchor),
+            exit: exit as u8,
+        }
+    }
+
+    /// The error as the only document on stdout.
+    pub(crate) fn document(&self) -> Document {
+        Document { error: self.explanation() }
+    }
+
     /// The same in one line, for a ProxyCommand: it stands between the lines of ssh, so it says who speaks.
     pub(crate) fn one_line(&self) -> String {
-        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {}", self.0, self.0.advice().remedy)))
+        let Advice { remedy, anchor, .. } = self.0.advice();
+        let more = documents::troubleshooting(anchor);
+        format!("teleport-pipe: {}\n", sanitize_whole(&format!("{}. {remedy} More: {more}", self.0)))
     }
+}
+
+/// An error as it stands in JSON (docs/json.md, "Errors").
+#[derive(Debug, Serialize)]
+pub(crate) struct Explanation {
+    message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cause: String,
+    remedy: String,
+    url: String,
+    exit: u8,
+}
+
+/// What a run in JSON prints if it fails.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    error: Explanation,
+}
+
+/// A name of a file, or another value from outside that was quoted, may hold characters that are not seen.
+fn visible(text: &str) -> String {
+    text.replace(|c| c != '\n' && is_invisible(c), " ")
 }
 
 /// The error as a person reads it at the end of a step's log.
@@ -118,9 +162,15 @@ pub(crate) fn render(error: &dyn Explain) -> String {
         section(&mut text, "likely cause", &cause);
     }
     section(&mut text, "what to do", &remedy);
-    section(&mut text, "more", &format!("docs/troubleshooting.md#{anchor}"));
-    // A name of a file, or another value from outside that was quoted.
-    text.replace(|c| c != '\n' && is_invisible(c), " ")
+    section(&mut text, "more", &documents::troubleshooting(anchor));
+    visible(&text)
+}
+
+/// The last line of an error, which says where there is more about it.
+pub(crate) fn more_line(anchor: &str) -> String {
+    let mut text = String::new();
+    section(&mut text, "more", &documents::troubleshooting(anchor));
+    text
 }
 
 /// `label: text`, further lines of the text below the first.

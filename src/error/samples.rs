@@ -18,17 +18,18 @@ use crate::command::ssh_proxy_command;
 use crate::destination::{Listing, Owner};
 use crate::error::Retry;
 use crate::host::{self, HostError};
-use crate::join::error::Refusal;
+use crate::join::error::{Refusal, TooOld};
 use crate::join::method::Hints;
 use crate::join::service::{Failed, Progress};
 use crate::join::{self, Attempt};
+use crate::net::discovery::ClusterInfo;
 use crate::net::error::{TCP, egress};
 use crate::net::peer_chain::Signer;
 use crate::output::identity::ssh_config;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
 use crate::retry::{RetryAfter, Transient};
-use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, watchdog};
+use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, tbot, watchdog};
 
 #[path = "../../tests/it/troubleshooting.rs"]
 mod troubleshooting;
@@ -111,7 +112,7 @@ macro_rules! sampled {
 sampled! {
     net::Error: Egress EgressUnreached Resolve Connect Timeout Untrusted TlsTerminated NotOfCluster Certificate ClientRefused NotGrpc WrongName
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
-    egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Unreachable;
+    egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Intercepted Unreachable;
     join::Error;
     auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
@@ -122,7 +123,8 @@ sampled! {
     guard::reach::OutsideOfStep: NotShared PassedOn;
     platform::Error: NoCi Missing NotAJwt Expired;
     rule::ScopeError;
-    invalid::Error: Missing Invalid Unsupported;
+    invalid::Error: Missing MissingOutside Invalid Unsupported;
+    tbot::Error: Config Word Usage Nothing;
     host::HostError;
     keys::Error;
     limits::TooMany;
@@ -130,7 +132,7 @@ sampled! {
     ssh_config::UnnameableDestination;
     ssh_proxy_command::Error: Net Identity Network Expired Node Refused Ended;
     findings::Behind;
-    findings::TooOld;
+    join::error::TooOld;
 }
 
 variants!(join::Attempt: Net Grpc Rest Nonsense Key);
@@ -172,7 +174,9 @@ fn samples() -> Vec<Sample> {
     samples.extend(input_errors());
     samples.extend(ssh_proxy_errors());
     samples.extend(final_errors([("", findings::Behind { offset: Offset::from_seconds(120) })]));
-    samples.extend(final_errors([("", findings::TooOld { version: "16.4.0".to_owned(), platform: platform::ALL[0] })]));
+    let platform = platform::ALL[0];
+    let too_old = TooOld { version: "16.4.0".to_owned(), proof: platform.proof(), since: platform.since };
+    samples.extend(final_errors([("", too_old)]));
     samples.extend(final_errors([("", keys::Error("encoded"))]));
     samples.extend(final_errors([("", too_many())]));
     samples.extend(final_errors([("", watchdog::Overdue { timeout: MINUTE })]));
@@ -297,6 +301,7 @@ fn egress_errors() -> Vec<Sample> {
         ("not given", credentials(false)),
         ("", Error::AuthScheme { proxy: proxy(), schemes: "Negotiate".to_owned() }),
         ("", Error::Refused { proxy: proxy(), target: addr(), answer: reason() }),
+        ("", Error::Intercepted { proxy: proxy(), target: addr(), found: "a page".to_owned() }),
         ("", Error::Unreachable { proxy: proxy(), target: addr(), answer: reason() }),
     ])
 }
@@ -377,11 +382,17 @@ fn join_errors() -> Vec<Sample> {
         let error = with_advice(message);
         Sample::new(name(&error, &format!("{case}, with advice")), &error, None)
     }));
+    let slip = Hints { token_name: Some("bot-bitbucket".to_owned()), ..Hints::sample(true) };
+    let neither =
+        || join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false));
     samples.extend(final_errors([
         (
-            "neither service",
-            join::Error::new(rest(404, "404 page not found", nothing()), Some(unimplemented()), Hints::sample(false)),
+            "the guide's slip",
+            join::Error::new(grpc(Code::PermissionDenied, "token expired or not found", nothing()), None, slip),
         ),
+        ("neither service", neither()),
+        ("neither service of a new cluster", neither().at(&ClusterInfo::sample("18.3.0"))),
+        ("neither service of an old cluster", neither().at(&ClusterInfo::sample("16.4.0"))),
         (
             "both refuse",
             join::Error::new(
@@ -436,6 +447,7 @@ fn auth_errors() -> Vec<Sample> {
         message: message.to_owned(),
         retry_after,
         hidden: false,
+        bot: Some("bot-example".to_owned()),
     };
     let denied = |message| refused(Code::PermissionDenied, message, nothing());
     let cluster = || "leaf.example".parse().unwrap();
@@ -584,9 +596,21 @@ fn input_errors() -> Vec<Sample> {
     samples.extend(final_errors([
         ("variable", invalid::Error::Missing { name: "TOKEN", example: "example-bot" }),
         ("flag", invalid::Error::Missing { name: "--token", example: "example-bot" }),
+        ("", invalid::Error::MissingOutside { name: "PROXY_SERVER", example: "example.teleport.sh:443" }),
         ("", invalid.named("TOKEN", "a")),
         ("", invalid::Error::Unsupported { what: "--storage".to_owned(), instead: "Leave it out.".into() }),
     ]));
+    let words = tbot::Error::samples();
+    let others = [
+        ("", tbot::Error::Config { flag: "-c".to_owned() }),
+        ("flag", tbot::Error::Usage("unexpected argument '--x' found".to_owned())),
+        ("command", tbot::Error::Usage("unrecognized subcommand 'x'".to_owned())),
+        ("", tbot::Error::Nothing),
+    ];
+    let others = others.map(|(case, error)| (case.to_owned(), error));
+    let all: Vec<_> = words.into_iter().chain(others).collect();
+    cover(all.iter().map(|(_, error)| error));
+    samples.extend(all.iter().map(|(case, error)| Sample::new(name(error, case), error, None)));
     let unusable = |what| HostError::because(what)(io::ErrorKind::NotFound.into());
     samples.extend(final_errors([
         ("working directory", unusable(host::WORKING_DIRECTORY)),
@@ -654,7 +678,8 @@ fn advice() {
         }
     }
     let groups: Vec<_> = groups.into_iter().map(|(advice, names)| names + &advice).collect();
-    expect_file!["../../tests/it/golden/error_advice.txt"].assert_eq(&groups.join("\n"));
+    let text = groups.join("\n").replace(concat!("/src/", env!("CARGO_PKG_VERSION"), "/"), "/src/VERSION/");
+    expect_file!["../../tests/it/golden/error_advice.txt"].assert_eq(&text);
 }
 
 #[test]

@@ -60,12 +60,28 @@ const MAX_WARNINGS: usize = 5;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunningStep {
+    /// Why artifacts and caches were not checked, if they were not.
+    pub(crate) unchecked: Option<Unchecked>,
     /// The user of the step's image, if the file names one and it is the same in all steps that could be the running
     /// one.
     pub(crate) run_as_user: Option<u32>,
 }
 
-/// Checks whether the step's artifacts or caches would take what will be written to `destination`, and warns about it.
+/// Why artifacts and caches were not checked. The texts complete "not checked: ...".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unchecked {
+    /// That is how it was asked for.
+    Intended(String),
+    Impossible(String),
+}
+
+impl From<Unchecked> for RunningStep {
+    fn from(unchecked: Unchecked) -> Self {
+        Self { unchecked: Some(unchecked), ..Self::default() }
+    }
+}
+
+/// Checks whether the step's artifacts or caches would take what will be written to `destination`, and calls `warn` about it.
 /// Fails if they would and `leak_check` demands an error. The path is absolute, without `.`, `..` and symbolic links.
 /// `has_token` says whether the step has an ID token. Outside of Bitbucket nothing is checked.
 pub(crate) fn check(
@@ -74,17 +90,18 @@ pub(crate) fn check(
     destination: &Path,
     ttl: Ttl,
     leak_check: LeakCheck,
+    warn: &mut dyn FnMut(&str),
 ) -> Result<RunningStep, Error> {
-    let Some(clone_dir) = CloneDir::new(env, destination).filter(|_| leak_check != LeakCheck::Off) else {
-        log::debug!(target: "guard", "nothing is checked: LEAK_CHECK is off, or BITBUCKET_CLONE_DIR is not set");
-        return Ok(RunningStep::default());
+    if leak_check == LeakCheck::Off {
+        return Ok(Unchecked::Intended("LEAK_CHECK is off".to_owned()).into());
+    }
+    let Some(clone_dir) = CloneDir::new(env, destination) else {
+        return Ok(Unchecked::Intended("BITBUCKET_CLONE_DIR is not set".to_owned()).into());
     };
     let (matcher, warnings) = (Matcher::new(), Vec::new());
     let mut guard = Guard { env, has_token, clone_dir, ttl, leak_check, matcher, warnings };
     let result = guard.check();
-    for warning in &guard.warnings {
-        log::warn!(target: "guard", "{warning}");
-    }
+    guard.warnings.iter().for_each(|warning| warn(warning));
     result
 }
 
@@ -110,8 +127,7 @@ impl Guard<'_> {
                 let reason = format!("there is no {FILE} here (`clone: enabled: false`?)");
                 self.cannot_check(&reason)?;
                 // Nothing is known to be wrong.
-                log::info!(target: "guard", "not checked: {reason}");
-                return Ok(RunningStep::default());
+                return Ok(Unchecked::Impossible(reason).into());
             }
             Err(error) => error.to_string(),
         };
@@ -136,7 +152,7 @@ impl Guard<'_> {
         self.check_completeness(pipelines, steps.is_empty(), may_be_imported)?;
         let user = steps.first().and_then(|step| step.run_as_user);
         let run_as_user = user.filter(|_| steps.iter().all(|step| step.run_as_user == user));
-        Ok(RunningStep { run_as_user })
+        Ok(RunningStep { run_as_user, unchecked: None })
     }
 
     /// Whether all of the step was seen.

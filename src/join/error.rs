@@ -8,8 +8,10 @@ use tonic::Code;
 use super::method::{Admission, Hints};
 use crate::error::{Advice, Exit, Explain, Retry};
 use crate::net;
+use crate::net::discovery::ClusterInfo;
 use crate::net::grpc::{self, code_name, is_temporary};
 use crate::retry::{RetryAfter, Transient, WaitingFor};
+use crate::shell;
 
 /// One service's failure.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +150,39 @@ pub(crate) struct Error {
     useful: Attempt,
     other: Option<Attempt>,
     hints: Hints,
+    /// The cluster's version; empty if it is not known.
+    version: String,
+    too_old: Option<TooOld>,
+}
+
+/// A cluster whose version does not have the join method.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster is Teleport {version}, which cannot join by {proof}")]
+pub(crate) struct TooOld {
+    pub(crate) version: String,
+    /// What proves that this may join.
+    pub(crate) proof: String,
+    /// The first version that knows the method.
+    pub(crate) since: [u32; 3],
+}
+
+impl TooOld {
+    /// Returns `None` if the cluster knows the method, or if its version is not known.
+    pub(crate) fn check(cluster: &ClusterInfo, since: [u32; 3], proof: &str) -> Option<Self> {
+        let this = || Self { version: cluster.version.clone(), proof: proof.to_owned(), since };
+        cluster.is_older_than(since).then(this)
+    }
+}
+
+impl Explain for TooOld {
+    fn advice(&self) -> Advice {
+        let remedy = format!("Update the cluster to {} or newer.", release(self.since));
+        Advice::new(Exit::Refused, "no-way-to-join", remedy)
+    }
+}
+
+fn release(numbers: [u32; 3]) -> String {
+    numbers.map(|number| number.to_string()).join(".")
 }
 
 impl Error {
@@ -165,7 +200,19 @@ impl Error {
             Some(first) if usefulness(&first) > usefulness(&last) => (first, Some(last)),
             first => (last, first),
         };
-        Self { useful, other, hints }
+        Self { useful, other, hints, version: String::new(), too_old: None }
+    }
+
+    /// Adds what discovery says about the cluster's version.
+    pub(crate) fn at(self, cluster: &ClusterInfo) -> Self {
+        let too_old = TooOld::check(cluster, self.hints.since, &self.hints.proof);
+        Self { version: cluster.version.clone(), too_old, ..self }
+    }
+
+    /// The version, if it is the reason: the cluster has no service that knows the method, or says that it does not.
+    fn too_old(&self) -> Option<&TooOld> {
+        let is_reason = || self.is_absence() || self.useful.refusal() == Some(Refusal::Method);
+        self.too_old.as_ref().filter(|_| is_reason())
     }
 
     /// Whether the cluster has neither service: the join service does not know the method, and REST answers with a page.
@@ -190,18 +237,36 @@ impl Error {
         text.into()
     }
 
+    /// The cluster is new enough, as far as is known.
+    fn advice_if_absent(&self) -> Advice {
+        let since = release(self.hints.since);
+        let ask = "Ask the administrator of the cluster what is in front of the proxy";
+        let (cause, remedy) = match &*self.version {
+            "" => (
+                format!("Teleport before {since} cannot do it; or something in front of the proxy blocks its API."),
+                format!("{ask}, and whether the cluster is {since} or newer: it does not say its version."),
+            ),
+            version => (
+                format!(
+                    "The cluster is Teleport {version}, which can do it, but something in front of the proxy blocks its API."
+                ),
+                format!("{ask}: it has to pass /webapi/host/credentials and gRPC on."),
+            ),
+        };
+        Advice::new(Exit::Refused, "no-way-to-join", remedy).cause(cause)
+    }
+
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
         let correct = || self.with_admission("Correct the join token with `tctl create -f`.");
         let (anchor, cause, remedy): (_, _, Cow<'static, str>) = match refusal {
-            Refusal::TokenName => (
-                "the-join-token-is-not-known",
-                "TOKEN names no join token of this cluster, or one that has expired.",
-                "Compare TOKEN (--token) with `tctl tokens ls`; it is metadata.name of a `kind: token`.".into(),
-            ),
+            Refusal::TokenName => ("the-join-token-is-not-known", self.why_unknown(), self.remedy_of_unknown().into()),
             Refusal::Rule => (
                 "no-allow-rule-fits",
                 "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
-                self.with_admission("Compare with `tctl get token/<name>`, and add a rule with `tctl create -f`."),
+                self.with_admission(&format!(
+                    "Compare with `tctl get token/{}`, and add a rule with `tctl create -f`.",
+                    self.hints.token_name.as_deref().map_or_else(|| "<name>".to_owned(), shell::word),
+                )),
             ),
             Refusal::Audience => {
                 ("the-audience-is-wrong", "The join token's `audience` is not that of the step's ID token.", correct())
@@ -245,6 +310,29 @@ impl Error {
         Advice::new(exit, anchor, remedy).cause(cause)
     }
 
+    /// Whether the join token is the one that Teleport's guide names, but does not create.
+    fn is_guides_slip(&self) -> bool {
+        self.hints.guides_tokens.is_some_and(|(named, _)| self.hints.token_name.as_deref() == Some(named))
+    }
+
+    fn why_unknown(&self) -> &'static str {
+        if self.is_guides_slip() {
+            "Teleport's guide has two names for the join token: one in the step, and one where it creates it."
+        } else {
+            "TOKEN names no join token of this cluster, or one that has expired."
+        }
+    }
+
+    fn remedy_of_unknown(&self) -> String {
+        const COMPARE: &str = "with `tctl tokens ls`; it is metadata.name of a `kind: token`.";
+        match self.hints.guides_tokens {
+            Some((_, created)) if self.is_guides_slip() => {
+                format!("Write TOKEN: '{created}' (--token={created}), if you followed the guide. Or compare {COMPARE}")
+            }
+            _ => format!("Compare TOKEN (--token) {COMPARE}"),
+        }
+    }
+
     fn remedy_of_other(&self) -> &'static str {
         match &self.useful {
             attempt if attempt.is_too_late() => RetryAfter::TOO_LATE,
@@ -258,6 +346,9 @@ impl Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(too_old) = self.too_old() {
+            return write!(f, "{too_old}");
+        }
         // Refusals of the audience and the issuer quote claims of the token and what the rule demands.
         let hides_quotes = self.hints.admission.is_none();
         match &self.useful {
@@ -271,6 +362,14 @@ impl std::fmt::Display for Error {
             attempt if hides_quotes && attempt.refusal() == Some(Refusal::Issuer) => {
                 write!(f, "the cluster refused the join: the issuer of the ID token does not match")?;
             }
+            attempt if attempt.refusal() == Some(Refusal::TokenName) => match &self.hints.token_name {
+                Some(name) => write!(f, "the cluster has no valid join token `{name}`: {attempt}")?,
+                None => write!(
+                    f,
+                    "the cluster has no valid join token of that name, which looks like a secret and is \
+                                   not shown: {attempt}"
+                )?,
+            },
             attempt if attempt.is_passing() => write!(f, "the join failed: {attempt}")?,
             attempt => write!(f, "the cluster refused the join: {attempt}")?,
         }
@@ -287,23 +386,13 @@ impl std::error::Error for Error {}
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
+        if let Some(too_old) = self.too_old() {
+            return too_old.advice();
+        }
         match &self.useful {
             Attempt::Net(error) => error.advice(),
             Attempt::Key(error) => error.advice(),
-            _ if self.is_absence() => {
-                let since = &self.hints.since;
-                Advice::new(
-                    Exit::Refused,
-                    "no-way-to-join",
-                    format!(
-                        "Compare the version that the log shows with {since}, and update the cluster if it is older. \
-                         If it is not, ask the administrator of the cluster what is in front of the proxy."
-                    ),
-                )
-                .cause(format!(
-                    "Teleport before {since} cannot do it; or something in front of the proxy blocks its API."
-                ))
-            }
+            _ if self.is_absence() => self.advice_if_absent(),
             attempt => self.refusal_advice(attempt.refusal().unwrap_or(Refusal::Other)),
         }
     }
@@ -334,7 +423,7 @@ mod tests {
         let unimplemented = || Attempt::from_status(&tonic::Status::unimplemented("unknown service"), "p:443");
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented()), Hints::sample(false))
             .to_string();
-        assert!(text.starts_with("the cluster refused the join: token expired"), "{text}");
+        assert!(text.contains("looks like a secret and is not shown: token expired"), "{text}");
         let text =
             Error::new(rest(404, "no"), Some(rest(403, "audience is not valid")), Hints::sample(false)).to_string();
         assert!(text.starts_with("the cluster refused the join: the audience"), "{text}");

@@ -50,9 +50,13 @@ pub(crate) struct Hints {
     /// What proves that this may join, for example "an ID token of GitLab CI".
     pub(crate) proof: String,
     /// The first version of Teleport that knows the method.
-    pub(crate) since: String,
+    pub(crate) since: [u32; 3],
     /// What to do if the signature of the proof is wrong.
     pub(crate) changed: &'static str,
+    /// The join token that Teleport's guide names in the step, and the one that it creates.
+    pub(crate) guides_tokens: Option<(&'static str, &'static str)>,
+    /// The name of the join token; `None` if it may be a secret.
+    pub(crate) token_name: Option<String>,
     /// `None` if the log is public.
     pub(crate) admission: Option<Admission>,
 }
@@ -74,9 +78,11 @@ impl Hints {
         let token_spec = format!("  join_method: {}\n", platform.method);
         Self {
             method: platform.method,
-            proof: format!("an ID token of {}", platform.name),
-            since: platform.since(),
+            proof: platform.proof(),
+            since: platform.since,
             changed: platform.texts.changed,
+            guides_tokens: platform.texts.guides_tokens,
+            token_name: is_private.then(|| "example-bot".to_owned()),
             admission: is_private.then(|| Admission { claims: "sub: a\n".to_owned(), token_spec }),
         }
     }

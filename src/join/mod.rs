@@ -22,9 +22,11 @@ pub(crate) use self::method::Method;
 use crate::address::HostPort;
 use crate::clock::Offset;
 use crate::keys::{KeyPair, Suite};
+use crate::net::discovery::ClusterInfo;
 use crate::net::http::Http;
 use crate::net::network::Network;
 use crate::retry::{Deadline, Transient as _};
+use crate::text::sanitize;
 use crate::values::{Privacy, Secret, Ttl};
 
 /// What a join needs.
@@ -71,15 +73,21 @@ pub(crate) async fn by_service(request: &Request<'_>) -> Result<Outcome, Error> 
 
 /// Joins by REST with a key of the cluster's suite, over the connection that discovery used. `first` is the failure of
 /// the join service.
-pub(crate) async fn by_rest(request: &Request<'_>, suite: Suite, http: Http, first: Attempt) -> Result<Joined, Error> {
-    let Some(rest) = request.method.rest() else { return Err(request.error(first, None)) };
-    match legacy::join(request, &rest, suite, http).await {
+pub(crate) async fn by_rest(
+    request: &Request<'_>,
+    cluster: &ClusterInfo,
+    http: Http,
+    first: Attempt,
+) -> Result<Joined, Error> {
+    let Some(rest) = request.method.rest() else { return Err(request.error(first, None).at(cluster)) };
+    let joined = match legacy::join(request, &rest, cluster.suite, http).await {
         // The cluster has only the join service, whose failure was temporary.
         Err(last) if last.is_gone() && first.is_transient() && request.method.may_repeat() => {
             service::insist(request).await.map_err(|attempt| request.error(attempt, Some(last)))
         }
         answer => answer.map_err(|last| request.error(last, Some(first))),
-    }
+    };
+    joined.map_err(|error| error.at(cluster))
 }
 
 impl Request<'_> {
@@ -95,6 +103,10 @@ impl Request<'_> {
         let mut hints = self.method.hints();
         if self.privacy == Privacy::Public {
             hints.admission = None;
+        }
+        // A proof that may be repeated is not the join token itself.
+        if self.method.may_repeat() && !self.token.looks_random() {
+            hints.token_name = Some(sanitize(self.token.reveal()));
         }
         Error::new(last, first, hints)
     }

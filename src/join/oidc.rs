@@ -36,9 +36,11 @@ impl Method for Oidc {
         let (platform, claims) = (self.id_token.platform(), self.id_token.claims());
         Hints {
             method: platform.method,
-            proof: format!("an ID token of {}", platform.name),
-            since: platform.since(),
+            proof: platform.proof(),
+            since: platform.since,
             changed: platform.texts.changed,
+            guides_tokens: platform.texts.guides_tokens,
+            token_name: None,
             admission: Some(Admission {
                 claims: platform.listing(claims),
                 token_spec: format!("spec:\n{}", Rule::narrowest(platform, claims).yaml()),

@@ -70,7 +70,7 @@ fn join(cluster: &Testcluster, may_repeat: bool) -> (bool, usize) {
             Ok(Outcome::Joined(_)) => true,
             Ok(Outcome::NotThere(first)) => {
                 let http = network.web(&connection.addr, request.deadline).await.unwrap();
-                by_rest(&request, crate::keys::Suite::BalancedV1, http, first).await.is_ok()
+                by_rest(&request, &ClusterInfo::sample("18.3.0"), http, first).await.is_ok()
             }
             Err(_) => false,
         }

@@ -26,11 +26,39 @@ pub(crate) struct ClusterInfo {
 }
 
 impl ClusterInfo {
-    /// Whether the version is known and older than this one. A pre-release counts as its release.
-    pub(crate) fn is_older_than(&self, oldest: [u32; 3]) -> bool {
+    /// The numbers of the version, if it is known. A pre-release counts as its release.
+    fn release(&self) -> Option<[u32; 3]> {
         let core = self.version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
         let numbers: Result<Vec<u32>, _> = core.split('.').map(str::parse).collect();
-        numbers.is_ok_and(|numbers| numbers.len() == oldest.len() && numbers[..] < oldest[..])
+        numbers.ok()?.try_into().ok()
+    }
+
+    /// Whether the version is known and older than this one.
+    pub(crate) fn is_older_than(&self, oldest: [u32; 3]) -> bool {
+        self.release().is_some_and(|release| release < oldest)
+    }
+
+    /// Whether nodes of this version have host certificates without the name `<node>.<cluster>`
+    /// (docs/protocol.md, "Node names").
+    pub(crate) fn lacks_full_node_names(&self) -> bool {
+        self.release().is_some_and(|release| (Self::FIRST_WITHOUT..=Self::LAST_WITHOUT).contains(&release))
+    }
+
+    const FIRST_WITHOUT: [u32; 3] = [18, 2, 0];
+    const LAST_WITHOUT: [u32; 3] = [18, 2, 9];
+}
+
+#[cfg(test)]
+impl ClusterInfo {
+    /// A cluster of this version.
+    pub(crate) fn sample(version: &str) -> Self {
+        let find = Find {
+            cluster_name: "example.teleport.sh".to_owned(),
+            server_version: version.to_owned(),
+            proxy: FindProxy::default(),
+            auth: FindAuth::default(),
+        };
+        info(&"example.teleport.sh:443".parse().unwrap(), find).unwrap()
     }
 }
 
@@ -248,6 +276,16 @@ mod tests {
         }
         for version in ["17.0.2", "17.1.0", "18.2.0", "100.0.0", "19.0.0-alpha.1", "", "17", "unknown"] {
             assert!(!is_too_old(version), "{version}");
+        }
+    }
+
+    #[test]
+    fn versions_whose_nodes_lack_their_full_names() {
+        for version in ["18.2.0", "18.2.9", "v18.2.1", "18.2.4-dev"] {
+            assert!(ClusterInfo::sample(version).lacks_full_node_names(), "{version}");
+        }
+        for version in ["18.1.8", "18.2.10", "18.3.0", "17.7.0", "19.0.0", "", "18.2"] {
+            assert!(!ClusterInfo::sample(version).lacks_full_node_names(), "{version}");
         }
     }
 

@@ -100,7 +100,8 @@ impl Network {
     /// As [`web`](Self::web), with the facts of the handshake.
     pub(crate) async fn web_with_info(&self, proxy: &HostPort, deadline: Deadline) -> Result<(Http, TlsInfo), Error> {
         let stream = self.dial(proxy, deadline).await?;
-        let stream = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await?;
+        let handshake = tls::handshake(stream, &proxy.host, &Service::Web, &self.web, deadline).await;
+        let stream = handshake.map_err(|error| error.through(self.egress.proxy_name(proxy), proxy))?;
         let info = TlsInfo::new(&stream);
         Ok((Http::new(Box::new(stream), proxy.to_string()).await?, info))
     }
@@ -143,15 +144,18 @@ impl Network {
             None => self.dial(addr, deadline).await?,
         };
         let mut trust = endpoint.trust;
+        let through = |error: Error| error.through(self.egress.proxy_name(addr), addr);
         if upgraded {
-            stream = tls::connect(stream, &addr.host, &Service::Balancer, &self.web, deadline).await?;
+            stream =
+                tls::connect(stream, &addr.host, &Service::Balancer, &self.web, deadline).await.map_err(through)?;
             stream = upgrade::connect(stream, &addr.to_string(), service, deadline).await?;
             // Before the join the cluster's authorities are not known; the outer TLS has verified the server.
             if matches!(service, Service::Join) {
                 trust = &Trust::UnverifiedTeleport;
             }
         }
-        Channel::new(tls::connect(stream, server_name, service, trust, deadline).await?, addr).await
+        let stream = tls::connect(stream, server_name, service, trust, deadline).await;
+        Channel::new(stream.map_err(through)?, addr).await
     }
 }
 

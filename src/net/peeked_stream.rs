@@ -35,6 +35,7 @@ impl<S> PeekedStream<S> {
                 Some(format!("an SSH server, {}", sanitize(&String::from_utf8_lossy(banner))))
             }
             Protocol::Socks5 => Some("a SOCKS5 server".to_owned()),
+            Protocol::Unknown if self.first.trim_ascii_start().starts_with(b"<") => Some("a page".to_owned()),
             Protocol::Unknown => Some("something else".to_owned()),
         }
     }
@@ -97,6 +98,8 @@ mod tests {
             (b"HTTP/1.1 400 Bad Request\r\n", Some("plain HTTP")),
             (b"SSH-2.0-OpenSSH_9.2p1\r\nmore", Some("an SSH server, SSH-2.0-OpenSSH_9.2p1")),
             (b"220 mail.example.com ESMTP\r\n", Some("something else")),
+            (b"<html>", Some("a page")),
+            (b"\r\n<!DOCTYPE html>", Some("a page")),
         ] {
             let mut stream = PeekedStream::new(bytes);
             let read = stream.read_to_end(&mut Vec::new()).await;

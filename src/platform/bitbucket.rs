@@ -48,6 +48,7 @@ names of tokens, logins and labels are not secrets.",
 The commands after the pipe see that directory. To download it, name it under `artifacts:` of the step.",
         carried_out_in_public: "this repository is public, and so are its artifacts: the files show whom the cluster lets in",
         file: "bitbucket-pipelines.yml",
+        guides_tokens: Some(("bot-bitbucket", "example-bot")),
     },
     claims: &[
         "iss",
@@ -59,7 +60,11 @@ The commands after the pipe see that directory. To download it, name it under `a
         "branchName",
         "deploymentEnvironmentUuid",
     ],
-    summary: &[("repository", "repositoryUuid"), ("branch", "branchName"), (DEPLOYMENT, "deploymentEnvironmentUuid")],
+    summary: &[
+        ("repository", "BITBUCKET_REPO_FULL_NAME", "repositoryUuid"),
+        ("branch", "BITBUCKET_BRANCH", "branchName"),
+        (DEPLOYMENT, ENVIRONMENT, "deploymentEnvironmentUuid"),
+    ],
     required_claims: &["iss", "workspaceUuid", "repositoryUuid"],
     default_audience: "ari:cloud:bitbucket::workspace/",
     provider_fields: &[("identity_provider_url", ProviderField::Issuer), ("audience", ProviderField::Audience)],
@@ -129,11 +134,17 @@ The commands after the pipe see that directory. To download it, name it under `a
 
 const NOT_OF_BITBUCKET: &str = "The ID token is not one of Bitbucket Pipelines.";
 
-fn preflight(env: &Environment, destination: &Path, ttl: Ttl, leak_check: LeakCheck) -> Result<RunningStep, Failure> {
+fn preflight(
+    env: &Environment,
+    destination: &Path,
+    ttl: Ttl,
+    leak_check: LeakCheck,
+    warn: &mut dyn FnMut(&str),
+) -> Result<RunningStep, Failure> {
     guard::expect_in_step(env, destination)?;
     // Without an ID token the run has ended before.
     let has_token = true;
-    Ok(guard::check(env, has_token, destination, ttl, leak_check)?)
+    Ok(guard::check(env, has_token, destination, ttl, leak_check, warn)?)
 }
 
 fn recipe(env: &Environment, Recipe { scope, proxy, token, command }: &Recipe<'_>) -> String {

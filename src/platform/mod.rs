@@ -33,8 +33,9 @@ pub(crate) struct Platform {
     pub(crate) texts: Texts,
     /// Claims in the order in which a person compares them with a rule. The audience is shown before them.
     pub(crate) claims: &'static [&'static str],
-    /// What the log calls the step: labels and claims. The first is always named.
-    pub(crate) summary: &'static [(&'static str, &'static str)],
+    /// What the log calls the step: labels, variables with the names that people know, and the claims that say whether there
+    /// is such a thing. The first is always named.
+    pub(crate) summary: &'static [(&'static str, &'static str, &'static str)],
     /// Claims that every ID token of the platform has.
     pub(crate) required_claims: &'static [&'static str],
     /// How the audience begins that an ID token has by default.
@@ -47,11 +48,14 @@ pub(crate) struct Platform {
     pub(crate) log_is_public: fn(&Environment) -> bool,
     /// Fails unless the step sees the directory, and no other step does.
     pub(crate) expect_in_step: fn(&Environment, &Path) -> Result<(), Failure>,
-    /// Refuses what would hand the credentials to others than the step, before the network is touched.
-    pub(crate) preflight: fn(&Environment, &Path, Ttl, LeakCheck) -> Result<RunningStep, Failure>,
+    /// Refuses what would hand the credentials to others than the step, before the network is touched. Calls the function
+    /// with each warning.
+    pub(crate) preflight: Preflight,
     /// The step to write after `inspect`, as the platform's own file has it.
     pub(crate) recipe: fn(&Environment, &Recipe<'_>) -> String,
 }
+
+type Preflight = fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>;
 
 /// Where the ID token is.
 pub(crate) enum Source {
@@ -85,6 +89,8 @@ pub(crate) struct Texts {
     pub(crate) carried_out_in_public: &'static str,
     /// The file that holds the step.
     pub(crate) file: &'static str,
+    /// The join token that Teleport's guide names in the step, and the one that it creates.
+    pub(crate) guides_tokens: Option<(&'static str, &'static str)>,
 }
 
 /// What a field of the join token is compared with.
@@ -154,11 +160,11 @@ impl Platform {
     }
 
     /// The step in a few words, for the log.
-    pub(crate) fn summary(&self, claims: &Claims) -> String {
+    pub(crate) fn summary(&self, claims: &Claims, env: &Environment) -> String {
         let mut parts = Vec::new();
-        for (label, claim) in self.summary {
+        for (label, variable, claim) in self.summary {
             match claims.text(claim) {
-                Some(value) => parts.push(format!("{label} {value}")),
+                Some(value) => parts.push(format!("{label} {}", env.get(variable).map_or(value, sanitize))),
                 None if parts.is_empty() => parts.push(format!("{label} unknown")),
                 None => {}
             }
@@ -181,6 +187,11 @@ impl Platform {
     /// The first version of Teleport that knows the join method, as people write it.
     pub(crate) fn since(&self) -> String {
         self.since.map(|number| number.to_string()).join(".")
+    }
+
+    /// What proves to the cluster that the step may join.
+    pub(crate) fn proof(&self) -> String {
+        format!("an ID token of {}", self.name)
     }
 
     fn all_scopes(&'static self) -> impl Iterator<Item = &'static Scope> {
@@ -221,6 +232,11 @@ pub(crate) fn by_method(method: &str) -> Option<&'static Platform> {
 /// The join methods, for a sentence.
 pub(crate) fn methods() -> String {
     either(&ALL.map(|platform| platform.method))
+}
+
+/// Whether this runs in a CI system, as far as its variables say.
+pub(crate) fn is_ci(env: &Environment) -> bool {
+    env.get("CI").is_some() || ALL.into_iter().any(|platform| platform.detect(env).is_some())
 }
 
 /// Returns `Public` if everyone can read the log, unless the person asks for debug information.

@@ -49,7 +49,7 @@ fn the_image_has_one_index_of_two_platforms() {
             assert!(label.is_some_and(|label| !label.is_empty() && !label.contains('$')), "{name}: {label:?}");
             assert_eq!(manifest["annotations"][&name].as_str(), label, "{name}");
         }
-        for name in ["source", "description"] {
+        for name in ["source", "url", "documentation", "description"] {
             assert!(config["config"]["Labels"][format!("org.opencontainers.image.{name}")].is_string(), "{name}");
         }
         assert_eq!(config["created"], config["config"]["Labels"]["org.opencontainers.image.created"]);

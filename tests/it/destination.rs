@@ -33,7 +33,7 @@ stories! {
     file_owner_owns_what_root_writes needs ROOT,
     a_mount_point_can_be_the_destination needs MOUNT,
     noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot needs MOUNT,
-    the_log_says_who_can_read_the_files_unless_the_owner_was_declared needs ROOT,
+    the_log_says_who_can_read_the_files_if_another_user_comes needs ROOT,
     a_directory_of_another_user_is_refused needs ROOT,
     the_mode_of_an_own_directory_is_corrected needs UNPRIVILEGED,
     the_owner_of_the_clone_directory_owns_new_directories needs ROOT,
@@ -265,13 +265,15 @@ fn noexec_is_an_error_for_the_pipe_and_a_warning_for_the_command_line_of_tbot() 
     assert!(step.dir().join("disk/creds/identity").exists());
 }
 
-fn the_log_says_who_can_read_the_files_unless_the_owner_was_declared() {
+fn the_log_says_who_can_read_the_files_if_another_user_comes() {
     let cluster = Testcluster::start();
     let has_remedies = |log: &str| log.contains("mkdir -p ./tbot-user") && log.contains("FILE_OWNER");
-    // All files belong to root, so the user of the step is unknown.
+    // All files belong to root, and nothing tells of another user.
     let step = Step::new(&cluster);
     for _ in 0..2 {
         let log = step.pipe().ok().stderr;
+        assert!(!has_remedies(&log) && !log.contains("can read"), "{log}");
+        let log = step.product(&["--debug"]).ok().stderr;
         assert!(has_remedies(&log) && !log.contains("warning"), "{log}");
     }
     // Another user has files here.

@@ -1,5 +1,9 @@
 //! `doctor` checks each step to the cluster, prints a line for it, and does not join.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use expect_test::{ExpectFile, expect_file};
@@ -29,6 +33,12 @@ stories! {
     a_public_log_hides_the_kind_of_the_token,
     the_output_has_colours_in_ci,
     proxy_server_is_required,
+    the_exit_status_is_that_of_the_join,
+    nothing_is_created_or_changed,
+    the_owner_and_the_warnings_of_the_step_are_shown,
+    other_destinations_are_checked_outside_of_ci_if_they_are_named,
+    versions_whose_nodes_lack_their_full_names_are_mentioned,
+    an_old_cluster_is_explained_as_by_the_join,
 }
 
 /// A step that runs `doctor`. `PROXY_SERVER` is an address, because the addresses of a name differ between machines.
@@ -244,4 +254,191 @@ fn proxy_server_is_required() {
     let output = Step::empty().env("ACTION", "doctor").pipe();
     assert_eq!(output.status, Some(2), "{output:?}");
     assert!(output.stderr.contains("error: PROXY_SERVER is not set"), "{}", output.stderr);
+}
+
+const EVERYTHING: &str = "pipelines:
+  default:
+    - step:
+        oidc: true
+        script: [pipe: docker://ghcr.io/example/teleport-pipe:1.0.0]
+        artifacts: ['**']
+";
+
+/// The text without the time that each check took.
+fn without_time(text: &str) -> String {
+    let line = |line: &str| {
+        line.rsplit_once(" [").filter(|(_, end)| end.ends_with(" ms]")).map_or(line, |(head, _)| head).to_owned()
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+/// What doctor finds where the join ends, it finds with the join's exit status and words.
+fn the_exit_status_is_that_of_the_join() {
+    type Change = fn(Step) -> Step;
+    let cases: [(&str, i32, Change); 13] = [
+        ("destination", 6, |step| {
+            fs::create_dir(step.dir().join("tbot-user")).unwrap();
+            fs::write(step.file("notes.txt"), "mine").unwrap();
+            step
+        }),
+        ("destination", 6, |step| {
+            fs::write(step.dir().join("tbot-user"), "a file").unwrap();
+            step
+        }),
+        ("destination", 6, |step| {
+            symlink("elsewhere", step.dir().join("tbot-user")).unwrap();
+            step
+        }),
+        ("destination", 2, |step| step.env("DESTINATION", "/")),
+        ("destination", 6, |step| step.env("FILE_OWNER", "4294967294")),
+        ("destination", 2, |step| step.env("DESTINATION", "a\"b")),
+        ("leak check", 2, |step| {
+            fs::write(step.dir().join("bitbucket-pipelines.yml"), EVERYTHING).unwrap();
+            step
+        }),
+        ("leak check", 2, |step| step.env("LEAK_CHECK", "error")),
+        ("leak check", 2, |step| {
+            let storage = step.dir().join("creds");
+            step.env("DESTINATION", "creds").env("BITBUCKET_PIPE_STORAGE_DIR", storage.to_str().unwrap())
+        }),
+        ("authorities", 2, |step| step.env("CA_FILE", "no-such-file.pem")),
+        ("", 2, |step| step.env("TTL", "60")),
+        ("", 2, |step| step.env("DESTINATION", "~/x")),
+        ("", 2, |step| step.env("TOKEN", "two words")),
+    ];
+    for (n, (row, status, change)) in cases.into_iter().enumerate() {
+        let cluster = Testcluster::start();
+        let step = change(doctor_step(&cluster));
+        // A user namespace of the tests' own may have that user.
+        let output = step.pipe();
+        let joined = step.without("ACTION").pipe();
+        if row == "destination" && joined.status == Some(0) {
+            continue;
+        }
+        assert_eq!((output.status, joined.status), (Some(status), Some(status)), "{n}: {output:?}\n{joined:?}");
+        let error = joined.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap();
+        let line = if row.is_empty() { format!("error: {error}\n") } else { format!("FAIL  {row:<19}{error}") };
+        assert!([output.stdout, output.stderr].concat().contains(&line), "{n}: {line}");
+        // The network is checked anyway.
+    }
+}
+
+/// All entries below a directory, with what `stat` says of each, but for the time of the last access.
+fn snapshot(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        let stat = path.symlink_metadata().unwrap();
+        let numbers = [stat.ino(), stat.mode().into(), stat.uid().into(), stat.gid().into(), stat.nlink(), stat.size()];
+        let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
+        if stat.is_dir() {
+            open.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, format!("{numbers:?} {times:?}"));
+    }
+    found
+}
+
+fn nothing_is_created_or_changed() {
+    type Change = fn(&Step);
+    let cases: [(&str, Change); 5] = [
+        ("./tbot-user", |_| {}),
+        ("deep/er/creds", |_| {}),
+        // After a join, and with the files of a run that was killed.
+        ("./tbot-user", |step| drop(step.product(&["join"]).ok())),
+        ("open", |step| {
+            fs::create_dir(step.dir().join("open")).unwrap();
+            fs::set_permissions(step.dir().join("open"), fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+        ("taken", |step| {
+            fs::create_dir(step.dir().join("taken")).unwrap();
+            fs::write(step.dir().join("taken/mine"), "").unwrap();
+        }),
+    ];
+    for (destination, change) in cases {
+        let cluster = Testcluster::start();
+        let step = doctor_step(&cluster).env("DESTINATION", destination);
+        change(&step);
+        let before = snapshot(step.dir());
+        step.pipe();
+        step.product(&["doctor", "--format=json"]);
+        assert_eq!(snapshot(step.dir()), before, "{destination}");
+    }
+}
+
+fn the_owner_and_the_warnings_of_the_step_are_shown() {
+    let cluster = Testcluster::start();
+    let step = doctor_step(&cluster);
+    let uid = step.dir().metadata().unwrap().uid();
+    let file = step.dir().join("bitbucket-pipelines.yml");
+    fs::write(&file, EVERYTHING.replace("        artifacts: ['**']\n", "")).unwrap();
+    let output = step.pipe().ok();
+    let row = format!("tbot-user can be created; the files would belong to user {uid}\n");
+    assert!(output.stdout.contains(&row), "{}", output.stdout);
+    assert!(output.stdout.contains("  ok  leak check         nothing of the step was found"), "{}", output.stdout);
+    // What the join logs as a warning is below the row, and not in the log.
+    let step = step.env("LEAK_CHECK", "warn");
+    fs::write(&file, EVERYTHING).unwrap();
+    let output = step.pipe().ok();
+    let warning =
+        output.stdout.lines().find_map(|line| line.strip_prefix("      warning: artifacts of the step take "));
+    let joined = step.product(&["join"]).ok();
+    assert!(joined.stderr.contains(warning.unwrap()) && output.stderr.is_empty(), "{output:?}\n{joined:?}");
+    let output = step.env("LEAK_CHECK", "off").pipe().ok();
+    assert!(output.stdout.contains("tbot-user is there and can be written; "), "{}", output.stdout);
+    assert!(output.stdout.contains("   -  leak check         not checked: LEAK_CHECK is off\n"), "{}", output.stdout);
+}
+
+fn other_destinations_are_checked_outside_of_ci_if_they_are_named() {
+    let cluster = Testcluster::start();
+    let proxy = cluster.proxy_addr();
+    let ca = cluster.web_ca_file().to_str().unwrap().to_owned();
+    let step = Step::empty().env("SSL_CERT_FILE", &ca);
+    fs::write(step.dir().join("file"), "").unwrap();
+    let output = step.product(&["doctor", &proxy, "--destination=creds"]).ok();
+    assert!(output.stdout.contains("/creds can be created; "), "{}", output.stdout);
+    assert!(output.stdout.contains("   -  leak check         not tried: without an ID token"), "{}", output.stdout);
+    let output = step.product(&["doctor", &proxy, "--destination=file"]);
+    assert_eq!(output.status, Some(6), "{output:?}");
+    let step = step.env("DESTINATION", "file");
+    assert_eq!(step.product(&["doctor", &proxy]).status, Some(6));
+    // In CI, the default is checked.
+    let output = step.without("DESTINATION").env("CI", "true").env("NO_COLOR", "1").product(&["doctor", &proxy]).ok();
+    assert!(output.stdout.contains("/tbot-user can be created; "), "{}", output.stdout);
+}
+
+fn versions_whose_nodes_lack_their_full_names_are_mentioned() {
+    for (version, is_mentioned) in
+        [("18.2.9", true), ("18.2.0", true), ("18.2.10", false), ("18.1.5", false), ("17.2.0", false)]
+    {
+        let (_cluster, step) = at(Testcluster::builder().version(version));
+        let output = step.pipe().ok();
+        let remark =
+            format!("      warning: the proxy is Teleport {version}; nodes of 18.2.0 to 18.2.9 have host certificates");
+        assert_eq!(output.stdout.contains(&remark), is_mentioned, "{}", output.stdout);
+        // A join that works is quiet about it.
+        let step = step.without("ACTION");
+        assert!(!step.pipe().ok().stderr.contains("18.2.9 have"));
+        assert_eq!(step.product(&["-d"]).ok().stderr.contains("18.2.9 have"), is_mentioned);
+    }
+}
+
+/// The join fails at REST, and doctor sees the version.
+fn an_old_cluster_is_explained_as_by_the_join() {
+    for version in ["16.4.0", "17.0.1", "15.0.0"] {
+        let (_cluster, step) =
+            at(Testcluster::builder().version(version).join_service(JoinService::Absent).rest_join(false));
+        let (output, joined) = (step.pipe(), step.without("ACTION").pipe());
+        assert_eq!((output.status, joined.status), (Some(4), Some(4)), "{output:?}\n{joined:?}");
+        let (_, error) = joined.stderr.split_once("error: ").unwrap();
+        assert!(error.starts_with(&format!("the cluster is Teleport {version}, which cannot join by ")), "{error}");
+        let row: String = without_time(&output.stdout)
+            .lines()
+            .skip_while(|line| !line.starts_with("FAIL  cluster"))
+            .take(3)
+            .map(|line| line.trim_start_matches("FAIL  cluster").trim_start().to_owned() + "\n")
+            .collect();
+        let error: String = error.lines().map(|line| line.trim_start().to_owned() + "\n").collect();
+        assert_eq!(row, error);
+    }
 }

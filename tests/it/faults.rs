@@ -1,4 +1,4 @@
-//! A fault at every point of a run, once and always. `docs/faults.md` is the table of the results.
+//! A fault at every point of a run, once and always. `docs/reference/faults.md` is the table of the results.
 
 mod table;
 
@@ -291,6 +291,6 @@ fn a_fault_at_every_point() {
     let failed: Vec<_> = failed.collect();
     assert!(failed.is_empty(), "{} cells failed: {failed:#?}", failed.len());
     let rows: String = cells.iter().zip(&outcomes).map(|(cell, outcome)| cell.row(outcome.as_ref().unwrap())).collect();
-    expect_file!["../../docs/faults.md"]
+    expect_file!["../../docs/reference/faults.md"]
         .assert_eq(&format!("{}{rows}", table::HEAD.replace("COUNT", &cells.len().to_string())));
 }

@@ -24,6 +24,7 @@ stories! {
     a_run_replaces_the_proxy_settings_of_an_earlier_run,
     a_temporary_overload_of_the_forward_proxy_is_retried,
     ssh_explains_each_error_of_the_forward_proxy_in_one_line,
+    entries_of_no_proxy_that_never_match_are_named,
     permanent_failures_are_not_retried,
     temporary_failures_are_retried_until_the_run_gives_up,
     a_silent_forward_proxy_ends_the_run_after_the_timeout,
@@ -269,6 +270,22 @@ pub(crate) fn permanent_failures() -> Vec<Failure> {
             Https,
             ForwardProxyBehavior::Responds(403, "Content-Type: text/plain\r\n", "\x1b[31mno\r\n"),
         ),
+        // A page that says why in the place of the cluster, as if the connection were there.
+        behaving(
+            "forward-proxy-answers-with-a-page",
+            Http,
+            ForwardProxyBehavior::Responds(200, "Content-Type: text/html\r\n", PAGE),
+        ),
+        behaving(
+            "forward-proxy-answers-with-http",
+            Http,
+            ForwardProxyBehavior::Responds(200, "", "HTTP/1.1 403 Forbidden\r\n\r\n"),
+        ),
+        behaving(
+            "forward-proxy-connects-to-another-service",
+            Https,
+            ForwardProxyBehavior::Responds(200, "", "220 mail.example.com ESMTP\r\n"),
+        ),
         behaving("forward-proxy-refuses-socks5", Socks5, ForwardProxyBehavior::Responds(2, "", "")),
         behaving("forward-proxy-is-ssh", Http, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
         behaving("forward-proxy-is-ssh-not-socks5", Socks5, ForwardProxyBehavior::Sends(b"SSH-2.0-OpenSSH_10.0\r\n")),
@@ -319,6 +336,22 @@ pub(crate) fn hanging_failures() -> Vec<Failure> {
         hangs("forward-proxy-hangs", ForwardProxyKind::Http),
         hangs("forward-proxy-hangs-socks5", ForwardProxyKind::Socks5),
     ]
+}
+
+/// They would go through the forward proxy without a word. A list that is not used is not looked at.
+fn entries_of_no_proxy_that_never_match_are_named() {
+    let cluster = unresolvable_cluster().start();
+    let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
+    let list = "a;x, https://y.example/, proxy.*  *corp.example,fine.example .fine.example 10.0.0.0/8";
+    let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url()).env("NO_PROXY", list);
+    let log = step.pipe().ok().stderr;
+    let warnings: Vec<_> = log.lines().filter_map(|line| line.split_once("warning: NO_PROXY has ")).collect();
+    let named: Vec<_> = warnings.iter().filter_map(|(_, text)| text.split('`').nth(1)).collect();
+    assert_eq!(named, ["a;x", "https://y.example/", "proxy.*", "*corp.example"], "{log}");
+
+    let direct = Testcluster::start();
+    let log = Step::new(&direct).env("NO_PROXY", list).pipe().ok().stderr;
+    assert!(!log.contains("NO_PROXY"), "{log}");
 }
 
 fn permanent_failures_are_not_retried() {

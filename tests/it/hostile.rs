@@ -378,7 +378,7 @@ fn invisible(output: &Output) -> Vec<char> {
     output.stderr.chars().filter(|c| INVISIBLE.contains(*c)).collect()
 }
 
-/// F13: people paste the line after `next:`.
+/// F13: people paste the last line of the log.
 fn the_line_to_paste_is_safe_to_paste() {
     for (login, shown) in [
         ("$(touch pwned)", "<login>"),
@@ -392,8 +392,8 @@ fn the_line_to_paste_is_safe_to_paste() {
         let lie = Lie::principals(move |names| names.insert(0, login.to_owned()));
         let cluster = Testcluster::builder().lie(lie).start();
         let output = Step::new(&cluster).pipe().ok();
-        let (_, line) = output.stderr.rsplit_once("; next: ").unwrap();
-        assert_eq!(line, format!("ssh -F ./tbot-user/ssh_config {shown}@<node>.example.teleport.sh\n"), "{login}");
+        let line = output.stderr.lines().last().unwrap();
+        assert_eq!(line, format!("ssh -F ./tbot-user/ssh_config {shown}@<node>.example.teleport.sh"), "{login}");
     }
 }
 

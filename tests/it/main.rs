@@ -12,6 +12,7 @@
 
 mod cleanup;
 mod clock;
+mod command_line;
 mod destination;
 mod doctor;
 mod documented;
@@ -25,6 +26,7 @@ mod inspect;
 mod inspect_files;
 mod inspect_terraform;
 mod join;
+mod json;
 mod killed;
 mod layouts;
 mod leaf_clusters;
@@ -54,6 +56,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
     let files = [
         cleanup::stories(),
         clock::stories(),
+        command_line::stories(),
         destination::stories(),
         doctor::stories(),
         documented::stories(),
@@ -65,6 +68,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         inspect_files::stories(),
         inspect_terraform::stories(),
         join::stories(),
+        json::stories(),
         killed::stories(),
         layouts::stories(),
         leaf_clusters::stories(),

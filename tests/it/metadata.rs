@@ -10,8 +10,9 @@ use crate::step::Step;
 stories! {
     variables_are_the_same_everywhere,
     versions_are_the_same_everywhere,
+    one_home_is_named_everywhere,
     the_catalogue_has_all_metadata,
-    the_readme_shows_the_log,
+    the_log_is_documented,
 }
 
 /// A variable in a document: its name, whether it is required, and its default.
@@ -53,12 +54,16 @@ fn section(heading: &str) -> String {
     text.split_once("\n## ").map_or(text, |(text, _)| text).to_owned()
 }
 
+/// The rows of the table: name, type, default and usage.
 fn variables_in_table() -> Vec<Variable> {
-    let table = section("Variables");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1).map(|row| {
-        let (name, usage) = row.trim_end_matches(" |").split_once(" | ").unwrap();
-        let default = usage.split_once("Default: `").map(|(_, rest)| rest.split_once('`').unwrap().0.to_owned());
+    let section = section("Variables");
+    let (table, _) = section.split_once("\n### ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1).map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, name, kind, default, usage, _] = cells[..] else { panic!("{row}") };
+        assert!(!kind.is_empty() && usage.ends_with('.'), "{row}");
         let required = name.strip_suffix(" (*)");
+        let default = default.strip_prefix('`').map(|default| default.strip_suffix('`').unwrap().to_owned());
         (required.unwrap_or(name).to_owned(), required.is_some(), default)
     });
     rows.collect()
@@ -109,17 +114,45 @@ fn versions_are_the_same_everywhere() {
     let numbers = version.split('.').map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>();
     assert_eq!(numbers, [true; 3], "{version} is not x.y.z, the only form that tags of pipes can have");
     assert_eq!(metadata("image"), format!("ghcr.io/ORGANISATION/teleport-pipe:{version}"));
-    for document in ["README.md", "docs/guide-bitbucket.md", "docs/troubleshooting.md"] {
+    for document in [
+        "README.md",
+        "docs/forward-proxy.md",
+        "docs/guide-bitbucket.md",
+        "docs/troubleshooting.md",
+        "docs/without-a-pipe.md",
+    ] {
         let text = read(document);
         let named = versions(&text, "ORGANISATION/teleport-pipe:");
         assert!(!named.is_empty(), "{document}");
         assert!(named.iter().all(|named| *named == version), "{document}: {named:?}");
-        for before in ["/teleport-pipe-", "=teleport-pipe-", "git checkout "] {
+        for before in ["/teleport-pipe-", "=teleport-pipe-", "git checkout ", "/teleport-pipe/src/"] {
             assert!(versions(&text, before).iter().all(|named| *named == version), "{document}");
         }
     }
     let changes = read("CHANGELOG.md");
     assert_eq!(versions(&changes, "\n## [").into_iter().find(|named| !named.is_empty()), Some(version));
+}
+
+/// The repository on Bitbucket is where people find everything: `pipe.yml`, the image's labels, the README's tracker.
+fn one_home_is_named_everywhere() {
+    let home = metadata("repository");
+    let dockerfile = read("Dockerfile");
+    for (label, path) in [("source", ""), ("url", "/src/$VERSION/"), ("documentation", "/src/$VERSION/README.md")] {
+        let label = format!("org.opencontainers.image.{label}=\"{home}{path}\"");
+        assert!(dockerfile.contains(&label), "no {label}");
+    }
+    let support = section("Support");
+    assert!(support.contains(&format!("{home}/issues")));
+
+    let address =
+        |text: &str, before: &str| text.split_once(before).unwrap().1.split(['>', '\n']).next().unwrap().to_owned();
+    let helps = address(&read("pipe.yml"), "  email: ");
+    assert!(support.contains(&format!("<{helps}>")), "{helps}");
+    let reporting = address(&read("SECURITY.md"), "Write to <");
+    assert_ne!(helps, reporting, "requests for help must not arrive where vulnerabilities are reported");
+    for document in ["README.md", "RELEASING.md", "SECURITY.md", "CONTRIBUTING.md", "pipe.yml", "Dockerfile"] {
+        assert!(!read(document).contains("github.com/ORGANISATION"), "{document} names another home");
+    }
 }
 
 fn the_catalogue_has_all_metadata() {
@@ -141,9 +174,9 @@ fn the_catalogue_has_all_metadata() {
     assert!(section("Variables").contains("_(*) = required variable._"));
 }
 
-fn the_readme_shows_the_log() {
-    let readme = read("README.md");
-    let (_, log) = readme.split_once("a line for each stage").unwrap();
+fn the_log_is_documented() {
+    let page = read("docs/files-and-log.md");
+    let (_, log) = page.split_once("a line for each stage").unwrap();
     let (log, _) = log.split_once("```text\n").unwrap().1.split_once("```").unwrap();
     let step = Step::empty()
         .scrub("example.teleport.sh:443".to_owned(), "localhost:PORT")

@@ -61,7 +61,7 @@ fn the_error_names_the_port_of_openssh_nodes() {
     let hint = "no connection to node openssh:3022: ";
     let line =
         output.stderr.lines().find(|printed| printed.contains(hint)).unwrap_or_else(|| panic!("{}", output.stderr));
-    assert!(line.ends_with("A node that runs OpenSSH needs -p 22."), "{line}");
+    assert!(line.contains(" A node that runs OpenSSH needs -p 22. More: https://"), "{line}");
 }
 
 fn an_address_is_not_a_name_in_the_cluster() {

@@ -9,7 +9,7 @@ use crate::step::{Output, Step};
 
 stories! {
     the_first_example_of_the_readme_works,
-    the_readme_names_every_file,
+    every_file_is_documented,
     the_ssh_options_of_the_ssh_run_pipe_work,
     a_proxy_command_in_another_directory_works,
 }
@@ -50,12 +50,12 @@ fn the_first_example_of_the_readme_works() {
     assert_eq!(sh(&step, script[0]).ok().stdout, "hello world\n");
 }
 
-fn the_readme_names_every_file() {
+fn every_file_is_documented() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
     step.pipe().ok();
-    let readme = document("README.md");
-    let (_, section) = readme.split_once("## What appears where").unwrap();
+    let page = document("docs/files-and-log.md");
+    let (_, section) = page.split_once("## The files").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     for entry in std::fs::read_dir(step.dir().join("tbot-user")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

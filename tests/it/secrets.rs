@@ -60,7 +60,7 @@ impl Secrets {
     }
 
     /// Adds the keys and certificates in the destination: all long words of base64.
-    fn add_files(&mut self, directory: &Path) {
+    pub(crate) fn add_files(&mut self, directory: &Path) {
         for entry in std::fs::read_dir(directory).unwrap() {
             // The copy of the program is not a text.
             let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };

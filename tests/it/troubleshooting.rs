@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// The anchor that GitHub makes of a heading.
+/// What Bitbucket's renderer makes of a heading: characters other than letters, digits, `_`, `-` and blanks are removed,
+/// and runs of blanks and hyphens become one hyphen.
 pub(crate) fn slug(heading: &str) -> String {
-    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+    let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let kept: String = heading.trim().chars().filter(kept).collect();
+    let words = kept.split([' ', '-']).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
 }
 
 /// The page's two parts: errors of the product, and messages of other programs.

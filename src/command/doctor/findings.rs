@@ -4,10 +4,13 @@ use std::time::SystemTime;
 
 use super::report::Outcome;
 use crate::clock::{Offset, approximate};
+use crate::destination::{Destination, Expected};
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
+use crate::guard::{RunningStep, Unchecked};
 use crate::net::discovery::ClusterInfo;
-use crate::platform::{self, IdToken, Platform, rule};
+use crate::platform::{self, IdToken, rule};
+use crate::text::sanitize;
 use crate::values::Privacy;
 
 /// Whether there is an ID token to join with. Of its claims only the kind of audience is shown.
@@ -38,9 +41,51 @@ fn audience(token: &IdToken) -> &'static str {
     }
 }
 
-pub(super) fn described(ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. }: &ClusterInfo) -> String {
+/// Where a join would write, and whose the files would be.
+pub(super) fn destination(destination: &Destination) -> Outcome {
+    let Expected { exists, uid, user_of_step } = match destination.expected() {
+        Ok(expected) => expected,
+        Err(error) => return Outcome::Bad(error.into()),
+    };
+    let path = sanitize(&destination.absolute().display().to_string());
+    let state = if exists { "is there and can be written" } else { "can be created" };
+    let owner = match user_of_step {
+        Some(user) => format!("user {uid}, who is user {user} of the step: the pipe has other users than the step"),
+        None => format!("user {uid}"),
+    };
+    Outcome::Good(format!("{path} {state}; the files would belong to {owner}"))
+}
+
+/// What the leak check found.
+pub(super) fn leak_check(step: RunningStep, warnings: Vec<String>) -> Outcome {
+    let unchecked = step.unchecked.map(|(Unchecked::Intended(reason) | Unchecked::Impossible(reason))| reason);
+    let unchecked = unchecked.map(|reason| format!("not checked: {reason}"));
+    match unchecked {
+        Some(reason) if warnings.is_empty() => Outcome::Skipped(reason),
+        Some(reason) => Outcome::Remarked(reason, warnings),
+        None if warnings.is_empty() => Outcome::Good("nothing of the step was found that takes the keys".to_owned()),
+        None => Outcome::Remarked("a join would warn, and go on".to_owned(), warnings),
+    }
+}
+
+pub(super) fn described(cluster: &ClusterInfo) -> Outcome {
+    let ClusterInfo { name, version, suite, tls_routing, ssh_proxy, .. } = cluster;
     let ports = if *tls_routing { "one port for everything" } else { "separate ports" };
-    format!("{name}, Teleport {version}, suite {}, {ports}, nodes are reached at {ssh_proxy}", suite.name())
+    let suite = suite.name();
+    let found = format!("{name}, Teleport {version}, suite {suite}, {ports}, nodes are reached at {ssh_proxy}");
+    match cluster.lacks_full_node_names() {
+        true => Outcome::Remarked(found, vec![without_full_node_names(cluster)]),
+        false => Outcome::Good(found),
+    }
+}
+
+/// What nodes of some versions lack (docs/protocol.md, "Node names").
+pub(crate) fn without_full_node_names(ClusterInfo { name, version, .. }: &ClusterInfo) -> String {
+    format!(
+        "the proxy is Teleport {version}; nodes of 18.2.0 to 18.2.9 have host certificates without <node>.{name}, so that \
+         `ssh <login>@<node>.{name}` fails with \"Host key verification failed\". The version of the node counts, which \
+         is not known here. For such a node, use the bare name with {name}.ssh_config, or its UUID"
+    )
 }
 
 /// Expiries are requested by the cluster's clock, but OpenSSH checks by ours whether a certificate is valid already. Fresh
@@ -65,19 +110,5 @@ impl Explain for Behind {
             "Set the clock of the runner by NTP: with this clock, freshly issued certificates are not valid yet.";
         Advice::new(Exit::Network, "the-clocks-differ", remedy)
             .cause("The clock of the runner is wrong, or that of the cluster.")
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the cluster is Teleport {version}, which cannot join by an ID token of {}", platform.name)]
-pub(crate) struct TooOld {
-    pub(crate) version: String,
-    pub(crate) platform: &'static Platform,
-}
-
-impl Explain for TooOld {
-    fn advice(&self) -> Advice {
-        let remedy = format!("Update the cluster to {} or newer.", self.platform.since());
-        Advice::new(Exit::Refused, "no-way-to-join", remedy)
     }
 }

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use self::findings::{TooOld, clock, described, id_token};
+use self::findings::{clock, described, id_token};
 use self::report::{Check, Outcome, Report};
 use super::block_on;
+use super::start::check_destination;
 use crate::auth::AuthRoute;
 use crate::clock::{Clock, Offset, approximate};
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
+use crate::join::error::TooOld;
 use crate::net::authorities::Authorities;
 use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, ask};
@@ -28,7 +30,7 @@ use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{Service, TlsInfo, Trust};
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::{self, dial};
-use crate::platform::{self, Platform};
+use crate::platform::{self, IdToken, Platform};
 use crate::retry::Deadline;
 use crate::settings::DoctorSettings;
 use crate::text::sanitize;
@@ -39,6 +41,9 @@ const PROXY: &str = "the administrators of the cluster, or of what is in front o
                      (--proxy-server) is right";
 const PROGRAM: Check = Check { name: "program", who: "the maintainers of teleport-pipe" };
 const ID_TOKEN: Check = Check { name: "ID token", who: "the author of the step" };
+const DESTINATION: Check =
+    Check { name: "destination", who: "the author of the step, or the administrators of the runner" };
+const LEAK_CHECK: Check = Check { name: "leak check", who: "the author of the step" };
 const AUTHORITIES: Check = Check { name: "authorities", who: "the author of the step" };
 const FORWARD_PROXY: Check = Check { name: "forward proxy", who: NETWORK };
 const DNS: Check = Check { name: "DNS", who: NETWORK };
@@ -57,7 +62,7 @@ const WITH_CONNECTION: [&Check; 5] = [&TLS, &CLUSTER, &JOIN_SERVICE, &AUTH_SERVI
 
 /// Checks, prints, and returns the exit code if not all is well.
 pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>, Failure> {
-    let mut report = Report::new(host);
+    let mut report = Report::new(host, settings.format);
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let program = concat!("teleport-pipe ", env!("CARGO_PKG_VERSION"));
     let addr = &settings.connection.addr;
@@ -69,6 +74,7 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     if !seems_expired {
         report.add(&ID_TOKEN, id_token(&host.env, now(), settings.privacy), None)?;
     }
+    files(settings, token.as_ref().ok(), host, &mut report)?;
     let authorities = authorities(&settings.connection, host, &mut report)?;
     let checks = Checks {
         connection: &settings.connection,
@@ -82,6 +88,38 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
         report.add(&ID_TOKEN, id_token(&host.env, clock.cluster_time(now()), settings.privacy), None)?;
     }
     Ok(report.verdict()?)
+}
+
+/// Whether a join could write its files, and whether something of the step would take them. These are the checks of a
+/// join, which come before it uses the network.
+fn files(
+    settings: &DoctorSettings,
+    token: Option<&IdToken>,
+    host: &Host,
+    report: &mut Report,
+) -> Result<(), HostError> {
+    let Some(service) = &settings.service else {
+        report.skipped(
+            &DESTINATION,
+            "not looked at: neither --destination nor DESTINATION says where a join would write",
+        )?;
+        return report.skipped(&LEAK_CHECK, "not looked at: there is no destination");
+    };
+    let destination = match check_destination(service, host) {
+        Ok(destination) => destination,
+        Err(failure) => {
+            report.add(&DESTINATION, Outcome::Bad(failure), None)?;
+            return report.skipped(&LEAK_CHECK, "not tried: there is no destination to check");
+        }
+    };
+    report.add(&DESTINATION, findings::destination(&destination), None)?;
+    let Some(token) = token else {
+        return report.skipped(&LEAK_CHECK, "not tried: without an ID token it is not known which step this is");
+    };
+    let (directory, mut warnings) = (destination.absolute(), Vec::new());
+    let warn = &mut |warning: &str| warnings.push(warning.to_owned());
+    let step = (token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn);
+    report.add(&LEAK_CHECK, step.map_or_else(Outcome::Bad, |step| findings::leak_check(step, warnings)), None)
 }
 
 /// If the file of authorities cannot be used, the checks go on with the public ones.
@@ -222,10 +260,10 @@ impl Checks<'_> {
         let (began, deadline) = self.begin();
         let platform = self.platform;
         let (outcome, cluster) = match ask(&mut http, &self.connection.addr, self.clock, deadline).await {
-            Ok(cluster) if cluster.is_older_than(platform.since) => {
-                (Outcome::Bad(TooOld { version: cluster.version.clone(), platform }.into()), Some(cluster))
-            }
-            Ok(cluster) => (Outcome::Good(described(&cluster)), Some(cluster)),
+            Ok(cluster) => match TooOld::check(&cluster, platform.since, &platform.proof()) {
+                Some(too_old) => (Outcome::Bad(too_old.into()), Some(cluster)),
+                None => (described(&cluster), Some(cluster)),
+            },
             Err(error) => (Outcome::Bad(error.into()), None),
         };
         report.add(&CLUSTER, outcome, began)?;

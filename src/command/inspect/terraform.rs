@@ -141,3 +141,73 @@ pub(super) fn next(directory: Option<&Directory<'_>>, cluster: Option<&str>) -> 
 "
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::resources::{Given, Names};
+    use super::*;
+    use crate::environment::Environment;
+    use crate::node_labels::NodeLabels;
+    use crate::platform::ALL;
+    use crate::platform::id_token::tests::claims;
+    use crate::platform::rule::Rule;
+
+    /// The file for a step whose token, logins, labels and claims are all this text.
+    fn file(hostile: &str) -> String {
+        let json =
+            serde_json::json!({ "iss": hostile, "aud": hostile, "workspaceUuid": hostile, "branchName": hostile });
+        let rule = Rule::narrowest(ALL[0], &claims(&json.to_string()));
+        let token = hostile.split_whitespace().collect::<String>().parse().ok();
+        let names = Names::new(&Environment::default(), rule.scope, token.as_ref());
+        let label = format!("env='{hostile}'");
+        let labels = NodeLabels::parse([&*label]).unwrap_or_default();
+        let logins = [hostile.to_owned()];
+        let (logins, labels) = (Given::Value(&logins[..]), Given::new(&labels, labels.is_empty(), false));
+        files(&Resources { names: &names, logins, labels, rule: &rule }).remove(0).1
+    }
+
+    /// The file without comments and without what stands in quotes.
+    fn structure(file: &str) -> String {
+        let mut structure = String::new();
+        for line in file.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let (mut is_quoted, mut chars) = (false, line.chars());
+            while let Some(c) = chars.next() {
+                match c {
+                    '"' => is_quoted = !is_quoted,
+                    '\\' if is_quoted => drop(chars.next()),
+                    _ if !is_quoted => structure.push(c),
+                    _ => {}
+                }
+            }
+            assert!(!is_quoted, "{line}");
+            structure.push('\n');
+        }
+        structure
+    }
+
+    #[test]
+    fn no_text_changes_the_structure_of_the_file() {
+        let plain = structure(&file("main"));
+        assert_eq!(plain.matches("resource").count(), 3);
+        for hostile in [
+            "${file(\"/etc/passwd\")}",
+            "%{ for x in y }",
+            "\"]\n}\nresource \"teleport_role\" \"admin\" {",
+            "\\",
+            "\\\"",
+            "# // /* */ <<EOT\nEOT",
+            "a\u{2028}b\u{85}c\r\n",
+        ] {
+            let file = file(hostile);
+            // Names of resources, which references have, too, are made from the token's name.
+            let names = |line: &str| !line.contains("teleport_bot.") && !line.contains("teleport_role.");
+            let lines = |text: &str| text.lines().filter(|line| names(line)).collect::<Vec<_>>().join("\n");
+            let label = |text: &str| text.replace("deploy-from", "env");
+            assert_eq!(label(&lines(&structure(&file))), label(&lines(&plain)), "{file}");
+            let template = |at: usize| {
+                file[..at].ends_with(['$', '%']) && !file[..at].ends_with("$$") && !file[..at].ends_with("%%")
+            };
+            assert!(file.match_indices('{').all(|(at, _)| !template(at)), "{file}");
+        }
+    }
+}

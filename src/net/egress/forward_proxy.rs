@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use zeroize::Zeroizing;
 
 use crate::address::{HostPort, split_port};
-use crate::invalid::{Error, Invalid};
+use crate::invalid::{Error, Invalid, expect_plain};
 
 const FORM: &str = "Write it as http://host:port, https://host:port or socks5://host:port; with credentials as \
                     http://user:password@host:port, and in these `%40` for `@`, `%2F` for `/` and `%3A` for `:`.";
@@ -40,6 +40,12 @@ impl Proxy {
     pub(super) fn parse(origin: &'static str, text: &str) -> Result<Self, Error> {
         // Any part of the text may be part of a password.
         let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(origin, text);
+        // The text before the character may be part of a password.
+        if expect_plain(text).is_err() {
+            return Err(invalid(
+                "has a character in it that is not seen, or is the name of a variable instead of its value",
+            ));
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),

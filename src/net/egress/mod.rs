@@ -19,6 +19,7 @@ use crate::address::HostPort;
 use crate::environment::Environment;
 use crate::invalid;
 use crate::retry::{Deadline, WaitingFor};
+use crate::text::sanitize;
 
 /// The variables that name a forward proxy. The first one that is set counts.
 pub(crate) const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
@@ -60,6 +61,10 @@ impl Egress {
     }
 
     pub(crate) fn log_proxy(&self, addr: &HostPort) {
+        // Without a forward proxy there is nothing to bypass.
+        for (entry, instead) in self.proxy.iter().flat_map(|_| self.exempt.useless()) {
+            log::warn!(target: "variables", "NO_PROXY has `{}`, which no host matches: {instead}", sanitize(entry));
+        }
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} through the forward proxy {proxy}");
         }

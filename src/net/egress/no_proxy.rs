@@ -1,12 +1,12 @@
 //! `NO_PROXY`: the hosts that bypass the forward proxy, by the rules of Go's `httpproxy` package. They differ from those of
-//! other programs.
+//! other programs. Blanks separate entries, too, as for curl: in Go, an entry with a blank in it matches nothing.
 
 use std::net::IpAddr;
 
 use crate::address::{HostPort, split_port};
 
 /// A list of names, addresses and networks, or `*`. Names and addresses may have a port. An entry that
-/// cannot be parsed matches nothing.
+/// cannot be parsed matches nothing; [`useless`](NoProxy::useless) finds those.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoProxy(pub(super) String);
 
@@ -16,8 +16,50 @@ impl NoProxy {
         let ip = addr.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         addr.host == "localhost"
             || ip.is_some_and(|ip| ip.is_loopback())
-            || self.0.split(',').any(|entry| matches(&entry.trim().to_ascii_lowercase(), addr, ip))
+            || self.entries().any(|entry| matches(&entry.to_ascii_lowercase(), addr, ip))
     }
+
+    fn entries(&self) -> impl Iterator<Item = &str> {
+        self.0.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
+    }
+
+    /// The entries that no address matches, and what to write instead.
+    pub(super) fn useless(&self) -> impl Iterator<Item = (&str, String)> {
+        self.entries().filter_map(|entry| Some((entry, instead_of(entry)?)))
+    }
+}
+
+/// What to write instead of an entry that no address matches; `None` if one may match.
+fn instead_of(entry: &str) -> Option<String> {
+    if entry == "*" {
+        return None;
+    }
+    if let Some((_, rest)) = entry.split_once("://") {
+        let host = rest.split('/').next().unwrap_or_default();
+        return Some(format!("write `{host}` without a scheme and a path"));
+    }
+    if entry.contains(';') {
+        return Some("separate entries by commas".to_owned());
+    }
+    let name = entry.strip_prefix("*.").unwrap_or(entry);
+    if name.contains('*') {
+        let domain = name.trim_start_matches('*').trim_start_matches('.');
+        let is_name = domain.contains('.') && !domain.contains('*');
+        let example = if is_name { domain } else { "example.com" };
+        return Some(format!(
+            "`*` stands alone or before the first dot: write `.{example}` for all names below {example}"
+        ));
+    }
+    if let Some((network, bits)) = entry.split_once('/') {
+        let width = network.parse::<IpAddr>().ok().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
+        let fits = width.is_some_and(|width| bits.parse::<u32>().is_ok_and(|bits| bits <= width));
+        return (!fits).then(|| "write a network as `10.0.0.0/8`, and a host without a path".to_owned());
+    }
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    let (host, port) = split_port(entry).unwrap_or((entry, None));
+    let is_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0));
+    let fits = is_port && !host.is_empty() && host.strip_prefix("*.").unwrap_or(host).chars().all(is_host);
+    (!fits).then(|| "write the name of a host, an address, a network or `*`".to_owned())
 }
 
 fn matches(entry: &str, addr: &HostPort, ip: Option<IpAddr>) -> bool {
@@ -60,6 +102,32 @@ mod tests {
     /// Whether port 80 of a host bypasses the forward proxy.
     fn contains(list: &str, host: &str) -> bool {
         NoProxy(list.to_owned()).contains(&HostPort { host: host.to_owned(), port: 80 })
+    }
+
+    #[test]
+    fn entries_that_never_match_are_found() {
+        let useless =
+            |list: &str| NoProxy(list.to_owned()).useless().map(|(_, why)| why).collect::<Vec<_>>().join("\n");
+        for (entry, part) in [
+            ("a.example;b.example", "by commas"),
+            ("https://proxy.example/x", "write `proxy.example` without"),
+            ("proxy.*", "write `.example.com`"),
+            ("*corp.example", "write `.corp.example` for all names below corp.example"),
+            ("exam*.com", "`*` stands alone"),
+            ("**", "`*` stands alone"),
+            ("10.0.0/8", "`10.0.0.0/8`"),
+            ("10.0.0.0/33", "`10.0.0.0/8`"),
+            ("host.example/path", "without a path"),
+            ("host:port", "name of a host"),
+            ("'host.example'", "name of a host"),
+            ("host\u{200b}.example", "name of a host"),
+            (":443", "name of a host"),
+        ] {
+            assert!(useless(entry).contains(part), "{entry}: {}", useless(entry));
+        }
+        const FINE: &str =
+            "*, a.example b.example,.c.example, *.d.example, e:80, e:, 10.0.0.0/8 10.1.2.3 ::1 [::1]:443 fe80::/10";
+        assert_eq!(useless(FINE), "");
     }
 
     /// The cases of `proxy_test.go` in golang.org/x/net/http/httpproxy, without names in other scripts: ours are ASCII.
@@ -128,7 +196,8 @@ mod tests {
             ("exam*.com", "example.com", false),
             ("https://example.com", "example.com", false),
             ("one,two ,\tthree", "three", true),
-            ("one two", "one", false),
+            ("one two", "one", true),
+            ("one two", "two", true),
             // Networks.
             ("10.0.0.0/8", "10.255.255.255", true),
             ("10.0.0.0/8", "11.0.0.0", false),

@@ -24,6 +24,11 @@ pub(crate) enum Error {
     Refused { proxy: String, target: String, answer: String },
     #[error("the forward proxy {proxy} cannot reach {target} ({answer})")]
     Unreachable { proxy: String, target: String, answer: String },
+    /// After a success the first bytes are not TLS. Completes "it is {found}".
+    #[error(
+        "the forward proxy {proxy} says that it has connected to {target}, but what answers is {found} instead of TLS"
+    )]
+    Intercepted { proxy: String, target: String, found: String },
 }
 
 impl Error {
@@ -88,6 +93,13 @@ impl Explain for Error {
                 "the-outgoing-proxy-refuses",
                 "The company's rules do not allow that host or that port.",
                 "Ask the administrators of that proxy to allow CONNECT to that host and port, without intercepting TLS.",
+            ),
+            Self::Intercepted { .. } => once(
+                "the-outgoing-proxy-answers-itself",
+                "The proxy answers itself, mostly with a page that says why it blocks the address; or the port is that of \
+                 another service.",
+                "Ask the administrators of that proxy to allow CONNECT to that host and port. Check the port of \
+                 PROXY_SERVER (--proxy-server), too.",
             ),
             Self::Unreachable { .. } => network(
                 Retry::Yes,

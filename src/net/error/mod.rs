@@ -101,6 +101,16 @@ impl From<WaitingFor> for Error {
 }
 
 impl Error {
+    /// The same failure of a connection through this forward proxy, which answers in the server's place if there is no TLS.
+    pub(super) fn through(self, forward_proxy: Option<String>, target: &HostPort) -> Self {
+        match (self, forward_proxy) {
+            (Self::NotTls { found, .. }, Some(proxy)) => {
+                egress::Error::Intercepted { proxy, target: target.to_string(), found }.into()
+            }
+            (other, _) => other,
+        }
+    }
+
     /// The same failure with the name of a server behind the proxy, because its name in TLS means nothing to people.
     pub(crate) fn behind(mut self, proxy: &HostPort, name: &str) -> Self {
         match &mut self {
@@ -160,8 +170,19 @@ fn retry_resolve(reason: &str) -> Retry {
     if reason.contains("emporary") || reason.contains("ry again") { Retry::Yes } else { Retry::Once }
 }
 
-const TRY_CURL: &str =
-    "Try `curl https://<proxy>/webapi/find` on the same runner. If that fails, too, the network is in the way.";
+/// `addr` need not be the address of a proxy: of a service behind one only the name is known.
+fn curl(addr: &str) -> String {
+    let addr = addr.parse::<HostPort>().ok().filter(|_| addr.contains(':'));
+    addr.map_or_else(
+        || "`curl https://<proxy>/webapi/find`".to_owned(),
+        |addr| format!("`curl https://{addr}/webapi/find`"),
+    )
+}
+
+fn try_curl(addr: &str) -> String {
+    format!("Try {} on the same runner. If that fails, too, the network is in the way.", curl(addr))
+}
+
 const CHECK_CLOCK: &str = "Look at the clock of the runner first, then at the certificate.";
 const CHECK_PORT: &str = "Check the port of PROXY_SERVER (--proxy-server): it is the one of Teleport's web interface.";
 const PASS_TLS_THROUGH: &str = "Reach the proxy without that load balancer, or let it pass TLS through (layer 4). If \
@@ -178,7 +199,7 @@ fn network(
 }
 
 /// Advice for an error that only one of several addresses, or of several servers behind one, may cause.
-fn once(anchor: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Advice {
+fn once(anchor: &'static str, cause: impl Into<Cow<'static, str>>, remedy: impl Into<Cow<'static, str>>) -> Advice {
     network(Retry::Once, anchor, cause, remedy)
 }
 
@@ -209,24 +230,27 @@ impl Explain for Error {
                 "The name is misspelled, or it is known only in another network.",
                 "Compare PROXY_SERVER (--proxy-server) with the address in the browser when you log in to Teleport.",
             ),
-            Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => network(
+            Self::Connect { addr, source } if source.kind() == io::ErrorKind::ConnectionRefused => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
                 "Nothing listens on that port. Teleport Cloud uses 443, self-hosted proxies often 3080.",
-                TRY_CURL,
+                try_curl(addr),
             ),
-            Self::Connect { .. } | Self::Timeout { waiting_for: TCP, .. } => network(
+            Self::Connect { addr, .. } | Self::Timeout { addr, waiting_for: TCP } => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
                 "A firewall drops the connection, or the proxy is only reachable from another network.",
-                TRY_CURL,
+                try_curl(addr),
             ),
-            Self::Timeout { .. } => network(
+            Self::Timeout { addr, .. } => network(
                 Retry::Yes,
                 "no-connection-to-the-proxy",
                 "The proxy, or something in front of it, takes the connection and then hangs.",
-                "Try `curl https://<proxy>/webapi/find` on the same runner. If it answers, but slowly, raise TIMEOUT \
-                 (--timeout); if it does not answer, ask the administrators of the cluster.",
+                format!(
+                    "Try {} on the same runner. If it answers, but slowly, raise TIMEOUT (--timeout); if it does not \
+                     answer, ask the administrators of the cluster.",
+                    curl(addr),
+                ),
             ),
             Self::Untrusted { signer, .. } => {
                 once("the-proxys-certificate-is-not-trusted", signer.likely_cause(), signer.remedy())
@@ -306,11 +330,14 @@ impl Explain for Error {
                 "The proxy was restarted, or something between here and it cut the connection.",
                 SEE_PROXY_LOG,
             ),
-            Self::NotTeleport { .. } => once(
+            Self::NotTeleport { addr, .. } => once(
                 "not-a-teleport-proxy",
                 "The address is that of another server, or of a page in front of the proxy.",
-                "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; \
-                 `curl https://<proxy>/webapi/find` must answer with JSON.",
+                format!(
+                    "PROXY_SERVER (--proxy-server) is the address at which you log in to Teleport; {} must answer with \
+                     JSON.",
+                    curl(addr),
+                ),
             ),
             Self::Redirect { .. } => once(
                 "the-proxy-leads-elsewhere",

@@ -4,7 +4,7 @@ use testcluster::{Code, Exchange, FaultInjection, NetworkFault, Point, Route};
 
 use super::Cell;
 
-/// The beginning of `docs/faults.md`.
+/// The beginning of `docs/reference/faults.md`.
 pub(super) const HEAD: &str = "\
 # A fault at every point
 
