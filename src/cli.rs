@@ -13,6 +13,7 @@ use crate::format::Format;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
+use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
 use crate::text::sanitize;
@@ -210,6 +211,15 @@ pub(crate) struct InspectFlags {
     /// Logins for the role, such as deploy,backup
     #[arg(long, value_delimiter = ',')]
     logins: Vec<String>,
+    /// Labels of the nodes that the role reaches, such as env=prod,role=web
+    #[arg(long)]
+    node_labels: Vec<String>,
+    /// tctl, or terraform for Teleport's Terraform provider [default: tctl]
+    #[arg(long)]
+    format: Option<String>,
+    /// Directory for the files; without it they are printed
+    #[arg(long)]
+    destination: Option<String>,
     /// Deadline of asking the cluster, such as 90s [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
@@ -223,9 +233,17 @@ impl InspectFlags {
             token: parsed("--token", given(&self.token), str::parse)?,
             scope: given(&self.scope).map(|scope| ("--scope", scope.to_owned())),
             logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
+            node_labels: self.node_labels()?,
+            format: parsed("--format", given(&self.format), str::parse)?.unwrap_or_default(),
+            destination: given(&self.destination).map(directory).transpose()?,
             timeout: timeout(&self.timeout)?,
             privacy: platform::privacy(env, debug),
         })
+    }
+
+    fn node_labels(&self) -> Result<NodeLabels, Error> {
+        let items: Vec<_> = self.node_labels.iter().map(String::as_str).collect();
+        NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("--node-labels", &items.join(",")))
     }
 }
 

@@ -25,8 +25,16 @@ impl Environment {
     /// The values of a list: `A,B` in one variable, or `X_COUNT`, `X_0`, `X_1` …, which is how pipes
     /// get a YAML list (docs/protocol.md, "Pipe variables"). Empty values are left out.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
+        match self.get(name) {
+            Some(text) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
+            None => self.items(name),
+        }
+    }
+
+    /// Like [`list`](Self::list), but one variable is one item, whatever commas it has.
+    pub(crate) fn items(&self, name: &str) -> Vec<&str> {
         if let Some(text) = self.get(name) {
-            return text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+            return vec![text];
         }
         let count = self.get(&format!("{name}_COUNT")).and_then(|count| count.parse::<u16>().ok());
         (0..count.unwrap_or(0)).filter_map(|n| self.get(&format!("{name}_{n}"))).collect()

@@ -14,9 +14,9 @@
 //! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
-//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `text`, `error`,
-//!   `documents`, `log`, `secret_pieces`, `limits`, `retry`, `watchdog`, `process`, `clock`, `host`, `environment`, `keys`,
-//!   `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
+//! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `node_labels`, `text`,
+//!   `error`, `documents`, `log`, `secret_pieces`, `limits`, `retry`, `watchdog`, `process`, `clock`, `host`,
+//!   `environment`, `hcl`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
 //!
 //! `tests/architecture` refuses a circle of imports.
 
@@ -34,6 +34,7 @@ mod environment;
 mod error;
 mod format;
 mod guard;
+mod hcl;
 mod host;
 mod invalid;
 mod join;
@@ -41,6 +42,7 @@ mod keys;
 mod limits;
 mod log;
 mod net;
+mod node_labels;
 mod output;
 mod output_files;
 mod pipe;

@@ -59,6 +59,16 @@ pub(crate) const FIRST_LINE: &str = "# Written by teleport-pipe; the next run re
 /// What [`FIRST_LINE`] begins with in every version.
 const MARK: &str = "# Written by teleport-pipe";
 
+/// Resources of a cluster, which `inspect` writes to a directory of their own.
+pub(crate) const ROLE_YAML: &str = "role.yaml";
+pub(crate) const BOT_YAML: &str = "bot.yaml";
+pub(crate) const BOT_TOKEN_YAML: &str = "bot-token.yaml";
+pub(crate) const TELEPORT_TF: &str = "teleport.tf";
+
+pub(crate) fn is_resource(name: &str) -> bool {
+    [ROLE_YAML, BOT_YAML, BOT_TOKEN_YAML, TELEPORT_TF].contains(&name)
+}
+
 /// Whether a file of this name is ours or tbot's. The files of a single cluster have other names.
 pub(crate) fn is_known(name: &str) -> bool {
     FILES.iter().any(|(known, _)| *known == name)

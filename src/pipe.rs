@@ -1,6 +1,6 @@
 //! The pipe: variables of the step's `variables:` block become a [`Command`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::HostPort;
@@ -12,6 +12,7 @@ use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::net::egress;
+use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::platform;
 use crate::settings::{
@@ -31,7 +32,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 17] = {
+pub const VARIABLES: [Variable; 18] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -39,7 +40,7 @@ pub const VARIABLES: [Variable; 17] = {
         Variable { required: true, ..new("PROXY_SERVER", None, "the cluster's proxy, host:port") },
         Variable { required: true, ..new("TOKEN", None, "name of the join token") },
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
-        new("DESTINATION", Some(default::DESTINATION), "directory for the credentials"),
+        new("DESTINATION", Some(default::DESTINATION), "directory for the credentials, or for the files of inspect"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
         new("CLUSTER", None, "leaf cluster that the certificates are routed to"),
         new("TIMEOUT", Some(default::TIMEOUT), "deadline of the whole run"),
@@ -51,7 +52,8 @@ pub const VARIABLES: [Variable; 17] = {
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
         new("LOGINS", None, "inspect: logins for the role, a list"),
-        new("FORMAT", Some("text"), "text or json: how join and doctor print their result"),
+        new("NODE_LABELS", None, "inspect: labels of the nodes that the role reaches, a list, such as env=prod"),
+        new("FORMAT", Some("text"), "text or json: how join and doctor print their result; inspect: tctl or terraform"),
         new("DEBUG", Some("false"), "print debug information (never tokens or keys)"),
     ]
 };
@@ -60,7 +62,7 @@ pub const VARIABLES: [Variable; 17] = {
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.
-const WRONG_NAMES: [(&[&str], &str); 10] = [
+const WRONG_NAMES: [(&[&str], &str); 11] = [
     (
         &["PROXY", "PROXY_ADDR", "PROXY_ADDRESS", "PROXY_URL", "TELEPORT_PROXY_SERVER", "TELEPORT_PROXY_ADDR"],
         "PROXY_SERVER",
@@ -73,6 +75,7 @@ const WRONG_NAMES: [(&[&str], &str); 10] = [
     (&["CA_CERT", "CA_BUNDLE"], "CA_FILE"),
     (&["ALL_PROXY", "SOCKS_PROXY"], "HTTPS_PROXY"),
     (&["LOGIN"], "LOGINS"),
+    (&["LABEL", "LABELS"], "NODE_LABELS"),
     (&["VERBOSE"], "DEBUG"),
 ];
 
@@ -83,7 +86,7 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
     }
     match optional(env, "ACTION", "join", action)? {
         Action::Join => {
-            for name in ["SCOPE", "LOGINS"].into_iter().filter(|name| !env.list(name).is_empty()) {
+            for name in ["SCOPE", "LOGINS", "NODE_LABELS"].into_iter().filter(|name| !env.list(name).is_empty()) {
                 log::warn!(target: "variables", "{name} is for ACTION: 'inspect', ignored");
             }
             Ok(Command::Start(settings(env)?))
@@ -165,9 +168,24 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
         token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
         logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
+        node_labels: node_labels(env)?,
+        format: given(env, "FORMAT", str::parse)?.unwrap_or_default(),
+        destination: inspect_destination(env)?,
         timeout: timeout(env)?,
         privacy: privacy(env)?,
     })
+}
+
+/// The directory for the files of `inspect`. A CI system may set the default of `pipe.yml` (docs/protocol.md, "Pipe
+/// variables"), which is for credentials, so that it does not mean that a person wants files.
+fn inspect_destination(env: &Environment) -> Result<Option<PathBuf>, Error> {
+    let path = given(env, "DESTINATION", values::destination)?;
+    Ok(path.filter(|path| path.as_path() != Path::new(default::DESTINATION)))
+}
+
+fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
+    let items = env.items("NODE_LABELS");
+    NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("NODE_LABELS", &items.join(",")))
 }
 
 /// What a join would be told. The name of the join token is checked if it is set.
@@ -277,6 +295,7 @@ pub(crate) fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::ResourceFormat;
 
     fn command_with(more: &[(&str, &str)]) -> Result<Command, Error> {
         let least = [("PROXY_SERVER", "p.example:443"), ("TOKEN", "example-bot")];
@@ -334,6 +353,20 @@ mod tests {
             Command::Cleanup(path) => assert_eq!(path, Some(PathBuf::from("creds"))),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn defaults_of_the_catalogue_do_not_change_what_inspect_does() {
+        let inspect = |more: &[(&str, &str)]| match command_with(&[more, &[("ACTION", "inspect")]].concat()).unwrap() {
+            Command::Inspect(settings) => (settings.destination, settings.format),
+            other => panic!("{other:?}"),
+        };
+        let defaults = VARIABLES.iter().filter(|variable| variable.name != "ACTION");
+        let defaults: Vec<_> = defaults.filter_map(|variable| Some((variable.name, variable.default?))).collect();
+        assert!(defaults.len() > 4);
+        assert_eq!(inspect(&defaults), inspect(&[]));
+        assert_eq!(inspect(&[]), (None, ResourceFormat::Tctl));
+        assert_eq!(inspect(&[("DESTINATION", "./teleport")]).0, Some(PathBuf::from("./teleport")));
     }
 
     #[test]

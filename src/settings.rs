@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::destination::{Owner, UnknownFiles};
-use crate::format::Format;
+use crate::format::{Format, ResourceFormat};
 use crate::guard::LeakCheck;
 use crate::net::connection::Connection;
+use crate::node_labels::NodeLabels;
 use crate::output::Output;
 use crate::platform::Platform;
 use crate::values::{Privacy, Secret, TokenName, Ttl};
@@ -83,6 +84,11 @@ pub(crate) struct InspectSettings {
     pub(crate) scope: Option<(&'static str, String)>,
     /// Logins for the role.
     pub(crate) logins: Vec<String>,
+    /// Labels for the role.
+    pub(crate) node_labels: NodeLabels,
+    pub(crate) format: ResourceFormat,
+    /// The directory for the files. Otherwise the log shows them.
+    pub(crate) destination: Option<PathBuf>,
     pub(crate) timeout: Duration,
     pub(crate) privacy: Privacy,
 }

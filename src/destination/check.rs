@@ -9,13 +9,17 @@ use super::error::Error;
 use super::owner::{Owner, effective_uid};
 use super::ownership::Ownership;
 use super::path::DestinationPath;
+use super::purpose::Purpose;
+use super::record::Record;
 use super::user_namespace::UserNamespace;
+use crate::output_files::{KEY, is_resource};
 
-/// A directory for credentials that was checked. It need not exist yet.
+/// A directory for our files that was checked. It need not exist yet.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(super) path: DestinationPath,
     pub(super) unknown_files: UnknownFiles,
+    pub(super) purpose: Purpose,
     pub(super) owner: Option<Owner>,
     namespace: UserNamespace,
     noexec: bool,
@@ -48,14 +52,31 @@ impl Destination {
         unknown_files: UnknownFiles,
         owner: Option<Owner>,
     ) -> Result<Self, Error> {
-        let path = DestinationPath::new(working_dir, path)?;
-        let namespace = UserNamespace::from_process();
-        let mut this = Self { path, unknown_files, owner, namespace, noexec: false };
-        this.noexec = this.check_path().map_err(|error| this.with_true_cause(error))?;
+        let this = Self::new(working_dir, path, unknown_files, Purpose::Credentials, owner)?;
         if this.noexec && unknown_files == UnknownFiles::Refuse {
             return Err(Error::NoExec { path: this.absolute().into() });
         }
         owner.map_or(Ok(()), |owner| this.check_owner(owner))?;
+        Ok(this)
+    }
+
+    /// Checks whether resources of a cluster can be written to `path`, which may be relative to `working_dir`. Changes
+    /// nothing. Files of others are an error, and so are files that have the names of ours and are not ours.
+    pub(crate) fn check_for_resources(working_dir: &Path, path: &Path) -> Result<Self, Error> {
+        Self::new(working_dir, path, UnknownFiles::Refuse, Purpose::Resources, None)
+    }
+
+    fn new(
+        working_dir: &Path,
+        path: &Path,
+        unknown_files: UnknownFiles,
+        purpose: Purpose,
+        owner: Option<Owner>,
+    ) -> Result<Self, Error> {
+        let path = DestinationPath::new(working_dir, path)?;
+        let namespace = UserNamespace::from_process();
+        let mut this = Self { path, unknown_files, purpose, owner, namespace, noexec: false };
+        this.noexec = this.check_path().map_err(|error| this.with_true_cause(error))?;
         Ok(this)
     }
 
@@ -128,8 +149,9 @@ impl Destination {
     }
 
     pub(super) fn check_directory(&self, dir: &Directory) -> Result<Contents, Error> {
-        let contents = Contents::read(dir)?;
+        let contents = Contents::read(dir, self.purpose)?;
         if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
+            self.expect_one_purpose(dir)?;
             return Err(Error::UnknownFiles { path: dir.path.clone(), entries: contents.unknown_files });
         }
         // A directory of our own gets its mode before anything is written.
@@ -142,6 +164,19 @@ impl Destination {
             dir.expect_can_be_private(is_root)?;
         }
         Ok(contents)
+    }
+
+    /// Fails if we wrote files of the other purpose there.
+    fn expect_one_purpose(&self, dir: &Directory) -> Result<(), Error> {
+        let record = Record::read(dir).unwrap_or_default();
+        let (is_other, holds, wanted): (fn(&str) -> bool, _, _) = match self.purpose {
+            Purpose::Credentials => (is_resource, "files that inspect wrote", "credentials"),
+            Purpose::Resources => (|name| name == KEY, "credentials", "files of inspect"),
+        };
+        match record.names().any(is_other) {
+            true => Err(Error::OtherPurpose { path: dir.path.clone(), holds, wanted }),
+            false => Ok(()),
+        }
     }
 
     /// The owner that was asked for, or else `default`.

@@ -5,7 +5,9 @@ use std::io::Read;
 use super::directory::Directory;
 use super::error::Error;
 use super::listing::Listing;
-use crate::output_files;
+use super::purpose::Purpose;
+use super::record::Record;
+use crate::output_files::{self, GITIGNORE, RECORD, is_resource};
 
 #[derive(Debug, Default)]
 pub(super) struct Contents {
@@ -17,9 +19,15 @@ pub(super) struct Contents {
 impl Contents {
     /// Reads `dir`. An entry that has one of our names and is not a regular file is an error: a rename would replace a
     /// planted symbolic link safely, but a planted link has a purpose.
-    pub(super) fn read(dir: &Directory) -> Result<Self, Error> {
+    pub(super) fn read(dir: &Directory, purpose: Purpose) -> Result<Self, Error> {
         let mut contents = Self::default();
-        let is_known = |name: &&str| dir.is_temporary(name) || output_files::is_known(name) || is_of_cluster(dir, name);
+        let record = Record::read(dir).filter(|_| purpose == Purpose::Resources).unwrap_or_default();
+        let is_of_purpose = |name: &str| match purpose {
+            Purpose::Credentials => output_files::is_known(name) || is_of_cluster(dir, name),
+            // A repository may have files of these names, which people write by hand, too.
+            Purpose::Resources => [GITIGNORE, RECORD].contains(&name) || (is_resource(name) && record.has(name)),
+        };
+        let is_known = |name: &&str| dir.is_temporary(name) || is_of_purpose(name);
         for name in dir.names()? {
             let Some(known) = name.to_str().ok().filter(is_known) else {
                 contents.unknown_files.push(&name.to_string_lossy());
@@ -60,7 +68,7 @@ mod tests {
         }
         let dir = Directory::open(fs::File::open(temp.path()).unwrap(), temp.path().into()).unwrap();
         fs::write(temp.path().join(dir.temporary_name(3)), "").unwrap();
-        let contents = Contents::read(&dir).unwrap();
+        let contents = Contents::read(&dir, Purpose::Credentials).unwrap();
         (dir, contents)
     }
 

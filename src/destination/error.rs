@@ -31,6 +31,8 @@ pub(crate) enum Error {
     BadName { shown: String },
     #[error("the destination `{path}` holds files that teleport-pipe did not write: {entries}")]
     UnknownFiles { path: PathBuf, entries: Listing },
+    #[error("the destination `{path}` holds {holds}, and {wanted} never lie beside them")]
+    OtherPurpose { path: PathBuf, holds: &'static str, wanted: &'static str },
     #[error("user {uid} is not permitted to {doing} `{path}`")]
     NotPermitted { doing: &'static str, path: PathBuf, uid: u32 },
     #[error(
@@ -119,6 +121,14 @@ impl Explain for Error {
             .cause(
                 "The destination is a directory that is used for something else, or a command of this step put files \
                  there.",
+            ),
+            Self::OtherPurpose { .. } => cannot_write(
+                "credentials-and-resources-in-one-destination",
+                "Choose two destinations, for example ./tbot-user for the credentials and ./teleport for what inspect writes.",
+            )
+            .cause(
+                "DESTINATION (--destination) is the same for credentials and for inspect. What inspect writes is made to be \
+                 carried out of the step, and must not take keys along.",
             ),
             Self::NotPermitted { uid, .. } => cannot_write(
                 BELONGS_TO_ANOTHER,

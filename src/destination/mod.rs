@@ -23,6 +23,7 @@ mod listing;
 mod owner;
 mod ownership;
 mod path;
+mod purpose;
 mod record;
 #[cfg(test)]
 mod tests;

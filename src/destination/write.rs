@@ -14,8 +14,9 @@ use super::file::File;
 use super::identity::Identity;
 use super::owner::Owner;
 use super::ownership::Ownership;
+use super::purpose::Purpose;
 use super::record::Record;
-use crate::output_files::{GITIGNORE, NETWORK, RECORD};
+use crate::output_files::{GITIGNORE, NETWORK, RECORD, is_resource};
 use crate::retry::Deadline;
 use crate::text::sanitize;
 
@@ -176,6 +177,7 @@ impl<'a> Locked<'a> {
         let writes_gitignore =
             is_exclusive && (self.destination.unknown_files == UnknownFiles::Refuse || !dir.has(GITIGNORE)?);
         let old = self.old_record()?;
+        self.expect_unchanged(&old, &files)?;
         let stale = self.stale(&old, &files)?;
         let before = if writes_gitignore { old.with(&[File::gitignore()]) } else { old };
         Ok(Plan {
@@ -207,6 +209,24 @@ impl<'a> Locked<'a> {
             self.budget.expect_time(&self.dir.path)?;
             self.dir.expect_file_or_nothing(&file.name)
         })
+    }
+
+    /// Fails if resources would replace files that are not those of an earlier run. `record` has only files that are
+    /// unchanged.
+    fn expect_unchanged(&self, record: &Record, files: &[File]) -> Result<(), Error> {
+        if self.destination.purpose == Purpose::Credentials {
+            return Ok(());
+        }
+        let mut changed = Vec::new();
+        for file in files {
+            if self.dir.has(&file.name)? && !record.has(&file.name) {
+                changed.push(file.name.clone());
+            }
+        }
+        match changed.is_empty() {
+            true => Ok(()),
+            false => Err(Error::UnknownFiles { path: self.dir.path.clone(), entries: changed.into_iter().collect() }),
+        }
     }
 
     /// Makes the directory private, cleans up after a run that was killed, and writes the record, by which a cleanup
@@ -246,8 +266,15 @@ impl<'a> Locked<'a> {
     fn stale(&self, record: &Record, files: &[File]) -> Result<Vec<String>, Error> {
         let written: BTreeSet<_> = files.iter().map(|file| file.name.as_str()).collect();
         let is_written = |name: &str| written.contains(name);
-        // The files of a cluster that is not trusted any more.
-        let is_outdated = |name: &&str| is_of_cluster(&self.dir, name) && !is_written(name);
+        let is_outdated = |name: &&str| {
+            !is_written(name)
+                && match self.destination.purpose {
+                    // The files of a cluster that is not trusted any more.
+                    Purpose::Credentials => is_of_cluster(&self.dir, name),
+                    // Resources in another format.
+                    Purpose::Resources => is_resource(name),
+                }
+        };
         let mut stale: Vec<_> = record.names().filter(is_outdated).map(str::to_owned).collect();
         if self.dir.has(NETWORK)? {
             // tbot has no file of this name, so in a directory that is not ours alone it may be another program's.

@@ -117,7 +117,7 @@ sampled! {
     auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
-    destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles NotPermitted
+    destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles OtherPurpose NotPermitted
         OtherOwner CannotChown OtherUsers OwnerOutside ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
     guard::Error: Artifacts Cache Sent Unchecked;
     guard::reach::OutsideOfStep: NotShared PassedOn;
@@ -511,6 +511,14 @@ fn destination_errors() -> Vec<Sample> {
         ("", Error::NotAFile { path: path(), kind: "a directory" }),
         ("", Error::BadName { shown: "a/b".to_owned() }),
         ("", Error::UnknownFiles { path: path(), entries: Listing::from_iter(["a".to_owned()]) }),
+        (
+            "credentials are there",
+            Error::OtherPurpose { path: path(), holds: "credentials", wanted: "files of inspect" },
+        ),
+        (
+            "resources are there",
+            Error::OtherPurpose { path: path(), holds: "files that inspect wrote", wanted: "credentials" },
+        ),
         ("root", not_permitted(0)),
         ("", not_permitted(1000)),
         ("", Error::OtherOwner { path: path(), owner: 0, uid: 1000 }),

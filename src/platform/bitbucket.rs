@@ -40,6 +40,13 @@ pub(super) const PLATFORM: Platform = Platform {
         changed: "Do not set BITBUCKET_STEP_OIDC_TOKEN by hand, and pass it on unchanged, in one piece.",
         issued: "Bitbucket issues one token to a step, at its start.",
         values: "in Bitbucket, in the repository's settings, under OpenID Connect",
+        masked: "\
+If you see `$TOKEN` or another `$NAME` below in place of a value, that variable is secured, and Bitbucket hid its value
+in this log. Write the value there before you create anything, or make the variable not secured and run inspect again:
+names of tokens, logins and labels are not secrets.",
+        carried_out: "\
+The commands after the pipe see that directory. To download it, name it under `artifacts:` of the step.",
+        carried_out_in_public: "this repository is public, and so are its artifacts: the files show whom the cluster lets in",
         file: "bitbucket-pipelines.yml",
         guides_tokens: Some(("bot-bitbucket", "example-bot")),
     },
@@ -120,6 +127,7 @@ pub(super) const PLATFORM: Platform = Platform {
         remedy: "Leave SCOPE (--scope) out.",
     },
     log_is_public: |env| env.get("BITBUCKET_REPO_IS_PRIVATE") == Some("false"),
+    expect_in_step: |env, destination| Ok(guard::expect_in_step(env, destination)?),
     preflight,
     recipe,
 };

@@ -46,6 +46,8 @@ pub(crate) struct Platform {
     pub(crate) scopes: &'static [Scope],
     pub(crate) widest_scope: Scope,
     pub(crate) log_is_public: fn(&Environment) -> bool,
+    /// Fails unless the step sees the directory, and no other step does.
+    pub(crate) expect_in_step: fn(&Environment, &Path) -> Result<(), Failure>,
     /// Refuses what would hand the credentials to others than the step, before the network is touched. Calls the function
     /// with each warning.
     pub(crate) preflight: Preflight,
@@ -79,6 +81,12 @@ pub(crate) struct Texts {
     pub(crate) issued: &'static str,
     /// Where a person finds the values that `inspect` does not show in a public log.
     pub(crate) values: &'static str,
+    /// What `inspect` says of values that the platform hides in its log, in lines for a comment.
+    pub(crate) masked: &'static str,
+    /// How a directory gets out of the step, in lines for a comment.
+    pub(crate) carried_out: &'static str,
+    /// The warning if everyone would see that directory.
+    pub(crate) carried_out_in_public: &'static str,
     /// The file that holds the step.
     pub(crate) file: &'static str,
     /// The join token that Teleport's guide names in the step, and the one that it creates.
@@ -114,7 +122,7 @@ pub(crate) struct Scope {
     pub(crate) remedy: &'static str,
 }
 
-/// When `inspect` warns of a scope, and of what; completes "bot-token.yaml admits ...".
+/// When `inspect` warns of a scope, and of what; completes "the join token admits ...".
 #[derive(Clone, Copy)]
 pub(crate) enum Warning {
     Never,

@@ -53,11 +53,26 @@ impl Rule {
 
     /// The same rule with placeholders for the values, for a public log.
     #[must_use]
-    pub(crate) fn without_values(self) -> Self {
-        let hide = |fields: Vec<(&'static str, String)>| {
-            fields.into_iter().map(|(field, _)| (field, field.to_ascii_uppercase())).collect()
+    pub(crate) fn without_values(&self) -> Self {
+        let hide = |fields: &[(&'static str, String)]| {
+            fields.iter().map(|(field, _)| (*field, field.to_ascii_uppercase())).collect()
         };
-        Self { provider: hide(self.provider), allow: hide(self.allow), ..self }
+        Self { provider: hide(&self.provider), allow: hide(&self.allow), ..*self }
+    }
+
+    /// The join method, and the name of its section in the `spec` of a join token.
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Fields that say who issues the ID tokens.
+    pub(crate) fn provider(&self) -> &[(&'static str, String)] {
+        &self.provider
+    }
+
+    /// Fields that an ID token must have.
+    pub(crate) fn allow(&self) -> &[(&'static str, String)] {
+        &self.allow
     }
 
     /// Its lines in the `spec` of a join token.

@@ -21,6 +21,13 @@ stories! {
     flags_and_variables_print_the_same,
     the_suggested_step_is_yaml,
     hostile_names_are_quoted,
+    the_role_has_the_labels_that_were_given,
+    labels_have_three_forms,
+    a_role_that_reaches_more_than_it_seems_to_is_a_warning,
+    labels_that_teleport_does_not_take_are_refused,
+    a_public_log_does_not_advise_what_it_would_not_show,
+    a_masked_value_is_explained_above_the_files,
+    every_key_is_known_to_teleport,
     the_printed_token_admits_this_step_and_no_other,
     the_authorized_party_decides_between_several_audiences,
 }
@@ -37,7 +44,7 @@ fn check(step: Step, golden: &ExpectFile) {
 }
 
 /// Removes ages and times from a text.
-fn without_ages(text: &str) -> String {
+pub(crate) fn without_ages(text: &str) -> String {
     let line =
         |line: &str| match (line.split_once("expires: in "), line.split_once("expired: "), line.split_once(" ago: ")) {
             (Some((head, _)), _, _) => format!("{head}expires: in AGE, at TIME\n"),
@@ -52,7 +59,7 @@ fn without_ages(text: &str) -> String {
 
 /// The role, the bot and the join token on stdout, read by a YAML parser that is not the product's.
 #[track_caller]
-fn documents(output: &Output) -> [Value; 3] {
+pub(crate) fn documents(output: &Output) -> [Value; 3] {
     let documents = yaml_serde::Deserializer::from_str(&output.stdout).map(Value::deserialize);
     let documents: Vec<Value> =
         documents.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{e}\n{}", output.stdout));
@@ -69,7 +76,7 @@ fn suggested_step(output: &Output) -> Value {
 }
 
 /// A step in a deployment environment.
-fn deploying(cluster: &Testcluster) -> Step {
+pub(crate) fn deploying(cluster: &Testcluster) -> Step {
     let token = cluster.mint(|claims| drop(claims.insert("deploymentEnvironmentUuid".into(), ENVIRONMENT_UUID.into())));
     Step::new(cluster).env(TOKEN, &token).env("BITBUCKET_DEPLOYMENT_ENVIRONMENT", "production")
 }
@@ -94,11 +101,11 @@ fn a_wider_scope_is_a_warning() {
     check(scope("workspace"), &expect_file!["golden/inspect/workspace.txt"]);
     check(scope("repository"), &expect_file!["golden/inspect/repository.txt"]);
     let log = |step: Step| step.env("ACTION", "inspect").pipe().ok().stderr;
-    assert!(log(scope("branch")).contains("warning: bot-token.yaml admits every step on the branch"));
+    assert!(log(scope("branch")).contains("warning: the join token admits every step on the branch"));
     assert_eq!(log(scope("deployment")), "");
     // The repository is the narrowest scope of a build of a tag.
     let tag = cluster.mint(|claims| drop(claims.remove("branchName")));
-    assert!(log(Step::new(&cluster).env(TOKEN, &tag)).contains("warning: bot-token.yaml admits every branch"));
+    assert!(log(Step::new(&cluster).env(TOKEN, &tag)).contains("warning: the join token admits every branch"));
 }
 
 fn inspect_needs_no_cluster() {
@@ -170,7 +177,7 @@ fn the_suggested_step_is_yaml() {
 }
 
 /// Unusual and malicious names of branches, repositories, environments and audiences.
-const HOSTILE: [&str; 9] = [
+pub(crate) const HOSTILE: [&str; 9] = [
     "it's: {a} & *b # c",
     "\"quoted\" \\n \\",
     "*",
@@ -281,4 +288,214 @@ fn the_authorized_party_decides_between_several_audiences() {
     let cluster = cluster_with(&output).start();
     let refused = Step::new(&cluster).env(TOKEN, &token(&cluster, None)).pipe();
     assert_eq!(refused.status, Some(4), "{}", refused.stderr);
+}
+
+/// A step without a cluster and a token's name, with these labels for the role.
+fn with_labels(cluster: &Testcluster, labels: &str) -> Step {
+    Step::new(cluster).without("PROXY_SERVER").without("TOKEN").env("NODE_LABELS", labels)
+}
+
+fn the_role_has_the_labels_that_were_given() {
+    let cluster = Testcluster::start();
+    check(with_labels(&cluster, "env=prod,env=stage,role=web"), &expect_file!["golden/inspect/labels.txt"]);
+    let labels = |labels: &str| {
+        let output = with_labels(&cluster, labels).env("ACTION", "inspect").pipe().ok();
+        let [role, ..] = documents(&output);
+        assert!(!output.stdout.contains("deploy-from") && !output.stdout.contains("'*': '*'"), "{}", output.stdout);
+        role["spec"]["allow"]["node_labels"].clone()
+    };
+    for (given, expected) in [
+        ("env=prod", serde_json::json!({ "env": "prod" })),
+        ("env=\"a, b\",env=c", serde_json::json!({ "env": ["a, b", "c"] })),
+        ("yes=no,1=2", serde_json::json!({ "yes": "no", "1": "2" })),
+        ("host=^(web|db)-[0-9]$", serde_json::json!({ "host": "^(web|db)-[0-9]$" })),
+        ("env=it's: {a} & *b # c", serde_json::json!({ "env": "it's: {a} & *b # c" })),
+        ("team={{internal.team}}", serde_json::json!({ "team": "{{internal.team}}" })),
+    ] {
+        assert_eq!(labels(given), expected, "{given}");
+    }
+}
+
+fn labels_have_three_forms() {
+    let cluster = Testcluster::start();
+    let text = |step: &Step, args: &[&str]| without_ages(&step.product(args).ok().stdout);
+    let one = text(&with_labels(&cluster, "env=prod,role=web").env("ACTION", "inspect"), &[]);
+    let bare = || with_labels(&cluster, "");
+    let list = bare().env("NODE_LABELS_COUNT", "2").env("NODE_LABELS_0", "env=prod").env("NODE_LABELS_1", "role=web");
+    assert_eq!(text(&list.env("ACTION", "inspect"), &[]), one);
+    assert_eq!(text(&bare(), &["inspect", "--node-labels=env=prod,role=web"]), one);
+    assert_eq!(text(&bare(), &["inspect", "--node-labels", "env=prod", "--node-labels", "role=web"]), one);
+    // Other actions do not use them.
+    let join = Step::new(&cluster).env("NODE_LABELS", "env=prod").pipe().ok();
+    assert!(join.stderr.contains("warning: NODE_LABELS is for ACTION: 'inspect', ignored"), "{}", join.stderr);
+    let misspelled = bare().env("ACTION", "inspect").env("NODE_LABEL", "env=prod").pipe().ok();
+    assert!(misspelled.stderr.contains("did you mean NODE_LABELS?"), "{}", misspelled.stderr);
+}
+
+fn a_role_that_reaches_more_than_it_seems_to_is_a_warning() {
+    let cluster = Testcluster::start();
+    check(with_labels(&cluster, "*=*"), &expect_file!["golden/inspect/every-node.txt"]);
+    for labels in ["env=*", "env=^.*$", "role=web,env=prod,env=^(a|.+)$"] {
+        let output = with_labels(&cluster, labels).env("ACTION", "inspect").pipe().ok();
+        assert!(output.stdout.contains("    # WARNING: every value of the label env fits.\n"), "{}", output.stdout);
+        assert!(
+            output.stderr.contains("warning: a value in NODE_LABELS (--node-labels) fits every value"),
+            "{}",
+            output.stderr
+        );
+    }
+    for labels in ["env=prod*", "env=^(a|b).*$"] {
+        let output = with_labels(&cluster, labels).env("ACTION", "inspect").pipe().ok();
+        assert!(!output.stdout.contains("WARNING") && output.stderr.is_empty(), "{}{}", output.stdout, output.stderr);
+    }
+}
+
+fn labels_that_teleport_does_not_take_are_refused() {
+    let cluster = Testcluster::start();
+    for (labels, reason, remedy) in [
+        ("env", "NODE_LABELS is `env`, which has `env` without a value", "Write key=value"),
+        ("env: prod", "NODE_LABELS is `env: prod`, which has `env: prod` without a value", "Write env=prod."),
+        ("*=prod", "which has the key `*` with a value, which Teleport knows only as `*=*`", "or '*=*' for every node"),
+        ("env=$DEPLOY_ENV", "which has `$DEPLOY_ENV`, a variable that is not defined", "Define the variable"),
+    ] {
+        let output = with_labels(&cluster, labels).env("ACTION", "inspect").pipe();
+        assert_eq!((output.status, &*output.stdout), (Some(2), ""), "{labels}");
+        assert!(output.stderr.contains(reason) && output.stderr.contains(remedy), "{}", output.stderr);
+    }
+    let output = with_labels(&cluster, "").product(&["inspect", "--node-labels=env="]);
+    assert!(
+        output.stderr.contains("error: --node-labels is `env=`, which has `env` without a value"),
+        "{}",
+        output.stderr
+    );
+}
+
+fn a_public_log_does_not_advise_what_it_would_not_show() {
+    let cluster = Testcluster::start();
+    let public = || deploying(&cluster).env("BITBUCKET_REPO_IS_PRIVATE", "false").env("ACTION", "inspect");
+    for step in
+        [public(), public().env("LOGINS", "backup"), public().env("LOGINS", "backup").env("NODE_LABELS", "env=secret")]
+    {
+        let output = step.pipe().ok();
+        assert!(
+            output.stdout.contains("claims of the ID token are not shown, nor LOGINS and NODE_LABELS."),
+            "{}",
+            output.stdout
+        );
+        // Above the role, only the explanation of masked values says so: it names no variable of these.
+        let role = output.stdout.split_once("\n# role.yaml").unwrap().1;
+        assert!(!role.contains("run inspect again") && !role.contains("backup") && !role.contains("secret"), "{role}");
+        assert_eq!(role.matches("this log is\n# public and does not show NODE_LABELS").count(), 1, "{role}");
+        assert_eq!(role.matches("this log is public and does not show LOGINS").count(), 1, "{role}");
+        documents(&output);
+    }
+    let output = public().env("NODE_LABELS", "env=secret").env("DEBUG", "true").pipe().ok();
+    assert_eq!(documents(&output)[0]["spec"]["allow"]["node_labels"], serde_json::json!({ "env": "secret" }));
+}
+
+/// The log as Bitbucket shows it if these variables are secured.
+fn masked(output: &Output, variables: &[(&str, &str)]) -> Output {
+    let mask = |text: &str| {
+        variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("${name}")))
+    };
+    Output { status: output.status, stdout: mask(&output.stdout), stderr: mask(&output.stderr) }
+}
+
+fn a_masked_value_is_explained_above_the_files() {
+    let cluster = Testcluster::start();
+    let variables = [("TOKEN", "example-bot"), ("LOGINS", "backup"), ("NODE_LABELS", "env=prod")];
+    let step = |format: &str| {
+        let step = Step::new(&cluster).env("ACTION", "inspect").env("FORMAT", format);
+        variables.iter().fold(step, |step, (name, value)| step.env(name, value)).pipe().ok()
+    };
+    let output = masked(&step("tctl"), &variables);
+    let [role, _, token] = documents(&output);
+    // So would the resources be created.
+    assert_eq!(
+        (&token["metadata"]["name"], &role["spec"]["allow"]["logins"][0]),
+        (&"$TOKEN".into(), &"$LOGINS".into())
+    );
+    for output in [output, masked(&step("terraform"), &variables)] {
+        let (above, _) = output.stdout.split_once("\n\n").unwrap();
+        assert!(
+            above.contains(
+                "# If you see `$TOKEN` or another `$NAME` below in place of a value, that variable is secured"
+            ),
+            "{above}"
+        );
+    }
+}
+
+/// Keys that Teleport 17.0.2 and newer know (`types.RoleV6`, `machineid.v1.Bot` and `types.ProvisionTokenV2` of its API).
+/// `tctl create` refuses every other key. `tests/conformance` holds the join token against the official type.
+const KEYS: [(&str, &[&str]); 3] = [
+    (
+        "role",
+        &[
+            "kind",
+            "version",
+            "metadata.name",
+            "spec.allow.logins",
+            "spec.allow.node_labels.*",
+            "spec.options.max_session_ttl",
+            "spec.options.port_forwarding",
+        ],
+    ),
+    ("bot", &["kind", "version", "metadata.name", "spec.roles"]),
+    (
+        "token",
+        &[
+            "kind",
+            "version",
+            "metadata.name",
+            "spec.roles",
+            "spec.bot_name",
+            "spec.join_method",
+            "spec.bitbucket.identity_provider_url",
+            "spec.bitbucket.audience",
+            "spec.bitbucket.allow.workspace_uuid",
+            "spec.bitbucket.allow.repository_uuid",
+            "spec.bitbucket.allow.deployment_environment_uuid",
+            "spec.bitbucket.allow.branch_name",
+        ],
+    ),
+];
+
+/// The paths of all keys that lead to a value.
+fn paths(value: &Value, path: &str) -> Vec<String> {
+    let below = |key: &str| match path {
+        "" => key.to_owned(),
+        "spec.allow.node_labels" => format!("{path}.*"),
+        _ => format!("{path}.{key}"),
+    };
+    match value {
+        Value::Object(object) => object.iter().flat_map(|(key, value)| paths(value, &below(key))).collect(),
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            items.iter().flat_map(|item| paths(item, path)).collect()
+        }
+        _ => vec![path.to_owned()],
+    }
+}
+
+/// The paths of a resource that Teleport does not know.
+fn unknown_paths(resource: &Value) -> Vec<String> {
+    let (_, known) = KEYS.iter().find(|(kind, _)| resource["kind"] == *kind).unwrap();
+    paths(resource, "").into_iter().filter(|path| !known.contains(&path.as_str())).collect()
+}
+
+fn every_key_is_known_to_teleport() {
+    let cluster = Testcluster::start();
+    for scope in ["deployment", "branch", "repository", "workspace"] {
+        for labels in ["", "env=prod,env=stage,a.b/c=d"] {
+            let step = deploying(&cluster).env("SCOPE", scope).env("NODE_LABELS", labels).env("ACTION", "inspect");
+            let resources = documents(&step.pipe().ok());
+            for (resource, version) in resources.iter().zip(["v7", "v1", "v2"]) {
+                assert_eq!(resource["version"], version);
+                assert_eq!(unknown_paths(resource), Vec::<String>::new());
+            }
+        }
+    }
+    let resource =
+        serde_json::json!({ "kind": "token", "spec": { "bitbucket": { "allow": [{ "branch": "main" }] } }, "x": 1 });
+    assert_eq!(unknown_paths(&resource), ["spec.bitbucket.allow.branch", "x"]);
 }

@@ -80,6 +80,15 @@ pub(crate) static CORE_FILES: Need = LazyLock::new(|| check_command("sh", &["-c"
 
 pub(crate) static RSYNC: Need = LazyLock::new(|| check_command("rsync", &["--version"]));
 
+/// Terraform or OpenTofu. No provider is needed.
+pub(crate) static TERRAFORM: Need = LazyLock::new(|| terraform_program().map(drop));
+
+/// The name of Terraform's or OpenTofu's program.
+pub(crate) fn terraform_program() -> Result<&'static str, String> {
+    let version = |program| check_command(program, &["version"]).map(|()| program);
+    version("terraform").or_else(|_| version("tofu")).map_err(|error| format!("needs Terraform or OpenTofu: {error}"))
+}
+
 pub(crate) static GIT: Need = LazyLock::new(|| check_command("git", &["--version"]));
 
 /// More than some seconds of time. `make check` leaves these stories out.

@@ -23,6 +23,8 @@ mod guard;
 mod harness;
 mod hostile;
 mod inspect;
+mod inspect_files;
+mod inspect_terraform;
 mod join;
 mod json;
 mod killed;
@@ -64,6 +66,8 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         guard::stories(),
         hostile::stories(),
         inspect::stories(),
+        inspect_files::stories(),
+        inspect_terraform::stories(),
         join::stories(),
         json::stories(),
         killed::stories(),
