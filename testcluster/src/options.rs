@@ -107,6 +107,7 @@ pub(crate) struct Options {
     /// Names, and whether the bot's roles give access to them.
     pub leaf_clusters: Vec<(String, bool)>,
     pub openssh_node: bool,
+    pub port_forwarding: bool,
     pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
@@ -166,6 +167,7 @@ impl Options {
             phase: Phase::Standby,
             leaf_clusters: Vec::new(),
             openssh_node: false,
+            port_forwarding: true,
             proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,
