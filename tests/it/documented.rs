@@ -78,6 +78,7 @@ fn each_error_is_quoted_in_its_section() {
 /// The documents of the project.
 fn documents() -> Vec<PathBuf> {
     let mut documents = files(&project("docs"), ".md");
+    documents.extend(files(&project("examples"), ".md"));
     let top_level = std::fs::read_dir(project(".")).unwrap().map(|entry| entry.unwrap().path());
     documents.extend(top_level.filter(|path| path.extension().is_some_and(|end| end == "md")));
     documents

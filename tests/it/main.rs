@@ -11,10 +11,13 @@
 #![deny(dead_code, reason = "a story that is not registered would never run")]
 
 mod cleanup;
+mod clients;
 mod clock;
 mod destination;
 mod doctor;
 mod documented;
+mod example_file;
+mod examples;
 mod failure;
 mod faults;
 mod forward_proxy;
@@ -51,10 +54,12 @@ mod user_namespace;
 fn stories() -> Vec<libtest_mimic::Trial> {
     let files = [
         cleanup::stories(),
+        clients::stories(),
         clock::stories(),
         destination::stories(),
         doctor::stories(),
         documented::stories(),
+        examples::stories(),
         faults::stories(),
         forward_proxy::stories(),
         guard::stories(),
