@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use testcluster::{Fault, Testcluster};
+use testcluster::{Fault, Suite, Testcluster};
 
 use crate::harness::stories;
 use crate::machine::{ANSIBLE, ASYNCSSH, FABRIC, GIT, PYTHON, RSYNC};
@@ -45,6 +45,11 @@ pub(crate) struct Client {
 impl Client {
     fn start() -> Self {
         Self::new(Testcluster::start())
+    }
+
+    /// One client for each kind of keys.
+    fn of_each_suite() -> [Self; 2] {
+        [Suite::Legacy, Suite::BalancedV1].map(|suite| Self::new(Testcluster::builder().suite(suite).start()))
     }
 
     /// The node has a certificate of another authority than the cluster's.
@@ -211,9 +216,10 @@ fn ansible_runs_a_playbook() {
 }
 
 fn asyncssh_runs_a_command() {
-    let client = Client::start();
-    let output = client.python(&block(PAGE, "## asyncssh", "python")).ok();
-    assert!(output.stdout.contains("load average"), "{output:?}");
+    for client in Client::of_each_suite() {
+        let output = client.python(&block(PAGE, "## asyncssh", "python")).ok();
+        assert!(output.stdout.contains("load average"), "{output:?}");
+    }
 }
 
 /// The two programs of the page: with Fabric, and with Paramiko alone.
@@ -222,10 +228,11 @@ fn programs_with_paramiko() -> [String; 2] {
 }
 
 fn fabric_and_paramiko_run_a_command() {
-    let client = Client::start();
-    for program in programs_with_paramiko() {
-        let output = client.python(&program).ok();
-        assert!(output.stdout.contains("load average"), "{output:?}");
+    for client in Client::of_each_suite() {
+        for program in programs_with_paramiko() {
+            let output = client.python(&program).ok();
+            assert!(output.stdout.contains("load average"), "{output:?}");
+        }
     }
 }
 
@@ -241,7 +248,7 @@ fn openssh_refuses_a_host_of_another_authority() {
     let copies = block(PAGE, "## OpenSSH\n", "sh");
     let mut lines: Vec<_> = copies.lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 3);
-    lines.extend([block(PAGE, "## rsync", "sh"), tunnel]);
+    lines.extend([block(PAGE, "## rsync", "sh"), tunnel, block(PAGE, "### Hosts behind a node", "sh")]);
     lines
         .push(block(PAGE, "## git", "sh").lines().filter(|line| !line.contains("push")).collect::<Vec<_>>().join("\n"));
     for line in lines {

@@ -93,9 +93,10 @@ pub(crate) static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
 
 pub(crate) static ASYNCSSH: Need = LazyLock::new(|| check_command(&*PYTHON, &["-c", "import asyncssh"]));
 
-/// Fabric, and a `cryptography` that can verify SSH certificates.
+/// Fabric, with the Paramiko whose messages the documents quote, and a `cryptography` that can verify SSH certificates.
 pub(crate) static FABRIC: Need = LazyLock::new(|| {
-    let program = "import fabric; from cryptography.hazmat.primitives.serialization import load_ssh_public_identity";
+    let program = "import fabric, paramiko; assert paramiko.__version__ >= '4'; \
+                   from cryptography.hazmat.primitives.serialization import load_ssh_public_identity";
     check_command(&*PYTHON, &["-c", program])
 });
 
