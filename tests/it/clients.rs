@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// One client for each kind of keys.
-    fn of_each_suite() -> [Self; 2] {
+    fn with_each_suite() -> [Self; 2] {
         [Suite::Legacy, Suite::BalancedV1].map(|suite| Self::new(Testcluster::builder().suite(suite).start()))
     }
 
@@ -216,7 +216,7 @@ fn ansible_runs_a_playbook() {
 }
 
 fn asyncssh_runs_a_command() {
-    for client in Client::of_each_suite() {
+    for client in Client::with_each_suite() {
         let output = client.python(&block(PAGE, "## asyncssh", "python")).ok();
         assert!(output.stdout.contains("load average"), "{output:?}");
     }
@@ -228,7 +228,7 @@ fn programs_with_paramiko() -> [String; 2] {
 }
 
 fn fabric_and_paramiko_run_a_command() {
-    for client in Client::of_each_suite() {
+    for client in Client::with_each_suite() {
         for program in programs_with_paramiko() {
             let output = client.python(&program).ok();
             assert!(output.stdout.contains("load average"), "{output:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use testcluster::Testcluster;
+use testcluster::{Fault, Testcluster};
 
 use crate::harness::stories;
 use crate::step::{Output, Step};
@@ -20,6 +20,7 @@ stories! {
     an_include_stands_at_the_top,
     an_image_without_ssh_says_so,
     a_forbidden_tunnel_is_reported_by_its_first_connection,
+    a_leaf_node_with_a_certificate_of_another_authority_is_refused,
 }
 
 pub(crate) fn document(path: &str) -> String {
@@ -209,4 +210,13 @@ fn a_forbidden_tunnel_is_reported_by_its_first_connection() {
     assert!(output.stderr.contains("administratively prohibited"), "{output:?}");
     expect_quoted(heading, &Output { stderr: output.stderr.replace("channel 2", "channel 1"), ..output });
     expect_quoted(heading, &step.ssh(&["-W", "127.0.0.1:1", &node]));
+}
+
+/// A proxy of the root cluster that records sessions presents such a certificate.
+fn a_leaf_node_with_a_certificate_of_another_authority_is_refused() {
+    let cluster = Testcluster::builder().leaf_cluster("leaf.example.com").fault(Fault::NodeCertOfOtherCa).start();
+    let step = ready(&cluster);
+    let output = step.ssh(&[&format!("{}@leafnode.leaf.example.com", cluster.node_login()), "true"]);
+    let first = output.stderr.lines().next().unwrap().replace("leafnode.", "node.");
+    expect_quoted("A leaf cluster behind a proxy that records", &Output { stderr: first, ..output });
 }
