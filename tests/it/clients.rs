@@ -11,7 +11,7 @@ use std::thread;
 use testcluster::{Fault, Suite, Testcluster};
 
 use crate::harness::stories;
-use crate::machine::{ANSIBLE, ASYNCSSH, FABRIC, GIT, PYTHON, RSYNC};
+use crate::machine::{ANSIBLE, ASYNCSSH, FABRIC, GIT, NAMES, NSS_WRAPPER, PYTHON, RSYNC};
 use crate::recipes::{block, sh};
 use crate::step::{Output, Step};
 
@@ -19,7 +19,7 @@ stories! {
     openssh_runs_commands_and_copies_files,
     a_node_has_a_short_name,
     a_tunnel_reaches_a_port_behind_the_node,
-    a_host_behind_a_node_is_reached_through_it,
+    a_host_behind_a_node_is_reached_through_it needs NAMES,
     rsync_copies_a_directory needs RSYNC,
     git_works_in_another_directory needs GIT,
     ansible_runs_a_playbook needs ANSIBLE,
@@ -144,7 +144,7 @@ fn a_tunnel_reaches_a_port_behind_the_node() {
     assert_eq!(sh(&client.step, &recipe).ok().stdout, "the database\n");
 }
 
-/// An SSH server that is not in the cluster. It accepts the bot's key.
+/// An SSH server that is not in the cluster. It accepts the bot's key for the login `other`.
 struct OtherServer {
     sshd: Child,
     port: u16,
@@ -155,6 +155,9 @@ impl OtherServer {
     fn start(client: &Client) -> Self {
         let (directory, port) = (client.there.path().display(), free_port());
         client.step.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &format!("{directory}/key")]).ok();
+        let id = |flag| client.step.run("id", &[flag]).ok().stdout.trim_end().to_owned();
+        let account = format!("other:x:{}:{}::{directory}:/bin/sh\n", id("-u"), id("-g"));
+        fs::write(client.there.path().join("passwd"), fs::read_to_string("/etc/passwd").unwrap() + &account).unwrap();
         let configuration = format!(
             "HostKey {directory}/key\nAuthorizedKeysFile {}\nPort {port}\nListenAddress 127.0.0.1\nStrictModes no\n\
              UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n",
@@ -163,6 +166,8 @@ impl OtherServer {
         let path = client.there.path().join("sshd_config");
         fs::write(&path, configuration).unwrap();
         let mut sshd = Command::new("/usr/sbin/sshd");
+        sshd.env("LD_PRELOAD", NSS_WRAPPER.as_ref().unwrap()).env("NSS_WRAPPER_GROUP", "/etc/group");
+        sshd.env("NSS_WRAPPER_PASSWD", client.there.path().join("passwd"));
         let sshd = sshd.args(["-D", "-f"]).arg(&path).stderr(Stdio::null()).spawn().unwrap();
         Self { sshd, port, host_key: client.there("key.pub") }
     }
@@ -178,8 +183,7 @@ impl Drop for OtherServer {
 fn a_host_behind_a_node_is_reached_through_it() {
     let client = Client::start();
     let server = OtherServer::start(&client);
-    let user = client.step.run("id", &["-un"]).ok().stdout;
-    let host = format!("-p {} {}@127.0.0.1", server.port, user.trim_end());
+    let host = format!("-p {} other@127.0.0.1", server.port);
     let recipe = client.named(&block(PAGE, "### Hosts behind a node", "sh"));
     let recipe = recipe.replace(&format!("{}@10.1.2.3", client.cluster.node_login()), &host);
     client.write("ci/known_hosts", "");

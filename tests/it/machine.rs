@@ -58,7 +58,7 @@ pub(crate) static RESOLVER: Need = LazyLock::new(|| {
 });
 
 /// The path of Debian's libnss-wrapper, which gives names the addresses that a story needs.
-static NSS_WRAPPER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+pub(crate) static NSS_WRAPPER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     libraries.map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists())
 });
@@ -91,7 +91,11 @@ pub(crate) static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     if python.exists() { python } else { PathBuf::from("python3") }
 });
 
-pub(crate) static ASYNCSSH: Need = LazyLock::new(|| check_command(&*PYTHON, &["-c", "import asyncssh"]));
+/// An asyncssh that knows certificates of RSA keys.
+pub(crate) static ASYNCSSH: Need = LazyLock::new(|| {
+    let program = "import asyncssh; assert [int(n) for n in asyncssh.__version__.split('.')] >= [2, 13], 'too old'";
+    check_command(&*PYTHON, &["-c", program])
+});
 
 /// Fabric, with the Paramiko whose messages the documents quote, and a `cryptography` that can verify SSH certificates.
 pub(crate) static FABRIC: Need = LazyLock::new(|| {
@@ -123,11 +127,9 @@ fn check_command(program: impl AsRef<Path>, args: &[&str]) -> Result<(), String>
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{} fails here: {}", program.display(), stderr.trim_end()))
-    }
+    // The last line of a traceback is the error.
+    let reason = stderr.lines().last().unwrap_or_default();
+    if output.status.success() { Ok(()) } else { Err(format!("{} fails here: {reason}", program.display())) }
 }
 
 fn is_root() -> bool {
