@@ -16,6 +16,7 @@ demo: prepare ## a cluster, a step's token, the pipe, and ssh through it: see it
 	$(CARGO) run --locked --quiet -p testcluster --bin demo -- $(TARGET)/debug/teleport-pipe
 
 test: prepare ## every test; the last line counts them
+	@tests/ssh-libraries $(TARGET)/ssh-libraries
 	@mkdir -p $(TARGET)
 	@status=0; $(CARGO) test --workspace --locked --no-fail-fast 2>&1 | tee $(TARGET)/test.log || status=$$?; \
 	awk '/^test result:/ { p += $$4; f += $$6; s += $$8 } \

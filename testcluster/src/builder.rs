@@ -237,6 +237,12 @@ impl Builder {
         self
     }
 
+    /// Whether nodes permit tunnels, such as `ssh -L`; they do by default.
+    pub fn port_forwarding(mut self, permitted: bool) -> Self {
+        self.options.port_forwarding = permitted;
+        self
+    }
+
     /// Has the proxy record sessions, for which it requests a signature of the client's agent before it connects.
     pub fn proxy_recording(mut self) -> Self {
         self.options.proxy_recording = true;

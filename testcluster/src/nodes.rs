@@ -58,7 +58,7 @@ pub(crate) fn prepare(
         std::fs::create_dir_all(&directory)?;
         let key = ssh_private_key(options.suite.ssh_authority(), RsaKey::Server);
         let host_key = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-        let sshd = Sshd::prepare(&directory, &host_key, accounts)?;
+        let sshd = Sshd::prepare(&directory, &host_key, accounts, options.port_forwarding)?;
         Ok(Node { cluster: cluster.to_owned(), hostname: hostname.to_owned(), uuid: uuid(), port, key, sshd })
     });
     nodes.collect()

@@ -110,6 +110,7 @@ pub(crate) struct Options {
     /// The cluster, if it is not the root cluster, and the host name.
     pub further_nodes: Vec<(Option<String>, String)>,
     pub case_insensitive_routing: bool,
+    pub port_forwarding: bool,
     pub proxy_recording: bool,
     pub latency: Duration,
     pub clock_offset: i64,
@@ -171,6 +172,7 @@ impl Options {
             openssh_node: false,
             further_nodes: Vec::new(),
             case_insensitive_routing: false,
+            port_forwarding: true,
             proxy_recording: false,
             latency: Duration::ZERO,
             clock_offset: 0,

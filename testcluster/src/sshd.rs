@@ -32,10 +32,15 @@ pub(crate) struct SshdKeys<'a> {
 
 impl Sshd {
     /// Writes sshd's files into `directory`. The host key is an OpenSSH private key.
-    pub(crate) fn prepare(directory: &Path, host_key: &str, accounts: &Accounts) -> io::Result<Self> {
+    pub(crate) fn prepare(
+        directory: &Path,
+        host_key: &str,
+        accounts: &Accounts,
+        port_forwarding: bool,
+    ) -> io::Result<Self> {
         let private = |name: &str, text: &str| write_private(&directory.join(name), text);
         private("host_key", host_key)?;
-        private("sshd_config", &configuration(directory))?;
+        private("sshd_config", &configuration(directory, port_forwarding))?;
         if accounts.is_root() {
             // As root, sshd needs this directory for privilege separation. If it cannot be created, sshd's log says so.
             let _exists = std::fs::create_dir_all("/run/sshd");
@@ -104,8 +109,9 @@ pub fn missing_openssh() -> Option<&'static str> {
 }
 
 /// Only certificates of the user CA can log in.
-fn configuration(directory: &Path) -> String {
+fn configuration(directory: &Path, port_forwarding: bool) -> String {
     let directory = directory.display();
+    let forwarding = if port_forwarding { "yes" } else { "no" };
     format!(
         "HostKey {directory}/host_key\n\
          HostCertificate {directory}/host_key-cert.pub\n\
@@ -118,6 +124,7 @@ fn configuration(directory: &Path) -> String {
          StrictModes no\n\
          PidFile none\n\
          PrintMotd no\n\
+         AllowTcpForwarding {forwarding}\n\
          PrintLastLog no\n\
          LogLevel VERBOSE\n\
          Subsystem sftp internal-sftp\n\

@@ -12,6 +12,9 @@ mod clone_directory;
 mod content;
 mod docker;
 mod emulator;
+#[path = "../it/example_file.rs"]
+mod example_file;
+mod examples;
 #[path = "../it/harness.rs"]
 mod harness;
 mod images;
@@ -32,6 +35,7 @@ fn main() -> std::process::ExitCode {
         clone_directory::stories(),
         content::stories(),
         emulator::stories(),
+        examples::stories(),
         names::stories(),
         users::stories(),
     ];

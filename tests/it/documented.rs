@@ -97,9 +97,7 @@ fn every_section_of_troubleshooting_is_in_its_contents() {
 /// The documents of the project.
 fn documents() -> Vec<PathBuf> {
     let mut documents = files(&project("docs"), ".md");
-    if project("examples").is_dir() {
-        documents.extend(files(&project("examples"), ".md"));
-    }
+    documents.extend(files(&project("examples"), ".md"));
     let top_level = std::fs::read_dir(project(".")).unwrap().map(|entry| entry.unwrap().path());
     documents.extend(top_level.filter(|path| path.extension().is_some_and(|end| end == "md")));
     documents

@@ -58,7 +58,7 @@ pub(crate) static RESOLVER: Need = LazyLock::new(|| {
 });
 
 /// The path of Debian's libnss-wrapper, which gives names the addresses that a story needs.
-static NSS_WRAPPER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+pub(crate) static NSS_WRAPPER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     libraries.map(|entry| entry.path().join("libnss_wrapper.so")).find(|path| path.exists())
 });
@@ -91,6 +91,28 @@ pub(crate) fn terraform_program() -> Result<&'static str, String> {
 
 pub(crate) static GIT: Need = LazyLock::new(|| check_command("git", &["--version"]));
 
+pub(crate) static ANSIBLE: Need = LazyLock::new(|| check_command("ansible-playbook", &["--version"]));
+
+/// The Python that has SSH libraries: that of `tests/ssh-libraries` if it has run, else the machine's.
+pub(crate) static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+    let target = Path::new(Step::binary()).ancestors().nth(2).unwrap();
+    let python = target.join("ssh-libraries/ready/bin/python");
+    if python.exists() { python } else { PathBuf::from("python3") }
+});
+
+/// An asyncssh that knows certificates of RSA keys.
+pub(crate) static ASYNCSSH: Need = LazyLock::new(|| {
+    let program = "import asyncssh; assert [int(n) for n in asyncssh.__version__.split('.')] >= [2, 13], 'too old'";
+    check_command(&*PYTHON, &["-c", program])
+});
+
+/// Fabric, with the Paramiko whose messages the documents quote, and a `cryptography` that can verify SSH certificates.
+pub(crate) static FABRIC: Need = LazyLock::new(|| {
+    let program = "import fabric, paramiko; assert paramiko.__version__ >= '4'; \
+                   from cryptography.hazmat.primitives.serialization import load_ssh_public_identity";
+    check_command(&*PYTHON, &["-c", program])
+});
+
 /// More than some seconds of time. `make check` leaves these stories out.
 pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
     Some("fast") => Err("not among the fast stories".to_owned()),
@@ -109,11 +131,14 @@ fn selection() -> Option<String> {
 }
 
 /// Returns an error if this command fails on this machine.
-fn check_command(program: &str, args: &[&str]) -> Result<(), String> {
+fn check_command(program: impl AsRef<Path>, args: &[&str]) -> Result<(), String> {
+    let program = program.as_ref();
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{program} fails here: {}", stderr.trim_end())) }
+    // The last line of a traceback is the error.
+    let reason = stderr.lines().last().unwrap_or_default();
+    if output.status.success() { Ok(()) } else { Err(format!("{} fails here: {reason}", program.display())) }
 }
 
 fn is_root() -> bool {
@@ -134,6 +159,11 @@ pub(crate) fn with_names(step: Step, names: &[(&str, &str)]) -> Step {
     step.env("LD_PRELOAD", wrapper.to_str().unwrap()).env("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap())
 }
 
+/// The command that runs another one without privileges: as [`OTHER_USER`] if root runs the tests.
+pub(crate) fn unprivileged_user() -> Vec<&'static str> {
+    if is_root() { vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] } else { vec!["env"] }
+}
+
 /// A step without privileges. If root runs the tests, [`OTHER_USER`] runs the commands of the step, in a clone
 /// directory like Bitbucket's, which belongs to root and which every user may write to. Needs [`UNPRIVILEGED`].
 pub(crate) struct Unprivileged {
@@ -148,7 +178,7 @@ impl Unprivileged {
         let step = Step::new(cluster);
         if !is_root() {
             let step = step.scrub(format!("user {} ", rustix::process::geteuid()), "user UID ");
-            return Self { step, user: vec!["env"], binary: Step::binary().into() };
+            return Self { step, user: unprivileged_user(), binary: Step::binary().into() };
         }
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         open(step.dir());
@@ -159,8 +189,7 @@ impl Unprivileged {
         open(&binary);
         open(&ca);
         let step = step.env("SSL_CERT_FILE", ca.to_str().unwrap()).scrub(format!("user {OTHER_USER} "), "user UID ");
-        let user = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        Self { step, user, binary }
+        Self { step, user: unprivileged_user(), binary }
     }
 
     /// The product as a pipe, for stories that start it themselves.

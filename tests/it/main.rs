@@ -11,11 +11,14 @@
 #![deny(dead_code, reason = "a story that is not registered would never run")]
 
 mod cleanup;
+mod clients;
 mod clock;
 mod command_line;
 mod destination;
 mod doctor;
 mod documented;
+mod example_file;
+mod examples;
 mod failure;
 mod faults;
 mod forward_proxy;
@@ -56,11 +59,13 @@ mod user_namespace;
 fn stories() -> Vec<libtest_mimic::Trial> {
     let files = [
         cleanup::stories(),
+        clients::stories(),
         clock::stories(),
         command_line::stories(),
         destination::stories(),
         doctor::stories(),
         documented::stories(),
+        examples::stories(),
         faults::stories(),
         forward_proxy::stories(),
         guard::stories(),

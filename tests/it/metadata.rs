@@ -109,19 +109,30 @@ fn versions<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     text.split(before).skip(1).map(|rest| end(rest).trim_end_matches('.')).collect()
 }
 
+/// The pipelines of `examples/`.
+fn examples() -> Vec<String> {
+    let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap();
+    let directories = examples.map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
+    let names = directories.map(|entry| entry.file_name().into_string().unwrap());
+    names.map(|name| format!("examples/{name}/bitbucket-pipelines.yml")).collect()
+}
+
 fn versions_are_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
     let numbers = version.split('.').map(|number| number.parse::<u32>().is_ok()).collect::<Vec<_>>();
     assert_eq!(numbers, [true; 3], "{version} is not x.y.z, the only form that tags of pipes can have");
     assert_eq!(metadata("image"), format!("ghcr.io/ORGANISATION/teleport-pipe:{version}"));
-    for document in [
+    let documents = [
         "README.md",
         "docs/forward-proxy.md",
         "docs/guide-bitbucket.md",
+        "docs/other-tools.md",
         "docs/troubleshooting.md",
         "docs/without-a-pipe.md",
-    ] {
-        let text = read(document);
+    ];
+    let documents = documents.map(str::to_owned).into_iter().chain(examples());
+    for document in documents {
+        let text = read(&document);
         let named = versions(&text, "ORGANISATION/teleport-pipe:");
         assert!(!named.is_empty(), "{document}");
         assert!(named.iter().all(|named| *named == version), "{document}: {named:?}");
