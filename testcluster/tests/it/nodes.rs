@@ -46,7 +46,7 @@ async fn nodes_are_listed_for_those_who_may_access_them() {
         (0, &[][..], &["DB-01", "db-02", "node"][..], true),
         (2, &[], &["DB-01", "db-02"], false),
         (2, &["dB"], &["DB-01", "db-02"], true),
-        (9, &["db", "02"], &["db-02"], true),
+        (9, &["db", "db-02"], &["db-02"], true),
         (9, &["127.0.0.1"], &["DB-01", "db-02", "node"], true),
         (9, &["nothing"], &[], true),
     ] {
