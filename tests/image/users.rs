@@ -1,5 +1,7 @@
 //! Root runs the pipe, but another user may run the rest of the step.
 
+use std::fs;
+
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::harness::stories;
@@ -42,6 +44,8 @@ fn the_user_who_created_the_destination_can_use_the_keys() {
 fn the_log_names_remedies_for_another_user() {
     let cluster = step::cluster();
     let step = Step::new(&cluster).user("1000:1000");
+    let yaml = "{image: {name: x, run-as-user: 1000}, pipelines: {default: [{step: {oidc: true, script: [make]}}]}}";
+    fs::write(step.path("bitbucket-pipelines.yml"), yaml).unwrap();
     let output = step.pipe().ok();
     let ssh = step.script(&Step::ssh(&cluster));
     assert_eq!(ssh.status, Some(255));
