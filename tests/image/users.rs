@@ -1,7 +1,6 @@
 //! Root runs the pipe, but another user may run the rest of the step.
 
 use std::fs;
-
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::harness::stories;
