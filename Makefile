@@ -11,7 +11,8 @@ STATIC = $(TARGET)/x86_64-unknown-linux-musl/release/teleport-pipe
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-demo: prepare ## a cluster, a step's token, the pipe, and ssh through it: see it work
+demo: ## a cluster, a step's token, the pipe, and ssh through it: see it work
+	@tests/prepare demo
 	$(CARGO) build --locked --quiet --bin teleport-pipe
 	$(CARGO) run --locked --quiet -p testcluster --bin demo -- $(TARGET)/debug/teleport-pipe
 

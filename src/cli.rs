@@ -13,9 +13,10 @@ use crate::format::Format;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
-use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
-use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
+use crate::settings::{
+    CleanupSettings, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
+};
 use crate::text::sanitize;
 use crate::values::{self, join_token};
 use crate::{choice, pipe, platform};
@@ -24,7 +25,7 @@ use crate::{choice, pipe, platform};
 ///
 /// Without a command it is a pipe and takes its settings from the environment.
 #[derive(Debug, Parser)]
-#[command(name = "teleport-pipe", version, after_help = pipe::help())]
+#[command(name = "teleport-pipe", version = concat!("v", env!("CARGO_PKG_VERSION")), after_help = pipe::help())]
 pub(crate) struct Cli {
     /// Print debug information (never tokens or keys)
     #[arg(short, long, global = true)]
@@ -39,8 +40,9 @@ impl Cli {
         let variable = || env.get("FORMAT");
         let text = match &self.command {
             None => variable(),
-            Some(Flags::Join(JoinFlags { format, .. }) | Flags::Doctor(DoctorFlags { format, .. })) => {
-                given(format).or_else(variable)
+            Some(Flags::Join(JoinFlags { format, .. })) => given(format).or_else(variable),
+            Some(Flags::Doctor(DoctorFlags { format, .. })) => {
+                given(format).or_else(|| variable().filter(|_| platform::is_ci(env)))
             }
             Some(Flags::Start(StartFlags::Identity(flags))) => given(&flags.format),
             Some(Flags::Inspect(_) | Flags::Cleanup(_) | Flags::SshProxyCommand(_) | Flags::Version) => None,
@@ -51,8 +53,8 @@ impl Cli {
 
 /// The format that a command line asks for which was not parsed.
 pub(crate) fn format_of(args: &[String]) -> Format {
-    let is_json = |pair: &[String; 2]| pair[0] == "--format" && pair[1] == "json";
-    let asks = args.array_windows().any(is_json) || args.iter().any(|arg| arg == "--format=json");
+    let is_json = |pair: &[String; 2]| pair[0] == "--format" && pair[1].eq_ignore_ascii_case("json");
+    let asks = args.array_windows().any(is_json) || args.iter().any(|arg| arg.eq_ignore_ascii_case("--format=json"));
     if asks { Format::Json } else { Format::Text }
 }
 
@@ -134,8 +136,15 @@ pub(crate) struct IdentityFlags {
     #[arg(long, hide = true, overrides_with = "anonymous_telemetry")]
     no_anonymous_telemetry: bool,
     /// Accepted: the log is text
-    #[arg(long, hide = true, value_parser = ["text"])]
+    #[arg(long, hide = true)]
     log_format: Option<String>,
+    /// Accepted, as the two that follow: nothing else is done here
+    #[arg(long, hide = true)]
+    no_insecure: bool,
+    #[arg(long, hide = true)]
+    no_fips: bool,
+    #[arg(long, hide = true)]
+    no_allow_reissue: bool,
 }
 
 impl IdentityFlags {
@@ -148,7 +157,7 @@ impl IdentityFlags {
         let missing = Error::Missing { name: "--destination", example: "./tbot-user" };
         let destination = given(&self.destination).ok_or(missing)?;
         let cluster = parsed("--cluster", given(&self.cluster), values::cluster)?;
-        let path = directory(destination)?;
+        let path = valid("--destination", destination, values::destination)?;
         let service = Service {
             output: Box::new(Identity { cluster, agent: !self.no_agent }),
             destination: DestinationSettings { path, unknown_files: UnknownFiles::Keep, owner: None },
@@ -157,7 +166,7 @@ impl IdentityFlags {
         Ok(Settings {
             connection: Connection::new(addr, None, env)?,
             // Every join method that is supported is a platform's, whose token names are public.
-            onboarding: Onboarding { token: valid("--token", token, |text| join_token(text, true))?, platform },
+            onboarding: Onboarding { token: valid("--token", token, join_token)?, platform },
             services: vec![service],
             timeout: timeout(&self.timeout)?,
             privacy: platform::privacy(env, debug),
@@ -187,6 +196,12 @@ impl IdentityFlags {
             let what = format!("reading the join token's name from the file {}", sanitize(path));
             return unsupported(what, "Give the name itself: it is not a secret.");
         }
+        if given(&self.log_format).is_some_and(|format| format != "text") {
+            return unsupported(
+                "a log in another format than text".to_owned(),
+                "Leave --log-format out. --format=json prints the result as JSON.",
+            );
+        }
         match given(&self.storage) {
             None | Some("memory://") => Ok(()),
             Some(_) => unsupported(
@@ -199,55 +214,60 @@ impl IdentityFlags {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectFlags {
-    /// The cluster's proxy, host:port; without it no cluster is asked [env: TELEPORT_PROXY]
+    /// The cluster's proxy, host:port; without it no cluster is asked [env: PROXY_SERVER, TELEPORT_PROXY]
     #[arg(long)]
     proxy_server: Option<String>,
-    /// The name that the join token will have
+    /// The name that the join token will have [env: TOKEN, TELEPORT_BOT_TOKEN]
     #[arg(long)]
     token: Option<String>,
-    /// Which steps the token admits: deployment, branch, repository or workspace [default: the narrowest]
+    /// Which steps the token admits: deployment, branch, repository or workspace [env: SCOPE] [default: the narrowest]
     #[arg(long)]
     scope: Option<String>,
-    /// Logins for the role, such as deploy,backup
-    #[arg(long, value_delimiter = ',')]
+    /// Logins for the role, such as deploy,backup [env: LOGINS]
+    #[arg(long)]
     logins: Vec<String>,
-    /// Labels of the nodes that the role reaches, such as env=prod,role=web
+    /// Labels of the nodes that the role reaches, such as env=prod,role=web [env: NODE_LABELS]
     #[arg(long)]
     node_labels: Vec<String>,
-    /// tctl, or terraform for Teleport's Terraform provider [default: tctl]
+    /// tctl, or terraform for Teleport's Terraform provider [env: FORMAT] [default: tctl]
     #[arg(long)]
     format: Option<String>,
-    /// Directory for the files; without it they are printed
+    /// Directory for the files; without it they are printed [env: DESTINATION]
     #[arg(long)]
     destination: Option<String>,
-    /// Deadline of asking the cluster, such as 90s [default: 60s]
+    /// Deadline of asking the cluster, such as 90s [env: TIMEOUT] [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
 }
 
 impl InspectFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<InspectSettings, Error> {
-        let connection = proxy(&self.proxy_server, env)?.map(|addr| Connection::new(addr, None, env)).transpose()?;
-        Ok(InspectSettings {
-            connection,
-            token: parsed("--token", given(&self.token), str::parse)?,
-            scope: given(&self.scope).map(|scope| ("--scope", scope.to_owned())),
-            logins: self.logins.iter().map(|login| login.trim().to_owned()).filter(|login| !login.is_empty()).collect(),
-            node_labels: self.node_labels()?,
-            format: parsed("--format", given(&self.format), str::parse)?.unwrap_or_default(),
-            destination: given(&self.destination).map(directory).transpose()?,
-            timeout: timeout(&self.timeout)?,
-            privacy: platform::privacy(env, debug),
-        })
+        let instead = self.instead(debug);
+        let settings = pipe::inspect_settings(&instead.environment(env)).map_err(|error| instead.named(error))?;
+        // As a flag, the default of the pipe is a directory like any other.
+        let directory = parsed("--destination", given(&self.destination), values::destination)?;
+        Ok(InspectSettings { destination: directory.or(settings.destination), ..settings })
     }
 
-    fn node_labels(&self) -> Result<NodeLabels, Error> {
-        let items: Vec<_> = self.node_labels.iter().map(String::as_str).collect();
-        NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("--node-labels", &items.join(",")))
+    fn instead(&self, debug: bool) -> Instead {
+        Instead::new(
+            debug,
+            [
+                ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
+                ("TOKEN", "--token", given(&self.token)),
+                ("SCOPE", "--scope", given(&self.scope)),
+                ("LOGINS", "--logins", given(&Some(self.logins.join(",")))),
+                ("NODE_LABELS", "--node-labels", given(&Some(self.node_labels.join(",")))),
+                ("FORMAT", "--format", given(&self.format)),
+                ("TIMEOUT", "--timeout", given(&self.timeout)),
+            ],
+        )
     }
 }
 
-/// `join` and `doctor` take what the pipe takes: a flag stands for the variable that is named beside it.
+/// The commands besides `start` take what the pipe takes: a flag stands for the variable that is named beside it.
+///
+/// The pipe's other variables are read from the environment, too: `teleport-pipe --help` lists them.
 #[derive(Args, Debug)]
 pub(crate) struct JoinFlags {
     /// The cluster's proxy, host:port (required) [env: PROXY_SERVER, TELEPORT_PROXY]
@@ -260,7 +280,7 @@ pub(crate) struct JoinFlags {
     #[arg(long)]
     destination: Option<String>,
     /// Lifetime of the credentials, such as 1h30m [env: TTL] [default: 1h]
-    #[arg(long)]
+    #[arg(long, visible_alias = "ttl")]
     certificate_ttl: Option<String>,
     /// Leaf cluster that the certificates are routed to [env: CLUSTER]
     #[arg(long)]
@@ -279,17 +299,19 @@ impl JoinFlags {
         pipe::settings(&env).map_err(|error| self.instead(debug).named(error))
     }
 
-    fn instead(&self, debug: bool) -> Instead<'_> {
-        Instead(vec![
-            ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
-            ("TOKEN", "--token", given(&self.token)),
-            ("DESTINATION", "--destination", given(&self.destination)),
-            ("TTL", "--certificate-ttl", given(&self.certificate_ttl)),
-            ("CLUSTER", "--cluster", given(&self.cluster)),
-            ("TIMEOUT", "--timeout", given(&self.timeout)),
-            ("FORMAT", "--format", given(&self.format)),
-            ("DEBUG", "--debug", Some(if debug { "true" } else { "false" })),
-        ])
+    fn instead(&self, debug: bool) -> Instead {
+        Instead::new(
+            debug,
+            [
+                ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
+                ("TOKEN", "--token", given(&self.token)),
+                ("DESTINATION", "--destination", given(&self.destination)),
+                ("TTL", "--certificate-ttl", given(&self.certificate_ttl)),
+                ("CLUSTER", "--cluster", given(&self.cluster)),
+                ("TIMEOUT", "--timeout", given(&self.timeout)),
+                ("FORMAT", "--format", given(&self.format)),
+            ],
+        )
     }
 }
 
@@ -305,10 +327,10 @@ pub(crate) struct DoctorFlags {
     /// system; elsewhere none is looked at]
     #[arg(long)]
     destination: Option<String>,
-    /// Deadline of all checks together, such as 90s [env: TIMEOUT] [default: 60s]
+    /// Deadline of all checks together, such as 90s [env: TIMEOUT, in a CI system] [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
-    /// How the checks are printed: text or json [env: FORMAT]
+    /// How the checks are printed: text or json [env: FORMAT, in a CI system]
     #[arg(long)]
     format: Option<String>,
 }
@@ -316,16 +338,17 @@ pub(crate) struct DoctorFlags {
 impl DoctorFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
         let instead = self.instead(debug)?;
-        let env = instead.environment(env);
+        // On another machine than the step's, variables such as TTL are another program's, and the working directory is
+        // anything.
+        let env = instead.environment(&if platform::is_ci(env) { env.clone() } else { pipe::of_the_network(env) });
         let mut settings = pipe::doctor_settings(&env).map_err(|error| instead.named(error))?;
-        // On another machine than the step's, the working directory is anything.
         if env.list("DESTINATION").is_empty() && !platform::is_ci(&env) {
             settings.service = None;
         }
         Ok(settings)
     }
 
-    fn instead(&self, debug: bool) -> Result<Instead<'_>, Error> {
+    fn instead(&self, debug: bool) -> Result<Instead, Error> {
         let (argument, flag) = (given(&self.proxy), given(&self.proxy_server));
         if let (Some(argument), Some(flag)) = (argument, flag)
             && argument != flag
@@ -334,28 +357,35 @@ impl DoctorFlags {
             return Err(Invalid::new(reason, remedy).named("--proxy-server", flag));
         }
         let name = if argument.is_some() { "the argument" } else { "--proxy-server" };
-        Ok(Instead(vec![
-            ("PROXY_SERVER", name, argument.or(flag)),
-            ("DESTINATION", "--destination", given(&self.destination)),
-            ("TIMEOUT", "--timeout", given(&self.timeout)),
-            ("FORMAT", "--format", given(&self.format)),
-            ("DEBUG", "--debug", Some(if debug { "true" } else { "false" })),
-        ]))
+        Ok(Instead::new(
+            debug,
+            [
+                ("PROXY_SERVER", name, argument.or(flag)),
+                ("DESTINATION", "--destination", given(&self.destination)),
+                ("TIMEOUT", "--timeout", given(&self.timeout)),
+                ("FORMAT", "--format", given(&self.format)),
+            ],
+        ))
     }
 }
 
 /// Variables of the pipe, the flags that stand for them, and the values that were given.
-struct Instead<'a>(Vec<(&'static str, &'static str, Option<&'a str>)>);
+struct Instead(Vec<(&'static str, &'static str, String)>);
 
-impl Instead<'_> {
+impl Instead {
+    fn new<const N: usize>(debug: bool, flags: [(&'static str, &'static str, Option<&str>); N]) -> Self {
+        let debug = ("DEBUG", "--debug", Some(if debug { "true" } else { "false" }));
+        let all = flags.into_iter().chain([debug]);
+        Self(all.filter_map(|(variable, flag, value)| Some((variable, flag, value?.to_owned()))).collect())
+    }
+
     fn environment(&self, env: &Environment) -> Environment {
-        let given = self.0.iter().filter_map(|(variable, _, value)| Some((variable, (*value)?)));
-        given.fold(env.clone(), |env, (variable, value)| env.with(variable, value))
+        self.0.iter().fold(env.clone(), |env, (variable, _, value)| env.with(variable, value))
     }
 
     /// An error about the value of a flag names the flag.
     fn named(&self, error: Error) -> Error {
-        let flag = |name| self.0.iter().find(|(variable, _, value)| *variable == name && value.is_some());
+        let flag = |name| self.0.iter().find(|(variable, ..)| *variable == name);
         match error {
             Error::Invalid { name, value, reason, remedy } => {
                 let name = flag(name).map_or(name, |(_, flag, _)| *flag);
@@ -368,14 +398,16 @@ impl Instead<'_> {
 
 #[derive(Args, Debug)]
 pub(crate) struct CleanupFlags {
-    /// Directory that holds the credentials [default: the one that this program was written to, else ./tbot-user]
+    /// Directory that holds the credentials [default: the one that this program was written to, else DESTINATION of the
+    /// environment, else ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
 }
 
 impl CleanupFlags {
-    pub(crate) fn directory(&self) -> Result<Option<PathBuf>, Error> {
-        given(&self.destination).map(directory).transpose()
+    pub(crate) fn settings(&self, env: &Environment) -> Result<CleanupSettings, Error> {
+        let directory = parsed("--destination", given(&self.destination), values::destination)?;
+        Ok(CleanupSettings { directory, otherwise: pipe::destination(env)? })
     }
 }
 
@@ -404,22 +436,6 @@ fn required_proxy(flag: &Option<String>, env: &Environment) -> Result<HostPort, 
 
 fn timeout(flag: &Option<String>) -> Result<Duration, Error> {
     valid("--timeout", given(flag).unwrap_or(default::TIMEOUT), values::timeout)
-}
-
-/// A destination as tbot takes it: a path, or `file:///path`.
-fn directory(text: &str) -> Result<PathBuf, Error> {
-    match text.split_once("://") {
-        None => valid("--destination", text, values::destination),
-        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
-        Some(("file", _)) => {
-            Err(Invalid::new("names a host instead of an absolute path", "Write file:///path with three slashes.")
-                .named("--destination", text))
-        }
-        Some((scheme, _)) => Err(Error::Unsupported {
-            what: format!("a destination of the kind {}://", sanitize(scheme)),
-            instead: "Give a directory.".into(),
-        }),
-    }
 }
 
 /// Flags of `ssh-proxy-command`, as tbot writes them into an `ssh_config`.
@@ -516,7 +532,7 @@ mod tests {
         let error = identity("tbot start identity --destination=d --proxy-server=p --token=/run/token --oneshot");
         assert!(matches!(error, Err(Error::Unsupported { .. })));
         let error = identity("tbot start identity --destination=memory:// --proxy-server=p --token=t --oneshot");
-        assert!(matches!(error, Err(Error::Unsupported { .. })));
+        assert!(matches!(error, Err(Error::Invalid { name: "--destination", .. })));
     }
 
     #[test]

@@ -269,8 +269,12 @@ impl Explain for Error {
     fn advice(&self) -> Advice {
         match self {
             Self::TooMany(error) => error.advice(),
-            Self::Expired { .. } => Advice::new(Exit::Refused, CLOCKS_DIFFER, "Correct the clock of the runner.")
-                .cause("The clock here is ahead of the cluster's."),
+            Self::Expired { .. } => Advice::new(
+                Exit::Refused,
+                NOT_RIGHT,
+                "Run the step again. Nothing was written. If it keeps failing, tell the administrator of the cluster.",
+            )
+            .cause("By the cluster's own clock the certificate had expired when it came: its servers' clocks differ."),
             Self::NotYetValid { .. } => Advice::new(Exit::Network, CLOCKS_DIFFER, "Correct the clock of the runner.")
                 .cause("The clock here is behind the cluster's."),
             Self::NotSigned(_) => Advice::new(

@@ -27,7 +27,8 @@ impl Invalid {
 
     /// The error of the variable or flag `name` with this text.
     pub(crate) fn named(self, name: &'static str, text: &str) -> Error {
-        let value = if self.hidden { "(not shown)".to_owned() } else { format!("`{}`", sanitize(text)) };
+        let is_hidden = self.hidden || may_be_secret(text);
+        let value = if is_hidden { "(not shown)".to_owned() } else { format!("`{}`", sanitize(text)) };
         Error::Invalid { name, value, reason: self.reason, remedy: self.remedy }
     }
 }
@@ -40,6 +41,7 @@ pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
         let before: Vec<char> = text[..at].chars().collect();
         let before: String = before[before.len().saturating_sub(20)..].iter().collect();
         let position = match sanitize(&before) {
+            _ if may_be_secret(text) => "in it".to_owned(),
             before if before.is_empty() => "at its beginning".to_owned(),
             before => format!("after `{before}`"),
         };
@@ -59,8 +61,20 @@ pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
     }
 }
 
+/// Whether an invalid value may be a secret that belongs into another variable, or into none: several lines, an ID token, a
+/// URL with credentials, or a long word of letters and digits as machines make them.
+fn may_be_secret(text: &str) -> bool {
+    let is_random = |word: &str| {
+        let has_both = word.contains(|c: char| c.is_ascii_digit()) && word.contains(|c: char| c.is_ascii_alphabetic());
+        word.len() >= 16 && has_both
+    };
+    let has_credentials = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    text.contains(['\n', '\r']) || text.contains("eyJ") || has_credentials || words.any(is_random)
+}
+
 /// The name in `$NAME` or `${NAME}`, if the text is nothing else.
-fn variable_name(text: &str) -> Option<&str> {
+pub(crate) fn variable_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix('$')?;
     let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -126,7 +140,7 @@ mod tests {
             ("example\u{ad}-bot", "has an invisible character (U+00AD) after `example`"),
             ("\u{e0001}\u{200b}", "has an invisible character (U+E0001) at its beginning"),
             ("a\u{a0}b", "has an unusual blank (U+00A0) after `a`"),
-            ("one line\nand another", "has an invisible character (U+000A) after `one line`"),
+            ("one line\nand another", "has an invisible character (U+000A) in it"),
             (
                 &format!("{}\u{200b}", "x".repeat(300)),
                 "has an invisible character (U+200B) after `xxxxxxxxxxxxxxxxxxxx`",

@@ -11,6 +11,7 @@ use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -146,9 +147,23 @@ pub(crate) fn out(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Prints a value as one line of JSON to stdout, without secrets. The mask of a secret has no character that JSON escapes.
+/// Prints a value as one line of JSON to stdout, without secrets in its texts.
 pub(crate) fn json(value: &impl Serialize) -> std::io::Result<()> {
-    out(&(serde_json::to_string(value)? + "\n"))
+    let mut value = serde_json::to_value(value)?;
+    hide_in_texts(&mut value);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    out.flush()
+}
+
+/// A secret that stands in a key of ours is a word of everybody's.
+fn hide_in_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = hide_secrets(text),
+        Value::Array(list) => list.iter_mut().for_each(hide_in_texts),
+        Value::Object(fields) => fields.values_mut().for_each(hide_in_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// A panic is a bug: prints one line with its position, never the payload, which may quote secrets.

@@ -11,12 +11,13 @@ use crate::format::Format;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
-use crate::net::egress;
+use crate::net::{egress, upgrade};
 use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::platform;
 use crate::settings::{
-    Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
+    CleanupSettings, Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings,
+    default,
 };
 use crate::text::sanitize;
 use crate::values::{self, Privacy, boolean, join_token};
@@ -47,7 +48,7 @@ pub const VARIABLES: [Variable; 18] = {
         new("FILE_OWNER", None, "owner of the files, uid or uid:gid"),
         new("CA_FILE", None, "PEM file of certificate authorities to trust in addition to the public ones"),
         new("HTTPS_PROXY", None, "forward proxy: http, https or socks5://[user:password@]host:port"),
-        new("NO_PROXY", None, "comma-separated names, addresses and networks that bypass it"),
+        new("NO_PROXY", None, "names, addresses and networks that bypass it, separated by commas or blanks"),
         new("SSH_AGENT", Some("true"), "let a proxy that records sessions log in to nodes"),
         new("LEAK_CHECK", None, "error, warn or off: what to do if artifacts or caches would capture the keys"),
         new("SCOPE", None, "inspect: deployment, branch, repository or workspace"),
@@ -93,7 +94,10 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
         }
         Action::Inspect => Ok(Command::Inspect(inspect_settings(env)?)),
         Action::Doctor => Ok(Command::Doctor(doctor_settings(env)?)),
-        Action::Cleanup => Ok(Command::Cleanup(Some(destination(env)?))),
+        Action::Cleanup => {
+            let otherwise = destination(env)?;
+            Ok(Command::Cleanup(CleanupSettings { directory: Some(otherwise.clone()), otherwise }))
+        }
     }
 }
 
@@ -134,7 +138,7 @@ pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
 pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     // Every join method that is supported is a platform's, whose token names are public.
-    let token = required(env, "TOKEN", "example-bot", |text| join_token(text, true))?;
+    let token = required(env, "TOKEN", "example-bot", join_token)?;
     Ok(Settings {
         connection: connection(env, addr)?,
         onboarding: Onboarding { token, platform: None },
@@ -161,13 +165,14 @@ fn service(env: &Environment) -> Result<Service, Error> {
     })
 }
 
-fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
+/// What `inspect` is told.
+pub(crate) fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     let addr = given(env, "PROXY_SERVER", str::parse)?;
     Ok(InspectSettings {
         connection: addr.map(|addr| connection(env, addr)).transpose()?,
         token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
-        logins: env.list("LOGINS").into_iter().map(str::to_owned).collect(),
+        logins: logins(env)?,
         node_labels: node_labels(env)?,
         format: given(env, "FORMAT", str::parse)?.unwrap_or_default(),
         destination: inspect_destination(env)?,
@@ -180,7 +185,18 @@ fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
 /// variables"), which is for credentials, so that it does not mean that a person wants files.
 fn inspect_destination(env: &Environment) -> Result<Option<PathBuf>, Error> {
     let path = given(env, "DESTINATION", values::destination)?;
-    Ok(path.filter(|path| path.as_path() != Path::new(default::DESTINATION)))
+    let is_default = |path: &PathBuf| {
+        Path::new("./").join(path.strip_prefix("./").unwrap_or(path)) == Path::new(default::DESTINATION)
+    };
+    Ok(path.filter(|path| !is_default(path)))
+}
+
+fn logins(env: &Environment) -> Result<Vec<String>, Error> {
+    let logins = env.list("LOGINS").into_iter().map(|text| {
+        let login = expect_plain(text).and_then(|()| values::login(text));
+        login.map_err(|invalid| invalid.named("LOGINS", text))
+    });
+    logins.collect()
 }
 
 fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
@@ -188,10 +204,18 @@ fn node_labels(env: &Environment) -> Result<NodeLabels, Error> {
     NodeLabels::parse(items.iter().copied()).map_err(|invalid| invalid.named("NODE_LABELS", &items.join(",")))
 }
 
+/// The variables that say where the cluster is and how it is reached, and the directory to look at.
+pub(crate) fn of_the_network(env: &Environment) -> Environment {
+    const OURS: [&str; 6] =
+        ["PROXY_SERVER", "TELEPORT_PROXY", "CA_FILE", "SSL_CERT_FILE", "DESTINATION", "REQUEST_METHOD"];
+    let of_forward_proxies = egress::PROXY_VARIABLES.into_iter().chain(egress::NO_PROXY_VARIABLES).collect::<Vec<_>>();
+    env.only(|name| OURS.contains(&name) || of_forward_proxies.contains(&name) || name == upgrade::VARIABLE)
+}
+
 /// What a join would be told. The name of the join token is checked if it is set.
 pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    given(env, "TOKEN", |text| join_token(text, true))?;
+    given(env, "TOKEN", join_token)?;
     Ok(DoctorSettings {
         connection: connection(env, addr)?,
         service: Some(service(env)?),
@@ -207,7 +231,8 @@ fn connection(env: &Environment, addr: HostPort) -> Result<Connection, Error> {
     Connection::new(addr, value(env, "CA_FILE")?, env)
 }
 
-fn destination(env: &Environment) -> Result<PathBuf, Error> {
+/// The directory of the credentials.
+pub(crate) fn destination(env: &Environment) -> Result<PathBuf, Error> {
     optional(env, "DESTINATION", default::DESTINATION, values::destination)
 }
 
@@ -350,7 +375,7 @@ mod tests {
         let alone = |action: &str, more| super::command(&[("ACTION", action), more].into_iter().collect()).unwrap();
         assert!(matches!(alone("Inspect", ("CI", "true")), Command::Inspect(InspectSettings { connection: None, .. })));
         match alone("cleanup", ("DESTINATION", "creds")) {
-            Command::Cleanup(path) => assert_eq!(path, Some(PathBuf::from("creds"))),
+            Command::Cleanup(settings) => assert_eq!(settings.directory, Some(PathBuf::from("creds"))),
             other => panic!("{other:?}"),
         }
     }

@@ -36,7 +36,7 @@ impl Explain for Error {
                 "Write its settings as flags of `teleport-pipe start identity --oneshot`:\n\
                  proxy_server, auth_server  --proxy-server=example.teleport.sh:443 (always the proxy)\n\
                  onboarding.token           --token=example-bot\n\
-                 onboarding.join_method     --join-method, or nothing: the CI system is recognized\n\
+                 onboarding.join_method     --join-method, or nothing: the method is that of the CI system\n\
                  credential_ttl             --certificate-ttl=1h\n\
                  outputs: destination.path  --destination=./tbot-user, one command for each output of the type identity\n\
                  storage                    nothing: every run joins anew",

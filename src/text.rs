@@ -29,6 +29,11 @@ pub(crate) fn sanitize_whole(text: &str) -> String {
     hide_tokens(&text.chars().filter(is_kept).collect::<String>())
 }
 
+/// The text with blanks in the place of characters that are not seen. Nothing else changes, so that a path stays a path.
+pub(crate) fn visible(text: &str) -> String {
+    text.replace(|c| c != '\n' && is_invisible(c), " ")
+}
+
 /// [`sanitize`] for a message of Teleport. Each line of it is the reason of the line before, one tab deeper
 /// (docs/protocol.md, "Error answers").
 pub(crate) fn sanitize_nested(text: &str) -> String {

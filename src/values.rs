@@ -26,17 +26,21 @@ impl Secret {
         &self.0
     }
 
-    /// Whether the text looks as if a machine had made it, as `tctl tokens add` does: it may be a secret, although the name
-    /// of a join token was asked for.
-    pub(crate) fn looks_random(&self) -> bool {
-        let is_random = |word: &str| {
-            let all_of = |is: fn(&char) -> bool| word.chars().all(|c| is(&c));
-            let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
-            let is_mixed = has(char::is_ascii_digit) && has(char::is_ascii_alphabetic);
-            word.len() >= 16 && (is_mixed || all_of(char::is_ascii_hexdigit)) && all_of(char::is_ascii_alphanumeric)
+    /// Whether the text is like the names that people give: words of letters in one case, and short numbers, joined by
+    /// `-`, `.`, `_` or `/`. A text that is not like this may be a secret in the wrong variable. (A pass phrase of words is
+    /// like a name.)
+    pub(crate) fn looks_like_a_name(&self) -> bool {
+        let is_word = |word: &str| {
+            let (letters, digits) =
+                (word.matches(|c: char| c.is_ascii_alphabetic()), word.matches(|c: char| c.is_ascii_digit()));
+            let (letters, digits) = (letters.count(), digits.count());
+            let rest = word.get(1..).unwrap_or_default();
+            let has_one_case = word == word.to_ascii_uppercase() || rest == rest.to_ascii_lowercase();
+            let is_hex = word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
+            let is_short = if letters == 0 { digits <= 8 } else { digits == 0 || word.len() <= 6 };
+            !word.is_empty() && letters + digits == word.len() && has_one_case && is_short && (letters == 0 || !is_hex)
         };
-        let is_uuid = self.0.len() >= 32 && self.0.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        is_uuid || self.0.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
+        self.0.len() <= 64 && self.0.split(['-', '.', '_', '/']).all(is_word)
     }
 }
 
@@ -85,9 +89,9 @@ impl FromStr for TokenName {
         let is_foreign = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'');
         if text.is_empty() || text.contains(is_foreign) {
             let bare = text.trim_matches(is_foreign);
-            let remedy = match bare.is_empty() || bare.contains(is_foreign) {
-                true => FORM.to_owned(),
-                false => format!("Write `{bare}`."),
+            let remedy = match Secret::new(bare).looks_like_a_name() {
+                true => format!("Write `{bare}`."),
+                false => FORM.to_owned(),
             };
             return Err(Invalid::new("has spaces or quotes in it", remedy));
         }
@@ -98,24 +102,42 @@ impl FromStr for TokenName {
 /// Where the pipe writes.
 pub(crate) const DEFAULT_DESTINATION: &str = "./tbot-user";
 
-/// The name of the join token that a run joins with. An invalid one is shown only if the join method says that names are
-/// public.
-pub(crate) fn join_token(text: &str, is_public: bool) -> Result<Secret, Invalid> {
-    match TokenName::from_str(text) {
-        Ok(_) => Ok(Secret::new(text)),
-        Err(invalid) => Err(if is_public { invalid } else { invalid.hidden() }),
+/// The name of the join token that a run joins with. What is not like a name is not printed from now on, whoever quotes
+/// it: it may be a secret in the wrong variable.
+pub(crate) fn join_token(text: &str) -> Result<Secret, Invalid> {
+    TokenName::from_str(text)?;
+    let token = Secret::new(text);
+    if !token.looks_like_a_name() {
+        crate::log::hide(text);
     }
+    Ok(token)
 }
 
-/// A directory for the credentials. `~` and variables are refused because nothing expands them here: they would become
-/// directories of that name.
+/// A directory for the credentials: a path, or `file:///path` as tbot takes it. `~` and variables are refused because
+/// nothing expands them here: they would become directories of that name.
 pub(crate) fn destination(text: &str) -> Result<PathBuf, Invalid> {
+    const FORM: &str = "Write the path itself, relative to the working directory or absolute, such as ./tbot-user.";
+    match text.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => return Ok(PathBuf::from(path)),
+        Some(("file", _)) => {
+            let reason = "names a host instead of an absolute path";
+            return Err(Invalid::new(reason, "Write file:///path with three slashes."));
+        }
+        Some((scheme, _)) => {
+            return Err(Invalid::new(
+                format!("is a destination of the kind {}://", sanitize(scheme)),
+                "Give a directory.",
+            ));
+        }
+        None => {}
+    }
     let Some((_, rest)) = text.split_at_checked(1).filter(|(first, _)| ["~", "$"].contains(first)) else {
         return Ok(PathBuf::from(text));
     };
-    let name = rest.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("tbot-user");
-    let remedy =
-        format!("Write the path itself, relative to the working directory or absolute, such as ./{}.", sanitize(name),);
+    let remedy = match rest.rsplit('/').next().filter(|name| !name.is_empty()) {
+        Some(name) => FORM.replace("tbot-user", &sanitize(name)),
+        None => FORM.to_owned(),
+    };
     Err(Invalid::new("nothing expands here", remedy))
 }
 
@@ -136,6 +158,29 @@ pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
             addr.map_or_else(|| FORM.to_owned(), |addr| format!("Write `{}`, if that is its name.", addr.host));
         Invalid::new("is not a valid cluster name", remedy)
     })
+}
+
+/// A login on nodes, as a role allows it: a name, or a template such as `{{internal.logins}}`.
+pub(crate) fn login(text: &str) -> Result<String, Invalid> {
+    let is_template = text.starts_with("{{") && text.ends_with("}}");
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '\\' | '+');
+    match text.chars().find(|c| !fits(*c)).filter(|_| !is_template) {
+        None if text.starts_with('-') => {
+            Err(Invalid::new("begins with a hyphen", "A login is the name of a user on the nodes."))
+        }
+        None => Ok(text.to_owned()),
+        Some(' ') => Err(Invalid::new(
+            "has a blank in it",
+            format!(
+                "Separate logins by commas: '{}'.",
+                sanitize(&text.split_whitespace().collect::<Vec<_>>().join(","))
+            ),
+        )),
+        Some(c) => Err(Invalid::new(
+            format!("has a `{c}` in it"),
+            "A login is the name of a user on the nodes, such as deploy, or a template such as {{internal.logins}}.",
+        )),
+    }
 }
 
 /// The lifetime of certificates.
@@ -206,30 +251,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_join_token_is_shown_only_if_the_join_method_says_that_its_name_is_public() {
-        let secret = "hunter2 with spaces";
-        let message = |is_public| join_token(secret, is_public).unwrap_err().named("TOKEN", secret).to_string();
-        assert!(message(true).contains(secret) && !message(false).contains("hunter2"), "{}", message(false));
-        let debug = format!("{:?}", join_token("hunter2", false).unwrap());
-        assert_eq!(debug, "Secret(..)");
-    }
-
-    #[test]
-    fn what_looks_random_may_be_a_secret() {
-        for name in
-            ["example-bot", "bot-example", "production-deployments-2026", "acme/infra", "b0t", "averyveryverylongname"]
-        {
-            assert!(!Secret::new(name).looks_random(), "{name}");
+    fn what_is_not_like_a_name_may_be_a_secret() {
+        for name in [
+            "example-bot",
+            "bot-example",
+            "exampel-bot",
+            "production-deployments-2026",
+            "acme/infra",
+            "Example_Bot.v2",
+            "k8s-EU-west1",
+            "averyveryverylongname",
+        ] {
+            assert!(Secret::new(name).looks_like_a_name(), "{name}");
         }
         for secret in [
             "0123456789abcdef0123456789abcdef",
-            "deadbeefdeadbeefdeadbeef",
+            "deadbeefcafe",
             "1e3b3e7c-0c1d-4a3b-9f52-1c9a6f2b7d10",
             "bot-Xk29fjw0qLm38Zpq71",
             "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "xoxb-17653672481-19874698323-pdFwrfgb",
+            "glpat-AbC-dEfGh_iJkL9mNoPq",
+            "Tr0ub4dor&3",
+            "hunter2hunter2",
+            "c2VjcmV0Cg==",
         ] {
-            assert!(Secret::new(secret).looks_random(), "{secret}");
+            assert!(!Secret::new(secret).looks_like_a_name(), "{secret}");
         }
+        assert_eq!(format!("{:?}", join_token("hunter2").unwrap()), "Secret(..)");
+    }
+
+    #[test]
+    fn an_invalid_token_that_may_be_a_secret_is_not_shown() {
+        for (text, secret) in [
+            ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0\naaaaaaaaaaaaaaaaaaaaaaaaaaaa.c2ln-_xxxxxxxxxxxxxx", "aaaa"),
+            ("-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----", "MIGHAgEA"),
+            ("Bearer ghp_16C7e42F292c6912E7710c838347Ae178B4a", "ghp_"),
+            ("\"ghp_16C7e42F292c6912E7710c838347Ae178B4a\"", "ghp_"),
+            ("4c2e0d5b8f6a41d7a1c93e0b5d7f2a68:443", "4c2e"),
+            ("postgres://app:S3cretPassw0rd@db:5432/x", "S3cret"),
+            ("ghp_16C7e42F292c6912\u{200b}E7710c838347Ae178B4a", "ghp_"),
+        ] {
+            let invalid = crate::invalid::expect_plain(text).and_then(|()| join_token(text)).unwrap_err();
+            let text = crate::error::render(&invalid.named("TOKEN", text));
+            assert!(text.starts_with("error: TOKEN is (not shown), which ") && !text.contains(secret), "{text}");
+        }
+        let shown = crate::error::render(&join_token("'example-bot'").unwrap_err().named("TOKEN", "'example-bot'"));
+        assert!(shown.contains("TOKEN is `'example-bot'`") && shown.contains("Write `example-bot`."), "{shown}");
     }
 
     #[test]
@@ -238,6 +307,17 @@ mod tests {
         let error = jwt.parse::<TokenName>().unwrap_err().named("TOKEN", jwt);
         let text = crate::error::render(&error);
         assert!(text.contains("not the name of a join token") && !text.contains("eyJ"), "{text}");
+    }
+
+    #[test]
+    fn logins() {
+        for text in ["deploy", "first.last_2-x", "me@example.com", "CORP\\deploy", "{{external.username}}", "дмитрий"]
+        {
+            assert!(login(text).is_ok(), "{text}");
+        }
+        for text in ["deploy backup", "deploy;rm", "-x", "'deploy'", "{{x", "a/b", "$(id)", "*"] {
+            assert!(login(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,21 +1,19 @@
 //! `cleanup`: removes what runs wrote.
 
-use std::path::Path;
-
 use super::block_on;
 use crate::destination::{self, Cleaned, Listing};
 use crate::error::Failure;
 use crate::host::Host;
 use crate::output_files::RECORD;
 use crate::retry::Deadline;
-use crate::settings::default;
+use crate::settings::{CleanupSettings, default};
 use crate::text::sanitize;
 
-/// Removes what was written to `path`, and logs it. A missing directory is not an error. The default is the directory
-/// that this program was written to: `./creds/teleport-pipe cleanup`.
-pub(crate) fn run(path: Option<&Path>, host: &Host) -> Result<(), Failure> {
+/// Removes what was written to the directory, and logs it. A missing directory is not an error. The default is the
+/// directory that this program was written to: `./creds/teleport-pipe cleanup`.
+pub(crate) fn run(CleanupSettings { directory, otherwise }: &CleanupSettings, host: &Host) -> Result<(), Failure> {
     let own = host.executable.parent().filter(|directory| directory.join(RECORD).is_file());
-    let path = path.or(own).unwrap_or(Path::new(default::DESTINATION));
+    let path = directory.as_deref().or(own).unwrap_or(otherwise);
     // Another run may be writing there.
     let deadline = Deadline::after(default::CLEANUP_TIMEOUT);
     let Cleaned { path, existed, is_copy, removed, changed, unknown, directories } =

@@ -19,7 +19,7 @@ pub(crate) fn run(command: &Command, host: &Host) -> Result<Option<Exit>, Failur
         Command::Start(settings) => start::run(settings, host)?,
         Command::Inspect(settings) => inspect::run(settings, host)?,
         Command::Doctor(settings) => return doctor::run(settings, host),
-        Command::Cleanup(path) => cleanup::run(path.as_deref(), host)?,
+        Command::Cleanup(settings) => cleanup::run(settings, host)?,
     }
     Ok(None)
 }

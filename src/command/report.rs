@@ -16,7 +16,7 @@ use crate::output_files::{SSH_CONFIG, of_cluster};
 use crate::platform::IdToken;
 use crate::session::Event;
 use crate::settings::Service;
-use crate::text::sanitize;
+use crate::text::{sanitize, visible};
 use crate::values::{Privacy, Ttl};
 use crate::{documents, shell};
 
@@ -32,7 +32,9 @@ pub(super) fn id_token(token: &IdToken, env: &Environment, now: SystemTime, priv
     let (name, left) = (platform.name, token.claims().expires().map(|expires| expires.duration_since(now)));
     match left {
         Some(Ok(left)) => log::info!(target: "token", "{name}, {step}; valid for {}", approximate(left)),
-        Some(Err(_)) => log::warn!(target: "token", "{name}, {step}; expired, according to the clock of this machine"),
+        Some(Err(_)) => {
+            log::warn!(target: "token", "the ID token of {name} ({step}) has expired, by the clock of this machine")
+        }
         None => log::info!(target: "token", "{name}, {step}"),
     }
 }
@@ -182,7 +184,7 @@ pub(super) fn ssh_command(service: &Service, directory: &Path, credentials: &Cre
     // As it was given, if ssh finds it by that: `a/../b` needs a directory `a`, which need not exist.
     let given = &service.destination.path;
     let has_parent = given.components().any(|part| part == Component::ParentDir);
-    let directory = shell::word(&sanitize(&if has_parent { directory } else { given }.display().to_string()));
+    let directory = shell::word(&visible(&if has_parent { directory } else { given }.display().to_string()));
     let login = credentials.logins.first().filter(|login| privacy == Privacy::Private && is_plain(login));
     let login = login.map_or("<login>", String::as_str);
     let route = service.output.request().route;

@@ -150,8 +150,10 @@ impl Destination {
 
     pub(super) fn check_directory(&self, dir: &Directory) -> Result<Contents, Error> {
         let contents = Contents::read(dir, self.purpose)?;
-        if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
+        if !contents.unknown_files.is_empty() {
             self.expect_one_purpose(dir)?;
+        }
+        if self.unknown_files == UnknownFiles::Refuse && !contents.unknown_files.is_empty() {
             return Err(Error::UnknownFiles { path: dir.path.clone(), entries: contents.unknown_files });
         }
         // A directory of our own gets its mode before anything is written.

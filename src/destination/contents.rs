@@ -25,7 +25,7 @@ impl Contents {
         let is_of_purpose = |name: &str| match purpose {
             Purpose::Credentials => output_files::is_known(name) || is_of_cluster(dir, name),
             // A repository may have files of these names, which people write by hand, too.
-            Purpose::Resources => [GITIGNORE, RECORD].contains(&name) || (is_resource(name) && record.has(name)),
+            Purpose::Resources => name == RECORD || ((is_resource(name) || name == GITIGNORE) && record.has(name)),
         };
         let is_known = |name: &&str| dir.is_temporary(name) || is_of_purpose(name);
         for name in dir.names()? {

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::documents;
-use crate::text::{is_invisible, sanitize_whole};
+use crate::text::{sanitize_whole, visible};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,11 +152,6 @@ pub(crate) struct Explanation {
 #[derive(Debug, Serialize)]
 pub(crate) struct Document {
     error: Explanation,
-}
-
-/// A name of a file, or another value from outside that was quoted, may hold characters that are not seen.
-fn visible(text: &str) -> String {
-    text.replace(|c| c != '\n' && is_invisible(c), " ")
 }
 
 /// The error as a person reads it at the end of a step's log.

@@ -555,7 +555,7 @@ fn guard_errors() -> Vec<Sample> {
         program: "`rsync`".to_owned(),
         destination: destination(),
         at: at(),
-        remedy: "add --filter=':- .gitignore' to it".to_owned(),
+        remedy: "add --exclude=/tbot-user to it".to_owned(),
     };
     let unchecked = Error::Unchecked { reason: "there is no bitbucket-pipelines.yml here".to_owned() };
     let cache = |sure| Error::Cache { sure, destination: destination(), at: at(), name: "all".to_owned() };

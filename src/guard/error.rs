@@ -88,6 +88,7 @@ impl Error {
                 format!("Give the cache `{name}` a path that does not contain `{destination}`, or change DESTINATION."),
                 destination,
             ),
+            Self::Sent { remedy, .. } if self.needs_keys() => format!("Leave the directory out: {remedy}."),
             Self::Sent { destination, remedy, .. } => format!(
                 "Leave the directory out: {remedy}.\nOr remove the keys before that command:\n- rm -rf {}",
                 shell::path(destination)
@@ -100,6 +101,11 @@ impl Error {
         }
     }
 
+    /// Whether the command that sends the directory also uses it, as `rsync -e 'ssh -F ./tbot-user/ssh_config' ./ …` does.
+    fn needs_keys(&self) -> bool {
+        matches!(self, Self::Sent { at, destination, .. } if at.contains(destination.as_str()))
+    }
+
     /// The remedy in one line, for a warning.
     pub(super) fn hint(&self) -> String {
         match self {
@@ -107,6 +113,7 @@ impl Error {
                 format!("exclude it with ignore-paths: [{}]", quoted(&format!("{destination}/**")))
             }
             Self::Cache { name, .. } => format!("give the cache `{name}` another path"),
+            Self::Sent { remedy, .. } if self.needs_keys() => remedy.clone(),
             Self::Sent { remedy, .. } => format!("{remedy}, or remove the directory before"),
             Self::Unchecked { .. } => String::new(),
         }

@@ -96,7 +96,7 @@ impl Scope<'_> {
         }
         let name = self.clone_dir.displayed_destination();
         let remedy = match program {
-            "rsync" => "add --filter=':- .gitignore' to it".to_owned(),
+            "rsync" => format!("add {} to it", shell::word(&format!("--exclude=/{name}"))),
             "tar" => format!("add {} to it", shell::word(&format!("--exclude={name}"))),
             "zip" => format!("add -x {} to it", shell::quoted(&format!("{name}/*"))),
             "aws" => format!("add --exclude {} to it", shell::quoted(&format!("{name}/*"))),

@@ -209,9 +209,11 @@ impl Error {
         Self { version: cluster.version.clone(), too_old, ..self }
     }
 
-    /// The version, if it is the reason: the cluster has no service that knows the method, or says that it does not.
+    /// The version, if it is the reason: the cluster has no service that knows the method, says that it does not, or has no
+    /// such join token. It cannot have one of a method that it does not know.
     fn too_old(&self) -> Option<&TooOld> {
-        let is_reason = || self.is_absence() || self.useful.refusal() == Some(Refusal::Method);
+        let is_reason =
+            || self.is_absence() || matches!(self.useful.refusal(), Some(Refusal::Method | Refusal::TokenName));
         self.too_old.as_ref().filter(|_| is_reason())
     }
 
@@ -364,11 +366,7 @@ impl std::fmt::Display for Error {
             }
             attempt if attempt.refusal() == Some(Refusal::TokenName) => match &self.hints.token_name {
                 Some(name) => write!(f, "the cluster has no valid join token `{name}`: {attempt}")?,
-                None => write!(
-                    f,
-                    "the cluster has no valid join token of that name, which looks like a secret and is \
-                                   not shown: {attempt}"
-                )?,
+                None => write!(f, "the cluster has no valid join token of the name in TOKEN (not shown): {attempt}")?,
             },
             attempt if attempt.is_passing() => write!(f, "the join failed: {attempt}")?,
             attempt => write!(f, "the cluster refused the join: {attempt}")?,
@@ -423,7 +421,7 @@ mod tests {
         let unimplemented = || Attempt::from_status(&tonic::Status::unimplemented("unknown service"), "p:443");
         let text = Error::new(rest(403, "token expired or not found"), Some(unimplemented()), Hints::sample(false))
             .to_string();
-        assert!(text.contains("looks like a secret and is not shown: token expired"), "{text}");
+        assert!(text.contains("of the name in TOKEN (not shown): token expired"), "{text}");
         let text =
             Error::new(rest(404, "no"), Some(rest(403, "audience is not valid")), Hints::sample(false)).to_string();
         assert!(text.starts_with("the cluster refused the join: the audience"), "{text}");

@@ -103,9 +103,8 @@ impl Request<'_> {
         let mut hints = self.method.hints();
         if self.privacy == Privacy::Public {
             hints.admission = None;
-        }
-        // A proof that may be repeated is not the join token itself.
-        if self.method.may_repeat() && !self.token.looks_random() {
+        } else if self.method.may_repeat() && self.token.looks_like_a_name() {
+            // A proof that may be repeated is not the join token itself.
             hints.token_name = Some(sanitize(self.token.reveal()));
         }
         Error::new(last, first, hints)

@@ -253,8 +253,14 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
             }
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
-                // Each is written as `DnsName("example.com")`.
-                let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
+                // Each is written as `DnsName("example.com")`, or as `IpAddress(127.0.0.1)`.
+                let bare = |name: &'_ String| {
+                    name.split(['"', '(', ')'])
+                        .find(|part| !part.is_empty() && *part != "DnsName" && *part != "IpAddress")
+                        .unwrap_or_default()
+                        .to_owned()
+                };
+                let names = presented.iter().map(bare).collect::<Vec<_>>();
                 Error::WrongName { host, names: sanitize(&format!("it is for {}", names.join(", "))) }
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -10,6 +10,7 @@ use super::{Platform, ProviderField, Recipe, Scope, Source, Texts, Warning};
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::guard::{self, LeakCheck, RunningStep};
+use crate::values::DEFAULT_DESTINATION;
 use crate::values::Ttl;
 use crate::yaml::scalar;
 
@@ -160,11 +161,14 @@ fn recipe(env: &Environment, Recipe { scope, proxy, token, command }: &Recipe<'_
           PROXY_SERVER: {}
           TOKEN: {}
       - {}
+    after-script:
+      - rm -rf {}
 ",
         env!("CARGO_PKG_VERSION"),
         scalar::quoted(proxy),
         scalar::quoted(token),
         scalar::quoted(command),
+        DEFAULT_DESTINATION,
     );
     yaml
 }

@@ -254,7 +254,7 @@ fn commands_that_send_the_clone_directory_are_a_warning() {
         warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(more))),
         "guard         warning: `rsync` sends the whole clone directory, and the keys in `tbot-user` with it: \
          bitbucket-pipelines.yml:9: - rsync -a -e 'ssh -F ./tbot-user/ssh_config' ./ deploy@web.example:/var/www/site/; \
-         add --filter=':- .gitignore' to it, or remove the directory before\n"
+         add --exclude=/tbot-user to it\n"
     );
     let more = more.replace("-a ", "-a --filter=':- .gitignore' ");
     assert_eq!(warnings_of(&with_file(Step::new(&cluster), FILE, &pipelines(&more))), "");

@@ -129,7 +129,13 @@ fn refused(step: &Step, files: &str) {
 
 fn files_of_the_repository_are_never_replaced() {
     let cluster = Testcluster::start();
-    for (name, text) in [("role.yaml", "kind: role\n"), ("teleport.tf", ""), ("README.md", "ours"), ("main.tf", "")] {
+    for (name, text) in [
+        ("role.yaml", "kind: role\n"),
+        ("teleport.tf", ""),
+        ("README.md", "ours"),
+        ("main.tf", ""),
+        (".gitignore", "!keep\n"),
+    ] {
         let step = writing(&cluster);
         fs::create_dir(step.dir().join("teleport")).unwrap();
         fs::write(step.dir().join("teleport").join(name), text).unwrap();
@@ -143,7 +149,7 @@ fn files_of_the_repository_are_never_replaced() {
     for name in YAML {
         fs::copy(other.dir().join("teleport").join(name), step.dir().join("teleport").join(name)).unwrap();
     }
-    refused(&step, "bot-token.yaml, bot.yaml, role.yaml");
+    refused(&step, ".gitignore, bot-token.yaml, bot.yaml, role.yaml");
     assert!(
         cluster.calls().iter().filter(|call| call.name == "GET /webapi/find").count() == 1,
         "{:?}",
@@ -200,7 +206,7 @@ fn a_directory_that_cannot_be_used_is_refused_before_the_network() {
     refused(&|dir| symlink("/tmp", dir.join("link")).unwrap(), "link/x", false, "is a symbolic link");
     refused(&|dir| fs::write(dir.join("file"), "").unwrap(), "file", false, "is not a directory");
     refused(&nothing, "~/teleport", false, "nothing expands here");
-    refused(&nothing, "/nowhere/teleport", true, "is outside of the clone directory");
+    refused(&nothing, "/tmp/nowhere/teleport", true, "is outside of the clone directory");
     refused(&|dir| fs::write(dir.join("Makefile"), "").unwrap(), ".", false, "did not write: Makefile");
     assert!(cluster.record().is_empty());
 }

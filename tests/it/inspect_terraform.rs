@@ -189,7 +189,9 @@ fn terraform_reads_hostile_names_as_they_are() {
         });
         let step = || {
             let step = Step::new(&cluster).env(TOKEN, &token).env("LOGINS_COUNT", "1").without("TOKEN");
-            let step = step.env("LOGINS_0", hostile).env("NODE_LABELS", "env=\"${x}%{y}\\\",role='\"'");
+            let step = step
+                .env("LOGINS_0", "{{it's: \"${a}\" & %{b} # c}}")
+                .env("NODE_LABELS", "env=\"${x}%{y}\\\",role='\"'");
             step.env("BITBUCKET_REPO_SLUG", hostile).env("BITBUCKET_WORKSPACE", hostile)
         };
         let resources = resources(&terraform(step()).pipe().ok());

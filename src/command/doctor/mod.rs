@@ -186,18 +186,27 @@ impl Checks<'_> {
     /// Connects through a forward proxy or directly. Returns whether there is a connection.
     async fn connects(&self, report: &mut Report) -> Result<bool, HostError> {
         let Connection { addr: proxy, egress, .. } = self.connection;
+        let warnings: Vec<_> = egress.useless_exemptions().collect();
+        let good = |found: String| match warnings.is_empty() {
+            true => Outcome::Good(found),
+            false => Outcome::Remarked(found, warnings),
+        };
         let Some(through) = egress.proxy_name(proxy) else {
             let found = match egress.url() {
                 Some(_) => "not used: NO_PROXY exempts the cluster's proxy, or it is this machine",
                 None => "not used: none is set",
             };
-            report.good(&FORWARD_PROXY, found)?;
+            report.add(&FORWARD_PROXY, good(found.to_owned()), None)?;
             return self.connects_directly(report).await;
         };
         let (began, deadline) = self.begin();
         let dialled = self.network.dial(proxy, deadline).await;
         let reached = dialled.is_ok();
-        report.add(&FORWARD_PROXY, dialled.map(|_| format!("connected through {through}")), began)?;
+        let outcome = match dialled {
+            Ok(_) => good(format!("connected through {through}")),
+            Err(error) => Outcome::Bad(error.into()),
+        };
+        report.add(&FORWARD_PROXY, outcome, began)?;
         report.skipped(&DNS, "left to the forward proxy")?;
         report.skipped(&TCP, "left to the forward proxy")?;
         Ok(reached)

@@ -72,11 +72,14 @@ impl Target {
         nodes.dedup_by(|a, b| a.uuid == b.uuid);
         match &nodes[..] {
             [] => OtherName::Nothing,
-            nodes if is_ambiguous => self.several("", nodes),
-            // Something else is wrong with the node of the very name.
+            nodes if is_ambiguous && self.privacy == Privacy::Private => self.several("", nodes),
+            _ if is_ambiguous => self.unknown(is_ambiguous),
+            // Something else is wrong with the node of exactly this name.
             nodes if nodes.iter().any(|node| node.hostname == self.node) => OtherName::Nothing,
             // Teleport's host certificates have the bare name in lower case, but not with the cluster's name.
             [node] if is_complete && self.host == self.node => OtherName::Dial(node.clone()),
+            // A public log does not show the names of nodes that nobody has typed.
+            _ if self.privacy == Privacy::Public => self.unknown(is_ambiguous),
             [node] => self.by_uuid(&node.uuid, |line| {
                 format!("{LOWER_CASE}, and the node is named {}. This reaches it: {line}", sanitize(&node.hostname))
             }),

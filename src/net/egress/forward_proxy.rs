@@ -40,11 +40,12 @@ impl Proxy {
     pub(super) fn parse(origin: &'static str, text: &str) -> Result<Self, Error> {
         // Any part of the text may be part of a password.
         let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(origin, text);
-        // The text before the character may be part of a password.
-        if expect_plain(text).is_err() {
-            return Err(invalid(
-                "has a character in it that is not seen, or is the name of a variable instead of its value",
-            ));
+        match expect_plain(text) {
+            // The name of a variable is no secret.
+            Err(error) if text.starts_with('$') => return Err(error.named(origin, text)),
+            Err(_) => return Err(invalid("has an invisible character in it")),
+            Ok(()) if text.starts_with(['"', '\'']) => return Err(invalid("has quotes around it")),
+            Ok(()) => {}
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
@@ -56,6 +57,11 @@ impl Proxy {
             }
             _ => return Err(invalid("has no scheme before its `://`")),
         };
+        if ["http", "https", "socks5"].iter().any(|scheme| {
+            rest.strip_prefix(scheme).is_some_and(|rest| rest.starts_with([':', '/']) && rest.contains('/'))
+        }) {
+            return Err(invalid("has a scheme that does not end with `://`"));
+        }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // In `me:8080/secret@proxy` the host would be `me`, which errors would show.
         if path.contains('@') {
@@ -135,6 +141,23 @@ mod tests {
 
     fn parse(text: &str) -> Result<Proxy, String> {
         Proxy::parse("HTTPS_PROXY", text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn slips_are_named_without_the_value() {
+        for (text, reason) in [
+            ("\"http://me:s3cret@p:3128\"", "has quotes around it"),
+            ("'http://me:s3cret@p:3128'", "has quotes around it"),
+            ("http://me:s3cret@p\u{200b}:3128", "has an invisible character in it"),
+            ("http//me:s3cret@p:3128", "has a scheme that does not end with `://`"),
+            ("https:/me:s3cret@p:3128", "has a scheme that does not end with `://`"),
+            ("$HTTPS_PROXY", "is the name of a variable instead of its value"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.ends_with(&format!(", which {reason}")) && !error.contains("s3cret"), "{text}: {error}");
+        }
+        // Hosts may have these names.
+        assert!(parse("http:3128").is_ok() && parse("https.example:3128").is_ok());
     }
 
     #[test]

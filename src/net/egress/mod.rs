@@ -61,13 +61,22 @@ impl Egress {
     }
 
     pub(crate) fn log_proxy(&self, addr: &HostPort) {
-        // Without a forward proxy there is nothing to bypass.
-        for (entry, instead) in self.proxy.iter().flat_map(|_| self.exempt.useless()) {
-            log::warn!(target: "variables", "NO_PROXY has `{}`, which no host matches: {instead}", sanitize(entry));
-        }
+        self.useless_exemptions().for_each(|text| log::warn!(target: "variables", "{text}"));
         if let Some(proxy) = self.proxy_for(addr) {
             log::info!(target: "discover", "to {addr} through the forward proxy {proxy}");
         }
+    }
+
+    /// Warnings of the entries of `NO_PROXY` that no host matches. Without a forward proxy there is nothing to bypass.
+    pub(crate) fn useless_exemptions(&self) -> impl Iterator<Item = String> {
+        let useless = self.proxy.iter().flat_map(|_| self.exempt.useless());
+        useless.map(|(entry, instead)| match entry.contains('@') {
+            // A URL with credentials.
+            true => {
+                "NO_PROXY has an entry with `@` (not shown), which no host matches: write the name of a host".to_owned()
+            }
+            false => format!("NO_PROXY has `{}`, which no host matches: {instead}", sanitize(entry)),
+        })
     }
 
     /// The forward proxy for this address without credentials; `None` if the connection is direct.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::address::{HostPort, split_port};
+use crate::invalid::expect_plain;
 
 /// A list of names, addresses and networks, or `*`. Names and addresses may have a port. An entry that
 /// cannot be parsed matches nothing; [`useless`](NoProxy::useless) finds those.
@@ -34,12 +35,18 @@ fn instead_of(entry: &str) -> Option<String> {
     if entry == "*" {
         return None;
     }
+    if let Err(invalid) = expect_plain(entry) {
+        return Some(format!("it {invalid}"));
+    }
+    if entry.contains(';') {
+        return Some("separate entries by commas".to_owned());
+    }
     if let Some((_, rest)) = entry.split_once("://") {
         let host = rest.split('/').next().unwrap_or_default();
         return Some(format!("write `{host}` without a scheme and a path"));
     }
-    if entry.contains(';') {
-        return Some("separate entries by commas".to_owned());
+    if entry.starts_with(|c: char| c.is_ascii_digit()) && entry.contains('*') {
+        return Some("write a network as `10.0.0.0/8`".to_owned());
     }
     let name = entry.strip_prefix("*.").unwrap_or(entry);
     if name.contains('*') {
@@ -58,7 +65,8 @@ fn instead_of(entry: &str) -> Option<String> {
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     let (host, port) = split_port(entry).unwrap_or((entry, None));
     let is_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0));
-    let fits = is_port && !host.is_empty() && host.strip_prefix("*.").unwrap_or(host).chars().all(is_host);
+    let is_empty = host.trim_matches(['*', '.']).is_empty();
+    let fits = is_port && !is_empty && host.strip_prefix("*.").unwrap_or(host).chars().all(is_host);
     (!fits).then(|| "write the name of a host, an address, a network or `*`".to_owned())
 }
 
@@ -120,8 +128,13 @@ mod tests {
             ("host.example/path", "without a path"),
             ("host:port", "name of a host"),
             ("'host.example'", "name of a host"),
-            ("host\u{200b}.example", "name of a host"),
+            ("host\u{200b}.example", "it has an invisible character (U+200B) after `host`"),
+            ("$NO_PROXY", "name of a variable"),
+            ("https://x;b", "by commas"),
+            ("10.*", "`10.0.0.0/8`"),
             (":443", "name of a host"),
+            ("*.", "name of a host"),
+            (".", "name of a host"),
         ] {
             assert!(useless(entry).contains(part), "{entry}: {}", useless(entry));
         }

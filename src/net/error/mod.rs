@@ -101,11 +101,15 @@ impl From<WaitingFor> for Error {
 }
 
 impl Error {
-    /// The same failure of a connection through this forward proxy, which answers in the server's place if there is no TLS.
+    /// The same failure of a connection to this target, through this forward proxy, which answers in the server's place if
+    /// there is no TLS. TLS knows the name of the server only, and a person needs the address.
     pub(super) fn through(self, forward_proxy: Option<String>, target: &HostPort) -> Self {
         match (self, forward_proxy) {
             (Self::NotTls { found, .. }, Some(proxy)) => {
                 egress::Error::Intercepted { proxy, target: target.to_string(), found }.into()
+            }
+            (Self::Timeout { addr, waiting_for }, _) if addr == target.host => {
+                Self::Timeout { addr: target.to_string(), waiting_for }
             }
             (other, _) => other,
         }

@@ -96,3 +96,5 @@ resource "teleport_provision_token" "infrastructure_bot" {
 #             PROXY_SERVER: 'example.teleport.sh:443'
 #             TOKEN: 'infrastructure-bot'
 #         - 'ssh -F ./tbot-user/ssh_config deploy@node.example.teleport.sh uptime'
+#       after-script:
+#         - rm -rf ./tbot-user

@@ -101,3 +101,5 @@ resource "teleport_provision_token" "example_bot" {
 #             PROXY_SERVER: 'localhost:PORT'
 #             TOKEN: 'example-bot'
 #         - 'ssh -F ./tbot-user/ssh_config deploy@node.example.teleport.sh uptime'
+#       after-script:
+#         - rm -rf ./tbot-user
