@@ -12,6 +12,7 @@ use crate::step::{Output, Step};
 stories! {
     everything_is_removed_and_a_second_time_there_is_nothing_to_do,
     the_action_of_the_pipe_uses_its_destination,
+    the_command_finds_what_the_pipes_variable_or_a_file_url_names,
     the_binary_in_the_destination_removes_its_own_directory,
     a_directory_that_the_step_created_stays,
     unknown_and_changed_files_stay_and_are_named,
@@ -36,6 +37,29 @@ fn names(step: &Step) -> Vec<String> {
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// Keys must not outlive a cleanup that says that there is nothing to do.
+fn the_command_finds_what_the_pipes_variable_or_a_file_url_names() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster).env("DESTINATION", "./creds");
+    step.pipe().ok();
+    assert!(cleanup(&step).stderr.contains(" files from ") && !step.dir().join("creds").exists());
+    // The directory of the program comes first: another program may use the variable.
+    let step = Step::new(&cluster);
+    step.pipe().ok();
+    let program = step.file("teleport-pipe").display().to_string();
+    step.env("DESTINATION", "/srv/app").run(&program, &["cleanup"]).ok();
+
+    let step = Step::new(&cluster);
+    let url = format!("--destination=file://{}", step.dir().join("creds").display());
+    step.product(&["join", &url]).ok();
+    let made = step.dir().join("creds/key");
+    assert!(made.exists() && !step.dir().join("file:").exists());
+    step.product(&["cleanup", &url]).ok();
+    assert!(!made.exists());
+    let output = step.product(&["join", "--destination=memory://"]);
+    assert_eq!(output.status, Some(2), "{}", output.stderr);
 }
 
 fn everything_is_removed_and_a_second_time_there_is_nothing_to_do() {

@@ -19,6 +19,8 @@ stories! {
     errors_name_the_flag_that_was_given,
     flags_of_tbot_without_a_meaning_here_are_accepted,
     doctor_takes_the_address_as_an_argument,
+    doctor_on_another_machine_reads_only_the_variables_of_the_network,
+    inspect_takes_the_pipes_variables,
 }
 
 /// A machine that is not a step, without variables.
@@ -256,5 +258,40 @@ fn doctor_takes_the_address_as_an_argument() {
         let output = typed(&shell(), &format!("doctor {proxy} --proxy-server={other}"));
         let error = format!("error: --proxy-server is `{other}`, which differs from the argument `{proxy}`\n");
         assert!(output.status == Some(2) && output.stderr.starts_with(&error), "{output:?}");
+    }
+}
+
+fn doctor_on_another_machine_reads_only_the_variables_of_the_network() {
+    let cluster = Testcluster::start();
+    let ca = cluster.web_ca_file().to_str().unwrap().to_owned();
+    let variables = [
+        ("TTL", "3600"),
+        ("TIMEOUT", "30"),
+        ("TOKEN", "a b"),
+        ("FORMAT", "pretty"),
+        ("CLUSTER", "a b"),
+        ("SSH_AGENT", "/tmp/agent"),
+        ("DEBUG", "app:*"),
+    ];
+    let step = variables.into_iter().fold(shell(), |step, (name, value)| step.env(name, value));
+    let step = step.env("PROXY_SERVER", &cluster.proxy_addr()).env("CA_FILE", &ca);
+    let output = step.product(&["doctor"]).ok();
+    assert!(output.stdout.contains("Everything up to the join works."), "{}", output.stdout);
+    // In a step they are the pipe's.
+    let output = step.env("CI", "true").product(&["doctor"]);
+    assert_eq!(output.status, Some(2), "{}", output.stderr);
+}
+
+fn inspect_takes_the_pipes_variables() {
+    let cluster = Testcluster::start();
+    let step = Step::new(&cluster).env("LOGINS", "ops").env("NODE_LABELS", "env=prod").env("SCOPE", "workspace");
+    let output = step.product(&["inspect"]).ok();
+    assert!(output.stdout.contains("logins: ['ops']") && output.stdout.contains("'env': 'prod'"), "{}", output.stdout);
+    assert!(output.stdout.contains(" answered:\n"), "{}", output.stdout);
+    let output = step.product(&["inspect", "--logins=a", "--logins=b,c", "--node-labels=x=y"]).ok();
+    assert!(output.stdout.contains("['a', 'b', 'c']") && !output.stdout.contains("prod"), "{}", output.stdout);
+    for logins in ["${LOGINS}", "deploy backup", "deploy;rm -rf /", "-l"] {
+        let output = Step::new(&cluster).env("ACTION", "inspect").env("LOGINS", logins).pipe();
+        assert!(output.status == Some(2) && output.stderr.contains("error: LOGINS is "), "{logins}: {}", output.stderr);
     }
 }

@@ -349,6 +349,12 @@ fn entries_of_no_proxy_that_never_match_are_named() {
     let named: Vec<_> = warnings.iter().filter_map(|(_, text)| text.split('`').nth(1)).collect();
     assert_eq!(named, ["a;x", "https://y.example/", "proxy.*", "*corp.example"], "{log}");
 
+    let checks = step.env("ACTION", "doctor").pipe().ok().stdout;
+    assert_eq!(checks.matches("      warning: NO_PROXY has ").count(), 4, "{checks}");
+    let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &forward_proxy.url());
+    let log = step.env("NO_PROXY", "http://user:S3cretPassw0rd@x.example").pipe().ok().stderr;
+    assert!(log.contains("an entry with `@` (not shown)") && !log.contains("S3cret"), "{log}");
+
     let direct = Testcluster::start();
     let log = Step::new(&direct).env("NO_PROXY", list).pipe().ok().stderr;
     assert!(!log.contains("NO_PROXY"), "{log}");

@@ -179,6 +179,15 @@ fn resources_never_lie_beside_credentials() {
     );
     assert!(!step.dir().join("teleport/role.yaml").exists());
 
+    // Nor does tbot's command line write there, which keeps unknown files.
+    let step = writing(&cluster);
+    step.pipe().ok();
+    let (proxy, token) =
+        (format!("--proxy-server={}", cluster.proxy_addr()), format!("--token={}", cluster.token_name()));
+    let output = step.product(&["start", "identity", "--oneshot", "--destination=teleport", &proxy, &token]);
+    assert_eq!(output.status, Some(6), "{}", output.stderr);
+    assert_eq!(names(&step), YAML);
+
     let step = writing(&cluster);
     step.pipe().ok();
     let step = step.env("ACTION", "join");

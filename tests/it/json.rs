@@ -17,6 +17,7 @@ stories! {
     the_result_names_leaf_clusters_and_warnings,
     every_way_to_join_has_the_format,
     an_error_is_the_same_in_both_formats,
+    a_masked_secret_leaves_the_document_whole,
     text_is_the_default_and_prints_nothing,
     the_examples_in_the_documents_have_the_fields,
 }
@@ -236,6 +237,17 @@ fn an_error_is_the_same_in_both_formats() {
         let document = document(&output);
         assert!(output.stderr.starts_with(&format!("error: {}\n", text(&document["error"], "message"))), "{output:?}");
         assert!(output.stderr.ends_with(&format!("more: {}\n", text(&document["error"], "url"))), "{output:?}");
+    }
+}
+
+/// The credentials of a forward proxy may be the beginning of a key, or of an escape.
+fn a_masked_secret_leaves_the_document_whole() {
+    let cluster = Testcluster::start();
+    for password in ["teleport_ver", "n%20%20%20%20join_me", "milliseconds%22"] {
+        let url = format!("http://{password}:{password}@127.0.0.1:1");
+        let step = Step::new(&cluster).env("FORMAT", "json").env("HTTPS_PROXY", &url);
+        let result = document(&step.pipe().ok());
+        assert!(result["teleport_version"].is_string() && result["milliseconds"].is_object(), "{result}");
     }
 }
 

@@ -164,6 +164,10 @@ pub(crate) fn joins() -> Vec<Failure> {
     let refused = |name| Failure::new(name, 4);
     vec![
         refused("join-token-unknown").env("TOKEN", "exampel-bot"),
+        refused("join-token-unknown-to-an-old-cluster")
+            .at(by_rest(builder()).version("16.4.0"))
+            .env("TOKEN", "exampel-bot"),
+        refused("join-token-unknown-in-public").with(|step, cluster| public(step, cluster).env("TOKEN", "exampel-bot")),
         refused("join-token-of-the-guide").env("TOKEN", "bot-bitbucket"),
         refused("join-token-like-a-secret").env("TOKEN", "4c2e0d5b8f6a41d7a1c93e0b5d7f2a68"),
         refused("join-token-unknown-by-rest").at(by_rest(builder())).env("TOKEN", "exampel-bot"),
