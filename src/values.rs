@@ -102,8 +102,8 @@ impl FromStr for TokenName {
 /// Where the pipe writes.
 pub(crate) const DEFAULT_DESTINATION: &str = "./tbot-user";
 
-/// The name of the join token that a run joins with. What is not like a name is not printed from now on, whoever quotes
-/// it: it may be a secret in the wrong variable.
+/// The name of the join token that a run joins with. What is not like a name is not printed from now on, even if a server
+/// quotes it: it may be a secret in the wrong variable.
 pub(crate) fn join_token(text: &str) -> Result<Secret, Invalid> {
     TokenName::from_str(text)?;
     let token = Secret::new(text);

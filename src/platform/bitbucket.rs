@@ -40,7 +40,7 @@ pub(super) const PLATFORM: Platform = Platform {
         not_a_jwt: "Do not set the variable; `oidc: true` in the step is enough.",
         changed: "Do not set BITBUCKET_STEP_OIDC_TOKEN by hand, and pass it on unchanged, in one piece.",
         issued: "Bitbucket issues one token to a step, at its start.",
-        values: "in Bitbucket, in the repository's settings, under OpenID Connect",
+        values: "in Bitbucket, in the repository's settings, under OpenID Connect, and a branch is that of the pipeline",
         masked: "\
 If you see `$TOKEN` or another `$NAME` below in place of a value, that variable is secured, and Bitbucket hid its value
 in this log. Write the value there before you create anything, or make the variable not secured and run inspect again:

@@ -223,7 +223,8 @@ fn hidden(platform: &Platform) -> String {
     format!(
         "\
 # This repository is public, and so is this log: claims of the ID token are not shown, nor LOGINS and NODE_LABELS. The
-# join token has placeholders; their values are {}.
+# join token has placeholders; their values are
+# {}.
 # Or set DEBUG: 'true' (-d) to see all of it here.
 ",
         platform.texts.values,

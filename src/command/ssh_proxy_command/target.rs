@@ -78,7 +78,7 @@ impl Target {
             nodes if nodes.iter().any(|node| node.hostname == self.node) => OtherName::Nothing,
             // Teleport's host certificates have the bare name in lower case, but not with the cluster's name.
             [node] if is_complete && self.host == self.node => OtherName::Dial(node.clone()),
-            // A public log does not show the names of nodes that nobody has typed.
+            // A public log does not show names of nodes besides the one that was typed.
             _ if self.privacy == Privacy::Public => self.unknown(is_ambiguous),
             [node] => self.by_uuid(&node.uuid, |line| {
                 format!("{LOWER_CASE}, and the node is named {}. This reaches it: {line}", sanitize(&node.hostname))

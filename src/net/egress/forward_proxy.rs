@@ -41,7 +41,7 @@ impl Proxy {
         // Any part of the text may be part of a password.
         let invalid = |reason: &str| Invalid::new(reason, FORM).hidden().named(origin, text);
         match expect_plain(text) {
-            // The name of a variable is no secret.
+            // The name of a variable is not a secret.
             Err(error) if text.starts_with('$') => return Err(error.named(origin, text)),
             Err(_) => return Err(invalid("has an invisible character in it")),
             Ok(()) if text.starts_with(['"', '\'']) => return Err(invalid("has quotes around it")),
