@@ -256,7 +256,7 @@ fn shown(message: &str, hidden: bool) -> &str {
 }
 
 impl Error {
-    /// The same error, and which bot it is about.
+    /// Adds the bot that the error is about, by its user name.
     #[must_use]
     pub(crate) fn about(mut self, user: &str) -> Self {
         if let Self::Refused { bot, .. } = &mut self {

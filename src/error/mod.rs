@@ -124,8 +124,8 @@ impl Failure {
         Document { error: self.explanation() }
     }
 
-    /// The same for a ProxyCommand, in two lines: they stand between those of ssh, so each says who speaks. The first may end
-    /// with a command to copy.
+    /// Returns the text that a ProxyCommand prints, in two lines. They stand between those of ssh, so each says who speaks.
+    /// The first may end with a command to copy.
     pub(crate) fn for_ssh(&self) -> String {
         let Advice { remedy, anchor, .. } = self.0.advice();
         for_ssh(&format!("{}. {remedy}", self.0), anchor)

@@ -101,8 +101,8 @@ impl From<WaitingFor> for Error {
 }
 
 impl Error {
-    /// The same failure of a connection to this target, through this forward proxy, which answers in the server's place if
-    /// there is no TLS. TLS knows the name of the server only, and a person needs the address.
+    /// Adds the way of the connection: its target, because TLS knows only the name of the server and a person needs the
+    /// address, and the forward proxy, which answers in the server's place if there is no TLS.
     pub(super) fn through(self, forward_proxy: Option<String>, target: &HostPort) -> Self {
         match (self, forward_proxy) {
             (Self::NotTls { found, .. }, Some(proxy)) => {
