@@ -316,14 +316,21 @@ fn the_certificate_is_read_whatever_key_exchange_is_negotiated() {
     for suite in [Suite::BalancedV1, Suite::FipsV1, Suite::Legacy] {
         let names = Names::start(corp_prod().suite(suite));
         let node = format!("{}@node.CorpProd", names.cluster.node_login());
+        let mut negotiated = 0;
         for name in algorithms.lines().filter(wanted) {
             let output = names.step.ssh(&["-o", &format!("KexAlgorithms={name}"), &node, "true"]);
+            // The server of OpenSSH 10 does not offer all that its client has.
+            if output.stderr.contains("no matching key exchange method found") {
+                continue;
+            }
+            negotiated += 1;
             assert!(
                 output.stderr.starts_with("teleport-pipe: the node's certificate is not for"),
                 "{name}: {}",
                 output.stderr
             );
         }
+        assert!(negotiated >= 5, "{negotiated} of {algorithms}");
     }
 }
 
