@@ -1,7 +1,7 @@
 //! The command line: tbot's flags under tbot's names (docs/protocol.md, "Command line" and "ProxyCommand").
 //! The doc comments are the help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,9 +14,7 @@ use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
 use crate::net::connection::Connection;
 use crate::output::identity::Identity;
-use crate::settings::{
-    CleanupSettings, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
-};
+use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
 use crate::text::sanitize;
 use crate::values::{self, join_token};
 use crate::{choice, pipe, platform};
@@ -124,10 +122,10 @@ pub(crate) struct IdentityFlags {
     /// Deadline of the whole run, such as 90s [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
-    /// How the result is printed on stdout: text (nothing) or json [default: text]
+    /// How the result is printed on stdout: json, or text, which prints nothing there [default: text]
     #[arg(long)]
     format: Option<String>,
-    /// Accepted: without --oneshot only, nothing is renewed
+    /// Accepted and not used: a run that joins once renews nothing
     #[arg(long, hide = true)]
     renewal_interval: Option<String>,
     /// Accepted: nothing is ever sent to anyone but the cluster
@@ -135,10 +133,10 @@ pub(crate) struct IdentityFlags {
     anonymous_telemetry: bool,
     #[arg(long, hide = true, overrides_with = "anonymous_telemetry")]
     no_anonymous_telemetry: bool,
-    /// Accepted: the log is text
+    /// Accepted if it is text, which the log always is
     #[arg(long, hide = true)]
     log_format: Option<String>,
-    /// Accepted, as the two that follow: nothing else is done here
+    /// Accepted and not used, as the next two: no check is ever switched off
     #[arg(long, hide = true)]
     no_insecure: bool,
     #[arg(long, hide = true)]
@@ -242,15 +240,15 @@ pub(crate) struct InspectFlags {
 
 impl InspectFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<InspectSettings, Error> {
-        let instead = self.instead(debug);
-        let settings = pipe::inspect_settings(&instead.environment(env)).map_err(|error| instead.named(error))?;
+        let variables = self.variables(debug);
+        let settings = pipe::inspect_settings(&variables.environment(env)).map_err(|error| variables.named(error))?;
         // As a flag, the default of the pipe is a directory like any other.
         let directory = parsed("--destination", given(&self.destination), values::destination)?;
         Ok(InspectSettings { destination: directory.or(settings.destination), ..settings })
     }
 
-    fn instead(&self, debug: bool) -> Instead {
-        Instead::new(
+    fn variables(&self, debug: bool) -> VariableFlags {
+        VariableFlags::new(
             debug,
             [
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
@@ -288,19 +286,19 @@ pub(crate) struct JoinFlags {
     /// Deadline of the whole run, such as 90s [env: TIMEOUT] [default: 60s]
     #[arg(long)]
     timeout: Option<String>,
-    /// How the result is printed on stdout: text (nothing) or json [env: FORMAT]
+    /// How the result is printed on stdout: json, or text, which prints nothing there [env: FORMAT]
     #[arg(long)]
     format: Option<String>,
 }
 
 impl JoinFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
-        let env = self.instead(debug).environment(env);
-        pipe::settings(&env).map_err(|error| self.instead(debug).named(error))
+        let env = self.variables(debug).environment(env);
+        pipe::settings(&env).map_err(|error| self.variables(debug).named(error))
     }
 
-    fn instead(&self, debug: bool) -> Instead {
-        Instead::new(
+    fn variables(&self, debug: bool) -> VariableFlags {
+        VariableFlags::new(
             debug,
             [
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
@@ -337,18 +335,18 @@ pub(crate) struct DoctorFlags {
 
 impl DoctorFlags {
     pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<DoctorSettings, Error> {
-        let instead = self.instead(debug)?;
+        let variables = self.variables(debug)?;
         // On another machine than the step's, variables such as TTL are another program's, and the working directory is
         // anything.
-        let env = instead.environment(&if platform::is_ci(env) { env.clone() } else { pipe::of_the_network(env) });
-        let mut settings = pipe::doctor_settings(&env).map_err(|error| instead.named(error))?;
+        let env = variables.environment(&if platform::is_ci(env) { env.clone() } else { pipe::of_the_network(env) });
+        let mut settings = pipe::doctor_settings(&env).map_err(|error| variables.named(error))?;
         if env.list("DESTINATION").is_empty() && !platform::is_ci(&env) {
             settings.service = None;
         }
         Ok(settings)
     }
 
-    fn instead(&self, debug: bool) -> Result<Instead, Error> {
+    fn variables(&self, debug: bool) -> Result<VariableFlags, Error> {
         let (argument, flag) = (given(&self.proxy), given(&self.proxy_server));
         if let (Some(argument), Some(flag)) = (argument, flag)
             && argument != flag
@@ -357,7 +355,7 @@ impl DoctorFlags {
             return Err(Invalid::new(reason, remedy).named("--proxy-server", flag));
         }
         let name = if argument.is_some() { "the argument" } else { "--proxy-server" };
-        Ok(Instead::new(
+        Ok(VariableFlags::new(
             debug,
             [
                 ("PROXY_SERVER", name, argument.or(flag)),
@@ -370,9 +368,9 @@ impl DoctorFlags {
 }
 
 /// Variables of the pipe, the flags that stand for them, and the values that were given.
-struct Instead(Vec<(&'static str, &'static str, String)>);
+struct VariableFlags(Vec<(&'static str, &'static str, String)>);
 
-impl Instead {
+impl VariableFlags {
     fn new<const N: usize>(debug: bool, flags: [(&'static str, &'static str, Option<&str>); N]) -> Self {
         let debug = ("DEBUG", "--debug", Some(if debug { "true" } else { "false" }));
         let all = flags.into_iter().chain([debug]);
@@ -405,9 +403,14 @@ pub(crate) struct CleanupFlags {
 }
 
 impl CleanupFlags {
-    pub(crate) fn settings(&self, env: &Environment) -> Result<CleanupSettings, Error> {
-        let directory = parsed("--destination", given(&self.destination), values::destination)?;
-        Ok(CleanupSettings { directory, otherwise: pipe::destination(env)? })
+    /// `own` is the directory that this program was written to. It comes before the variable, which may be another
+    /// program's and is not read then: keys must not stay because of it.
+    pub(crate) fn directory(&self, env: &Environment, own: Option<&Path>) -> Result<PathBuf, Error> {
+        match (given(&self.destination), own) {
+            (Some(text), _) => valid("--destination", text, values::destination),
+            (None, Some(own)) => Ok(own.to_owned()),
+            (None, None) => pipe::destination(env),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The machine: environment, working directory, the program's file, clock. It is one value, so that tests can replace
 //! it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
+use crate::output_files::RECORD;
 use crate::{limits, regular_file};
 
 pub(crate) const WORKING_DIRECTORY: &str = "the working directory";
@@ -30,6 +31,11 @@ impl Host {
             executable: std::env::current_exe().map_err(HostError::because(BINARY))?,
             clock: Clock::system(),
         })
+    }
+
+    /// The directory of this program, if a run wrote it there: `./creds/teleport-pipe`.
+    pub(crate) fn own_destination(&self) -> Option<&Path> {
+        self.executable.parent().filter(|directory| directory.join(RECORD).is_file())
     }
 
     pub(crate) fn own_binary(&self) -> Result<Vec<u8>, HostError> {

@@ -167,7 +167,7 @@ fn run(cli: &Cli, env: Environment, watchdog: Option<Result<Watchdog, HostError>
         Some(Flags::Join(flags)) => Command::Start(flags.settings(env, debug)?),
         Some(Flags::Inspect(flags)) => Command::Inspect(flags.settings(env, debug)?),
         Some(Flags::Doctor(flags)) => Command::Doctor(flags.settings(env, debug)?),
-        Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.settings(env)?),
+        Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory(env, host.own_destination())?),
         Some(Flags::SshProxyCommand(_) | Flags::Version) | None => pipe::command(env)?,
     };
     if let Some(watchdog) = &watchdog {

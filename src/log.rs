@@ -156,7 +156,7 @@ pub(crate) fn json(value: &impl Serialize) -> std::io::Result<()> {
     out.flush()
 }
 
-/// A secret that stands in a key of ours is a word of everybody's.
+/// Masks secrets in the texts of a value. Its keys are ours.
 fn hide_in_texts(value: &mut Value) {
     match value {
         Value::String(text) => *text = hide_secrets(text),

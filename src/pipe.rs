@@ -16,8 +16,7 @@ use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
 use crate::platform;
 use crate::settings::{
-    CleanupSettings, Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings,
-    default,
+    Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
 };
 use crate::text::sanitize;
 use crate::values::{self, Privacy, boolean, join_token};
@@ -94,10 +93,7 @@ pub(crate) fn command(env: &Environment) -> Result<Command, Error> {
         }
         Action::Inspect => Ok(Command::Inspect(inspect_settings(env)?)),
         Action::Doctor => Ok(Command::Doctor(doctor_settings(env)?)),
-        Action::Cleanup => {
-            let otherwise = destination(env)?;
-            Ok(Command::Cleanup(CleanupSettings { directory: Some(otherwise.clone()), otherwise }))
-        }
+        Action::Cleanup => Ok(Command::Cleanup(destination(env)?)),
     }
 }
 
@@ -375,7 +371,7 @@ mod tests {
         let alone = |action: &str, more| super::command(&[("ACTION", action), more].into_iter().collect()).unwrap();
         assert!(matches!(alone("Inspect", ("CI", "true")), Command::Inspect(InspectSettings { connection: None, .. })));
         match alone("cleanup", ("DESTINATION", "creds")) {
-            Command::Cleanup(settings) => assert_eq!(settings.directory, Some(PathBuf::from("creds"))),
+            Command::Cleanup(directory) => assert_eq!(directory, PathBuf::from("creds")),
             other => panic!("{other:?}"),
         }
     }

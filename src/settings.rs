@@ -18,7 +18,8 @@ pub(crate) enum Command {
     Start(Settings),
     Inspect(InspectSettings),
     Doctor(DoctorSettings),
-    Cleanup(CleanupSettings),
+    /// Of this directory.
+    Cleanup(PathBuf),
 }
 
 impl Command {
@@ -31,15 +32,6 @@ impl Command {
             Self::Cleanup(_) => default::CLEANUP_TIMEOUT,
         }
     }
-}
-
-/// What `cleanup` is told.
-#[derive(Debug)]
-pub(crate) struct CleanupSettings {
-    /// `None` is the directory that this program lies in, if it was written there.
-    pub(crate) directory: Option<PathBuf>,
-    /// The directory if it is neither named nor that of this program.
-    pub(crate) otherwise: PathBuf,
 }
 
 /// A run that joins and writes credentials.

@@ -1,19 +1,18 @@
 //! `cleanup`: removes what runs wrote.
 
+use std::path::Path;
+
 use super::block_on;
 use crate::destination::{self, Cleaned, Listing};
 use crate::error::Failure;
 use crate::host::Host;
 use crate::output_files::RECORD;
 use crate::retry::Deadline;
-use crate::settings::{CleanupSettings, default};
+use crate::settings::default;
 use crate::text::sanitize;
 
-/// Removes what was written to the directory, and logs it. A missing directory is not an error. The default is the
-/// directory that this program was written to: `./creds/teleport-pipe cleanup`.
-pub(crate) fn run(CleanupSettings { directory, otherwise }: &CleanupSettings, host: &Host) -> Result<(), Failure> {
-    let own = host.executable.parent().filter(|directory| directory.join(RECORD).is_file());
-    let path = directory.as_deref().or(own).unwrap_or(otherwise);
+/// Removes what was written to the directory, and logs it. A missing directory is not an error.
+pub(crate) fn run(path: &Path, host: &Host) -> Result<(), Failure> {
     // Another run may be writing there.
     let deadline = Deadline::after(default::CLEANUP_TIMEOUT);
     let Cleaned { path, existed, is_copy, removed, changed, unknown, directories } =

@@ -19,7 +19,7 @@ pub(crate) fn run(command: &Command, host: &Host) -> Result<Option<Exit>, Failur
         Command::Start(settings) => start::run(settings, host)?,
         Command::Inspect(settings) => inspect::run(settings, host)?,
         Command::Doctor(settings) => return doctor::run(settings, host),
-        Command::Cleanup(settings) => cleanup::run(settings, host)?,
+        Command::Cleanup(directory) => cleanup::run(directory, host)?,
     }
     Ok(None)
 }

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::documents;
-use crate::text::{sanitize_whole, visible};
+use crate::text::{is_invisible, visible};
 
 /// The exit status of the process. The numbers are part of the interface: scripts branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,9 @@ impl Failure {
 
 /// What a ProxyCommand says: the text, and the URL of the section of `docs/troubleshooting.md` that explains it.
 pub(crate) fn for_ssh(text: &str, anchor: &str) -> String {
-    format!("teleport-pipe: {}\nteleport-pipe: more: {}\n", sanitize_whole(text), documents::troubleshooting(anchor))
+    // Blanks stay as they are, because a path in a command may have several.
+    let text = text.replace(is_invisible, " ");
+    format!("teleport-pipe: {text}\nteleport-pipe: more: {}\n", documents::troubleshooting(anchor))
 }
 
 /// An error as it stands in JSON (docs/json.md, "Errors").

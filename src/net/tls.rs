@@ -232,6 +232,11 @@ fn explain_cluster(server: &str, error: &std::io::Error, trust: &Trust, verifier
     }
 }
 
+/// The name in `DnsName("example.com")` or `IpAddress(127.0.0.1)`, as rustls writes names of a certificate.
+fn bare_name(name: &str) -> &str {
+    name.split_once('(').map_or(name, |(_, name)| name.trim_matches([')', '"']))
+}
+
 fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
@@ -253,14 +258,7 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
             }
             CertificateError::NotValidForName => Error::WrongName { host, names: "its names are not known".to_owned() },
             CertificateError::NotValidForNameContext { presented, .. } => {
-                // Each is written as `DnsName("example.com")`, or as `IpAddress(127.0.0.1)`.
-                let bare = |name: &'_ String| {
-                    name.split(['"', '(', ')'])
-                        .find(|part| !part.is_empty() && *part != "DnsName" && *part != "IpAddress")
-                        .unwrap_or_default()
-                        .to_owned()
-                };
-                let names = presented.iter().map(bare).collect::<Vec<_>>();
+                let names = presented.iter().map(|name| bare_name(name)).collect::<Vec<_>>();
                 Error::WrongName { host, names: sanitize(&format!("it is for {}", names.join(", "))) }
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -286,5 +284,22 @@ fn explain_web(server: &str, error: &std::io::Error, chain: &PeerChain) -> Error
             Error::WrongName { host, names: "the server does not know that name".to_owned() }
         }
         _ => Error::Tls { host, reason: sanitize(&tls.to_string()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_certificate_are_shown_bare() {
+        for (name, bare) in [
+            ("DnsName(\"example.com\")", "example.com"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("IpAddress(0::1)", "0::1"),
+            ("example.com", "example.com"),
+        ] {
+            assert_eq!(bare_name(name), bare);
+        }
     }
 }

@@ -46,10 +46,13 @@ fn the_command_finds_what_the_pipes_variable_or_a_file_url_names() {
     step.pipe().ok();
     assert!(cleanup(&step).stderr.contains(" files from ") && !step.dir().join("creds").exists());
     // The directory of the program comes first: another program may use the variable.
-    let step = Step::new(&cluster);
-    step.pipe().ok();
-    let program = step.file("teleport-pipe").display().to_string();
-    step.env("DESTINATION", "/srv/app").run(&program, &["cleanup"]).ok();
+    for destination in ["/srv/app", "~/app"] {
+        let step = Step::new(&cluster).env("DESTINATION", destination);
+        step.product(&["join", "--destination=./own"]).ok();
+        let program = step.dir().join("own/teleport-pipe").display().to_string();
+        step.run(&program, &["cleanup"]).ok();
+        assert!(!step.dir().join("own").exists(), "{destination}");
+    }
 
     let step = Step::new(&cluster);
     let url = format!("--destination=file://{}", step.dir().join("creds").display());

@@ -147,6 +147,8 @@ fn versions_are_the_same_everywhere() {
 /// The repository on Bitbucket is where people find everything: `pipe.yml`, the image's labels, the README's tracker.
 fn one_home_is_named_everywhere() {
     let home = metadata("repository");
+    // The errors of the program have this one.
+    assert_eq!(env!("CARGO_PKG_REPOSITORY"), home);
     let dockerfile = read("Dockerfile");
     for (label, path) in [("source", ""), ("url", "/src/$VERSION/"), ("documentation", "/src/$VERSION/README.md")] {
         let label = format!("org.opencontainers.image.{label}=\"{home}{path}\"");

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::platform::Platform;
 use crate::retry::Deadline;
 use crate::shell;
-use crate::text::sanitize;
+use crate::text::visible;
 
 /// Files: their names, and what they hold.
 pub(super) type Files = Vec<(&'static str, String)>;
@@ -63,7 +63,7 @@ impl<'a> Directory<'a> {
 
 /// A path as a word of a command line.
 fn word(path: &Path) -> String {
-    shell::path(&sanitize(&path.strip_prefix(".").unwrap_or(path).to_string_lossy()))
+    shell::path(&visible(&path.strip_prefix(".").unwrap_or(path).to_string_lossy()))
 }
 
 fn names(files: &Files) -> String {
