@@ -372,21 +372,23 @@ fn a_silent_forward_proxy_ends_the_run_after_the_timeout() {
     check_silence(hanging_failures());
 }
 
-/// F11, for the other secret that a server gets.
+/// F11, for the other secret that a server gets, and for one in TOKEN that is not the name of a join token.
 fn credentials_that_a_forward_proxy_quotes_are_not_printed() {
+    const WRONG_TOKEN: &str = "4c2e0d5b8f6a41d7a1c93e0b5d7f2a68";
     let cluster = unresolvable_cluster().start();
     let basic = Base64::encode_string(format!("{USER}:{PASSWORD}").as_bytes());
-    let body: &'static str = format!("denied: Basic {basic} {PASSWORD} {ENCODED}").leak();
+    let body: &'static str = format!("denied: Basic {basic} {PASSWORD} {ENCODED} {WRONG_TOKEN}").leak();
     let behavior = ForwardProxyBehavior::Responds(403, "Content-Type: text/plain\r\n", body);
     let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, behavior);
     let url = forward_proxy.url_with(ENCODED);
-    for (args, status) in [(&[][..], 5), (&["doctor"], 5)] {
+    for (args, format) in [(&[][..], "text"), (&[], "json"), (&["doctor"], "text"), (&["doctor"], "json")] {
         let step = with_forward_proxy(Step::new(&cluster), &forward_proxy, &url);
-        let step = step.env("TELEPORT_PROXY", &cluster.proxy_addr());
+        let step = step.env("TELEPORT_PROXY", &cluster.proxy_addr()).env("TOKEN", WRONG_TOKEN).env("FORMAT", format);
         let output = step.product(args);
-        assert_eq!(output.status, Some(status), "{}", output.stderr);
+        assert_eq!(output.status, Some(5), "{}", output.stderr);
         let printed = output.stdout.clone() + &output.stderr;
-        assert!(printed.contains("denied: "), "{printed}");
+        assert!(printed.contains("denied: ") && !printed.contains(WRONG_TOKEN), "{printed}");
+        assert_eq!(output.stdout.contains("\"message\":"), format == "json", "{printed}");
         Secrets::from_step(&step).check(&output, "the forward proxy quotes");
     }
 }
