@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod inspect;
 mod inspect_files;
+mod inspect_labels;
 mod inspect_terraform;
 mod join;
 mod json;
@@ -72,6 +73,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         hostile::stories(),
         inspect::stories(),
         inspect_files::stories(),
+        inspect_labels::stories(),
         inspect_terraform::stories(),
         join::stories(),
         json::stories(),
