@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, Digest, SHA256, digest};
 
 use super::budget::Budget;
 use super::directory::{Directory, is_file_name};
@@ -80,7 +80,7 @@ impl Record {
 
     /// Adds files that are about to be written.
     pub(super) fn with(mut self, files: &[File]) -> Self {
-        files.iter().for_each(|file| self.insert(&file.name, format!("{:x}", Sha256::digest(&file.contents))));
+        files.iter().for_each(|file| self.insert(&file.name, hexadecimal(digest(&SHA256, &file.contents))));
         self
     }
 
@@ -113,6 +113,11 @@ impl Record {
     }
 }
 
+/// As `sha256sum` writes it.
+fn hexadecimal(digest: Digest) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The digest of a regular file. Returns `None` if it cannot be read, is larger than any file of ours of this name (a
 /// sparse file of terabytes is created in no time, and reading it takes days), or is too large for what is left of the
 /// budget.
@@ -125,11 +130,11 @@ fn digest_of(dir: &Directory, name: &str, budget: &Budget) -> Result<Option<Stri
     if !budget.spend(length) {
         return Ok(None);
     }
-    let (mut digest, mut buffer, mut left) = (Sha256::new(), vec![0; 1 << 16], length);
+    let (mut digest, mut buffer, mut left) = (Context::new(&SHA256), vec![0; 1 << 16], length);
     loop {
         budget.expect_time(&dir.path)?;
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(format!("{:x}", digest.finalize()))),
+            Ok(0) => return Ok(Some(hexadecimal(digest.finish()))),
             // A file that grows while it is read is not ours.
             Ok(read) if read as u64 <= left => {
                 digest.update(&buffer[..read]);

@@ -24,7 +24,7 @@ use crate::text::{sanitize, sanitize_nested};
 
 /// Flow-control window per stream and connection, in bytes. HTTP/2's 64 KiB would make one round trip per 64 KiB the
 /// speed limit of a file copy over ssh (docs/protocol.md, "Stream limits").
-const WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 4 << 20;
 
 /// A connection to one gRPC server. Clones share it.
 #[derive(Clone)]

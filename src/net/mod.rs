@@ -17,6 +17,7 @@ pub(crate) mod peer_chain;
 mod protocol;
 pub(crate) mod proxy_cluster;
 pub(crate) mod tls;
+mod tls_stream;
 pub(crate) mod upgrade;
 mod verifier;
 mod websocket;

@@ -12,6 +12,8 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use tonic::Status;
 
 use super::Stream;
+use hyper::body::Bytes;
+
 use super::grpc::{Channel, code_name};
 use crate::address::ClusterName;
 use crate::text::sanitize_nested;
@@ -27,7 +29,7 @@ pub(crate) fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
     // The first frame names the cluster. An empty frame is never sent. The end of our bytes is the end of the stream.
     let mut cluster = Some(cluster.to_string());
     let requests = ReaderStream::with_capacity(written, FRAME).map_while(Result::ok).map(move |bytes| {
-        let frame = Some(Frame { payload: bytes.to_vec() });
+        let frame = Some(Frame { payload: bytes });
         ProxyClusterRequest { cluster: cluster.take().unwrap_or_default(), frame }
     });
     tokio::spawn(receive(channel.clone(), requests, bytes));
@@ -38,14 +40,14 @@ pub(crate) fn open(channel: &Channel, cluster: &ClusterName) -> Stream {
 async fn receive(
     channel: Channel,
     requests: impl Requests<Item = ProxyClusterRequest> + Send + 'static,
-    to: mpsc::Sender<io::Result<io::Cursor<Vec<u8>>>>,
+    to: mpsc::Sender<io::Result<Bytes>>,
 ) {
     let mut client = TransportServiceClient::with_origin(channel.clone(), channel.origin());
     let conversation = async {
         let mut answers = client.proxy_cluster(requests).await?.into_inner();
         while let Some(answer) = answers.message().await? {
             let payload = answer.frame.map(|frame| frame.payload).unwrap_or_default();
-            if to.send(Ok(io::Cursor::new(payload))).await.is_err() {
+            if to.send(Ok(payload)).await.is_err() {
                 return Ok(());
             }
         }

@@ -12,13 +12,12 @@ use std::time::{Duration, SystemTime};
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, PeerMisbehaved, RootCertStore};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::authorities::Authorities;
 use super::crypto::provider;
 use super::peeked_stream::PeekedStream;
 use super::peer_chain::PeerChain;
+use super::tls_stream::TlsStream;
 use super::verifier::RecordingVerifier;
 use super::{Error, Stream};
 use crate::address::ClusterName;
@@ -136,7 +135,7 @@ pub(crate) async fn connect(
 ) -> Result<Stream, Error> {
     let stream = handshake(stream, server, service, trust, deadline).await?;
     // A web server need not confirm HTTP/1.1; every other service must have been selected by name.
-    if stream.get_ref().1.alpn_protocol().is_none() && !matches!(service, Service::Web | Service::Balancer) {
+    if stream.facts().alpn_protocol().is_none() && !matches!(service, Service::Web | Service::Balancer) {
         return Err(Error::NoAlpn { host: server.to_owned() });
     }
     Ok(Box::new(stream))
@@ -150,7 +149,7 @@ pub(crate) struct TlsInfo {
 
 impl TlsInfo {
     pub(crate) fn new<S>(stream: &TlsStream<S>) -> Self {
-        let connection = stream.get_ref().1;
+        let connection = stream.facts();
         let version = connection.protocol_version().map(|version| format!("{version:?}"));
         Self {
             version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
@@ -172,8 +171,8 @@ pub(crate) async fn handshake<S: super::Io>(
     let verifier = trust.verifier().map_err(|error| other(error.to_string()))?;
     let config = trust.config(service, verifier.clone()).map_err(|error| other(error.to_string()))?;
     let handshake = async {
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, PeekedStream::new(stream));
-        connecting.into_fallible().await.map_err(|(error, stream)| match stream.identify_protocol() {
+        let connecting = TlsStream::connect(Arc::new(config), name, PeekedStream::new(stream));
+        connecting.await.map_err(|(error, stream)| match stream.identify_protocol() {
             Some(found) => Error::NotTls { host: server.to_owned(), found },
             None if matches!(trust, Trust::Web(_)) => explain_web(server, &error, &verifier.refused()),
             None => explain_cluster(server, &error, trust, &verifier),

@@ -123,9 +123,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Reads more bytes from the stream. Returns false at its end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         // At most an incomplete head or control frame is left, so there is always room behind it.
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
         let mut unread = ReadBuf::new(self.buffer.get_mut(self.end..).unwrap_or_default());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut unread))?;
         let length = unread.filled().len();

@@ -89,7 +89,7 @@ async fn send_back(mut from_auth: ReadHalf<DuplexStream>, responses: &Responses)
     let mut buffer = vec![0; CHUNK];
     while let Ok(length @ 1..) = from_auth.read(&mut buffer).await {
         let payload = buffer.get(..length).unwrap_or_default().to_vec();
-        let response = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload }) };
+        let response = pb::ProxyClusterResponse { frame: Some(pb::Frame { payload: payload.into() }) };
         if responses.send(Ok(response)).await.is_err() {
             break;
         }

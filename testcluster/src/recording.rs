@@ -84,7 +84,7 @@ impl ClientAgent<'_> {
         let mut message = Vec::new();
         put(&mut message, request);
         for piece in message.chunks(3) {
-            let frame = Some(Received::Agent(pb::Frame { payload: piece.to_vec() }));
+            let frame = Some(Received::Agent(pb::Frame { payload: piece.to_vec().into() }));
             self.responses.send(Ok(pb::ProxySshResponse { details: None, frame })).await.map_err(|_| gone())?;
         }
         loop {

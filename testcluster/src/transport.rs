@@ -135,12 +135,12 @@ impl Tunnel {
         }
 
         for payload in self.cluster.lies.agent_bytes().unwrap_or_default().chunks(CHUNK) {
-            let frame = Some(Received::Agent(pb::Frame { payload: payload.to_vec() }));
+            let frame = Some(Received::Agent(pb::Frame { payload: payload.to_vec().into() }));
             self.respond(pb::ProxySshResponse { details: None, frame }).await;
         }
 
         for payload in self.cluster.lies.node_bytes() {
-            let frame = Some(Received::Ssh(pb::Frame { payload: payload.to_vec() }));
+            let frame = Some(Received::Ssh(pb::Frame { payload: payload.to_vec().into() }));
             self.respond(pb::ProxySshResponse { details: None, frame }).await;
         }
 
@@ -172,7 +172,7 @@ impl Tunnel {
         while let Ok(length @ 1..) = from_node.read(&mut buffer).await {
             *received += length as u64;
             let payload = buffer.get(..length).unwrap_or_default().to_vec();
-            let frame = Some(Received::Ssh(pb::Frame { payload }));
+            let frame = Some(Received::Ssh(pb::Frame { payload: payload.into() }));
             self.respond(pb::ProxySshResponse { details: None, frame }).await;
         }
     }

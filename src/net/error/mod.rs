@@ -136,13 +136,10 @@ impl Error {
 
 /// An error of a library and its sources, in one line.
 pub(super) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    // rustls explains to programmers, with a link, that the peer closed the connection.
-    const NO_CLOSE_NOTIFY: &str = "peer closed connection without sending TLS close_notify";
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let text = error.to_string();
-        texts.push(if text.starts_with(NO_CLOSE_NOTIFY) { "it was closed in the middle".to_owned() } else { text });
+        texts.push(error.to_string());
         next = error.source();
     }
     // Some errors repeat their source.
