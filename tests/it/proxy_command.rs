@@ -309,7 +309,7 @@ fn many_bytes_pass_in_both_directions() {
     assert_ended(&step, &cluster);
     let tunnel = |kind: &EventKind| match kind {
         EventKind::Tunnel { largest_frame, sent, received, .. } => {
-            *largest_frame <= 16 * 1024 && *sent > LENGTH as u64 && *received > LENGTH as u64
+            *largest_frame <= 32 * 1024 && *sent > LENGTH as u64 && *received > LENGTH as u64
         }
         _ => false,
     };

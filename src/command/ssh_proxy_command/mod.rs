@@ -5,6 +5,7 @@
 
 mod error;
 mod host_certificate;
+mod pipes;
 mod session;
 mod target;
 

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use teleport_api::teleport::transport::v1::proxy_ssh_request::Frame as Out;
 use teleport_api::teleport::transport::v1::proxy_ssh_response::Frame as In;
 use teleport_api::teleport::transport::v1::transport_service_client::TransportServiceClient;
@@ -19,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::host_certificate::KeyExchange;
+use super::pipes::{End, Pipes};
 use super::target::{OtherName, Target};
 use super::{Error, print};
 use crate::address::HostPort;
@@ -42,11 +44,15 @@ const SEARCHING: Duration = Duration::from_secs(5);
 /// The time that is left to open the stream once ssh has exited: enough to show the proxy's reason.
 const OPENING_WITHOUT_SSH: Duration = Duration::from_secs(5);
 
-/// The largest frame that Teleport itself sends (docs/protocol.md, "Stream limits").
-const MAX_FRAME: usize = 16 * 1024;
+/// The largest frame, in bytes: with the fields around it, it fits the 32 KiB for which servers in Go have buffers at hand
+/// (docs/protocol.md, "Stream limits").
+const MAX_FRAME: usize = 32 * 1024 - 16;
 
 /// Frames between reading stdin and sending: enough to fill the window of a long link.
 const FRAMES: usize = 16;
+
+/// The room for what ssh has sent, in bytes: a whole pipe.
+const CHUNK: usize = 64 * 1024;
 
 /// The time to send what is left once ssh has exited.
 const DRAINING: Duration = Duration::from_millis(250);
@@ -71,9 +77,10 @@ pub(super) async fn run(
     let opening = Opening { channel, proxy, trust: &trust, target, deadline };
     let connecting = opening.connect();
     tokio::pin!(connecting);
+    let Pipes { from_ssh, to_ssh, blocking: _blocking } = Pipes::open();
     // Reads from the beginning, to see whether ssh exits.
-    let (chunks, from_ssh) = mpsc::channel(FRAMES);
-    let reading = tokio::spawn(read_chunks(tokio::io::stdin(), chunks));
+    let (queue_of_chunks, chunks) = mpsc::channel(FRAMES);
+    let reading = tokio::spawn(read_chunks(from_ssh, queue_of_chunks));
     let Connected { node, requests, first, responses } = tokio::select! {
         connected = &mut connecting => connected?,
         _ = reading => {
@@ -89,13 +96,13 @@ pub(super) async fn run(
     let mut agent = LazyCell::new(|| Agent::new(&key, ssh_certificate, agent_user.unwrap_or_default(), began));
     let ask_agent = |bytes: &[u8]| {
         let responses = LazyCell::force_mut(&mut agent).as_mut().map(|agent| agent.receive(bytes)).unwrap_or_default();
-        responses.chunks(MAX_FRAME).for_each(|payload| drop(queue.try_send(payload.to_vec())));
+        responses.chunks(MAX_FRAME).for_each(|payload| drop(queue.try_send(Bytes::copy_from_slice(payload))));
     };
     let sending_for_agent = send_for_agent(agent_responses, requests.downgrade());
-    let sending = send(from_ssh, requests);
+    let sending = send(chunks, requests);
     let receiving = async {
         tokio::select! {
-            ended = receive(first, responses, tokio::io::stdout(), ask_agent, watch(target)) => ended,
+            ended = receive(first, responses, to_ssh, ask_agent, watch(target)) => ended,
             never = sending_for_agent => match never {},
         }
     };
@@ -235,19 +242,25 @@ async fn reader_closed(stream: impl AsFd) {
 }
 
 /// Reads from ssh, in pieces that fit a frame. Completes when ssh has closed its end.
-async fn read_chunks(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
-    let mut buffer = vec![0; MAX_FRAME];
-    // An empty frame would be an error for the proxy. The end of the stream says the same.
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if to.send(buffer[..length].to_vec()).await.is_err() {
-            return;
+async fn read_chunks(mut from: End<impl AsyncRead + Unpin>, to: mpsc::Sender<Bytes>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(CHUNK);
+        // An empty frame would be an error for the proxy. The end of the stream says the same.
+        let Ok(length @ 1..) = from.stream.read_buf(&mut buffer).await else { return };
+        from.count(length);
+        while !buffer.is_empty() {
+            let payload = buffer.split_to(buffer.len().min(MAX_FRAME)).freeze();
+            if to.send(payload).await.is_err() {
+                return;
+            }
         }
     }
 }
 
 /// Sends to the node. Completes only when ssh has closed its end: if the proxy accepts no more frames, the node has
 /// ended, and its last bytes may still be on their way to ssh.
-async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshRequest>) {
+async fn send(mut from: mpsc::Receiver<Bytes>, to: mpsc::Sender<ProxySshRequest>) {
     while let Some(payload) = from.recv().await {
         let frame = Some(Out::Ssh(Frame { payload }));
         if to.send(ProxySshRequest { dial_target: None, frame }).await.is_err() {
@@ -257,7 +270,7 @@ async fn send(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::Sender<ProxySshReques
 }
 
 /// Sends the agent's responses. Never completes.
-async fn send_for_agent(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::WeakSender<ProxySshRequest>) -> Infallible {
+async fn send_for_agent(mut from: mpsc::Receiver<Bytes>, to: mpsc::WeakSender<ProxySshRequest>) -> Infallible {
     while let Some(payload) = from.recv().await {
         let frame = Some(Out::Agent(Frame { payload }));
         if let Some(to) = to.upgrade() {
@@ -272,7 +285,7 @@ async fn send_for_agent(mut from: mpsc::Receiver<Vec<u8>>, to: mpsc::WeakSender<
 async fn receive(
     first: ProxySshResponse,
     mut from: Streaming<ProxySshResponse>,
-    mut to: impl AsyncWrite + Unpin,
+    mut to: End<impl AsyncWrite + Unpin>,
     mut ask_agent: impl FnMut(&[u8]),
     mut look: impl FnMut(&[u8]),
 ) -> Result<(), Status> {
@@ -281,10 +294,11 @@ async fn receive(
         match message.frame {
             Some(In::Ssh(Frame { payload })) => {
                 look(&payload);
-                let is_closed = to.write_all(&payload).await.is_err() || to.flush().await.is_err();
+                let is_closed = to.stream.write_all(&payload).await.is_err() || to.stream.flush().await.is_err();
                 if is_closed {
                     return Ok(());
                 }
+                to.count(payload.len());
             }
             Some(In::Agent(Frame { payload })) => ask_agent(&payload),
             None => {}
