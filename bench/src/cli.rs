@@ -34,8 +34,22 @@ pub(crate) struct Cli {
 pub(crate) enum Part {
     /// Bytes through ssh, by client and route.
     Throughput,
+    /// Bytes through ssh, with a delay.
+    Delay,
+    /// A session that does nothing: time, round trips, first byte.
+    Latency,
+    /// Many sessions at the same time.
+    Sessions,
     /// A join: time, CPU, memory, round trips.
     Join,
+    /// Up to 1 000 joins of one cluster.
+    ManyJoins,
+    /// A join with up to 1 000 roles.
+    Growth,
+    /// System calls of the ProxyCommand.
+    SystemCalls,
+    /// A sequence diagram of a join.
+    Sequence,
 }
 
 /// What the measurements start.

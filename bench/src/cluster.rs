@@ -19,6 +19,8 @@ use crate::tls_server::TlsServer;
 pub(crate) struct Cluster<'a> {
     measurement: &'a Measurement,
     pub(crate) peer: Peer,
+    /// Good for many joins.
+    id_token: String,
     route: Route,
     directory: PathBuf,
     forward_proxy: Option<ForwardProxy>,
@@ -37,7 +39,8 @@ impl<'a> Cluster<'a> {
         let flags: Vec<&str> = route.flags().iter().chain(flags).copied().collect();
         let peer = Peer::start(&measurement.peer, &directory.join("state"), &flags)?;
         let forward_proxy = (route == Route::ForwardProxy).then(ForwardProxy::start).transpose()?;
-        Ok(Self { measurement, peer, route, directory, forward_proxy, tls_server: None, delay_relay: None })
+        let id_token = peer.id_token()?;
+        Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server: None, delay_relay: None })
     }
 
     /// Starts the bare TLS server in front of the node.
@@ -78,14 +81,10 @@ impl<'a> Cluster<'a> {
 
     /// A join by a client, whose usage goes to the file. The files of the credentials go to the directory `tbot-user`
     /// of the directory.
-    ///
-    /// # Errors
-    ///
-    /// If there is no ID token.
-    pub(crate) fn join_command(&self, client: Client, directory: &Path, usage: &Path) -> io::Result<Command> {
+    pub(crate) fn join_command(&self, client: Client, directory: &Path, usage: &Path) -> Command {
         let mut command = self.step(&self.measurement.program, directory);
         command.arg("measure").arg(usage).arg("--");
-        command.env("BITBUCKET_STEP_OIDC_TOKEN", self.peer.id_token()?);
+        command.env("BITBUCKET_STEP_OIDC_TOKEN", &self.id_token);
         let proxy = self.peer.text("proxy_addr");
         if client == Client::Go {
             command.arg(self.peer.program()).args(["selfjoin", "--dir", "tbot-user", "--proxy", proxy]);
@@ -96,7 +95,7 @@ impl<'a> Cluster<'a> {
                 ("TTL", "2h"),
             ]);
         }
-        Ok(command)
+        command
     }
 
     /// Joins by teleport-pipe, for the sessions of all clients.
@@ -105,7 +104,7 @@ impl<'a> Cluster<'a> {
     ///
     /// If the join fails.
     pub(crate) fn join(self) -> io::Result<Self> {
-        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory, &self.directory.join("join"))?)?;
+        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory, &self.directory.join("join")))?;
         Ok(self)
     }
 

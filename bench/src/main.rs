@@ -3,10 +3,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program with output")]
 
+mod chart;
 mod cli;
 mod client;
 mod cluster;
 mod delay_relay;
+mod diagram;
 mod document;
 mod forward_proxy;
 mod measurement;
@@ -16,16 +18,18 @@ mod relay;
 mod report;
 mod route;
 mod statistics;
+mod summary;
+mod system_calls;
 mod table;
 mod tls_client;
 mod tls_server;
 mod transfer;
 mod usage;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::{fs, thread};
 
 use clap::{Parser as _, ValueEnum as _};
 
@@ -34,6 +38,7 @@ use crate::measurement::Measurement;
 use crate::report::Report;
 
 const DOCUMENT: &str = "docs/performance.md";
+const CHART: &str = "docs/performance.svg";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -102,5 +107,21 @@ fn write(report: &Report) -> io::Result<()> {
     for (name, text) in &report.texts {
         document = document::replace(&document, name, text)?;
     }
-    fs::write(DOCUMENT, document)
+    let known = summary::parse(document::part(&document, "summary").unwrap_or_default());
+    let ratios = summary::merge(known, &report.ratios);
+    document = document::replace(&document, "summary", &summary::render(&ratios))?;
+    document = document::replace(&document, "machine", &machine()?)?;
+    fs::write(DOCUMENT, document)?;
+    fs::write(CHART, chart::draw(&ratios))
+}
+
+/// The machine and the programs, for the document.
+fn machine() -> io::Result<String> {
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let (model, cores) = (model.map_or("unknown", |(_, model)| model), thread::available_parallelism()?);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let ssh = Command::new("ssh").arg("-V").output()?.stderr;
+    let ssh = String::from_utf8_lossy(&ssh);
+    Ok(format!("{cores} cores of {model}, Linux {}, {}.", kernel.trim(), ssh.trim()))
 }

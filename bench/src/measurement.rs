@@ -1,9 +1,9 @@
 //! What all measurements share: the programs, a temporary directory, and how much to measure.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::ValueEnum as _;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ pub(crate) struct Measurement {
     pub(crate) routes: Vec<Route>,
     runs: Option<usize>,
     directory: TempDir,
-    directories: Cell<u32>,
+    directories: AtomicU32,
 }
 
 impl Measurement {
@@ -39,7 +39,7 @@ impl Measurement {
             routes: routes.to_vec(),
             runs: cli.runs,
             directory: tempfile::Builder::new().prefix("bench-").tempdir()?,
-            directories: Cell::new(0),
+            directories: AtomicU32::new(0),
         })
     }
 
@@ -54,8 +54,8 @@ impl Measurement {
     }
 
     pub(crate) fn new_directory(&self) -> io::Result<PathBuf> {
-        self.directories.set(self.directories.get() + 1);
-        let directory = self.directory.path().join(self.directories.get().to_string());
+        let number = self.directories.fetch_add(1, Ordering::Relaxed);
+        let directory = self.directory.path().join(number.to_string());
         fs::create_dir(&directory)?;
         Ok(directory)
     }

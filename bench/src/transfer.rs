@@ -71,7 +71,11 @@ pub(crate) fn verify(cluster: &Cluster<'_>, client: Client, direction: Direction
 }
 
 /// Sets the command of ssh and its standard streams. The node is this machine, so that it reads and writes our files.
-fn connect(ssh: &mut Command, direction: Direction, from: &Path, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If a file cannot be opened.
+pub(crate) fn connect(ssh: &mut Command, direction: Direction, from: &Path, to: &Path) -> io::Result<()> {
     let file = |path| OpenOptions::new().write(true).create(true).truncate(true).open(path);
     match direction {
         Direction::ToNode => ssh.arg(format!("cat >'{}'", to.display())).stdin(File::open(from)?).stdout(Stdio::null()),

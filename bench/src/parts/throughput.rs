@@ -113,11 +113,9 @@ fn add_ratios(series: &[Series], route: Route, direction: Direction, table: &mut
         let wall = Summary::of_ratios(&first.wall(), &other.wall());
         let cpu = Summary::of_ratios(&first.cpu(), &other.cpu());
         table.row([route.name(), direction.name(), other.client.name(), &cell(wall, 2), &cell(cpu, 2)]);
-        let is_in_summary = other.client == Client::Go || (route == Route::Direct && other.client == Client::PlainSsh);
-        if is_in_summary {
-            let what = |figure| {
-                format!("{figure} of bytes {}, {}, to {}", direction.name(), route.name(), other.client.name())
-            };
+        let what = |figure| format!("{figure}, {} / {}", direction.name(), other.client.name());
+        // The chart has room for the most important ones.
+        if route == Route::Direct && matches!(other.client, Client::Go | Client::PlainSsh) {
             report.ratio(what("time"), wall);
             report.ratio(what("CPU"), cpu);
         }
