@@ -22,6 +22,8 @@
 
 mod address;
 mod auth;
+#[doc(hidden)]
+pub mod benchmarks;
 mod bot_identity;
 mod choice;
 mod cli;

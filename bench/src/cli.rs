@@ -44,8 +44,10 @@ pub(crate) enum Part {
     Join,
     /// Up to 1 000 joins of one cluster.
     ManyJoins,
-    /// A join with up to 1 000 roles.
+    /// A join with up to 250 roles.
     Growth,
+    /// Functions of the library that grow with their input, by `cargo bench`.
+    Small,
     /// System calls of the ProxyCommand.
     SystemCalls,
     /// A sequence diagram of a join.

@@ -7,6 +7,7 @@ mod latency;
 mod many_joins;
 mod sequence;
 mod sessions;
+mod small;
 mod system_calls;
 mod throughput;
 
@@ -30,6 +31,7 @@ pub(crate) fn measure(part: Part, measurement: &Measurement) -> io::Result<Repor
         Part::Join => join::measure(measurement),
         Part::ManyJoins => many_joins::measure(measurement),
         Part::Growth => growth::measure(measurement),
+        Part::Small => small::measure(measurement),
         Part::SystemCalls => system_calls::measure(measurement),
         Part::Sequence => sequence::measure(measurement),
     }
