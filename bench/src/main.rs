@@ -12,6 +12,7 @@ mod diagram;
 mod document;
 mod forward_proxy;
 mod measurement;
+mod page;
 mod parts;
 mod peer;
 mod relay;
@@ -29,16 +30,11 @@ mod usage;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::{fs, thread};
 
 use clap::{Parser as _, ValueEnum as _};
 
 use crate::cli::{Cli, Helper, Part};
 use crate::measurement::Measurement;
-use crate::report::Report;
-
-const DOCUMENT: &str = "docs/performance.md";
-const CHART: &str = "docs/performance.svg";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -78,7 +74,7 @@ fn measure(cli: &Cli) -> io::Result<()> {
             println!("{name}:\n\n{text}");
         }
         if !cli.quick && cli.routes.is_empty() {
-            write(&report)?;
+            page::write(&report, cli.runs)?;
         }
     }
     Ok(())
@@ -100,28 +96,4 @@ fn programs(binary: &Path) -> Result<(PathBuf, PathBuf), String> {
         .map_err(|error| format!("tests/peer: {error}; start it in the directory of the project"))?;
     let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() { Ok((binary, line.into())) } else { Err(line) }
-}
-
-fn write(report: &Report) -> io::Result<()> {
-    let mut document = fs::read_to_string(DOCUMENT)?;
-    for (name, text) in &report.texts {
-        document = document::replace(&document, name, text)?;
-    }
-    let known = summary::parse(document::part(&document, "summary").unwrap_or_default());
-    let ratios = summary::merge(known, &report.ratios);
-    document = document::replace(&document, "summary", &summary::render(&ratios))?;
-    document = document::replace(&document, "machine", &machine()?)?;
-    fs::write(DOCUMENT, document)?;
-    fs::write(CHART, chart::draw(&ratios))
-}
-
-/// The machine and the programs, for the document.
-fn machine() -> io::Result<String> {
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let (model, cores) = (model.map_or("unknown", |(_, model)| model), thread::available_parallelism()?);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let ssh = Command::new("ssh").arg("-V").output()?.stderr;
-    let ssh = String::from_utf8_lossy(&ssh);
-    Ok(format!("{cores} cores of {model}, Linux {}, {}.", kernel.trim(), ssh.trim()))
 }

@@ -23,7 +23,7 @@ impl Summary {
 
     /// The ratios of the runs of one client to those of another. Each run is compared with the run of the other client
     /// that was beside it, so that what disturbed both does not count.
-    pub(crate) fn of_ratios(ours: &[f64], other: &[f64]) -> Option<Self> {
+    pub(crate) fn from_ratios(ours: &[f64], other: &[f64]) -> Option<Self> {
         Self::new(ours.iter().zip(other).map(|(ours, other)| ours / other))
     }
 }
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn ratios_are_of_pairs() {
         // The ratio of the medians would be 1.
-        assert_eq!(Summary::of_ratios(&[1.0, 2.0, 6.0], &[2.0, 1.0, 2.0]), summary(0.5, 2.0, 3.0));
+        assert_eq!(Summary::from_ratios(&[1.0, 2.0, 6.0], &[2.0, 1.0, 2.0]), summary(0.5, 2.0, 3.0));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
             table.row(row(direction, series, megabytes));
         }
         if let [pipe, go] = &series[..] {
-            let ratio = Summary::of_ratios(&pipe.wall(), &go.wall());
+            let ratio = Summary::from_ratios(&pipe.wall(), &go.wall());
             ratios.row([direction.name(), &cell(ratio, 2)]);
             report.ratio(format!("time, {}, 100 ms away / Go library", direction.name()), ratio);
         }

@@ -108,7 +108,7 @@ impl Runs {
 }
 
 fn add_ratios(cluster: &str, pipe: &Runs, go: &Runs, table: &mut Table, report: &mut Report) {
-    let ratio = |figure| Summary::of_ratios(&pipe.of(figure), &go.of(figure));
+    let ratio = |figure| Summary::from_ratios(&pipe.of(figure), &go.of(figure));
     let (wall, cpu) = (ratio(|usage| usage.wall_seconds), ratio(|usage| usage.cpu_seconds));
     let peak = ratio(|usage| usage.peak_mib);
     table.row([cluster, &cell(wall, 2), &cell(cpu, 2), &cell(peak, 2)]);

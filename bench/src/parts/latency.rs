@@ -119,17 +119,17 @@ fn report(all: &[Sessions; 3]) -> Report {
         Table::new(["teleport-pipe to", "`true`", "`true`, 100 ms away", "first byte, 100 ms away", "CPU"]);
     let mut report = Report::default();
     for (client, other) in [(Client::Go, go), (Client::PlainSsh, plain)] {
-        let far = Summary::of_ratios(&pipe.far, &other.far);
+        let far = Summary::from_ratios(&pipe.far, &other.far);
         ratios.row([
             client.name().to_owned(),
-            cell(Summary::of_ratios(&pipe.near, &other.near), 2),
+            cell(Summary::from_ratios(&pipe.near, &other.near), 2),
             cell(far, 2),
-            cell(Summary::of_ratios(&pipe.first_byte_far, &other.first_byte_far), 2),
-            cell(Summary::of_ratios(&pipe.cpu, &other.cpu), 2),
+            cell(Summary::from_ratios(&pipe.first_byte_far, &other.first_byte_far), 2),
+            cell(Summary::from_ratios(&pipe.cpu, &other.cpu), 2),
         ]);
         report.ratio(format!("time of a session, 100 ms away / {}", client.name()), far);
     }
-    report.ratio("CPU of a session's ProxyCommand / Go library", Summary::of_ratios(&pipe.cpu, &go.cpu));
+    report.ratio("CPU of a session's ProxyCommand / Go library", Summary::from_ratios(&pipe.cpu, &go.cpu));
     report.text("latency", table);
     report.text("latency ratios", ratios);
     report

@@ -51,8 +51,8 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
         }
         table.row(pipe.row(*count, Client::TeleportPipe));
         table.row(plain.row(*count, Client::PlainSsh));
-        let cpu = Summary::of_ratios(&pipe.cpu, &plain.cpu);
-        ratios.row([count.to_string(), cell(Summary::of_ratios(&pipe.wall, &plain.wall), 2), cell(cpu, 2)]);
+        let cpu = Summary::from_ratios(&pipe.cpu, &plain.cpu);
+        ratios.row([count.to_string(), cell(Summary::from_ratios(&pipe.wall, &plain.wall), 2), cell(cpu, 2)]);
         if *count == 200 {
             report.ratio("CPU of a session, 200 at once / plain ssh", cpu);
         }

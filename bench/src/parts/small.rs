@@ -19,7 +19,7 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
     // Results of benchmarks that exist no longer.
     let _ = fs::remove_dir_all(&results);
     let mut cargo = Command::new("cargo");
-    cargo.args(["bench", "--locked", "--quiet", "-p", "bench", "--"]);
+    cargo.args(["bench", "--locked", "--quiet", "-p", "bench", "--bench", "small", "--"]);
     cargo.args(measurement.quick.then_some("--quick"));
     succeed(&mut cargo)?;
     let mut rows = Vec::new();

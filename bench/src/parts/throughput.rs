@@ -110,8 +110,8 @@ fn row(route: Route, direction: Direction, series: &Series) -> [String; 6] {
 fn add_ratios(series: &[Series], route: Route, direction: Direction, table: &mut Table, report: &mut Report) {
     let Some((first, others)) = series.split_first() else { return };
     for other in others {
-        let wall = Summary::of_ratios(&first.wall(), &other.wall());
-        let cpu = Summary::of_ratios(&first.cpu(), &other.cpu());
+        let wall = Summary::from_ratios(&first.wall(), &other.wall());
+        let cpu = Summary::from_ratios(&first.cpu(), &other.cpu());
         table.row([route.name(), direction.name(), other.client.name(), &cell(wall, 2), &cell(cpu, 2)]);
         let what = |figure| format!("{figure}, {} / {}", direction.name(), other.client.name());
         // The chart has room for the most important ones.
