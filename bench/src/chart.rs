@@ -18,10 +18,10 @@ pub(crate) fn draw(ratios: &[Ratio]) -> String {
     let medians: Vec<_> = ratios.iter().map(|ratio| format!("{} {:.2}", ratio.name, ratio.value.median)).collect();
     let mut svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title description" font-family="sans-serif" font-size="13">
-<title id="title">What teleport-pipe needs, as a part of what other clients need</title>
+<title id="title">What teleport-pipe needs, divided by what other clients need</title>
 <desc id="description">Medians: {}. Below 1, teleport-pipe needs less.</desc>
 <rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>
-<text x="16" y="26" fill="#1f2328" font-size="15" font-weight="bold">teleport-pipe, as a part of the other client: median, minimum to maximum</text>
+<text x="16" y="26" fill="#1f2328" font-size="15" font-weight="bold">teleport-pipe divided by the other client: the median, and a line from minimum to maximum</text>
 <text x="16" y="46" fill="#57606a">Left of the line at 1, teleport-pipe needs less.</text>
 "##,
         escape(&medians.join("; "))

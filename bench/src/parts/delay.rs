@@ -30,7 +30,7 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
         if let [pipe, go] = &series[..] {
             let ratio = Summary::from_ratios(&pipe.wall(), &go.wall());
             ratios.row([direction.name(), &cell(ratio, 2)]);
-            report.ratio(format!("time, {}, 100 ms away / Go library", direction.name()), ratio);
+            report.ratio(format!("time of {megabytes} MB {}, 100 ms away / Go library", direction.name()), ratio);
         }
     }
     report.text("delay", table);

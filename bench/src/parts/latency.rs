@@ -61,8 +61,8 @@ fn first_byte(cluster: &Cluster<'_>, client: Client) -> io::Result<f64> {
     let mut output = process.stdout.take().ok_or_else(|| io::Error::other("ssh has no output"))?;
     output.read_exact(&mut [0])?;
     let seconds = start.elapsed().as_secs_f64();
-    process.wait()?;
-    Ok(seconds)
+    let status = process.wait()?;
+    if status.success() { Ok(seconds) } else { Err(io::Error::other(format!("ssh: {status}"))) }
 }
 
 fn proxy_command_cpu(measurement: &Measurement, cluster: &Cluster<'_>, client: Client) -> io::Result<Option<f64>> {

@@ -40,7 +40,11 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
             for series in &series {
                 table.row(row(route, direction, series));
             }
-            add_ratios(&series, route, direction, &mut ratios, &mut report);
+            add_ratios(&series, route, direction, &mut ratios);
+            // The chart has room for the most important ones.
+            if route == Route::Direct {
+                add_to_summary(&series, &format!("{megabytes} MB {}", direction.name()), &mut report);
+            }
         }
     }
     report.text("throughput", table);
@@ -107,19 +111,29 @@ fn row(route: Route, direction: Direction, series: &Series) -> [String; 6] {
 }
 
 /// The first series is that of teleport-pipe.
-fn add_ratios(series: &[Series], route: Route, direction: Direction, table: &mut Table, report: &mut Report) {
-    let Some((first, others)) = series.split_first() else { return };
-    for other in others {
-        let wall = Summary::from_ratios(&first.wall(), &other.wall());
-        let cpu = Summary::from_ratios(&first.cpu(), &other.cpu());
-        table.row([route.name(), direction.name(), other.client.name(), &cell(wall, 2), &cell(cpu, 2)]);
-        let what = |figure| format!("{figure}, {} / {}", direction.name(), other.client.name());
-        // The chart has room for the most important ones.
-        if route == Route::Direct && matches!(other.client, Client::Go | Client::PlainSsh) {
-            report.ratio(what("time"), wall);
-            report.ratio(what("CPU"), cpu);
+fn add_ratios(series: &[Series], route: Route, direction: Direction, table: &mut Table) {
+    for (other, wall, cpu) in ratios(series) {
+        table.row([route.name(), direction.name(), other.name(), &cell(wall, 2), &cell(cpu, 2)]);
+    }
+}
+
+fn add_to_summary(series: &[Series], what: &str, report: &mut Report) {
+    for (other, wall, cpu) in ratios(series) {
+        if matches!(other, Client::Go | Client::PlainSsh) {
+            report.ratio(format!("time of {what} / {}", other.name()), wall);
+            report.ratio(format!("CPU of {what} / {}", other.name()), cpu);
         }
     }
+}
+
+/// The ratios of time and CPU to each other client.
+fn ratios(series: &[Series]) -> impl Iterator<Item = (Client, Option<Summary>, Option<Summary>)> {
+    series.split_first().into_iter().flat_map(|(first, others)| {
+        others.iter().map(|other| {
+            let wall = Summary::from_ratios(&first.wall(), &other.wall());
+            (other.client, wall, Summary::from_ratios(&first.cpu(), &other.cpu()))
+        })
+    })
 }
 
 /// The memory of teleport-pipe does not grow with the bytes.
