@@ -7,10 +7,10 @@ use crate::report::Ratio;
 const WIDTH: u32 = 800;
 const ROW: u32 = 26;
 const TOP: u32 = 64;
-const LABELS: f64 = 350.0;
+const LABELS: f64 = 390.0;
 /// Pixels of a ratio of 1. Bars end at the margin.
-const UNIT: f64 = 180.0;
-const LARGEST: f64 = 2.2;
+const UNIT: f64 = 140.0;
+const LARGEST: f64 = 2.5;
 
 /// Draws a bar for each median, and a line from the minimum to the maximum.
 pub(crate) fn draw(ratios: &[Ratio]) -> String {
@@ -21,8 +21,8 @@ pub(crate) fn draw(ratios: &[Ratio]) -> String {
 <title id="title">What teleport-pipe needs, divided by what other clients need</title>
 <desc id="description">Medians: {}. Below 1, teleport-pipe needs less.</desc>
 <rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>
-<text x="16" y="26" fill="#1f2328" font-size="15" font-weight="bold">teleport-pipe divided by the other client: the median, and a line from minimum to maximum</text>
-<text x="16" y="46" fill="#57606a">Left of the line at 1, teleport-pipe needs less.</text>
+<text x="16" y="26" fill="#1f2328" font-size="15" font-weight="bold">teleport-pipe divided by the other client</text>
+<text x="16" y="46" fill="#57606a">Left of the line at 1, teleport-pipe needs less. Bars are medians; the line on each goes from minimum to maximum.</text>
 "##,
         escape(&medians.join("; "))
     );
@@ -74,9 +74,9 @@ mod tests {
         };
         let svg = draw(&[ratio("a & b", 0.5), ratio("c", 1.5)]);
         assert!(svg.contains("<desc id=\"description\">Medians: a &amp; b 0.50; c 1.50."), "{svg}");
-        assert!(svg.contains(r##"<rect x="350.0" y="64" width="90.0" height="18" fill="#1a7f37"/>"##), "{svg}");
-        assert!(svg.contains(r##"<rect x="350.0" y="90" width="270.0" height="18" fill="#bc4c00"/>"##), "{svg}");
+        assert!(svg.contains(r##"<rect x="390.0" y="64" width="70.0" height="18" fill="#1a7f37"/>"##), "{svg}");
+        assert!(svg.contains(r##"<rect x="390.0" y="90" width="210.0" height="18" fill="#bc4c00"/>"##), "{svg}");
         // What is too large ends at the margin.
-        assert!(svg.contains(r##"<line x1="395.0" y1="73" x2="746.0" y2="73""##), "{svg}");
+        assert!(svg.contains(r##"<line x1="425.0" y1="73" x2="740.0" y2="73""##), "{svg}");
     }
 }
