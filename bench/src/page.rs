@@ -43,7 +43,7 @@ fn machine(runs: Option<usize>) -> io::Result<String> {
         None => "5 runs, or of 9 for joins and single sessions".to_owned(),
     };
     Ok(format!(
-        "* Machine: {cores} cores ({model}), Linux {kernel}\n* ssh: {}\n* Each cell of a table is of {runs}",
+        "* Machine: {cores} cores ({model}), Linux {kernel}\n* ssh: {}\n* A cell with three figures is of {runs}; in \"Many joins\" of all joins",
         ssh.trim()
     ))
 }
