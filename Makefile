@@ -57,8 +57,9 @@ reproducible: ## builds the image twice, in two directories, and compares (10 mi
 	@tests/prepare image
 	@release/reproducible
 
-bench: ## round trips, time and memory of a join (needs TELEPORT_PEER, see CONTRIBUTING.md)
-	@benches/round-trips $(STATIC)
+# `make bench BENCH='--quick join'` measures only joins, in fewer runs; `cargo run -p bench -- --help` lists all parts.
+bench: ## joins and ssh beside other clients, into docs/performance.md (needs `make static`, TELEPORT_PEER)
+	$(CARGO) run --locked --release --quiet -p bench -- --binary $(STATIC) $(BENCH)
 
 conformance: ## the binary against a cluster of Teleport's own code (needs TELEPORT_PEER, see CONTRIBUTING.md)
 	$(CARGO) build --locked --quiet --bin teleport-pipe

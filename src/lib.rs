@@ -17,11 +17,14 @@
 //! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `node_labels`, `text`,
 //!   `error`, `documents`, `log`, `secret_pieces`, `limits`, `retry`, `watchdog`, `process`, `clock`, `host`,
 //!   `environment`, `hcl`, `keys`, `x509`, `ssh_agent`, `shell`, `yaml`, `output_files`, `regular_file`.
+//! * `benchmarks`: what bench/ measures of the library.
 //!
 //! `tests/architecture` refuses a circle of imports.
 
 mod address;
 mod auth;
+#[doc(hidden)]
+pub mod benchmarks;
 mod bot_identity;
 mod choice;
 mod cli;

@@ -178,6 +178,13 @@ fn every_address_of_a_document_is_one_of_this_version() {
             assert_target(&document, &project(path), anchor);
             checked += 1;
         }
+        // Pictures.
+        for (at, _) in page.match_indices(&any_version.replace("/src/", "/raw/")) {
+            let url = page[at..].split_whitespace().next().unwrap();
+            let path = url.strip_prefix(&home.replace("/src/", "/raw/"));
+            let path = path.unwrap_or_else(|| panic!("{}: {url}", document.display()));
+            assert_target(&document, &project(path), "");
+        }
     }
     assert!(checked > 10, "{checked}");
 }

@@ -122,7 +122,7 @@ pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
 /// More time than `make test` has. A benchmark runs these stories.
 pub(crate) static BENCH: Need = LazyLock::new(|| match selection().as_deref() {
     Some("all") => Ok(()),
-    _ => Err("benches/gigabyte runs it".to_owned()),
+    _ => Err("bench/gigabyte runs it".to_owned()),
 });
 
 /// Which stories to run: `fast`, `all`, or by default those of `make test`.

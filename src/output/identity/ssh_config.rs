@@ -20,15 +20,15 @@ use crate::shell;
 use crate::text::sanitize;
 
 /// The paths and addresses in an `ssh_config`.
-pub(super) struct Paths<'a> {
-    destination: String,
-    pub(super) proxy: &'a HostPort,
-    tls_routing: bool,
-    upgrade: bool,
+pub(crate) struct Paths<'a> {
+    pub(crate) destination: String,
+    pub(crate) proxy: &'a HostPort,
+    pub(crate) tls_routing: bool,
+    pub(crate) upgrade: bool,
     /// Whether there is a `network.json`.
-    network_file: bool,
+    pub(crate) network_file: bool,
     /// Whether the ProxyCommand has an agent for the proxy.
-    agent: bool,
+    pub(crate) agent: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ impl<'a> Paths<'a> {
 }
 
 /// The main file, for `ssh -F`: the nodes of all clusters, and the proxy itself, which belongs to the first cluster.
-pub(super) fn render(paths: &Paths<'_>, clusters: &[Authority]) -> String {
+pub(crate) fn render(paths: &Paths<'_>, clusters: &[Authority]) -> String {
     let proxy_host = &paths.proxy.host;
     let mut text = format!("{FIRST_LINE}\n");
     for (n, (Authority { cluster, .. }, others)) in zip(clusters, subdomains(clusters)).enumerate() {

@@ -1,0 +1,84 @@
+//! What grows with its input: `known_hosts` and `ssh_config` with the number of leaf clusters, the identity file with the
+//! number of CAs, and the leak check with the size of `bitbucket-pipelines.yml`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use teleport_pipe::benchmarks::{Rendering, leak_check};
+use teleport_pipe::parse_identity_file;
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAfPkFWHZ6uJFdNwjNdpKVqIrCJSbjKPjbGG7OV";
+
+fn render(criterion: &mut Criterion) {
+    // teleport-pipe refuses more than 500 clusters.
+    for clusters in [1, 10, 100, 500] {
+        let rendering = Rendering::new(clusters, KEY).expect("the names and the key are valid");
+        criterion.bench_with_input(
+            BenchmarkId::new("known_hosts, clusters", clusters),
+            &rendering,
+            |bencher, input| {
+                bencher.iter(|| black_box(input).known_hosts());
+            },
+        );
+        criterion.bench_with_input(BenchmarkId::new("ssh_config, clusters", clusters), &rendering, |bencher, input| {
+            bencher.iter(|| black_box(input).ssh_config());
+        });
+    }
+}
+
+fn parse(criterion: &mut Criterion) {
+    for authorities in [1, 10, 100] {
+        let text = identity(authorities);
+        parse_identity_file(text.as_bytes()).map(drop).expect("it is an identity file");
+        criterion.bench_with_input(BenchmarkId::new("identity, CAs", authorities), &text, |bencher, input| {
+            bencher.iter(|| parse_identity_file(black_box(input).as_bytes()).map(drop));
+        });
+    }
+}
+
+/// A key, its certificate, and the certificates of CAs.
+fn identity(authorities: usize) -> String {
+    let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).expect("ring makes keys");
+    let client = made("client");
+    let mut text = client.signing_key.serialize_pem() + &client.cert.pem();
+    for _ in 0..authorities {
+        text += &made("authority").cert.pem();
+    }
+    text
+}
+
+fn guard(criterion: &mut Criterion) {
+    // A file of more than 384 KiB is not read.
+    for steps in [1, 10, 100, 1000, 40_000] {
+        let text = pipelines(steps);
+        let directory = tempfile::tempdir().expect("there is a temporary directory");
+        let clone_dir = directory.path().canonicalize().expect("it has a path");
+        fs::write(clone_dir.join("bitbucket-pipelines.yml"), &text).expect("it can be written");
+        let variables = [("BITBUCKET_CLONE_DIR", clone_dir.to_str().expect("it is UTF-8"))];
+        let destination = clone_dir.join("tbot-user");
+        let id = BenchmarkId::new("leak check, bytes", text.len());
+        criterion.bench_with_input(id, &destination, |bencher, destination| {
+            bencher.iter(|| leak_check(black_box(&variables), destination));
+        });
+    }
+}
+
+/// A pipeline of which each step runs the pipe.
+fn pipelines(steps: usize) -> String {
+    let mut text = "pipelines:\n  default:\n".to_owned();
+    for number in 0..steps {
+        write!(
+            text,
+            "    - step:\n        name: Deploy {number}\n        oidc: true\n        artifacts: ['dist/**']\n        script:\n          \
+             - pipe: ORGANISATION/teleport-pipe:1.0.0\n          - rsync -a dist/ user@node:/srv/{number}\n          \
+             - ./smoke-test --url https://node/{number}\n"
+        )
+        .expect("a string takes everything");
+    }
+    text
+}
+
+criterion_group!(benches, render, parse, guard);
+criterion_main!(benches);

@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::route::Route;
+
+/// Measures teleport-pipe beside other clients, and writes the figures into docs/performance.md.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// The static binary of teleport-pipe.
+    #[arg(long, default_value = "target/x86_64-unknown-linux-musl/release/teleport-pipe")]
+    pub(crate) binary: PathBuf,
+    /// Fewer runs, fewer bytes, and the document stays as it is.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How often each thing is measured, if not as often as its table needs.
+    #[arg(long)]
+    pub(crate) runs: Option<usize>,
+    /// Only these routes; the document stays as it is.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) routes: Vec<Route>,
+    /// What to measure; without any, everything.
+    pub(crate) parts: Vec<Part>,
+    #[command(subcommand)]
+    pub(crate) helper: Option<Helper>,
+}
+
+/// A part of the document.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Part {
+    /// Bytes through ssh, by client and route.
+    Throughput,
+    /// Bytes through ssh, with a delay.
+    Delay,
+    /// A session that does nothing: time, round trips, first byte.
+    Latency,
+    /// Many sessions at the same time.
+    Sessions,
+    /// A join: time, CPU, memory, round trips.
+    Join,
+    /// Up to 1 000 joins of one cluster.
+    ManyJoins,
+    /// A join with up to 250 roles.
+    Growth,
+    /// Functions of the library that grow with their input, by `cargo bench`.
+    Small,
+    /// System calls of the ProxyCommand.
+    SystemCalls,
+    /// A sequence diagram of a join.
+    Sequence,
+}
+
+/// What the measurements start.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(crate) enum Helper {
+    /// Runs a program and writes the time, CPU and memory that it used into a file.
+    Measure {
+        file: PathBuf,
+        #[arg(last = true)]
+        words: Vec<OsString>,
+    },
+    /// Copies between the standard streams and a TCP connection.
+    RelayTcp { addr: String },
+    /// Copies between the standard streams and a TLS connection.
+    RelayTls { addr: String, certificate: PathBuf },
+    /// Makes one TLS connection to a Teleport proxy, and one HTTP request.
+    Handshake { addr: String, ca_file: PathBuf },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["bench", "--quick", "join", "throughput"]);
+        assert_eq!((cli.parts, cli.quick), (vec![Part::Join, Part::Throughput], true));
+        let cli = Cli::parse_from(["bench", "measure", "file", "--", "sh", "-c", "true"]);
+        assert!(matches!(cli.helper, Some(Helper::Measure { words, .. }) if words == ["sh", "-c", "true"]));
+    }
+}

@@ -1,0 +1,103 @@
+//! A TLS 1.3 server that forwards to a TCP address: the other end of the bare TLS relay.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::relay::BUFFER;
+
+/// A server that runs until the program ends.
+#[derive(Debug)]
+pub(crate) struct TlsServer {
+    addr: SocketAddr,
+    certificate: PathBuf,
+}
+
+impl TlsServer {
+    /// Starts a server with a new certificate for `localhost`, which it writes to the file in DER.
+    pub(crate) fn start(target: &str, certificate: &Path) -> io::Result<Self> {
+        let acceptor = acceptor(certificate)?;
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let target = target.to_owned();
+        thread::spawn(move || runtime.block_on(serve(listener, acceptor, target)));
+        Ok(Self { addr, certificate: certificate.to_owned() })
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+}
+
+fn acceptor(certificate: &Path) -> io::Result<TlsAcceptor> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
+    fs::write(certificate, made.cert.der())?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(listener: StdListener, acceptor: TlsAcceptor, target: String) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (client, _) = listener.accept().await?;
+        // What fails there shows in the client.
+        tokio::spawn(forward(client, acceptor.clone(), target.clone()));
+    }
+}
+
+async fn forward(client: TcpStream, acceptor: TlsAcceptor, target: String) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut client = acceptor.accept(client).await?;
+    let mut server = TcpStream::connect(target).await?;
+    server.set_nodelay(true)?;
+    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::tls_client;
+
+    #[test]
+    fn it_forwards_and_hands_on_the_end() {
+        let node = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let server =
+            TlsServer::start(&node.local_addr().unwrap().to_string(), &directory.path().join("certificate")).unwrap();
+        let echo = thread::spawn(move || {
+            let (stream, _) = node.accept().unwrap();
+            io::copy(&mut &stream, &mut &stream).unwrap()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let text = runtime.block_on(async {
+            let roots = tls_client::trust_certificate(server.certificate()).unwrap();
+            let mut stream = tls_client::connect(&server.addr().to_string(), &roots).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        assert_eq!((text.as_str(), echo.join().unwrap()), ("hello", 5));
+    }
+}
