@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use expect_test::{ExpectFile, expect_file};
+use rustix::fs::{OFlags, fcntl_getfl};
 use testcluster::{EventKind, Fault, Role, Testcluster};
 
 use crate::harness::stories;
@@ -22,6 +27,9 @@ stories! {
     a_proxy_of_another_cluster_is_refused,
     a_node_with_a_certificate_of_another_ca_is_refused,
     stdout_carries_ssh_and_nothing_else,
+    stdin_and_stdout_block_again_afterwards,
+    stdin_and_stdout_may_be_one_socket,
+    stdout_may_be_a_file,
     the_proxy_refuses_bytes_that_are_not_ssh,
     it_ends_when_ssh_is_killed,
     it_ends_when_ssh_is_killed_before_the_node_answers,
@@ -203,6 +211,57 @@ fn stdout_carries_ssh_and_nothing_else() {
     assert!(began.elapsed() < GENEROUS, "it waited for the node");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     assert_ended(&step, &cluster);
+}
+
+/// Whether a read or a write of this open file returns at once.
+fn is_non_blocking(fd: impl AsFd) -> bool {
+    fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+}
+
+/// Another process may have the same open file, such as a shell that runs the next command of a list.
+fn stdin_and_stdout_block_again_afterwards() {
+    let (cluster, step) = ready();
+    let (stdin, to) = std::io::pipe().unwrap();
+    let (mut from, stdout) = std::io::pipe().unwrap();
+    let (shared_stdin, shared_stdout) = (stdin.try_clone().unwrap(), stdout.try_clone().unwrap());
+    let mut command = proxy(&step, &cluster, &cluster.node_host());
+    let mut proxy = command.stdin(stdin).stdout(stdout).spawn().unwrap();
+    drop(command);
+    from.read_exact(&mut [0; 8]).unwrap();
+    assert!(is_non_blocking(&shared_stdin) && is_non_blocking(&shared_stdout));
+    drop(to);
+    assert_eq!(proxy.wait().unwrap().code(), Some(0));
+    assert!(!is_non_blocking(&shared_stdin) && !is_non_blocking(&shared_stdout));
+}
+
+fn stdin_and_stdout_may_be_one_socket() {
+    let (cluster, step) = ready();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let shared = far.try_clone().unwrap();
+    let mut command = proxy(&step, &cluster, &cluster.node_host());
+    command.stdin(OwnedFd::from(far.try_clone().unwrap())).stdout(OwnedFd::from(far));
+    let mut proxy = command.spawn().unwrap();
+    drop(command);
+    let mut banner = [0; 8];
+    near.read_exact(&mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-2.0-");
+    near.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(proxy.wait().unwrap().code(), Some(0));
+    assert!(!is_non_blocking(&shared));
+}
+
+fn stdout_may_be_a_file() {
+    let (cluster, step) = ready();
+    let file = step.file("stdout");
+    let mut command = proxy(&step, &cluster, &cluster.node_host());
+    let mut proxy = command.stdin(Stdio::piped()).stdout(fs::File::create(&file).unwrap()).spawn().unwrap();
+    let began = Instant::now();
+    while !fs::read(&file).unwrap().starts_with(b"SSH-2.0-") {
+        assert!(began.elapsed() < GENEROUS, "nothing was written");
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop(proxy.stdin.take());
+    assert_eq!(proxy.wait().unwrap().code(), Some(0));
 }
 
 fn the_proxy_refuses_bytes_that_are_not_ssh() {

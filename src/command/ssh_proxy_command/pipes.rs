@@ -97,3 +97,21 @@ impl<S> End<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::fcntl_getpipe_size;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_becomes_larger_after_much_has_passed() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let mut end = End::new((), &reader);
+        let before = fcntl_getpipe_size(&reader).unwrap();
+        end.count(MUCH);
+        assert_eq!(fcntl_getpipe_size(&reader).unwrap(), before);
+        end.count(1);
+        assert_eq!(fcntl_getpipe_size(&reader).unwrap(), SIZE);
+    }
+}

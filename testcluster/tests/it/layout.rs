@@ -35,7 +35,7 @@ async fn proxy_cluster(
 }
 
 fn frame(payload: &[u8]) -> pb::ProxyClusterRequest {
-    pb::ProxyClusterRequest { cluster: String::new(), frame: Some(pb::Frame { payload: payload.into() }) }
+    pb::ProxyClusterRequest { cluster: String::new(), frame: Some(pb::Frame { payload: payload.to_vec().into() }) }
 }
 
 /// The connection to Auth inside such a call.
