@@ -151,8 +151,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 Ok(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Err(error) => {
                     // The alert for the server.
+                    let unprocessed = received.get_mut(discard..).unwrap_or_default();
                     while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                        connection.process_tls_records(received).state
+                        connection.process_tls_records(unprocessed).state
                     {
                         outgoing.append(|room| Ok(data.encode(room)?))?;
                     }
