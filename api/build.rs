@@ -14,9 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(false)
         .codec_path("crate::codec::BoundedCodec")
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
+        // Without a copy of what passes to and from ssh.
+        .bytes(".teleport.transport.v1.Frame")
         // Replies and requests that hold the ID token, keys or certificates have no derived Debug:
         // a stray `{:?}` must not be able to print them.
-        .bytes(".teleport.transport.v1.Frame")
         .skip_debug(SECRET)
         .compile_fds(descriptors)?;
     Ok(())

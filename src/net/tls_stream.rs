@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use zeroize::Zeroizing;
 
 /// The size of the buffer for received bytes. A record has up to 16 KiB and a handshake message may have several.
 const INCOMING: usize = 64 * 1024;
@@ -24,19 +25,21 @@ const RECORD: usize = 16 * 1024;
 /// As many encrypted bytes are sent without waiting for a flush.
 const OUTGOING: usize = 64 * 1024;
 
-/// The client's end of a TLS connection, after the handshake.
+/// The client's end of a TLS connection, after the handshake. One task must poll both directions.
 pub(crate) struct TlsStream<S> {
     stream: S,
     connection: UnbufferedClientConnection,
     /// What was received; from `start` to `end` it is not yet processed.
-    incoming: Box<[u8]>,
+    incoming: Zeroizing<Vec<u8>>,
     start: usize,
     end: usize,
     /// What was decrypted and did not fit into the caller's buffer; from `read` on it is not yet read.
-    plaintext: Vec<u8>,
+    plaintext: Zeroizing<Vec<u8>>,
     read: usize,
     outgoing: Outgoing,
     is_closed: bool,
+    /// The error after which nothing is processed any more.
+    failed: Option<rustls::Error>,
 }
 
 /// What to do, besides what TLS itself needs.
@@ -74,13 +77,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let mut this = Self {
             stream,
             connection,
-            incoming: vec![0; INCOMING].into_boxed_slice(),
+            incoming: vec![0; INCOMING].into(),
             start: 0,
             end: 0,
-            plaintext: Vec::new(),
+            plaintext: Zeroizing::default(),
             read: 0,
             outgoing: Outgoing::default(),
             is_closed: false,
+            failed: None,
         };
         match poll_fn(|cx| this.poll_handshake(cx)).await {
             Ok(()) => Ok(this),
@@ -93,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             let state = self.process(Purpose::Nothing);
             // Also the alert that tells the server about an error. If sending fails, that may follow from the same error.
             let sent = Pin::new(&mut *self).poll_flush(cx);
-            if matches!(state?, State::Idle | State::Decrypted) {
+            if !matches!(state?, State::Handshake) {
                 return sent;
             }
             // The server need not read before it has sent everything.
@@ -108,6 +112,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     /// Processes one record after the other, up to one with plaintext.
     fn process(&mut self, mut purpose: Purpose<'_, '_>) -> io::Result<State> {
+        if let Some(error) = &self.failed {
+            return Err(tls(error.clone()));
+        }
         loop {
             let Self { connection, incoming, start, end, plaintext, outgoing, .. } = self;
             let received = incoming.get_mut(*start..*end).unwrap_or_default();
@@ -146,17 +153,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 Ok(ConnectionState::BlockedHandshake) => Some(State::Handshake),
                 Ok(ConnectionState::PeerClosed) => Some(State::Closed),
                 // In both directions.
-                Ok(ConnectionState::Closed) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Ok(ConnectionState::Closed) if matches!(purpose, Purpose::Write(_)) => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Ok(ConnectionState::Closed) => Some(State::Idle),
                 // Early data, which a client does not receive.
                 Ok(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Err(error) => {
-                    // The alert for the server.
+                    // The alert for the server, which comes before anything else is processed.
                     let unprocessed = received.get_mut(discard..).unwrap_or_default();
-                    while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                        connection.process_tls_records(unprocessed).state
+                    while connection.wants_write()
+                        && let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                            connection.process_tls_records(unprocessed).state
                     {
                         outgoing.append(|room| Ok(data.encode(room)?))?;
                     }
+                    self.failed = Some(error.clone());
                     return Err(tls(error));
                 }
             };
@@ -221,14 +233,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             if this.is_closed {
                 break;
             }
-            if matches!(this.process(Purpose::Read(out))?, State::Decrypted | State::Closed) {
+            let state = this.process(Purpose::Read(out));
+            // Whatever waits to be sent, such as an alert or, in a `WebSocket` on top, a pong. An error is that of the next
+            // write: what the server has sent before, and its reason, can still be read.
+            let _ = this.poll_send(cx);
+            if matches!(state?, State::Decrypted | State::Closed) {
                 if out.filled().len() > before {
                     break;
                 }
                 continue;
             }
-            // An answer of TLS itself, such as to an update of keys. If it cannot be sent now, it is with the next write.
-            let _ = this.poll_send(cx)?;
             if !ready!(this.poll_receive(cx))? {
                 return Poll::Ready(Err(end_of_stream()));
             }
@@ -281,7 +295,11 @@ impl Outgoing {
                     self.end += length;
                     return Ok(());
                 }
-                Err(NotWritten::Needs(size)) => self.bytes.resize(self.end + size, 0),
+                Err(NotWritten::Needs(size)) => {
+                    self.bytes.drain(..self.start);
+                    (self.start, self.end) = (0, self.end - self.start);
+                    self.bytes.resize(self.end + size, 0);
+                }
                 Err(NotWritten::Failed(error)) => return Err(error),
             }
         }
@@ -335,6 +353,8 @@ fn end_of_stream() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{AlertDescription, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -473,6 +493,78 @@ mod tests {
         server.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, b"last");
         assert!(client.write_all(b"more").await.is_err() || client.flush().await.is_err());
+    }
+
+    /// Passes everything on, and changes one byte of the first record that follows `change`.
+    async fn tamper(from: DuplexStream, to: DuplexStream, change: &Cell<bool>) {
+        let ((mut from_server, mut to_server), (mut from_client, mut to_client)) =
+            (tokio::io::split(from), tokio::io::split(to));
+        let backward = async {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+                if change.take() {
+                    buffer[7] ^= 1;
+                }
+                to_client.write_all(&buffer[..length]).await.unwrap();
+            }
+        };
+        let _ = tokio::join!(backward, tokio::io::copy(&mut from_client, &mut to_server));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_changed_is_an_error_that_stays() {
+        let ((near, client_end), (server_end, far)) = (tokio::io::duplex(1 << 16), tokio::io::duplex(1 << 16));
+        let (server, client) = configs(&version::TLS13);
+        let (change, tls_error) = (Cell::new(false), |error: io::Error| error.downcast::<rustls::Error>().unwrap());
+        let server = async {
+            let mut server = TlsAcceptor::from(server).accept(far).await.unwrap();
+            let mut buffer = [0; 8];
+            server.read_exact(&mut buffer[..2]).await.unwrap();
+            change.set(true);
+            server.write_all(b"changed").await.unwrap();
+            server.flush().await.unwrap();
+            tls_error(server.read(&mut buffer).await.unwrap_err())
+        };
+        let client = async {
+            let client = TlsStream::connect(client, "proxy.example".try_into().unwrap(), near).await;
+            let mut client = client.map_err(|(error, _)| error).unwrap();
+            client.write_all(b"ok").await.unwrap();
+            client.flush().await.unwrap();
+            for _ in 0..2 {
+                assert_eq!(tls_error(client.read(&mut [0; 8]).await.unwrap_err()), rustls::Error::DecryptError);
+            }
+            assert!(client.write_all(b"more").await.is_err());
+            client
+        };
+        let received = tokio::select! {
+            (received, _client) = async { tokio::join!(server, client) } => received,
+            () = tamper(server_end, client_end, &change) => panic!("a stream ended"),
+        };
+        assert_eq!(received, rustls::Error::AlertReceived(AlertDescription::BadRecordMac));
+    }
+
+    #[tokio::test]
+    async fn what_the_server_sent_last_can_be_read_when_nothing_can_be_sent() {
+        let (mut server, mut client) = connected().await;
+        server.write_all(b"last").await.unwrap();
+        server.shutdown().await.unwrap();
+        drop(server);
+        client.write_all(b"unsent").await.unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"last");
+        assert!(client.flush().await.is_err());
+    }
+
+    #[test]
+    fn bytes_that_were_sent_make_room() {
+        let mut outgoing = Outgoing::default();
+        let write = |room: &mut [u8]| if room.len() < 1000 { Err(NotWritten::Needs(1000)) } else { Ok(1000) };
+        for _ in 0..100 {
+            outgoing.append(write).unwrap();
+            outgoing.sent(if outgoing.unsent().len() > 1000 { 1000 } else { 500 });
+        }
+        assert!(outgoing.bytes.capacity() < 10_000, "{}", outgoing.bytes.capacity());
     }
 
     #[tokio::test]

@@ -160,8 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 return Poll::Ready(Ok(()));
             }
             if this.payload == 0 && !bytes.is_empty() && this.next_frame()?.is_some() {
-                // A pong is sent at once; if that is not possible, with the next write.
-                let _ = this.poll_send(cx)?;
+                // A pong is sent at once; if that is not possible, with the next write, whose error it is, too.
+                let _ = Pin::new(&mut *this).poll_flush(cx);
                 continue;
             }
             if !ready!(this.poll_fill(cx))? {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
-use rustix::pipe::fcntl_setpipe_size;
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
 
@@ -28,8 +28,10 @@ pub(super) struct Blocking([Option<Pipe>; 2]);
 
 impl Drop for Blocking {
     fn drop(&mut self) {
-        for pipe in self.0.iter().flatten() {
-            let _ = fcntl_setfl(&pipe.fd, pipe.flags);
+        for pipe in self.0.iter().flatten().filter(|pipe| pipe.was_blocking) {
+            if let Ok(flags) = fcntl_getfl(&pipe.fd) {
+                let _ = fcntl_setfl(&pipe.fd, flags - OFlags::NONBLOCK);
+            }
         }
     }
 }
@@ -50,10 +52,10 @@ impl Pipes {
     }
 }
 
-/// A pipe or a socket, and the flags that it had.
+/// A pipe or a socket.
 struct Pipe {
     fd: OwnedFd,
-    flags: OFlags,
+    was_blocking: bool,
 }
 
 impl Pipe {
@@ -61,14 +63,14 @@ impl Pipe {
     /// is killed.
     fn new(fd: impl AsFd) -> Option<Self> {
         let kind = FileType::from_raw_mode(fstat(&fd).ok()?.st_mode);
-        let flags = fcntl_getfl(&fd).ok()?;
+        let was_blocking = !fcntl_getfl(&fd).ok()?.contains(OFlags::NONBLOCK);
         let fd = fd.as_fd().try_clone_to_owned().ok()?;
-        matches!(kind, FileType::Fifo | FileType::Socket).then_some(Self { fd, flags })
+        matches!(kind, FileType::Fifo | FileType::Socket).then_some(Self { fd, was_blocking })
     }
 
     fn open<T>(&self, open: fn(OwnedFd) -> io::Result<T>) -> Option<T> {
         let stream = open(self.fd.try_clone().ok()?).ok()?;
-        fcntl_setfl(&self.fd, self.flags | OFlags::NONBLOCK).ok()?;
+        fcntl_setfl(&self.fd, fcntl_getfl(&self.fd).ok()? | OFlags::NONBLOCK).ok()?;
         Some(stream)
     }
 }
@@ -91,8 +93,10 @@ impl<S> End<S> {
         self.passed = self.passed.saturating_add(length);
         if self.passed > MUCH
             && let Some(fd) = self.small.take()
+            // Only pipes have a size.
+            && fcntl_getpipe_size(&fd).is_ok_and(|size| size < SIZE)
         {
-            // It works at any size, and only pipes have one.
+            // The copy works at any size.
             let _ = fcntl_setpipe_size(fd, SIZE);
         }
     }
@@ -100,8 +104,6 @@ impl<S> End<S> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::pipe::fcntl_getpipe_size;
-
     use super::*;
 
     #[test]

@@ -51,8 +51,8 @@ const MAX_FRAME: usize = 32 * 1024 - 16;
 /// Frames between reading stdin and sending: enough to fill the window of a long link.
 const FRAMES: usize = 16;
 
-/// The room for what ssh has sent, in bytes: a whole pipe.
-const CHUNK: usize = 64 * 1024;
+/// The most bytes that are read from ssh at once: about as many as a pipe has.
+const CHUNK: usize = 2 * MAX_FRAME;
 
 /// The time to send what is left once ssh has exited.
 const DRAINING: Duration = Duration::from_millis(250);
@@ -230,7 +230,7 @@ async fn open(
 }
 
 /// Completes when the other end of a pipe is closed, which means that ssh has exited. Needed because the end of stdin
-/// is not seen while the proxy accepts no bytes. Never completes for a file. The pipe itself stays blocking.
+/// is not seen while the proxy accepts no bytes. Never completes for a file.
 async fn reader_closed(stream: impl AsFd) {
     if let Ok(fd) = stream.as_fd().try_clone_to_owned()
         && let Ok(pipe) = pipe::Sender::from_owned_fd_unchecked(fd)
