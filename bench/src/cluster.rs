@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::client::Client;
+use testcluster::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
+
+use crate::client::{Client, Route};
 use crate::delay_relay::DelayRelay;
-use crate::forward_proxy::ForwardProxy;
 use crate::measurement::Measurement;
 use crate::peer::Peer;
-use crate::route::Route;
 use crate::tls_server::TlsServer;
 
 /// A cluster and the directory of a step.
@@ -30,34 +30,23 @@ pub(crate) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// Starts a cluster that is reached by the route.
-    ///
-    /// # Errors
-    ///
-    /// If something does not start.
     pub(crate) fn start(measurement: &'a Measurement, route: Route, flags: &[&str]) -> io::Result<Self> {
         let directory = measurement.new_directory()?;
         let flags: Vec<&str> = route.flags().iter().chain(flags).copied().collect();
         let peer = Peer::start(&measurement.peer, &directory.join("state"), &flags)?;
-        let forward_proxy = (route == Route::ForwardProxy).then(ForwardProxy::start).transpose()?;
+        let forward_proxy = (route == Route::ForwardProxy)
+            .then(|| ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works));
         let id_token = peer.id_token()?;
         Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server: None, delay_relay: None })
     }
 
     /// Starts the bare TLS server in front of the node.
-    ///
-    /// # Errors
-    ///
-    /// If it does not start.
     pub(crate) fn with_tls_server(mut self) -> io::Result<Self> {
-        self.tls_server = Some(TlsServer::start(&self.peer.sshd_addr()?, &self.directory.join("tls-server.der"))?);
+        self.tls_server = Some(TlsServer::start(&self.peer.sshd_addr()?, &self.directory.join("tls-server.pem"))?);
         Ok(self)
     }
 
     /// Delays the connections of plain ssh to the node as the cluster delays those to itself.
-    ///
-    /// # Errors
-    ///
-    /// If the relay does not start.
     pub(crate) fn with_delay_to_node(mut self, one_way: std::time::Duration) -> io::Result<Self> {
         self.delay_relay = Some(DelayRelay::start(self.peer.sshd_addr()?, one_way)?);
         Ok(self)
@@ -99,10 +88,6 @@ impl<'a> Cluster<'a> {
     }
 
     /// Joins by teleport-pipe, for the sessions of all clients.
-    ///
-    /// # Errors
-    ///
-    /// If the join fails.
     pub(crate) fn join(self) -> io::Result<Self> {
         succeed(&mut self.join_command(Client::TeleportPipe, &self.directory, &self.directory.join("join")))?;
         Ok(self)
@@ -113,10 +98,6 @@ impl<'a> Cluster<'a> {
     }
 
     /// ssh to the node by a client. The usage of the ProxyCommand goes to the file.
-    ///
-    /// # Errors
-    ///
-    /// If `ssh_config` has no ProxyCommand.
     pub(crate) fn ssh(&self, client: Client, usage: Option<&Path>) -> io::Result<Command> {
         let program = self.measurement.program.display();
         let wrapper = usage.map(|file| format!("'{program}' measure '{}' -- ", file.display()));
@@ -124,10 +105,6 @@ impl<'a> Cluster<'a> {
     }
 
     /// ssh to the node by a client, with words in front of the ProxyCommand.
-    ///
-    /// # Errors
-    ///
-    /// If `ssh_config` has no ProxyCommand.
     pub(crate) fn ssh_wrapped(&self, client: Client, wrapper: Option<&str>) -> io::Result<Command> {
         let config = self.credentials().join("ssh_config");
         let mut command = self.step("ssh", &self.directory);
@@ -188,10 +165,6 @@ fn configured_proxy_command(config: &str) -> io::Result<String> {
 }
 
 /// Runs a program to its end, and returns its standard output if that is not set to anything else.
-///
-/// # Errors
-///
-/// If the program fails, with what it printed.
 pub(crate) fn succeed(command: &mut Command) -> io::Result<Vec<u8>> {
     let output = command.output()?;
     if output.status.success() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +23,7 @@ pub(crate) struct TlsServer {
 }
 
 impl TlsServer {
-    /// Starts a server with a new certificate for `localhost`, which it writes to the file in DER.
+    /// Starts a server with a new certificate for `localhost`, which it writes to the file.
     pub(crate) fn start(target: &str, certificate: &Path) -> io::Result<Self> {
         let acceptor = acceptor(certificate)?;
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -45,9 +46,14 @@ impl TlsServer {
 
 fn acceptor(certificate: &Path) -> io::Result<TlsAcceptor> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
-    fs::write(certificate, made.cert.der())?;
+    fs::write(certificate, made.cert.pem())?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+    // teleport-peer, as every server in Go, negotiates this one with clients on processors that have AES.
+    let cipher_suites = vec![rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let provider = CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() };
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)?
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .map_err(io::Error::other)?;
@@ -90,7 +96,7 @@ mod tests {
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let text = runtime.block_on(async {
-            let roots = tls_client::trust_certificate(server.certificate()).unwrap();
+            let roots = tls_client::trust(server.certificate()).unwrap();
             let mut stream = tls_client::connect(&server.addr().to_string(), &roots).await.unwrap();
             stream.write_all(b"hello").await.unwrap();
             stream.shutdown().await.unwrap();
