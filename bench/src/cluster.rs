@@ -3,16 +3,16 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use testcluster::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
 
 use crate::client::{Client, Route};
-use crate::delay_relay::DelayRelay;
 use crate::measurement::Measurement;
 use crate::peer::Peer;
-use crate::tls_server::TlsServer;
+use crate::{delay_relay, tls_server};
 
 /// A cluster and the directory of a step.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct Cluster<'a> {
     route: Route,
     directory: PathBuf,
     forward_proxy: Option<ForwardProxy>,
-    tls_server: Option<TlsServer>,
-    delay_relay: Option<DelayRelay>,
+    tls_server: Option<SocketAddr>,
+    delay_relay: Option<String>,
 }
 
 impl<'a> Cluster<'a> {
@@ -42,13 +42,13 @@ impl<'a> Cluster<'a> {
 
     /// Starts the bare TLS server in front of the node.
     pub(crate) fn with_tls_server(mut self) -> io::Result<Self> {
-        self.tls_server = Some(TlsServer::start(&self.peer.sshd_addr()?, &self.directory.join("tls-server.pem"))?);
+        self.tls_server = Some(tls_server::start(self.peer.sshd_addr()?, &self.tls_certificate())?);
         Ok(self)
     }
 
     /// Delays the connections of plain ssh to the node as the cluster delays those to itself.
     pub(crate) fn with_delay_to_node(mut self, one_way: std::time::Duration) -> io::Result<Self> {
-        self.delay_relay = Some(DelayRelay::start(self.peer.sshd_addr()?, one_way)?);
+        self.delay_relay = Some(delay_relay::start(self.peer.sshd_addr()?, one_way)?);
         Ok(self)
     }
 
@@ -93,6 +93,10 @@ impl<'a> Cluster<'a> {
         Ok(self)
     }
 
+    fn tls_certificate(&self) -> PathBuf {
+        self.directory.join("tls-server.pem")
+    }
+
     fn credentials(&self) -> PathBuf {
         self.directory.join("tbot-user")
     }
@@ -127,7 +131,7 @@ impl<'a> Cluster<'a> {
 
     /// The address at which plain ssh reaches the node.
     fn node_addr(&self) -> io::Result<String> {
-        self.delay_relay.as_ref().map_or_else(|| self.peer.sshd_addr(), |relay| Ok(relay.addr().to_owned()))
+        self.delay_relay.clone().map_or_else(|| self.peer.sshd_addr(), Ok)
     }
 
     fn proxy_command(&self, client: Client, config: &Path) -> io::Result<Option<String>> {
@@ -137,8 +141,8 @@ impl<'a> Cluster<'a> {
             Client::Go => self.go_proxy_command(),
             Client::TcpRelay => format!("'{program}' relay-tcp {}", self.peer.sshd_addr()?),
             Client::TlsRelay => {
-                let server = self.tls_server.as_ref().ok_or_else(|| io::Error::other("there is no TLS server"))?;
-                format!("'{program}' relay-tls {} '{}'", server.addr(), server.certificate().display())
+                let addr = self.tls_server.ok_or_else(|| io::Error::other("there is no TLS server"))?;
+                format!("'{program}' relay-tls {addr} '{}'", self.tls_certificate().display())
             }
             Client::PlainSsh => return Ok(None),
         }))

@@ -6,29 +6,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A relay that runs until the program ends.
-#[derive(Debug)]
-pub(crate) struct DelayRelay {
-    addr: String,
-}
-
-impl DelayRelay {
-    pub(crate) fn start(target: String, one_way: Duration) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let addr = listener.local_addr()?.to_string();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let target = target.clone();
-                // What fails there shows in the client.
-                thread::spawn(move || relay(&client, &target, one_way));
-            }
-        });
-        Ok(Self { addr })
-    }
-
-    pub(crate) fn addr(&self) -> &str {
-        &self.addr
-    }
+/// Starts a relay, which runs until the program ends, and returns its address.
+pub(crate) fn start(target: String, one_way: Duration) -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let addr = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let target = target.clone();
+            // What fails there shows in the client.
+            thread::spawn(move || relay(&client, &target, one_way));
+        }
+    });
+    Ok(addr)
 }
 
 /// The client's `connect` has returned already. Over a long route it returns after one round trip, and the server
@@ -92,10 +81,10 @@ mod tests {
     /// machines that do other things, too.
     fn assert_two_round_trips(sent: &[u8], serve: fn(&TcpStream) -> io::Result<u64>) {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let relay = DelayRelay::start(server.local_addr().unwrap().to_string(), ONE_WAY).unwrap();
+        let relay = super::start(server.local_addr().unwrap().to_string(), ONE_WAY).unwrap();
         thread::spawn(move || serve(&server.accept().unwrap().0).unwrap());
         let start = Instant::now();
-        let mut client = TcpStream::connect(relay.addr()).unwrap();
+        let mut client = TcpStream::connect(relay).unwrap();
         client.write_all(sent).unwrap();
         client.read_exact(&mut [0]).unwrap();
         let elapsed = start.elapsed();

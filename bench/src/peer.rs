@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::cluster::succeed;
+
 /// A cluster that runs until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -84,11 +86,8 @@ impl Peer {
 
     /// An ID token of a step.
     pub(crate) fn id_token(&self) -> io::Result<String> {
-        let output = Command::new(&self.program).args(["mint", "--state"]).arg(&self.state).output()?;
-        if !output.status.success() {
-            return Err(io::Error::other(format!("teleport-peer mint: {}", String::from_utf8_lossy(&output.stderr))));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = succeed(Command::new(&self.program).args(["mint", "--state"]).arg(&self.state))?;
+        Ok(String::from_utf8_lossy(&output).trim().to_owned())
     }
 
     /// What it has recorded until now, one JSON document a line.

@@ -14,7 +14,6 @@ pub(crate) enum Text {
     Sequence,
     SequenceRest,
     ManyJoins,
-    Roles,
     Throughput,
     ThroughputRatios,
     Memory,

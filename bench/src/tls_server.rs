@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -15,33 +15,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::relay::BUFFER;
 
-/// A server that runs until the program ends.
-#[derive(Debug)]
-pub(crate) struct TlsServer {
-    addr: SocketAddr,
-    certificate: PathBuf,
-}
-
-impl TlsServer {
-    /// Starts a server with a new certificate for `localhost`, which it writes to the file.
-    pub(crate) fn start(target: &str, certificate: &Path) -> io::Result<Self> {
-        let acceptor = acceptor(certificate)?;
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let target = target.to_owned();
-        thread::spawn(move || runtime.block_on(serve(listener, acceptor, target)));
-        Ok(Self { addr, certificate: certificate.to_owned() })
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub(crate) fn certificate(&self) -> &Path {
-        &self.certificate
-    }
+/// Starts a server, which runs until the program ends, and returns its address. It writes its new certificate, for
+/// `localhost`, to the file.
+pub(crate) fn start(target: String, certificate: &Path) -> io::Result<SocketAddr> {
+    let acceptor = acceptor(certificate)?;
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    thread::spawn(move || runtime.block_on(serve(listener, acceptor, target)));
+    Ok(addr)
 }
 
 fn acceptor(certificate: &Path) -> io::Result<TlsAcceptor> {
@@ -88,16 +71,16 @@ mod tests {
     fn it_forwards_and_hands_on_the_end() {
         let node = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let server =
-            TlsServer::start(&node.local_addr().unwrap().to_string(), &directory.path().join("certificate")).unwrap();
+        let certificate = directory.path().join("certificate");
+        let addr = start(node.local_addr().unwrap().to_string(), &certificate).unwrap();
         let echo = thread::spawn(move || {
             let (stream, _) = node.accept().unwrap();
             io::copy(&mut &stream, &mut &stream).unwrap()
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let text = runtime.block_on(async {
-            let roots = tls_client::trust(server.certificate()).unwrap();
-            let mut stream = tls_client::connect(&server.addr().to_string(), &roots).await.unwrap();
+            let roots = tls_client::trust(&certificate).unwrap();
+            let mut stream = tls_client::connect(&addr.to_string(), &roots).await.unwrap();
             stream.write_all(b"hello").await.unwrap();
             stream.shutdown().await.unwrap();
             let mut text = String::new();

@@ -14,27 +14,37 @@ use crate::usage::Usage;
 const DELAY_MILLISECONDS: u32 = 100;
 /// The round trips of the protocol, and what the program may need beside them.
 const EXPECTED_ROUND_TRIPS: f64 = 7.05;
-/// teleport-pipe refuses more than 256.
-const ROLES: [usize; 4] = [1, 10, 100, 250];
+/// What the chart shows.
+const JOIN_SERVICE: &str = "join service";
 
 /// A cluster that clients join.
 struct Variation {
-    name: &'static str,
-    flags: &'static [&'static str],
+    name: String,
+    flags: Vec<String>,
     /// Whether the time without a delay says how many round trips the rest is.
     has_round_trips: bool,
 }
 
-const VARIATIONS: [Variation; 3] = [
-    Variation { name: "join service", flags: &["--join-services", "new"], has_round_trips: true },
-    Variation { name: "REST", flags: &["--join-services", "rest"], has_round_trips: true },
-    // The search for the primes of two keys takes a random time.
-    Variation {
-        name: "join service, suite `legacy`",
-        flags: &["--join-services", "new", "--suite", "legacy"],
-        has_round_trips: false,
-    },
-];
+fn variations() -> Vec<Variation> {
+    let variation = |name: &str, flags: &[&str], has_round_trips| Variation {
+        name: name.to_owned(),
+        flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        has_round_trips,
+    };
+    let mut variations = vec![
+        variation(JOIN_SERVICE, &["--join-services", "new"], true),
+        variation("REST", &["--join-services", "rest"], true),
+        // The search for the primes of two keys takes a random time.
+        variation("join service, suite `legacy`", &["--join-services", "new", "--suite", "legacy"], false),
+    ];
+    // teleport-pipe refuses more than 256.
+    for count in [10, 100, 250] {
+        let roles: Vec<_> = (0..count).map(|number| format!("role-{number:04}")).collect();
+        let flags = ["--join-services", "new", "--roles", &roles.join(",")];
+        variations.push(variation(&format!("join service, {count} roles"), &flags, false));
+    }
+    variations
+}
 
 /// What a run starts.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,7 +54,6 @@ enum Program {
     Handshake,
 }
 
-const CLIENTS: [Client; 2] = [Client::TeleportPipe, Client::Go];
 const PROGRAMS: [Program; 3] = [Program::Client(Client::TeleportPipe), Program::Client(Client::Go), Program::Handshake];
 
 /// A run, and the one beside it with a delay.
@@ -66,25 +75,26 @@ pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Res
         "runs of at most 7.05 round trips",
     ]);
     let mut ratios = Table::new(["cluster", "time", "CPU", "peak memory"]);
-    for variation in &VARIATIONS {
+    for variation in variations() {
         measurement.progress(&format!("join: {}", variation.name));
-        let runs = measure_variation(measurement, variation)?;
+        let runs = measure_variation(measurement, &variation)?;
         for (program, client_runs) in PROGRAMS.into_iter().zip(&runs) {
-            table.row(row(variation.name, program, client_runs, &runs[2]));
+            table.row(row(&variation.name, program, client_runs, &runs[2]));
         }
-        add_ratios(variation.name, &runs[0], &runs[1], &mut ratios, report);
+        add_ratios(&variation.name, &runs[0], &runs[1], &mut ratios, report);
     }
     report.text(Text::Join, table);
     report.text(Text::JoinRatios, ratios);
-    report.text(Text::Roles, measure_roles(measurement)?);
     Ok(())
 }
 
 fn measure_variation(measurement: &Measurement, variation: &Variation) -> io::Result<Vec<Vec<Sample>>> {
     let delay = format!("{DELAY_MILLISECONDS}ms");
-    let flags: Vec<&str> = variation.flags.iter().copied().chain(["--delay", &delay]).collect();
-    let undelayed = Cluster::start(measurement, Route::Direct, variation.flags)?;
-    let delayed = variation.has_round_trips.then(|| Cluster::start(measurement, Route::Direct, &flags)).transpose()?;
+    let flags: Vec<&str> = variation.flags.iter().map(String::as_str).collect();
+    let delayed_flags = [&flags[..], &["--delay", &delay]].concat();
+    let undelayed = Cluster::start(measurement, Route::Direct, &flags)?;
+    let delayed =
+        variation.has_round_trips.then(|| Cluster::start(measurement, Route::Direct, &delayed_flags)).transpose()?;
     let run = |program| {
         Ok(Sample {
             undelayed: program_usage(measurement, &undelayed, program)?,
@@ -94,23 +104,6 @@ fn measure_variation(measurement: &Measurement, variation: &Variation) -> io::Re
     // To warm up.
     in_turns(&PROGRAMS, 1, run)?;
     in_turns(&PROGRAMS, measurement.runs(9), run)
-}
-
-fn measure_roles(measurement: &Measurement) -> io::Result<Table> {
-    let mut table = Table::new(["roles", "client", "milliseconds", "CPU milliseconds", "peak MiB"]);
-    for count in ROLES {
-        measurement.progress(&format!("join: {count} roles"));
-        let roles: Vec<_> = (0..count).map(|number| format!("role-{number:04}")).collect();
-        let cluster = Cluster::start(measurement, Route::Direct, &["--roles", &roles.join(",")])?;
-        // To warm up.
-        in_turns(&CLIENTS, 1, |client| join(measurement, &cluster, client))?;
-        let runs = in_turns(&CLIENTS, measurement.runs(9), |client| join(measurement, &cluster, client))?;
-        for (client, runs) in CLIENTS.into_iter().zip(&runs) {
-            let [wall, cpu, peak] = usage_cells(runs, |usage| *usage);
-            table.row([count.to_string(), client.name().to_owned(), wall, cpu, peak]);
-        }
-    }
-    Ok(table)
 }
 
 fn program_usage(measurement: &Measurement, cluster: &Cluster<'_>, program: Program) -> io::Result<Usage> {
@@ -138,15 +131,6 @@ fn handshake(measurement: &Measurement, cluster: &Cluster<'_>) -> io::Result<Usa
     Usage::wait_for(&file)
 }
 
-/// Milliseconds, CPU milliseconds and peak MiB.
-fn usage_cells<T>(runs: &[T], usage: impl Fn(&T) -> Usage) -> [String; 3] {
-    [
-        cell(runs, 0, |run| Some(usage(run).wall_seconds * 1000.0)),
-        cell(runs, 1, |run| Some(usage(run).cpu_seconds * 1000.0)),
-        cell(runs, 1, |run| Some(usage(run).peak_mib)),
-    ]
-}
-
 impl Sample {
     fn round_trips(&self) -> Option<f64> {
         let round_trip = f64::from(2 * DELAY_MILLISECONDS) / 1000.0;
@@ -155,7 +139,6 @@ impl Sample {
 }
 
 fn row(cluster: &str, program: Program, runs: &[Sample], handshakes: &[Sample]) -> [String; 8] {
-    let [wall, cpu, peak] = usage_cells(runs, |run| run.undelayed);
     let pairs: Vec<_> = runs.iter().zip(handshakes).collect();
     let more_cpu = |(run, handshake): &(&Sample, &Sample)| {
         let is_client = program != Program::Handshake;
@@ -169,10 +152,10 @@ fn row(cluster: &str, program: Program, runs: &[Sample], handshakes: &[Sample]) 
             Program::Client(client) => client.name().to_owned(),
             Program::Handshake => "one TLS connection, one request".to_owned(),
         },
-        wall,
-        cpu,
+        cell(runs, 0, |run| Some(run.undelayed.wall_seconds * 1000.0)),
+        cell(runs, 1, |run| Some(run.undelayed.cpu_seconds * 1000.0)),
         cell(&pairs, 1, more_cpu),
-        peak,
+        cell(runs, 1, |run| Some(run.undelayed.peak_mib)),
         cell(&trips, 1, |trips| Some(*trips)),
         if trips.is_empty() { "–".to_owned() } else { format!("{expected} of {}", trips.len()) },
     ]
@@ -184,7 +167,7 @@ fn add_ratios(cluster: &str, ours: &[Sample], go: &[Sample], table: &mut Table, 
     let peak = Summary::from_ratios(ours, go, |run| Some(run.undelayed.peak_mib));
     table.row([cluster, &summary_cell(wall, 2), &summary_cell(cpu, 2), &summary_cell(peak, 2)]);
     // The chart has room for the most important ones.
-    if cluster == VARIATIONS[0].name {
+    if cluster == JOIN_SERVICE {
         for (what, value) in [("time", wall), ("CPU", cpu), ("peak memory", peak)] {
             report.ratio(format!("{what} of a join"), Client::Go.name(), value);
         }
