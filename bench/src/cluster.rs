@@ -14,6 +14,8 @@ use crate::measurement::Measurement;
 use crate::peer::Peer;
 use crate::{delay_relay, tls_server};
 
+const TLS_CERTIFICATE: &str = "tls-server.pem";
+
 /// A cluster and the directory of a step.
 #[derive(Debug)]
 pub(crate) struct Cluster<'a> {
@@ -24,7 +26,8 @@ pub(crate) struct Cluster<'a> {
     route: Route,
     directory: PathBuf,
     forward_proxy: Option<ForwardProxy>,
-    tls_server: Option<SocketAddr>,
+    /// In front of the node.
+    tls_server: SocketAddr,
     delay_relay: Option<String>,
 }
 
@@ -37,13 +40,8 @@ impl<'a> Cluster<'a> {
         let forward_proxy = (route == Route::ForwardProxy)
             .then(|| ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works));
         let id_token = peer.id_token()?;
-        Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server: None, delay_relay: None })
-    }
-
-    /// Starts the bare TLS server in front of the node.
-    pub(crate) fn with_tls_server(mut self) -> io::Result<Self> {
-        self.tls_server = Some(tls_server::start(self.peer.sshd_addr()?, &self.tls_certificate())?);
-        Ok(self)
+        let tls_server = tls_server::start(peer.sshd_addr()?, &directory.join(TLS_CERTIFICATE))?;
+        Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server, delay_relay: None })
     }
 
     /// Delays the connections of plain ssh to the node as the cluster delays those to itself.
@@ -68,11 +66,10 @@ impl<'a> Cluster<'a> {
         command
     }
 
-    /// A join by a client, whose usage goes to the file. The files of the credentials go to the directory `tbot-user`
-    /// of the directory.
-    pub(crate) fn join_command(&self, client: Client, directory: &Path, usage: &Path) -> Command {
+    /// A join by a client, whose usage goes to the file `usage` of the directory, and whose credentials go to `tbot-user`.
+    pub(crate) fn join_command(&self, client: Client, directory: &Path) -> Command {
         let mut command = self.step(&self.measurement.program, directory);
-        command.arg("measure").arg(usage).arg("--");
+        command.arg("measure").arg(directory.join("usage")).arg("--");
         command.env("BITBUCKET_STEP_OIDC_TOKEN", &self.id_token);
         let proxy = self.peer.text("proxy_addr");
         if client == Client::Go {
@@ -89,12 +86,8 @@ impl<'a> Cluster<'a> {
 
     /// Joins by teleport-pipe, for the sessions of all clients.
     pub(crate) fn join(self) -> io::Result<Self> {
-        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory, &self.directory.join("join")))?;
+        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory))?;
         Ok(self)
-    }
-
-    fn tls_certificate(&self) -> PathBuf {
-        self.directory.join("tls-server.pem")
     }
 
     fn credentials(&self) -> PathBuf {
@@ -141,8 +134,8 @@ impl<'a> Cluster<'a> {
             Client::Go => self.go_proxy_command(),
             Client::TcpRelay => format!("'{program}' relay-tcp {}", self.peer.sshd_addr()?),
             Client::TlsRelay => {
-                let addr = self.tls_server.ok_or_else(|| io::Error::other("there is no TLS server"))?;
-                format!("'{program}' relay-tls {addr} '{}'", self.tls_certificate().display())
+                let certificate = self.directory.join(TLS_CERTIFICATE);
+                format!("'{program}' relay-tls {} '{}'", self.tls_server, certificate.display())
             }
             Client::PlainSsh => return Ok(None),
         }))

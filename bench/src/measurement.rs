@@ -3,9 +3,13 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
+
+use crate::cluster::succeed;
+use crate::usage::Usage;
 
 /// The programs, and how much to measure.
 #[derive(Debug)]
@@ -48,6 +52,15 @@ impl Measurement {
         let directory = self.directory.path().join(number.to_string());
         fs::create_dir(&directory)?;
         Ok(directory)
+    }
+
+    /// Runs a program, and returns the usage that goes to the file `usage` of its new directory.
+    pub(crate) fn usage(&self, command: impl FnOnce(&Path) -> io::Result<Command>) -> io::Result<Usage> {
+        let directory = self.new_directory()?;
+        succeed(&mut command(&directory)?)?;
+        let usage = Usage::wait_for(&directory.join("usage"))?;
+        fs::remove_dir_all(directory)?;
+        Ok(usage)
     }
 
     /// Makes a file of random bytes, which nothing on the way can compress.

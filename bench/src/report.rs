@@ -52,7 +52,7 @@ impl Report {
     /// Adds a text, and prints it.
     pub(crate) fn text(&mut self, name: Text, text: impl ToString) {
         let text = text.to_string();
-        println!("{}:\n\n{text}", name.name());
+        println!("{}:\n\n{}\n", name.name(), text.trim_end());
         self.texts.push((name, text));
     }
 

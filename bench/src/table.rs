@@ -33,20 +33,14 @@ impl Summary {
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decimals = f.precision().unwrap_or(2);
-        write!(f, "{:.decimals$} / {:.decimals$} / {:.decimals$}", self.min, self.median, self.max)
-    }
-}
-
 /// A cell for a figure of all runs, of which a run may have none.
 pub(crate) fn cell<T, I: IntoIterator<Item = f64>>(runs: &[T], decimals: usize, figure: impl Fn(&T) -> I) -> String {
     summary_cell(Summary::new(runs.iter().flat_map(figure)), decimals)
 }
 
 pub(crate) fn summary_cell(summary: Option<Summary>, decimals: usize) -> String {
-    summary.map_or_else(|| "–".to_owned(), |summary| format!("{summary:.decimals$}"))
+    let Some(Summary { min, median, max }) = summary else { return "–".to_owned() };
+    format!("{min:.decimals$} / {median:.decimals$} / {max:.decimals$}")
 }
 
 /// A table with a header.

@@ -1,11 +1,10 @@
 //! A join until the credentials are on disk: time, CPU, memory, and round trips.
 
-use std::fs;
 use std::io;
 use std::process::Command;
 
 use crate::client::{Client, Route};
-use crate::cluster::{Cluster, succeed};
+use crate::cluster::Cluster;
 use crate::measurement::{Measurement, in_turns};
 use crate::report::{Report, Text};
 use crate::table::{Summary, Table, cell, summary_cell};
@@ -17,31 +16,23 @@ const EXPECTED_ROUND_TRIPS: f64 = 7.05;
 /// What the chart shows.
 const JOIN_SERVICE: &str = "join service";
 
-/// A cluster that clients join.
-struct Variation {
-    name: String,
-    flags: Vec<String>,
-    /// Whether the time without a delay says how many round trips the rest is.
-    has_round_trips: bool,
-}
+/// A cluster that clients join: its name, the flags of teleport-peer, and whether the time without a delay says how many
+/// round trips the rest is.
+type Variation = (String, String, bool);
 
 fn variations() -> Vec<Variation> {
-    let variation = |name: &str, flags: &[&str], has_round_trips| Variation {
-        name: name.to_owned(),
-        flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-        has_round_trips,
-    };
+    let variation = |name: &str, flags: &str, has_round_trips| (name.to_owned(), flags.to_owned(), has_round_trips);
     let mut variations = vec![
-        variation(JOIN_SERVICE, &["--join-services", "new"], true),
-        variation("REST", &["--join-services", "rest"], true),
+        variation(JOIN_SERVICE, "--join-services new", true),
+        variation("REST", "--join-services rest", true),
         // The search for the primes of two keys takes a random time.
-        variation("join service, suite `legacy`", &["--join-services", "new", "--suite", "legacy"], false),
+        variation("join service, suite `legacy`", "--join-services new --suite legacy", false),
     ];
     // teleport-pipe refuses more than 256.
     for count in [10, 100, 250] {
         let roles: Vec<_> = (0..count).map(|number| format!("role-{number:04}")).collect();
-        let flags = ["--join-services", "new", "--roles", &roles.join(",")];
-        variations.push(variation(&format!("join service, {count} roles"), &flags, false));
+        let flags = format!("--join-services new --roles {}", roles.join(","));
+        variations.push((format!("join service, {count} roles"), flags, false));
     }
     variations
 }
@@ -76,25 +67,28 @@ pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Res
     ]);
     let mut ratios = Table::new(["cluster", "time", "CPU", "peak memory"]);
     for variation in variations() {
-        measurement.progress(&format!("join: {}", variation.name));
+        let name = &variation.0;
+        measurement.progress(&format!("join: {name}"));
         let runs = measure_variation(measurement, &variation)?;
         for (program, client_runs) in PROGRAMS.into_iter().zip(&runs) {
-            table.row(row(&variation.name, program, client_runs, &runs[2]));
+            table.row(row(name, program, client_runs, &runs[2]));
         }
-        add_ratios(&variation.name, &runs[0], &runs[1], &mut ratios, report);
+        add_ratios(name, &runs[0], &runs[1], &mut ratios, report);
     }
     report.text(Text::Join, table);
     report.text(Text::JoinRatios, ratios);
     Ok(())
 }
 
-fn measure_variation(measurement: &Measurement, variation: &Variation) -> io::Result<Vec<Vec<Sample>>> {
+fn measure_variation(
+    measurement: &Measurement,
+    (_, flags, has_round_trips): &Variation,
+) -> io::Result<Vec<Vec<Sample>>> {
     let delay = format!("{DELAY_MILLISECONDS}ms");
-    let flags: Vec<&str> = variation.flags.iter().map(String::as_str).collect();
+    let flags: Vec<&str> = flags.split(' ').collect();
     let delayed_flags = [&flags[..], &["--delay", &delay]].concat();
     let undelayed = Cluster::start(measurement, Route::Direct, &flags)?;
-    let delayed =
-        variation.has_round_trips.then(|| Cluster::start(measurement, Route::Direct, &delayed_flags)).transpose()?;
+    let delayed = has_round_trips.then(|| Cluster::start(measurement, Route::Direct, &delayed_flags)).transpose()?;
     let run = |program| {
         Ok(Sample {
             undelayed: program_usage(measurement, &undelayed, program)?,
@@ -114,21 +108,16 @@ fn program_usage(measurement: &Measurement, cluster: &Cluster<'_>, program: Prog
 }
 
 pub(crate) fn join(measurement: &Measurement, cluster: &Cluster<'_>, client: Client) -> io::Result<Usage> {
-    let directory = measurement.new_directory()?;
-    let file = directory.join("usage");
-    succeed(&mut cluster.join_command(client, &directory, &file))?;
-    let usage = Usage::wait_for(&file)?;
-    fs::remove_dir_all(directory)?;
-    Ok(usage)
+    measurement.usage(|directory| Ok(cluster.join_command(client, directory)))
 }
 
 fn handshake(measurement: &Measurement, cluster: &Cluster<'_>) -> io::Result<Usage> {
-    let file = measurement.new_directory()?.join("usage");
-    let mut command = Command::new(&measurement.program);
-    command.arg("measure").arg(&file).arg("--").arg(&measurement.program);
-    command.args(["handshake", cluster.peer.text("proxy_addr")]).arg(cluster.peer.web_ca());
-    succeed(&mut command)?;
-    Usage::wait_for(&file)
+    measurement.usage(|directory| {
+        let mut command = Command::new(&measurement.program);
+        command.arg("measure").arg(directory.join("usage")).arg("--").arg(&measurement.program);
+        command.args(["handshake", cluster.peer.text("proxy_addr")]).arg(cluster.peer.web_ca());
+        Ok(command)
+    })
 }
 
 impl Sample {

@@ -1,6 +1,5 @@
 //! `ssh node true` and the first byte of a command, without a delay and with one.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -10,7 +9,6 @@ use crate::cluster::{Cluster, succeed};
 use crate::measurement::{Measurement, in_turns};
 use crate::report::{Report, Text};
 use crate::table::{Summary, Table, cell, summary_cell};
-use crate::usage::Usage;
 
 const ONE_WAY: Duration = Duration::from_millis(50);
 const CLIENTS: [Client; 3] = [Client::TeleportPipe, Client::Go, Client::PlainSsh];
@@ -70,11 +68,11 @@ fn proxy_command_cpu(measurement: &Measurement, cluster: &Cluster<'_>, client: C
     if client == Client::PlainSsh {
         return Ok(None);
     }
-    let directory = measurement.new_directory()?;
-    let file = directory.join("usage");
-    succeed(cluster.ssh(client, Some(&file))?.arg("true"))?;
-    let usage = Usage::wait_for(&file)?;
-    fs::remove_dir_all(directory)?;
+    let usage = measurement.usage(|directory| {
+        let mut ssh = cluster.ssh(client, Some(&directory.join("usage")))?;
+        ssh.arg("true");
+        Ok(ssh)
+    })?;
     Ok(Some(usage.cpu_seconds))
 }
 

@@ -1,7 +1,6 @@
 //! The round trips of a join as a sequence diagram, drawn from the record of teleport-peer: what arrived on which
 //! connection, after how many round trips.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -45,16 +44,13 @@ struct Event {
 fn draw(record: &str, start: f64, round_trip_seconds: f64) -> io::Result<String> {
     let events: Vec<Event> =
         record.lines().filter_map(|line| event(line, start).transpose()).collect::<Result<_, _>>()?;
-    let mut lanes = BTreeMap::new();
-    for event in &events {
-        let next = lanes.len();
-        lanes.entry(event.connection).or_insert(next);
-    }
+    let mut lanes = Vec::new();
     let mut text = format!("{:>6}", "round");
-    let mut numbers: Vec<_> = lanes.iter().collect();
-    numbers.sort_by_key(|(_, lane)| **lane);
-    for (lane, _) in numbers.iter().enumerate() {
-        let _ = write!(text, "  {:<LANE$}", format!("connection {}", lane + 1));
+    for event in &events {
+        if !lanes.contains(&event.connection) {
+            lanes.push(event.connection);
+            let _ = write!(text, "  {:<LANE$}", format!("connection {}", lanes.len()));
+        }
     }
     let mut text = format!("{}\n{:>6}\n", text.trim_end(), "trips");
     let mut last = String::new();
@@ -62,7 +58,7 @@ fn draw(record: &str, start: f64, round_trip_seconds: f64) -> io::Result<String>
         // The cluster is half a round trip away.
         let time = format!("{:>6.1}", (event.at / round_trip_seconds * 2.0).round() / 2.0);
         let shown = if time == last { "" } else { &time };
-        let indentation = (LANE + 2) * lanes.get(&event.connection).copied().unwrap_or_default();
+        let indentation = (LANE + 2) * lanes.iter().take_while(|lane| **lane != event.connection).count();
         let _ = writeln!(text, "{shown:>6}  {:indentation$}{}", "", event.text);
         last = time;
     }

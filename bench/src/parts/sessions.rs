@@ -31,7 +31,7 @@ struct Sample {
 }
 
 pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
-    let cluster = Cluster::start(measurement, Route::Direct, &[])?.with_tls_server()?.join()?;
+    let cluster = Cluster::start(measurement, Route::Direct, &[])?.join()?;
     let mut table = Table::new([
         "sessions",
         "client",

@@ -19,7 +19,7 @@ type Calls = BTreeMap<String, u64>;
 pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
     let megabytes = measurement.full_or_quick(100, 10);
     let file = measurement.random_file(megabytes)?;
-    let cluster = Cluster::start(measurement, Route::Direct, &[])?.with_tls_server()?.join()?;
+    let cluster = Cluster::start(measurement, Route::Direct, &[])?.join()?;
     let mut table = Table::new(["direction", "client", "system calls per MiB", "of them"]);
     for direction in Direction::BOTH {
         for client in [Client::TeleportPipe, Client::Go, Client::TlsRelay, Client::TcpRelay] {

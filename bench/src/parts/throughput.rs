@@ -22,7 +22,7 @@ pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Res
     ]);
     let mut ratios = Table::new(["route", "direction", "teleport-pipe to", "time", "CPU of the ProxyCommand"]);
     for route in Route::ALL {
-        let cluster = Cluster::start(measurement, route, &[])?.with_tls_server()?.join()?;
+        let cluster = Cluster::start(measurement, route, &[])?.join()?;
         let (clients, turns) = plan(route);
         for direction in Direction::BOTH {
             measurement.progress(&format!("throughput: {megabytes} MB {}, {}", direction.name(), route.name()));
