@@ -7,9 +7,9 @@ use crate::report::Ratio;
 const WIDTH: u32 = 800;
 const ROW: u32 = 26;
 const TOP: u32 = 64;
-const LABELS: f64 = 390.0;
+const LABELS: f64 = 440.0;
 /// Pixels of the largest maximum, beside which there is room for a figure.
-const BARS: f64 = 350.0;
+const BARS: f64 = 300.0;
 
 /// Draws a bar for each median, and a line from the minimum to the maximum.
 pub(crate) fn draw(ratios: &[Ratio]) -> String {
@@ -81,9 +81,9 @@ mod tests {
         };
         let svg = draw(&[ratio("a & b", 0.5), ratio("c", 2.0)]);
         assert!(svg.contains("<desc id=\"description\">Medians: a &amp; b / ssh 0.50; c / ssh 2.00."), "{svg}");
-        assert!(svg.contains(r##"<rect x="390.0" y="64" width="43.8" height="18" fill="#1a7f37"/>"##), "{svg}");
-        assert!(svg.contains(r##"<rect x="390.0" y="90" width="175.0" height="18" fill="#bc4c00"/>"##), "{svg}");
+        assert!(svg.contains(r##"<rect x="440.0" y="64" width="37.5" height="18" fill="#1a7f37"/>"##), "{svg}");
+        assert!(svg.contains(r##"<rect x="440.0" y="90" width="150.0" height="18" fill="#bc4c00"/>"##), "{svg}");
         // The largest maximum has the whole width.
-        assert!(svg.contains(r##"<line x1="477.5" y1="99" x2="740.0" y2="99""##), "{svg}");
+        assert!(svg.contains(r##"<line x1="515.0" y1="99" x2="740.0" y2="99""##), "{svg}");
     }
 }
