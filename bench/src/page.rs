@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, io, thread};
 
+use clap::ValueEnum as _;
+
 use crate::chart;
 use crate::cluster::succeed;
-use crate::report::Report;
+use crate::report::{Report, Text};
 
 const DOCUMENT: &str = "docs/performance.md";
 const CHART: &str = "docs/performance.svg";
@@ -16,9 +18,11 @@ const END: &str = "[//]: # (end)";
 /// Writes a complete run into the document, and draws the chart.
 pub(crate) fn write(report: &Report) -> io::Result<()> {
     let mut document = fs::read_to_string(DOCUMENT)?;
-    for (name, text) in &report.texts {
-        document = replace(&document, &name.name(), text)
-            .ok_or_else(|| io::Error::other(format!("{DOCUMENT} has no `{}`", begin(&name.name()))))?;
+    for name in Text::value_variants() {
+        let text = report.texts.iter().find_map(|(found, text)| (found == name).then_some(text));
+        document = text
+            .and_then(|text| replace(&document, &name.name(), text))
+            .ok_or_else(|| io::Error::other(format!("no text, or no place in {DOCUMENT}: {}", name.name())))?;
     }
     fs::write(DOCUMENT, document)?;
     fs::write(CHART, chart::draw(&report.ratios))
@@ -75,10 +79,7 @@ fn api_version(modules: &str) -> Option<&str> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use clap::ValueEnum as _;
-
     use super::*;
-    use crate::report::Text;
 
     #[test]
     fn only_the_named_text_changes() {
