@@ -57,7 +57,7 @@ reproducible: ## builds the image twice, in two directories, and compares (10 mi
 	@tests/prepare image
 	@release/reproducible
 
-# `make bench BENCH='--quick join'` measures only joins, in fewer runs; `cargo run -p bench -- --help` lists all parts.
+# `make bench BENCH='--quick join'` prints only the table of joins, of fewer runs; `make bench BENCH=--help` lists all names.
 bench: ## joins and ssh beside other clients, into docs/performance.md (needs `make static`, TELEPORT_PEER)
 	$(CARGO) run --locked --release --quiet -p bench -- --binary $(STATIC) $(BENCH)
 

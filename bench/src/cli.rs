@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::route::Route;
-
 /// Measures teleport-pipe beside other clients, and writes the figures into docs/performance.md.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -14,16 +12,10 @@ pub(crate) struct Cli {
     /// The static binary of teleport-pipe.
     #[arg(long, default_value = "target/x86_64-unknown-linux-musl/release/teleport-pipe")]
     pub(crate) binary: PathBuf,
-    /// Fewer runs, fewer bytes, and the document stays as it is.
+    /// Fewer runs and fewer bytes; the document stays as it is.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// How often each thing is measured, if not as often as its table needs.
-    #[arg(long)]
-    pub(crate) runs: Option<usize>,
-    /// Only these routes; the document stays as it is.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) routes: Vec<Route>,
-    /// What to measure; without any, everything.
+    /// Only these tables; the document stays as it is.
     pub(crate) parts: Vec<Part>,
     #[command(subcommand)]
     pub(crate) helper: Option<Helper>,
@@ -40,12 +32,10 @@ pub(crate) enum Part {
     Latency,
     /// Many sessions at the same time.
     Sessions,
-    /// A join: time, CPU, memory, round trips.
+    /// A join, with up to 250 roles: time, CPU, memory, round trips.
     Join,
     /// Up to 1 000 joins of one cluster.
     ManyJoins,
-    /// A join with up to 250 roles.
-    Growth,
     /// Functions of the library that grow with their input, by `cargo bench`.
     Small,
     /// System calls of the ProxyCommand.

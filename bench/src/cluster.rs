@@ -3,16 +3,18 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::client::Client;
-use crate::delay_relay::DelayRelay;
-use crate::forward_proxy::ForwardProxy;
+use testcluster::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
+
+use crate::client::{Client, Route};
 use crate::measurement::Measurement;
 use crate::peer::Peer;
-use crate::route::Route;
-use crate::tls_server::TlsServer;
+use crate::{delay_relay, tls_server};
+
+const TLS_CERTIFICATE: &str = "tls-server.pem";
 
 /// A cluster and the directory of a step.
 #[derive(Debug)]
@@ -24,42 +26,27 @@ pub(crate) struct Cluster<'a> {
     route: Route,
     directory: PathBuf,
     forward_proxy: Option<ForwardProxy>,
-    tls_server: Option<TlsServer>,
-    delay_relay: Option<DelayRelay>,
+    /// In front of the node.
+    tls_server: SocketAddr,
+    delay_relay: Option<String>,
 }
 
 impl<'a> Cluster<'a> {
     /// Starts a cluster that is reached by the route.
-    ///
-    /// # Errors
-    ///
-    /// If something does not start.
     pub(crate) fn start(measurement: &'a Measurement, route: Route, flags: &[&str]) -> io::Result<Self> {
         let directory = measurement.new_directory()?;
         let flags: Vec<&str> = route.flags().iter().chain(flags).copied().collect();
         let peer = Peer::start(&measurement.peer, &directory.join("state"), &flags)?;
-        let forward_proxy = (route == Route::ForwardProxy).then(ForwardProxy::start).transpose()?;
+        let forward_proxy = (route == Route::ForwardProxy)
+            .then(|| ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works));
         let id_token = peer.id_token()?;
-        Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server: None, delay_relay: None })
-    }
-
-    /// Starts the bare TLS server in front of the node.
-    ///
-    /// # Errors
-    ///
-    /// If it does not start.
-    pub(crate) fn with_tls_server(mut self) -> io::Result<Self> {
-        self.tls_server = Some(TlsServer::start(&self.peer.sshd_addr()?, &self.directory.join("tls-server.der"))?);
-        Ok(self)
+        let tls_server = tls_server::start(peer.sshd_addr()?, &directory.join(TLS_CERTIFICATE))?;
+        Ok(Self { measurement, peer, id_token, route, directory, forward_proxy, tls_server, delay_relay: None })
     }
 
     /// Delays the connections of plain ssh to the node as the cluster delays those to itself.
-    ///
-    /// # Errors
-    ///
-    /// If the relay does not start.
     pub(crate) fn with_delay_to_node(mut self, one_way: std::time::Duration) -> io::Result<Self> {
-        self.delay_relay = Some(DelayRelay::start(self.peer.sshd_addr()?, one_way)?);
+        self.delay_relay = Some(delay_relay::start(self.peer.sshd_addr()?, one_way)?);
         Ok(self)
     }
 
@@ -79,11 +66,10 @@ impl<'a> Cluster<'a> {
         command
     }
 
-    /// A join by a client, whose usage goes to the file. The files of the credentials go to the directory `tbot-user`
-    /// of the directory.
-    pub(crate) fn join_command(&self, client: Client, directory: &Path, usage: &Path) -> Command {
+    /// A join by a client, whose usage goes to the file `usage` of the directory, and whose credentials go to `tbot-user`.
+    pub(crate) fn join_command(&self, client: Client, directory: &Path) -> Command {
         let mut command = self.step(&self.measurement.program, directory);
-        command.arg("measure").arg(usage).arg("--");
+        command.arg("measure").arg(directory.join("usage")).arg("--");
         command.env("BITBUCKET_STEP_OIDC_TOKEN", &self.id_token);
         let proxy = self.peer.text("proxy_addr");
         if client == Client::Go {
@@ -99,12 +85,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// Joins by teleport-pipe, for the sessions of all clients.
-    ///
-    /// # Errors
-    ///
-    /// If the join fails.
     pub(crate) fn join(self) -> io::Result<Self> {
-        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory, &self.directory.join("join")))?;
+        succeed(&mut self.join_command(Client::TeleportPipe, &self.directory))?;
         Ok(self)
     }
 
@@ -113,10 +95,6 @@ impl<'a> Cluster<'a> {
     }
 
     /// ssh to the node by a client. The usage of the ProxyCommand goes to the file.
-    ///
-    /// # Errors
-    ///
-    /// If `ssh_config` has no ProxyCommand.
     pub(crate) fn ssh(&self, client: Client, usage: Option<&Path>) -> io::Result<Command> {
         let program = self.measurement.program.display();
         let wrapper = usage.map(|file| format!("'{program}' measure '{}' -- ", file.display()));
@@ -124,10 +102,6 @@ impl<'a> Cluster<'a> {
     }
 
     /// ssh to the node by a client, with words in front of the ProxyCommand.
-    ///
-    /// # Errors
-    ///
-    /// If `ssh_config` has no ProxyCommand.
     pub(crate) fn ssh_wrapped(&self, client: Client, wrapper: Option<&str>) -> io::Result<Command> {
         let config = self.credentials().join("ssh_config");
         let mut command = self.step("ssh", &self.directory);
@@ -150,7 +124,7 @@ impl<'a> Cluster<'a> {
 
     /// The address at which plain ssh reaches the node.
     fn node_addr(&self) -> io::Result<String> {
-        self.delay_relay.as_ref().map_or_else(|| self.peer.sshd_addr(), |relay| Ok(relay.addr().to_owned()))
+        self.delay_relay.clone().map_or_else(|| self.peer.sshd_addr(), Ok)
     }
 
     fn proxy_command(&self, client: Client, config: &Path) -> io::Result<Option<String>> {
@@ -160,8 +134,8 @@ impl<'a> Cluster<'a> {
             Client::Go => self.go_proxy_command(),
             Client::TcpRelay => format!("'{program}' relay-tcp {}", self.peer.sshd_addr()?),
             Client::TlsRelay => {
-                let server = self.tls_server.as_ref().ok_or_else(|| io::Error::other("there is no TLS server"))?;
-                format!("'{program}' relay-tls {} '{}'", server.addr(), server.certificate().display())
+                let certificate = self.directory.join(TLS_CERTIFICATE);
+                format!("'{program}' relay-tls {} '{}'", self.tls_server, certificate.display())
             }
             Client::PlainSsh => return Ok(None),
         }))
@@ -188,10 +162,6 @@ fn configured_proxy_command(config: &str) -> io::Result<String> {
 }
 
 /// Runs a program to its end, and returns its standard output if that is not set to anything else.
-///
-/// # Errors
-///
-/// If the program fails, with what it printed.
 pub(crate) fn succeed(command: &mut Command) -> io::Result<Vec<u8>> {
     let output = command.output()?;
     if output.status.success() {

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use clap::ValueEnum as _;
 use tempfile::TempDir;
 
-use crate::cli::Cli;
-use crate::route::Route;
+use crate::cluster::succeed;
+use crate::usage::Usage;
 
 /// The programs, and how much to measure.
 #[derive(Debug)]
@@ -21,23 +21,17 @@ pub(crate) struct Measurement {
     /// The binary of teleport-peer.
     pub(crate) peer: PathBuf,
     pub(crate) quick: bool,
-    /// The routes to measure.
-    pub(crate) routes: Vec<Route>,
-    runs: Option<usize>,
     directory: TempDir,
     directories: AtomicU32,
 }
 
 impl Measurement {
-    pub(crate) fn new(binary: PathBuf, peer: PathBuf, cli: &Cli) -> io::Result<Self> {
-        let routes = if cli.routes.is_empty() { Route::value_variants() } else { &cli.routes };
+    pub(crate) fn new(binary: PathBuf, peer: PathBuf, quick: bool) -> io::Result<Self> {
         Ok(Self {
             program: std::env::current_exe()?,
             binary,
             peer,
-            quick: cli.quick,
-            routes: routes.to_vec(),
-            runs: cli.runs,
+            quick,
             directory: tempfile::Builder::new().prefix("bench-").tempdir()?,
             directories: AtomicU32::new(0),
         })
@@ -45,7 +39,7 @@ impl Measurement {
 
     /// How often to measure, where a table needs this many runs.
     pub(crate) fn runs(&self, needed: usize) -> usize {
-        self.runs.unwrap_or(if self.quick { needed.min(2) } else { needed })
+        self.full_or_quick(needed, needed.min(2))
     }
 
     /// One value for full runs and another for quick ones.
@@ -60,10 +54,19 @@ impl Measurement {
         Ok(directory)
     }
 
+    /// Runs a program, and returns the usage that goes to the file `usage` of its new directory.
+    pub(crate) fn usage(&self, command: impl FnOnce(&Path) -> io::Result<Command>) -> io::Result<Usage> {
+        let directory = self.new_directory()?;
+        succeed(&mut command(&directory)?)?;
+        let usage = Usage::wait_for(&directory.join("usage"))?;
+        fs::remove_dir_all(directory)?;
+        Ok(usage)
+    }
+
     /// Makes a file of random bytes, which nothing on the way can compress.
-    pub(crate) fn random_file(&self, megabytes: u64) -> io::Result<PathBuf> {
+    pub(crate) fn random_file(&self, megabytes: u32) -> io::Result<PathBuf> {
         let path = self.new_directory()?.join("random");
-        let mut random = fs::File::open("/dev/urandom")?.take(megabytes * 1_000_000);
+        let mut random = fs::File::open("/dev/urandom")?.take(u64::from(megabytes) * 1_000_000);
         io::copy(&mut random, &mut fs::File::create(&path)?)?;
         Ok(path)
     }
@@ -74,19 +77,44 @@ impl Measurement {
     }
 }
 
-/// Compares two files.
-///
-/// # Errors
-///
-/// If they differ, or cannot be read.
+/// Measures the clients in turns, so that what disturbs the machine for a while disturbs all of them. Every other turn is
+/// in reverse order, so that none is always the first. Returns the runs of each client.
+pub(crate) fn in_turns<C: Copy, R>(
+    clients: &[C],
+    turns: usize,
+    mut measure: impl FnMut(C) -> io::Result<R>,
+) -> io::Result<Vec<Vec<R>>> {
+    let mut runs: Vec<Vec<R>> = clients.iter().map(|_| Vec::new()).collect();
+    for turn in 0..turns {
+        let mut order: Vec<_> = clients.iter().zip(&mut runs).collect();
+        if turn % 2 == 1 {
+            order.reverse();
+        }
+        for (client, runs) in order {
+            runs.push(measure(*client)?);
+        }
+    }
+    Ok(runs)
+}
+
+/// Fails if two files differ.
 pub(crate) fn assert_same_bytes(one: &Path, other: &Path) -> io::Result<()> {
-    let open = |path| fs::File::open(path).map(|file| io::BufReader::with_capacity(1 << 20, file));
-    let is_same = fs::metadata(one)?.len() == fs::metadata(other)?.len()
-        && open(one)?
-            .bytes()
-            .zip(open(other)?.bytes())
-            .all(|(one, other)| matches!((one, other), (Ok(one), Ok(other)) if one == other));
-    if is_same { Ok(()) } else { Err(io::Error::other("the bytes that arrived are not those that were sent")) }
+    let (one, other) = (fs::File::open(one)?, fs::File::open(other)?);
+    loop {
+        let block = block(&one)?;
+        if block != self::block(&other)? {
+            return Err(io::Error::other("the bytes that arrived are not those that were sent"));
+        }
+        if block.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn block(file: &fs::File) -> io::Result<Vec<u8>> {
+    let mut block = Vec::new();
+    file.take(1 << 20).read_to_end(&mut block)?;
+    Ok(block)
 }
 
 #[cfg(test)]
@@ -105,5 +133,16 @@ mod tests {
         assert_same_bytes(&one, &same).unwrap();
         assert!(assert_same_bytes(&one, &write("other", b"abd")).is_err());
         assert!(assert_same_bytes(&one, &write("shorter", b"ab")).is_err());
+    }
+
+    #[test]
+    fn every_other_turn_is_in_reverse_order() {
+        let mut order = Vec::new();
+        let runs = in_turns(&['a', 'b'], 3, |client| {
+            order.push(client);
+            Ok((client, order.len()))
+        });
+        assert_eq!(runs.unwrap(), [[('a', 1), ('a', 4), ('a', 5)], [('b', 2), ('b', 3), ('b', 6)]]);
+        assert_eq!(order, ['a', 'b', 'b', 'a', 'a', 'b']);
     }
 }

@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::cluster::succeed;
+
 /// A cluster that runs until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -21,10 +23,6 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Starts a cluster with its state in this directory, and waits until it is ready.
-    ///
-    /// # Errors
-    ///
-    /// If it does not start.
     pub(crate) fn start(program: &Path, state: &Path, flags: &[&str]) -> io::Result<Self> {
         fs::create_dir_all(state)?;
         let log = state.join("log");
@@ -74,34 +72,25 @@ impl Peer {
     }
 
     /// The address of the node's sshd.
-    ///
-    /// # Errors
-    ///
-    /// If its configuration does not say.
     pub(crate) fn sshd_addr(&self) -> io::Result<String> {
         let config = fs::read_to_string(self.state.join("sshd-node/sshd_config"))?;
         let port = config.lines().find_map(|line| line.strip_prefix("Port "));
         port.map(|port| format!("127.0.0.1:{port}")).ok_or_else(|| io::Error::other("sshd_config has no Port"))
     }
 
+    /// How many connections the node's sshd accepts before they log in, if its configuration says so.
+    pub(crate) fn max_startups(&self) -> Option<String> {
+        let config = fs::read_to_string(self.state.join("sshd-node/sshd_config")).ok()?;
+        config.lines().find_map(|line| line.strip_prefix("MaxStartups ")).map(str::to_owned)
+    }
+
     /// An ID token of a step.
-    ///
-    /// # Errors
-    ///
-    /// If the program fails.
     pub(crate) fn id_token(&self) -> io::Result<String> {
-        let output = Command::new(&self.program).args(["mint", "--state"]).arg(&self.state).output()?;
-        if !output.status.success() {
-            return Err(io::Error::other(format!("teleport-peer mint: {}", String::from_utf8_lossy(&output.stderr))));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = succeed(Command::new(&self.program).args(["mint", "--state"]).arg(&self.state))?;
+        Ok(String::from_utf8_lossy(&output).trim().to_owned())
     }
 
     /// What it has recorded until now, one JSON document a line.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
     pub(crate) fn record(&self) -> io::Result<String> {
         fs::read_to_string(self.state.join("record.jsonl"))
     }

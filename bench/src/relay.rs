@@ -1,4 +1,5 @@
-//! ProxyCommands that do nothing but copy bytes: what a ProxyCommand costs at least.
+//! ProxyCommands that do nothing but copy bytes. That by TCP is what any ProxyCommand costs. That by TLS is not what TLS
+//! costs at least: it uses tokio-rustls, which receives 4 KiB at a time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,10 +28,6 @@ pub(crate) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
 }
 
 /// Copies between the standard streams and a TCP connection.
-///
-/// # Errors
-///
-/// If the connection fails.
 pub(crate) fn tcp(addr: &str) -> io::Result<()> {
     let server = TcpStream::connect(addr)?;
     server.set_nodelay(true)?;
@@ -46,13 +43,9 @@ pub(crate) fn tcp(addr: &str) -> io::Result<()> {
 }
 
 /// Copies between the standard streams, which have to be pipes, and a TLS connection, on one thread.
-///
-/// # Errors
-///
-/// If the connection fails.
 pub(crate) fn tls(addr: &str, certificate: &Path) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
-        let mut server = tls_client::connect(addr, &tls_client::trust_certificate(certificate)?).await?;
+        let mut server = tls_client::connect(addr, &tls_client::trust(certificate)?).await?;
         let input = Receiver::from_owned_fd(standard(&io::stdin())?)?;
         let output = Sender::from_owned_fd(standard(&io::stdout())?)?;
         let mut streams = tokio::io::join(input, output);

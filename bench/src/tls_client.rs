@@ -1,6 +1,5 @@
 //! TLS 1.3 by the libraries of teleport-pipe, and nothing else: the relay, and one HTTP request.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,28 +12,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Reads the certificate of the bare TLS server.
-///
-/// # Errors
-///
-/// If it cannot be read.
-pub(crate) fn trust_certificate(file: &Path) -> io::Result<RootCertStore> {
-    trust([CertificateDer::from(fs::read(file)?)])
-}
-
-fn trust(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> io::Result<RootCertStore> {
+/// Reads certificates in PEM.
+pub(crate) fn trust(file: &Path) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate).map_err(io::Error::other)?;
+    for certificate in CertificateDer::pem_file_iter(file).map_err(io::Error::other)? {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
     Ok(roots)
 }
 
 /// Connects to an address that has a certificate for `localhost`.
-///
-/// # Errors
-///
-/// If TCP or TLS fails.
 pub(crate) async fn connect(addr: &str, roots: &RootCertStore) -> io::Result<TlsStream<TcpStream>> {
     let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots.clone())
@@ -46,13 +33,8 @@ pub(crate) async fn connect(addr: &str, roots: &RootCertStore) -> io::Result<Tls
 }
 
 /// One connection to a Teleport proxy and one HTTP request: what a run costs at least.
-///
-/// # Errors
-///
-/// If one of them fails.
 pub(crate) fn handshake(addr: &str, ca_file: &Path) -> io::Result<()> {
-    let authorities = CertificateDer::pem_file_iter(ca_file).map_err(io::Error::other)?;
-    let roots = trust(authorities.flatten())?;
+    let roots = trust(ca_file)?;
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         let mut stream = connect(addr, &roots).await?;
         stream.write_all(b"GET /webapi/find HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;

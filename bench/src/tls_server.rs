@@ -3,51 +3,40 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::relay::BUFFER;
 
-/// A server that runs until the program ends.
-#[derive(Debug)]
-pub(crate) struct TlsServer {
-    addr: SocketAddr,
-    certificate: PathBuf,
-}
-
-impl TlsServer {
-    /// Starts a server with a new certificate for `localhost`, which it writes to the file in DER.
-    pub(crate) fn start(target: &str, certificate: &Path) -> io::Result<Self> {
-        let acceptor = acceptor(certificate)?;
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let target = target.to_owned();
-        thread::spawn(move || runtime.block_on(serve(listener, acceptor, target)));
-        Ok(Self { addr, certificate: certificate.to_owned() })
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub(crate) fn certificate(&self) -> &Path {
-        &self.certificate
-    }
+/// Starts a server, which runs until the program ends, and returns its address. It writes its new certificate, for
+/// `localhost`, to the file.
+pub(crate) fn start(target: String, certificate: &Path) -> io::Result<SocketAddr> {
+    let acceptor = acceptor(certificate)?;
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    thread::spawn(move || runtime.block_on(serve(listener, acceptor, target)));
+    Ok(addr)
 }
 
 fn acceptor(certificate: &Path) -> io::Result<TlsAcceptor> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
-    fs::write(certificate, made.cert.der())?;
+    fs::write(certificate, made.cert.pem())?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+    // teleport-peer, as every server in Go, negotiates this one with clients on processors that have AES.
+    let cipher_suites = vec![rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let provider = CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() };
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)?
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .map_err(io::Error::other)?;
@@ -82,16 +71,16 @@ mod tests {
     fn it_forwards_and_hands_on_the_end() {
         let node = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let server =
-            TlsServer::start(&node.local_addr().unwrap().to_string(), &directory.path().join("certificate")).unwrap();
+        let certificate = directory.path().join("certificate");
+        let addr = start(node.local_addr().unwrap().to_string(), &certificate).unwrap();
         let echo = thread::spawn(move || {
             let (stream, _) = node.accept().unwrap();
             io::copy(&mut &stream, &mut &stream).unwrap()
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let text = runtime.block_on(async {
-            let roots = tls_client::trust_certificate(server.certificate()).unwrap();
-            let mut stream = tls_client::connect(&server.addr().to_string(), &roots).await.unwrap();
+            let roots = tls_client::trust(&certificate).unwrap();
+            let mut stream = tls_client::connect(&addr.to_string(), &roots).await.unwrap();
             stream.write_all(b"hello").await.unwrap();
             stream.shutdown().await.unwrap();
             let mut text = String::new();

@@ -37,10 +37,6 @@ pub(crate) struct Sample {
 }
 
 /// Sends a file through ssh, and measures it. The other end discards the bytes.
-///
-/// # Errors
-///
-/// If ssh fails.
 pub(crate) fn measure(cluster: &Cluster<'_>, client: Client, direction: Direction, file: &Path) -> io::Result<Sample> {
     let usage = file.with_extension("usage");
     let mut ssh = cluster.ssh(client, Some(&usage))?;
@@ -57,10 +53,6 @@ pub(crate) fn measure(cluster: &Cluster<'_>, client: Client, direction: Directio
 }
 
 /// Sends a file through ssh, and compares what arrives.
-///
-/// # Errors
-///
-/// If ssh fails, or other bytes arrive.
 pub(crate) fn verify(cluster: &Cluster<'_>, client: Client, direction: Direction, file: &Path) -> io::Result<()> {
     let arrived: PathBuf = file.with_extension("arrived");
     let mut ssh = cluster.ssh(client, None)?;
@@ -71,10 +63,6 @@ pub(crate) fn verify(cluster: &Cluster<'_>, client: Client, direction: Direction
 }
 
 /// Sets the command of ssh and its standard streams. The node is this machine, so that it reads and writes our files.
-///
-/// # Errors
-///
-/// If a file cannot be opened.
 pub(crate) fn connect(ssh: &mut Command, direction: Direction, from: &Path, to: &Path) -> io::Result<()> {
     let file = |path| OpenOptions::new().write(true).create(true).truncate(true).open(path);
     match direction {

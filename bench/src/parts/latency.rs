@@ -1,52 +1,51 @@
-//! `ssh node true` and the first byte of a command, near the cluster and far from it.
+//! `ssh node true` and the first byte of a command, without a delay and with one.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, Route};
 use crate::cluster::{Cluster, succeed};
-use crate::measurement::Measurement;
-use crate::report::Report;
-use crate::route::Route;
-use crate::statistics::{Summary, cell};
-use crate::table::Table;
-use crate::usage::Usage;
+use crate::measurement::{Measurement, in_turns};
+use crate::report::{Report, Text};
+use crate::table::{Summary, Table, cell, summary_cell};
 
 const ONE_WAY: Duration = Duration::from_millis(50);
 const CLIENTS: [Client; 3] = [Client::TeleportPipe, Client::Go, Client::PlainSsh];
 
-/// What the sessions of a client took, in seconds.
+/// What the sessions of a run took, in seconds.
 #[derive(Debug, Default)]
-struct Sessions {
-    near: Vec<f64>,
-    far: Vec<f64>,
-    first_byte_near: Vec<f64>,
-    first_byte_far: Vec<f64>,
-    /// Of the ProxyCommand, near.
-    cpu: Vec<f64>,
+struct Sample {
+    undelayed: f64,
+    delayed: f64,
+    undelayed_first_byte: f64,
+    delayed_first_byte: f64,
+    /// Of the ProxyCommand, without a delay.
+    cpu: Option<f64>,
 }
 
-pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
-    let near = Cluster::start(measurement, Route::Direct, &[])?.join()?;
-    let far = Cluster::start(measurement, Route::Direct, &["--delay", "50ms"])?.with_delay_to_node(ONE_WAY)?.join()?;
-    let mut all: [Sessions; 3] = Default::default();
-    for run in 1..=measurement.runs(9) {
-        measurement.progress(&format!("latency: run {run}"));
-        for (client, sessions) in CLIENTS.into_iter().zip(&mut all) {
-            sessions.near.push(session(&near, client)?);
-            sessions.far.push(session(&far, client)?);
-            sessions.first_byte_near.push(first_byte(&near, client)?);
-            sessions.first_byte_far.push(first_byte(&far, client)?);
-            sessions.cpu.extend(proxy_command_cpu(measurement, &near, client)?);
-        }
-    }
-    Ok(report(&all))
+pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
+    let undelayed = Cluster::start(measurement, Route::Direct, &[])?.join()?;
+    let delayed =
+        Cluster::start(measurement, Route::Direct, &["--delay", "50ms"])?.with_delay_to_node(ONE_WAY)?.join()?;
+    let run = |client: Client| {
+        measurement.progress(&format!("latency: {}", client.name()));
+        Ok(Sample {
+            undelayed: session(&undelayed, client)?,
+            delayed: session(&delayed, client)?,
+            undelayed_first_byte: first_byte(&undelayed, client)?,
+            delayed_first_byte: first_byte(&delayed, client)?,
+            cpu: proxy_command_cpu(measurement, &undelayed, client)?,
+        })
+    };
+    // To warm up.
+    in_turns(&CLIENTS, 1, run)?;
+    add_tables(&in_turns(&CLIENTS, measurement.runs(3), run)?, report);
+    Ok(())
 }
 
 /// The seconds of a session that does nothing.
-fn session(cluster: &Cluster<'_>, client: Client) -> io::Result<f64> {
+pub(crate) fn session(cluster: &Cluster<'_>, client: Client) -> io::Result<f64> {
     let mut ssh = cluster.ssh(client, None)?;
     let start = Instant::now();
     succeed(ssh.arg("true"))?;
@@ -69,39 +68,36 @@ fn proxy_command_cpu(measurement: &Measurement, cluster: &Cluster<'_>, client: C
     if client == Client::PlainSsh {
         return Ok(None);
     }
-    let directory = measurement.new_directory()?;
-    let file = directory.join("usage");
-    succeed(cluster.ssh(client, Some(&file))?.arg("true"))?;
-    let usage = Usage::wait_for(&file)?;
-    fs::remove_dir_all(directory)?;
+    let usage = measurement.usage(|directory| {
+        let mut ssh = cluster.ssh(client, Some(&directory.join("usage")))?;
+        ssh.arg("true");
+        Ok(ssh)
+    })?;
     Ok(Some(usage.cpu_seconds))
 }
 
-impl Sessions {
-    fn round_trips(&self) -> Vec<f64> {
-        let round_trip = 2.0 * ONE_WAY.as_secs_f64();
-        self.near.iter().zip(&self.far).map(|(near, far)| (far - near) / round_trip).collect()
-    }
-
-    fn row(&self, client: Client, plain: &Self) -> [String; 8] {
-        let milliseconds = |seconds: &[f64]| cell(Summary::new(seconds.iter().map(|seconds| seconds * 1000.0)), 0);
-        let trips = self.round_trips();
-        let more = trips.iter().zip(plain.round_trips()).map(|(trips, plain)| trips - plain);
-        [
-            client.name().to_owned(),
-            milliseconds(&self.near),
-            milliseconds(&self.far),
-            cell(Summary::new(trips.iter().copied()), 1),
-            cell(Summary::new(more), 1),
-            milliseconds(&self.first_byte_near),
-            milliseconds(&self.first_byte_far),
-            cell(Summary::new(self.cpu.iter().map(|seconds| seconds * 1000.0)), 1),
-        ]
+impl Sample {
+    fn round_trips(&self) -> f64 {
+        (self.delayed - self.undelayed) / (2.0 * ONE_WAY.as_secs_f64())
     }
 }
 
-fn report(all: &[Sessions; 3]) -> Report {
-    let [pipe, go, plain] = all;
+fn row(client: Client, runs: &[Sample], plain: &[Sample]) -> [String; 8] {
+    let pairs: Vec<_> = runs.iter().zip(plain).collect();
+    [
+        client.name().to_owned(),
+        cell(runs, 0, |run| Some(run.undelayed * 1000.0)),
+        cell(runs, 0, |run| Some(run.delayed * 1000.0)),
+        cell(runs, 1, |run| Some(run.round_trips())),
+        cell(&pairs, 1, |(run, plain)| Some(run.round_trips() - plain.round_trips())),
+        cell(runs, 0, |run| Some(run.undelayed_first_byte * 1000.0)),
+        cell(runs, 0, |run| Some(run.delayed_first_byte * 1000.0)),
+        cell(runs, 1, |run| run.cpu.map(|seconds| seconds * 1000.0)),
+    ]
+}
+
+fn add_tables(runs: &[Vec<Sample>], report: &mut Report) {
+    let (ours, plain) = (&runs[0], &runs[2]);
     let mut table = Table::new([
         "client",
         "`true`, ms",
@@ -112,27 +108,27 @@ fn report(all: &[Sessions; 3]) -> Report {
         "first byte, 100 ms away, ms",
         "ProxyCommand, CPU ms",
     ]);
-    for (client, sessions) in CLIENTS.into_iter().zip(all) {
-        table.row(sessions.row(client, plain));
-    }
     let mut ratios =
         Table::new(["teleport-pipe to", "`true`", "`true`, 100 ms away", "first byte, 100 ms away", "CPU"]);
-    let mut report = Report::default();
-    for (client, other) in [(Client::Go, go), (Client::PlainSsh, plain)] {
-        let far = Summary::from_ratios(&pipe.far, &other.far);
+    for (client, runs) in CLIENTS.into_iter().zip(runs) {
+        table.row(row(client, runs, plain));
+        if client == Client::TeleportPipe {
+            continue;
+        }
+        let delayed = Summary::from_ratios(ours, runs, |run| Some(run.delayed));
+        let cpu = Summary::from_ratios(ours, runs, |run| run.cpu);
         ratios.row([
-            client.name().to_owned(),
-            cell(Summary::from_ratios(&pipe.near, &other.near), 2),
-            cell(far, 2),
-            cell(Summary::from_ratios(&pipe.first_byte_far, &other.first_byte_far), 2),
-            cell(Summary::from_ratios(&pipe.cpu, &other.cpu), 2),
+            client.name(),
+            &summary_cell(Summary::from_ratios(ours, runs, |run| Some(run.undelayed)), 2),
+            &summary_cell(delayed, 2),
+            &summary_cell(Summary::from_ratios(ours, runs, |run| Some(run.delayed_first_byte)), 2),
+            &summary_cell(cpu, 2),
         ]);
-        report.ratio(format!("time of a session, 100 ms away / {}", client.name()), far);
+        report.ratio("time of a session, 100 ms away", client.name(), delayed);
+        report.ratio("CPU of a session's ProxyCommand", client.name(), cpu);
     }
-    report.ratio("CPU of a session's ProxyCommand / Go library", Summary::from_ratios(&pipe.cpu, &go.cpu));
-    report.text("latency", table);
-    report.text("latency ratios", ratios);
-    report
+    report.text(Text::Latency, table);
+    report.text(Text::LatencyRatios, ratios);
 }
 
 #[cfg(test)]
@@ -141,10 +137,10 @@ mod tests {
 
     #[test]
     fn round_trips_are_compared_with_plain_ssh() {
-        let sessions = |near: f64, far: f64| Sessions { near: vec![near], far: vec![far], ..Sessions::default() };
-        let row = sessions(0.2, 1.5).row(Client::Go, &sessions(0.1, 1.0));
+        let run = |undelayed: f64, delayed: f64| [Sample { undelayed, delayed, ..Sample::default() }];
+        let row = row(Client::Go, &run(0.2, 1.5), &run(0.1, 1.0));
         assert_eq!(row[3], "13.0 / 13.0 / 13.0");
         assert_eq!(row[4], "4.0 / 4.0 / 4.0");
-        assert_eq!(row[5], "–");
+        assert_eq!(row[7], "–");
     }
 }

@@ -6,63 +6,76 @@ use std::thread;
 use std::time::Instant;
 
 use super::join::join;
-use crate::client::Client;
+use crate::client::{Client, Route};
 use crate::cluster::Cluster;
 use crate::measurement::Measurement;
-use crate::report::Report;
-use crate::route::Route;
-use crate::statistics::{Summary, cell};
-use crate::table::Table;
+use crate::report::{Report, Text};
+use crate::table::{Table, cell};
 use crate::usage::Usage;
 
 /// How many joins run at the same time.
 const PARALLEL: usize = 2;
 
-pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
+pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
     let cluster = Cluster::start(measurement, Route::Direct, &[])?;
     let mut table = Table::new([
         "joins",
-        "failures",
+        "client",
+        "succeeded",
         "seconds",
-        "joins a second",
-        "milliseconds a join",
-        "CPU milliseconds a join",
+        "joins per second",
+        "milliseconds per join",
+        "CPU milliseconds per join",
     ]);
-    for count in measurement.full_or_quick(&[10, 100, 1000][..], &[10, 30]) {
-        measurement.progress(&format!("many joins: {count}"));
+    // The other client shows what of the growth is the cluster's.
+    let series = [
+        (10, Client::TeleportPipe),
+        (10, Client::Go),
+        (100, Client::TeleportPipe),
+        (100, Client::Go),
+        (1000, Client::TeleportPipe),
+    ];
+    for (count, client) in series.into_iter().take(measurement.full_or_quick(series.len(), 2)) {
+        measurement.progress(&format!("many joins: {count}, {}", client.name()));
         let start = Instant::now();
-        let results = join_all(measurement, &cluster, *count);
+        let results = join_all(measurement, &cluster, client, count)?;
         let seconds = start.elapsed().as_secs_f64();
-        let (usages, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-        for failure in failures.iter().filter_map(|failure| failure.as_ref().err()) {
+        for failure in results.iter().filter_map(|result| result.as_ref().err()) {
             measurement.progress(&failure.to_string());
         }
-        let usages: Vec<Usage> = usages.into_iter().flatten().collect();
+        let usages: Vec<Usage> = results.into_iter().flatten().collect();
         table.row([
             count.to_string(),
-            failures.len().to_string(),
+            client.name().to_owned(),
+            format!("{} of {count}", usages.len()),
             format!("{seconds:.1}"),
-            format!("{:.1}", f64::from(*count) / seconds),
-            cell(Summary::new(usages.iter().map(|usage| usage.wall_seconds * 1000.0)), 0),
-            cell(Summary::new(usages.iter().map(|usage| usage.cpu_seconds * 1000.0)), 1),
+            format!("{:.1}", f64::from(count) / seconds),
+            cell(&usages, 0, |usage| Some(usage.wall_seconds * 1000.0)),
+            cell(&usages, 1, |usage| Some(usage.cpu_seconds * 1000.0)),
         ]);
     }
-    let mut report = Report::default();
-    report.text("many joins", table);
-    Ok(report)
+    report.text(Text::ManyJoins, table);
+    Ok(())
 }
 
-fn join_all(measurement: &Measurement, cluster: &Cluster<'_>, count: u32) -> Vec<io::Result<Usage>> {
+fn join_all(
+    measurement: &Measurement,
+    cluster: &Cluster<'_>,
+    client: Client,
+    count: u32,
+) -> io::Result<Vec<io::Result<Usage>>> {
     let next = AtomicU32::new(0);
     let joins = || {
         let mut results = Vec::new();
         while next.fetch_add(1, Ordering::Relaxed) < count {
-            results.push(join(measurement, cluster, Client::TeleportPipe));
+            results.push(join(measurement, cluster, client));
         }
         results
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(joins)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        let results =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| io::Error::other("a thread panicked")));
+        Ok(results.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
     })
 }

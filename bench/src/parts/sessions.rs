@@ -2,128 +2,120 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Client, Route};
 use crate::cluster::Cluster;
-use crate::measurement::Measurement;
-use crate::report::Report;
-use crate::route::Route;
-use crate::statistics::{Summary, cell};
-use crate::table::Table;
+use crate::measurement::{Measurement, in_turns};
+use crate::report::{Report, Text};
+use crate::table::{Summary, Table, cell, summary_cell};
 use crate::usage::{Usage, children_cpu_seconds};
 
-/// What some parallel sessions of one client took.
-#[derive(Debug, Default)]
-struct Series {
-    succeeded: Vec<f64>,
-    wall: Vec<f64>,
-    /// CPU seconds of ssh and its ProxyCommand, a session.
-    cpu: Vec<f64>,
-    /// CPU seconds of the ProxyCommand, a session.
-    proxy_command: Vec<f64>,
-    /// Connections to the proxy, a session.
-    connections: Vec<f64>,
+const CLIENTS: [Client; 4] = [Client::TeleportPipe, Client::Go, Client::TlsRelay, Client::PlainSsh];
+
+/// What some sessions of one client at the same time took.
+#[derive(Debug)]
+struct Sample {
+    succeeded: u32,
+    wall: f64,
+    /// CPU seconds of ssh and its ProxyCommand, per session.
+    cpu: f64,
+    /// CPU seconds of the ProxyCommand, per session.
+    proxy_command: Option<f64>,
+    /// Connections to the proxy, per session.
+    connections: f64,
 }
 
-pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
+pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
     let cluster = Cluster::start(measurement, Route::Direct, &[])?.join()?;
     let mut table = Table::new([
         "sessions",
         "client",
         "succeeded",
         "seconds",
-        "CPU ms a session: ssh and ProxyCommand",
-        "CPU ms a session: ProxyCommand",
-        "connections a session",
+        "CPU ms per session: ssh and ProxyCommand",
+        "CPU ms per session: ProxyCommand",
+        "connections per session",
     ]);
-    let mut ratios = Table::new(["sessions", "time to plain ssh", "CPU to plain ssh"]);
-    let mut report = Report::default();
+    let mut ratios = Table::new(["sessions", "teleport-pipe to", "time", "CPU: ssh and ProxyCommand"]);
+    // To warm up.
+    in_turns(&CLIENTS, 1, |client| run(measurement, &cluster, client, 1))?;
     for count in measurement.full_or_quick(&[1, 10, 100, 200][..], &[1, 10]) {
-        let (mut pipe, mut plain) = (Series::default(), Series::default());
-        for run in 1..=measurement.runs(5) {
-            measurement.progress(&format!("sessions: {count} at the same time, run {run}"));
-            pipe.measure(measurement, &cluster, Client::TeleportPipe, *count)?;
-            plain.measure(measurement, &cluster, Client::PlainSsh, *count)?;
-        }
-        table.row(pipe.row(*count, Client::TeleportPipe));
-        table.row(plain.row(*count, Client::PlainSsh));
-        let cpu = Summary::from_ratios(&pipe.cpu, &plain.cpu);
-        ratios.row([count.to_string(), cell(Summary::from_ratios(&pipe.wall, &plain.wall), 2), cell(cpu, 2)]);
-        if *count == 200 {
-            report.ratio("CPU of a session, 200 at once / plain ssh", cpu);
-        }
-    }
-    report.text("sessions", table);
-    report.text("sessions ratios", ratios);
-    Ok(report)
-}
-
-impl Series {
-    /// Measures the time without the wrapper of the ProxyCommand, and then the CPU with it.
-    fn measure(
-        &mut self,
-        measurement: &Measurement,
-        cluster: &Cluster<'_>,
-        client: Client,
-        count: u32,
-    ) -> io::Result<()> {
-        let directory = measurement.new_directory()?;
-        let before = connections(&cluster.peer.record()?);
-        let start = Instant::now();
-        let succeeded = wait(start_all(cluster, client, count, None, &directory.join("log"))?)?;
-        self.wall.push(start.elapsed().as_secs_f64());
-        let connections = connections(&cluster.peer.record()?) - before;
-        self.connections.push(f64::from(connections) / f64::from(count));
-
-        let before = children_cpu_seconds()?;
-        let also = wait(start_all(cluster, client, count, Some(&directory), &directory.join("log"))?)?;
-        let ssh = children_cpu_seconds()? - before;
-        let mut proxy_commands = 0.0;
-        if client != Client::PlainSsh {
-            for number in 0..count {
-                proxy_commands += Usage::wait_for(&directory.join(number.to_string()))?.cpu_seconds;
+        let runs = in_turns(&CLIENTS, measurement.runs(3), |client| {
+            measurement.progress(&format!("sessions: {count} at the same time, {}", client.name()));
+            run(measurement, &cluster, client, *count)
+        })?;
+        for (client, client_runs) in CLIENTS.into_iter().zip(&runs) {
+            table.row(row(*count, client, client_runs));
+            if client == Client::TeleportPipe {
+                continue;
+            }
+            let wall = Summary::from_ratios(&runs[0], client_runs, |run| Some(run.wall));
+            let cpu = Summary::from_ratios(&runs[0], client_runs, |run| Some(run.cpu));
+            ratios.row([&count.to_string(), client.name(), &summary_cell(wall, 2), &summary_cell(cpu, 2)]);
+            if *count == 200 && client == Client::PlainSsh {
+                report.ratio("CPU of a session, 200 at once", client.name(), cpu);
             }
         }
-        self.cpu.push((ssh + proxy_commands) / f64::from(count));
-        self.proxy_command.push(proxy_commands / f64::from(count));
-        self.succeeded.push(f64::from(succeeded.min(also)));
-        if succeeded.min(also) < count {
-            measurement.progress(&fs::read_to_string(directory.join("log"))?);
-        }
-        fs::remove_dir_all(directory)
     }
-
-    fn row(&self, count: u32, client: Client) -> [String; 7] {
-        let milliseconds = |seconds: &[f64]| cell(Summary::new(seconds.iter().map(|seconds| seconds * 1000.0)), 1);
-        let fewest = Summary::new(self.succeeded.iter().copied()).map_or(0.0, |summary| summary.min);
-        [
-            count.to_string(),
-            client.name().to_owned(),
-            if fewest < f64::from(count) { format!("{fewest} of {count}") } else { "all".to_owned() },
-            cell(Summary::new(self.wall.iter().copied()), 2),
-            milliseconds(&self.cpu),
-            if client == Client::PlainSsh { "–".to_owned() } else { milliseconds(&self.proxy_command) },
-            cell(Summary::new(self.connections.iter().copied()), 1),
-        ]
-    }
+    let limit = cluster.peer.max_startups().unwrap_or_else(|| "not set".to_owned());
+    report.text(Text::Sessions, format!("{table}\n`MaxStartups` of the node's `sshd`: {limit}"));
+    report.text(Text::SessionsRatios, ratios);
+    Ok(())
 }
 
-/// Starts sessions that do nothing. If there is a directory, the usage of each ProxyCommand goes to a file there.
-fn start_all(
-    cluster: &Cluster<'_>,
-    client: Client,
-    count: u32,
-    usages: Option<&std::path::Path>,
-    log: &std::path::Path,
-) -> io::Result<Vec<Child>> {
-    let log = File::options().create(true).append(true).open(log)?;
+fn run(measurement: &Measurement, cluster: &Cluster<'_>, client: Client, count: u32) -> io::Result<Sample> {
+    let directory = measurement.new_directory()?;
+    let connections_before = connections(&cluster.peer.record()?);
+    let cpu_before = children_cpu_seconds()?;
+    let start = Instant::now();
+    let succeeded = wait(start_all(cluster, client, count, &directory)?)?;
+    let wall = start.elapsed().as_secs_f64();
+    let ssh = children_cpu_seconds()? - cpu_before;
+    let connections = connections(&cluster.peer.record()?) - connections_before;
+    if succeeded < count {
+        measurement.progress(&fs::read_to_string(directory.join("log"))?);
+    }
+    let mut proxy_commands = 0.0;
+    if client != Client::PlainSsh {
+        for number in 0..count {
+            proxy_commands += Usage::wait_for(&directory.join(number.to_string()))?.cpu_seconds;
+        }
+    }
+    fs::remove_dir_all(directory)?;
+    let count = f64::from(count);
+    Ok(Sample {
+        succeeded,
+        wall,
+        cpu: (ssh + proxy_commands) / count,
+        proxy_command: (client != Client::PlainSsh).then_some(proxy_commands / count),
+        connections: f64::from(connections) / count,
+    })
+}
+
+fn row(count: u32, client: Client, runs: &[Sample]) -> [String; 7] {
+    let fewest = runs.iter().map(|run| run.succeeded).min().unwrap_or(0);
+    [
+        count.to_string(),
+        client.name().to_owned(),
+        format!("{fewest} of {count}"),
+        cell(runs, 2, |run| Some(run.wall)),
+        cell(runs, 1, |run| Some(run.cpu * 1000.0)),
+        cell(runs, 1, |run| run.proxy_command.map(|seconds| seconds * 1000.0)),
+        cell(runs, 1, |run| Some(run.connections)),
+    ]
+}
+
+/// Starts sessions that do nothing. The usage of each ProxyCommand goes to a file in the directory.
+fn start_all(cluster: &Cluster<'_>, client: Client, count: u32, directory: &Path) -> io::Result<Vec<Child>> {
+    let log = File::create(directory.join("log"))?;
     let start = |number: u32| {
-        let usage = usages.map(|directory| directory.join(number.to_string()));
-        cluster.ssh(client, usage.as_deref())?.arg("true").stdout(Stdio::null()).stderr(log.try_clone()?).spawn()
+        let usage = directory.join(number.to_string());
+        cluster.ssh(client, Some(&usage))?.arg("true").stdout(Stdio::null()).stderr(log.try_clone()?).spawn()
     };
     (0..count).map(start).collect()
 }

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::cluster::succeed;
 use crate::measurement::Measurement;
-use crate::report::Report;
+use crate::report::{Report, Text};
 use crate::table::Table;
 
-pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
+pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
     measurement.progress("small: cargo bench");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let results = target.join("criterion");
@@ -20,7 +20,8 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
     let _ = fs::remove_dir_all(&results);
     let mut cargo = Command::new("cargo");
     cargo.args(["bench", "--locked", "--quiet", "-p", "bench", "--bench", "small", "--"]);
-    cargo.args(measurement.quick.then_some("--quick"));
+    // Enough for medians of functions without input or output.
+    cargo.args(measurement.full_or_quick(&["--warm-up-time", "1", "--measurement-time", "2"][..], &["--quick"]));
     succeed(&mut cargo)?;
     let mut rows = Vec::new();
     for group in directories(&results)? {
@@ -33,9 +34,8 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
     for (name, size, median) in rows {
         table.row([name, size.to_string(), format!("{:.1}", median / 1000.0)]);
     }
-    let mut report = Report::default();
-    report.text("small", table);
-    Ok(report)
+    report.text(Text::Small, table);
+    Ok(())
 }
 
 fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {

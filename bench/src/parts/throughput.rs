@@ -1,28 +1,17 @@
 //! Bytes through ssh to the node and back: by client, and by route.
 
 use std::io;
-use std::path::Path;
 
-use crate::client::Client;
+use crate::client::{Client, Route};
 use crate::cluster::Cluster;
-use crate::measurement::Measurement;
-use crate::report::Report;
-use crate::route::Route;
-use crate::statistics::{Summary, cell};
-use crate::table::Table;
+use crate::measurement::{Measurement, in_turns};
+use crate::report::{Report, Text};
+use crate::table::{Summary, Table, cell, summary_cell};
 use crate::transfer::{self, Direction, Sample};
 
-/// The samples of a client on a route in one direction.
-#[derive(Debug)]
-pub(crate) struct Series {
-    client: Client,
-    samples: Vec<Sample>,
-}
-
-pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
+pub(crate) fn measure(measurement: &Measurement, report: &mut Report) -> io::Result<()> {
     let megabytes = measurement.full_or_quick(300, 30);
     let file = measurement.random_file(megabytes)?;
-    let mut report = Report::default();
     let mut table = Table::new([
         "route",
         "direction",
@@ -32,108 +21,62 @@ pub(crate) fn measure(measurement: &Measurement) -> io::Result<Report> {
         "ProxyCommand, peak MiB",
     ]);
     let mut ratios = Table::new(["route", "direction", "teleport-pipe to", "time", "CPU of the ProxyCommand"]);
-    for route in measurement.routes.iter().copied() {
-        let cluster = Cluster::start(measurement, route, &[])?.with_tls_server()?.join()?;
+    for route in Route::ALL {
+        let cluster = Cluster::start(measurement, route, &[])?.join()?;
+        let (clients, turns) = plan(route);
         for direction in Direction::BOTH {
             measurement.progress(&format!("throughput: {megabytes} MB {}, {}", direction.name(), route.name()));
-            let series = measure_clients(&cluster, clients(route), direction, &file, measurement.runs(5))?;
-            for series in &series {
-                table.row(row(route, direction, series));
+            for client in clients {
+                transfer::verify(&cluster, *client, direction, &file)?;
             }
-            add_ratios(&series, route, direction, &mut ratios);
-            // The chart has room for the most important ones.
-            if route == Route::Direct {
-                add_to_summary(&series, &format!("{megabytes} MB {}", direction.name()), &mut report);
+            let runs = in_turns(clients, measurement.runs(turns), |client| {
+                transfer::measure(&cluster, client, direction, &file)
+            })?;
+            let what = format!("{megabytes} MB {}", direction.name());
+            for (client, client_runs) in clients.iter().zip(&runs) {
+                table.row(row(route, direction, *client, client_runs));
+                if *client == Client::TeleportPipe {
+                    continue;
+                }
+                let wall = Summary::from_ratios(&runs[0], client_runs, |run| Some(run.wall_seconds));
+                let cpu = Summary::from_ratios(&runs[0], client_runs, cpu);
+                let cells = [summary_cell(wall, 2), summary_cell(cpu, 2)];
+                ratios.row([route.name(), direction.name(), client.name(), &cells[0], &cells[1]]);
+                // The chart has room for the most important ones.
+                if route == Route::Direct && matches!(client, Client::Go | Client::PlainSsh) {
+                    report.ratio(format!("time of {what}"), client.name(), wall);
+                    report.ratio(format!("CPU of {what}"), client.name(), cpu);
+                }
             }
         }
     }
-    report.text("throughput", table);
-    report.text("throughput ratios", ratios);
-    report.text("memory", memory(measurement)?);
-    Ok(report)
+    report.text(Text::Throughput, table);
+    report.text(Text::ThroughputRatios, ratios);
+    report.text(Text::Memory, memory(measurement)?);
+    Ok(())
 }
 
-/// What does not go through the cluster is the same on all routes.
-fn clients(route: Route) -> &'static [Client] {
+/// The clients, teleport-pipe first, and the turns. What does not go through the cluster is the same on all routes.
+fn plan(route: Route) -> (&'static [Client], usize) {
     match route {
-        Route::Direct => &[Client::TeleportPipe, Client::Go, Client::TlsRelay, Client::TcpRelay, Client::PlainSsh],
-        _ => &[Client::TeleportPipe, Client::Go],
+        Route::Direct => (&[Client::TeleportPipe, Client::Go, Client::TlsRelay, Client::TcpRelay, Client::PlainSsh], 5),
+        _ => (&[Client::TeleportPipe, Client::Go], 3),
     }
 }
 
-/// Measures the clients in turns, so that what disturbs the machine for a while disturbs all of them.
-pub(crate) fn measure_clients(
-    cluster: &Cluster<'_>,
-    clients: &[Client],
-    direction: Direction,
-    file: &Path,
-    runs: usize,
-) -> io::Result<Vec<Series>> {
-    for client in clients {
-        transfer::verify(cluster, *client, direction, file)?;
-    }
-    let mut series: Vec<_> = clients.iter().map(|client| Series { client: *client, samples: Vec::new() }).collect();
-    for _ in 0..runs {
-        for series in &mut series {
-            series.samples.push(transfer::measure(cluster, series.client, direction, file)?);
-        }
-    }
-    Ok(series)
+fn cpu(run: &Sample) -> Option<f64> {
+    Some(run.proxy_command?.cpu_seconds)
 }
 
-impl Series {
-    pub(crate) fn client(&self) -> Client {
-        self.client
-    }
-
-    pub(crate) fn wall(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.wall_seconds).collect()
-    }
-
-    pub(crate) fn cpu(&self) -> Vec<f64> {
-        self.samples.iter().filter_map(|sample| Some(sample.proxy_command?.cpu_seconds)).collect()
-    }
-
-    fn peak(&self) -> Vec<f64> {
-        self.samples.iter().filter_map(|sample| Some(sample.proxy_command?.peak_mib)).collect()
-    }
-}
-
-fn row(route: Route, direction: Direction, series: &Series) -> [String; 6] {
+fn row(route: Route, direction: Direction, client: Client, runs: &[Sample]) -> [String; 6] {
     [
         route.name().to_owned(),
         direction.name().to_owned(),
-        series.client.name().to_owned(),
-        cell(Summary::new(series.wall()), 2),
-        cell(Summary::new(series.cpu()), 2),
-        cell(Summary::new(series.peak()), 1),
+        client.name().to_owned(),
+        cell(runs, 2, |run| Some(run.wall_seconds)),
+        cell(runs, 2, cpu),
+        cell(runs, 1, |run| Some(run.proxy_command?.peak_mib)),
     ]
-}
-
-/// The first series is that of teleport-pipe.
-fn add_ratios(series: &[Series], route: Route, direction: Direction, table: &mut Table) {
-    for (other, wall, cpu) in ratios(series) {
-        table.row([route.name(), direction.name(), other.name(), &cell(wall, 2), &cell(cpu, 2)]);
-    }
-}
-
-fn add_to_summary(series: &[Series], what: &str, report: &mut Report) {
-    for (other, wall, cpu) in ratios(series) {
-        if matches!(other, Client::Go | Client::PlainSsh) {
-            report.ratio(format!("time of {what} / {}", other.name()), wall);
-            report.ratio(format!("CPU of {what} / {}", other.name()), cpu);
-        }
-    }
-}
-
-/// The ratios of time and CPU to each other client.
-fn ratios(series: &[Series]) -> impl Iterator<Item = (Client, Option<Summary>, Option<Summary>)> {
-    series.split_first().into_iter().flat_map(|(first, others)| {
-        others.iter().map(|other| {
-            let wall = Summary::from_ratios(&first.wall(), &other.wall());
-            (other.client, wall, Summary::from_ratios(&first.cpu(), &other.cpu()))
-        })
-    })
 }
 
 /// The memory of teleport-pipe does not grow with the bytes.
@@ -146,11 +89,12 @@ fn memory(measurement: &Measurement) -> io::Result<Table> {
             measurement.progress(&format!("memory: {megabytes} MB {}", direction.name()));
             transfer::verify(&cluster, Client::TeleportPipe, direction, &file)?;
             let sample = transfer::measure(&cluster, Client::TeleportPipe, direction, &file)?;
+            let usage = sample.proxy_command.ok_or_else(|| io::Error::other("the ProxyCommand was not measured"))?;
             table.row([
                 megabytes.to_string(),
                 direction.name().to_owned(),
                 format!("{:.2}", sample.wall_seconds),
-                format!("{:.1}", sample.proxy_command.unwrap_or_default().peak_mib),
+                format!("{:.1}", usage.peak_mib),
             ]);
         }
         std::fs::remove_file(file)?;
