@@ -119,10 +119,10 @@ pub(crate) static TIME: Need = LazyLock::new(|| match selection().as_deref() {
     _ => Ok(()),
 });
 
-/// More time than `make test` has. A benchmark runs these stories.
+/// More time than `make test` has.
 pub(crate) static BENCH: Need = LazyLock::new(|| match selection().as_deref() {
     Some("all") => Ok(()),
-    _ => Err("bench/gigabyte runs it".to_owned()),
+    _ => Err("STORIES=all runs it".to_owned()),
 });
 
 /// Which stories to run: `fast`, `all`, or by default those of `make test`.
