@@ -21,27 +21,28 @@ pub(crate) struct Cli {
     pub(crate) helper: Option<Helper>,
 }
 
-/// A part of the document.
+/// A part of the document, in the order in which they are measured. Hundreds of sessions disturb the machine for a while
+/// after they have ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Part {
-    /// Bytes through ssh, by client and route.
-    Throughput,
-    /// Bytes through ssh, with a delay.
-    Delay,
-    /// A session that does nothing: time, round trips, first byte.
-    Latency,
-    /// Many sessions at the same time.
-    Sessions,
     /// A join, with up to 250 roles: time, CPU, memory, round trips.
     Join,
     /// Up to 1 000 joins of one cluster.
     ManyJoins,
-    /// Functions of the library that grow with their input, by `cargo bench`.
-    Small,
-    /// System calls of the ProxyCommand.
-    SystemCalls,
+    /// A session that does nothing: time, round trips, first byte.
+    Latency,
+    /// Bytes through ssh, by client and route.
+    Throughput,
+    /// Bytes through ssh, with a delay.
+    Delay,
     /// A sequence diagram of a join.
     Sequence,
+    /// System calls of the ProxyCommand.
+    SystemCalls,
+    /// Functions of the library that grow with their input, by `cargo bench`.
+    Small,
+    /// Many sessions at the same time.
+    Sessions,
 }
 
 /// What the measurements start.
