@@ -244,6 +244,9 @@ pub(crate) enum Error {
     /// `bot` is its user name.
     #[error("the bot {} has no roles", bot_name(bot))]
     NoRoles { bot: String },
+    /// An output asks for a role that is not the bot's.
+    #[error("the bot {} does not have the role {role}", bot_name(bot))]
+    NotARole { bot: String, role: String },
 }
 
 /// The name of a bot as `tctl` takes it, from its user name (docs/protocol.md, "Bot certificate").
@@ -279,7 +282,8 @@ impl Error {
             | Self::TooMany(_)
             | Self::ClosedCluster { .. }
             | Self::NoAuthorities
-            | Self::NoRoles { .. } => {}
+            | Self::NoRoles { .. }
+            | Self::NotARole { .. } => {}
         }
         self
     }
@@ -331,6 +335,14 @@ impl Explain for Error {
             )
             // Of several Auth Services one may not know them yet.
             .retry(Retry::Once),
+            Self::NotARole { bot, role } => Advice::new(
+                Exit::Refused,
+                "the-bot-has-no-roles",
+                format!(
+                    "Give the bot the role, `tctl bots update {} --add-roles={role}`, or take it out of `roles` of the output.",
+                    bot_name(bot),
+                ),
+            ),
             Self::NoRoles { bot } => Advice::new(
                 Exit::Refused,
                 "the-bot-has-no-roles",

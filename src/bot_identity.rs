@@ -16,6 +16,7 @@ use crate::join::Joined;
 use crate::keys::KeyPair;
 use crate::limits::{self, expect_at_most};
 use crate::net::tls::{ClientIdentity, Trust};
+use crate::output;
 use crate::text::sanitize;
 use crate::x509::X509;
 
@@ -46,13 +47,13 @@ impl BotIdentity {
         Ok(Self { user, cluster, authorities: joined.authorities, trust })
     }
 
-    /// Requests user certificates for `key` in two round trips. They are routed to the cluster of `route`, or to the root
+    /// Requests user certificates for `key` in two round trips. They are routed to the requested cluster, or to the root
     /// cluster.
     pub(crate) async fn request_certificates(
         &self,
         auth: &Auth,
         key: &KeyPair,
-        route: Option<&ClusterName>,
+        requested: &output::Request,
         expires: SystemTime,
     ) -> Result<Response, auth::Error> {
         let (roles, host_authorities, user_authorities) =
@@ -61,7 +62,8 @@ impl BotIdentity {
             return Err(auth::Error::NoRoles { bot: sanitize(&self.user) });
         }
         expect_at_most(limits::ROLES, roles.len(), "roles of the bot")?;
-        let cluster = route.unwrap_or(&self.cluster);
+        let roles = self.chosen(roles, &requested.roles)?;
+        let cluster = requested.route.as_ref().unwrap_or(&self.cluster);
         let names =
             host_authorities.iter().filter_map(|authority| Some(authority.spec.as_ref()?.cluster_name.as_str()));
         if *cluster != self.cluster && !names.clone().any(|name| name == cluster.as_str()) {
@@ -82,5 +84,14 @@ impl BotIdentity {
         };
         let certs = auth.user_certs(request, cluster).await.map_err(|error| error.about(&self.user))?;
         Ok(Response { certs, host_authorities, user_authorities })
+    }
+
+    /// Those of the bot's roles that were asked for.
+    fn chosen(&self, roles: Vec<String>, wanted: &[String]) -> Result<Vec<String>, auth::Error> {
+        match wanted.iter().find(|role| !roles.contains(role)) {
+            None if wanted.is_empty() => Ok(roles),
+            None => Ok(wanted.to_vec()),
+            Some(role) => Err(auth::Error::NotARole { bot: sanitize(&self.user), role: sanitize(role) }),
+        }
     }
 }

@@ -3,15 +3,16 @@
 //! Values flow down and never back:
 //!
 //! ```text
-//! command line | pipe variables  ->  Settings  ->  Session  ->  Issued  ->  files  ->  Destination
+//! command line | pipe variables | tbot.yaml  ->  Settings  ->  Session  ->  Issued  ->  files  ->  Destination
 //! ```
 //!
-//! * `cli`, `pipe`: the front doors; each ends in `settings`. `tbot`: what only tbot's command line has.
+//! * `cli`, `pipe`, `tbot_yaml`: the front doors; each ends in `settings`. `tbot`: what only tbot's command line has.
+//!   `join_uri`: proxy, join method and join token in one.
 //! * `command`: one module per command; only these print.
 //! * `session`: opened by a join, it issues certificates; `bot_identity` and `auth` make the calls, `credentials` checks
 //!   the answers.
 //! * `join`: the two services that a bot joins by, and the join methods.
-//! * `platform`: a CI system as data; `guard`: would artifacts or caches of the step capture the keys?
+//! * `platform`: a CI system or a cloud as data, and its ID token; `guard`: would artifacts or caches of the step capture the keys?
 //! * `output`: what an output requests, and the files that it renders; `destination`: all files are written, or none.
 //! * `net`: discovery, TCP, forward proxies, TLS, HTTP and gRPC.
 //! * The ground floor, which knows none of these: `address`, `values`, `choice`, `format`, `invalid`, `node_labels`, `text`,
@@ -41,6 +42,7 @@ mod hcl;
 mod host;
 mod invalid;
 mod join;
+mod join_uri;
 mod keys;
 mod limits;
 mod log;
@@ -59,6 +61,7 @@ mod settings;
 mod shell;
 mod ssh_agent;
 mod tbot;
+mod tbot_yaml;
 mod text;
 mod values;
 mod watchdog;
@@ -69,7 +72,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::cli::{Cli, Flags, StartFlags};
+use crate::cli::{Cli, Flags};
 use crate::environment::Environment;
 use crate::error::{Exit, Failure};
 use crate::format::Format;
@@ -87,7 +90,7 @@ pub fn main() -> ExitCode {
     process::protect();
     log::on_panic();
     let env = Environment::from_process();
-    platform::id_tokens(&env).for_each(log::hide);
+    platform::secrets(&env).for_each(log::hide);
     let args: Vec<_> = std::env::args_os().collect();
     let cli = Cli::try_parse_from(&args);
     // A session of ssh takes as long as it likes.
@@ -154,24 +157,29 @@ fn run(cli: &Cli, env: Environment, watchdog: Option<Result<Watchdog, HostError>
             return command::ssh_proxy_command::run(flags, &env).map(|()| None);
         }
         Some(Flags::Version) => return command::version::run().map(|()| None),
+        Some(Flags::Configure(flags)) => return command::configure::run(flags, &env).map(|()| None),
         command => command,
     };
     let host = Host::from_process(env)?;
     let env = &host.env;
     let is_pipe = matches!(command, None | Some(Flags::Join(_)));
-    let debug = cli.debug || (is_pipe && pipe::debug(env)?);
+    let is_tbot = matches!(command, Some(Flags::Start(_)));
+    if !is_tbot && let Some(flag) = cli.global.of_start() {
+        return Err(tbot::Error::OfStart { flag }.into());
+    }
+    let debug = cli.debug || (is_pipe && pipe::debug(env)?) || (is_tbot && cli.global.debug(env)?);
     log::start(debug, env);
     if command.is_none() && pipe::is_unused(env) {
         log::print(&format!("{}\n", Cli::command().render_help()));
         return Err(tbot::Error::Nothing.into());
     }
     let command = match command {
-        Some(Flags::Start(StartFlags::Identity(flags))) => Command::Start(flags.settings(env, debug)?),
+        Some(Flags::Start(flags)) => Command::Start(flags.settings(&cli.global, env, debug)?),
         Some(Flags::Join(flags)) => Command::Start(flags.settings(env, debug)?),
         Some(Flags::Inspect(flags)) => Command::Inspect(flags.settings(env, debug)?),
         Some(Flags::Doctor(flags)) => Command::Doctor(flags.settings(env, debug)?),
         Some(Flags::Cleanup(flags)) => Command::Cleanup(flags.directory(env, host.own_destination())?),
-        Some(Flags::SshProxyCommand(_) | Flags::Version) | None => pipe::command(env)?,
+        Some(Flags::SshProxyCommand(_) | Flags::Configure(_) | Flags::Version) | None => pipe::command(env)?,
     };
     if let Some(watchdog) = &watchdog {
         watchdog.set_timeout(command.timeout());

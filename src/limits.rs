@@ -46,6 +46,18 @@ pub(crate) const OUTPUT_SIZE: u64 = 4 << 20;
 
 // Files that others may have written.
 
+/// A file that holds an ID token. Those of service accounts have 1 to 2 KB.
+pub(crate) const ID_TOKEN_SIZE: u64 = 64 << 10;
+
+/// A tbot.yaml.
+pub(crate) const TBOT_YAML_SIZE: u64 = 256 << 10;
+
+/// A file that holds a join token.
+pub(crate) const JOIN_TOKEN_SIZE: u64 = 4 << 10;
+
+/// The event that started a job, in a file of its CI system. That of a push has 10 KB; none has more than 25 MB.
+pub(crate) const EVENT_SIZE: u64 = 32 << 20;
+
 /// A file of certificate authorities. Debian's has 220 KB; that of a company adds its own.
 pub(crate) const CA_FILE_SIZE: u64 = 2 << 20;
 

@@ -38,7 +38,14 @@ pub(crate) fn start(debug: bool, env: &Environment) {
     // A second start, as in tests, changes nothing.
     let _ = LOG.set(Log { began: Instant::now(), colour: colour(env, std::io::stderr().is_terminal()) });
     let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
-    let _ = env_logger::Builder::new().filter_level(level).format(line).target(env_logger::Target::Stderr).try_init();
+    let mut logger = env_logger::Builder::new();
+    let _ = logger.filter_level(LevelFilter::Debug).format(line).target(env_logger::Target::Stderr).try_init();
+    log::set_max_level(level);
+}
+
+/// Prints debug information from now on.
+pub(crate) fn more() {
+    log::set_max_level(LevelFilter::Debug);
 }
 
 /// Whether this crate made the record, with the stage of the run as its target. HTTP and TLS libraries stay out of the

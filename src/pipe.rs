@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::format::Format;
 use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
+use crate::join::kind::{self, Kind};
 use crate::net::connection::Connection;
 use crate::net::{egress, upgrade};
 use crate::node_labels::NodeLabels;
@@ -32,13 +33,14 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 18] = {
+pub const VARIABLES: [Variable; 19] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
     [
         Variable { required: true, ..new("PROXY_SERVER", None, "the cluster's proxy, host:port") },
-        Variable { required: true, ..new("TOKEN", None, "name of the join token") },
+        Variable { required: true, ..new("TOKEN", None, "name of the join token, or the absolute path of a file with it") },
+        new("JOIN_METHOD", None, "join method, if it is not that of the CI system; `token` for a one-time token"),
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials, or for the files of inspect"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
@@ -62,12 +64,13 @@ pub const VARIABLES: [Variable; 18] = {
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.
-const WRONG_NAMES: [(&[&str], &str); 11] = [
+const WRONG_NAMES: [(&[&str], &str); 12] = [
     (
         &["PROXY", "PROXY_ADDR", "PROXY_ADDRESS", "PROXY_URL", "TELEPORT_PROXY_SERVER", "TELEPORT_PROXY_ADDR"],
         "PROXY_SERVER",
     ),
     (&["BOT_TOKEN", "JOIN_TOKEN", "TOKEN_NAME", "TELEPORT_TOKEN"], "TOKEN"),
+    (&["METHOD", "TELEPORT_JOIN_METHOD"], "JOIN_METHOD"),
     (&["DEST", "DESTINATION_DIR", "OUTPUT", "OUTPUT_DIR"], "DESTINATION"),
     (&["CERTIFICATE_TTL", "CERT_TTL"], "TTL"),
     (&["LEAF", "LEAF_CLUSTER", "CLUSTER_NAME"], "CLUSTER"),
@@ -133,11 +136,11 @@ pub(crate) fn debug(env: &Environment) -> Result<bool, Error> {
 /// What `join` is told.
 pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
-    // Every join method that is supported is a platform's, whose token names are public.
     let token = required(env, "TOKEN", "example-bot", join_token)?;
+    let method = method(env)?;
     Ok(Settings {
         connection: connection(env, addr)?,
-        onboarding: Onboarding { token, platform: None },
+        onboarding: Onboarding { token, method, source: None },
         services: vec![service(env)?],
         timeout: timeout(env)?,
         privacy: privacy(env)?,
@@ -148,9 +151,12 @@ pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
 
 fn service(env: &Environment) -> Result<Service, Error> {
     Ok(Service {
+        name: "identity".to_owned(),
         output: Box::new(Identity {
             cluster: given(env, "CLUSTER", values::cluster)?,
             agent: optional(env, "SSH_AGENT", "true", boolean)?,
+            roles: Vec::new(),
+            ssh_config: true,
         }),
         destination: DestinationSettings {
             path: destination(env)?,
@@ -164,7 +170,16 @@ fn service(env: &Environment) -> Result<Service, Error> {
 /// What `inspect` is told.
 pub(crate) fn inspect_settings(env: &Environment) -> Result<InspectSettings, Error> {
     let addr = given(env, "PROXY_SERVER", str::parse)?;
+    if let Some(Kind::OneTimeToken) = method(env)? {
+        return Err(Error::Unsupported {
+            what: "inspect for a one-time token".to_owned(),
+            instead: "It has no rule to print: create it with `tctl bots instances add <bot>`. Leave JOIN_METHOD (--join-method) out to \
+                      see what a CI system needs."
+                .into(),
+        });
+    }
     Ok(InspectSettings {
+        platform: method(env)?.and_then(Kind::platform),
         connection: addr.map(|addr| connection(env, addr)).transpose()?,
         token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
@@ -213,6 +228,7 @@ pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error
     let addr = required(env, "PROXY_SERVER", "example.teleport.sh:443", str::parse)?;
     given(env, "TOKEN", join_token)?;
     Ok(DoctorSettings {
+        method: method(env)?,
         connection: connection(env, addr)?,
         service: Some(service(env)?),
         leak_check: leak_check(env)?,
@@ -220,6 +236,11 @@ pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error
         timeout: timeout(env)?,
         privacy: privacy(env)?,
     })
+}
+
+/// The join method that is named.
+fn method(env: &Environment) -> Result<Option<Kind>, Error> {
+    given(env, "JOIN_METHOD", kind::by_name)
 }
 
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.
@@ -317,6 +338,7 @@ pub(crate) fn help() -> String {
 mod tests {
     use super::*;
     use crate::format::ResourceFormat;
+    use crate::values::JoinToken;
 
     fn command_with(more: &[(&str, &str)]) -> Result<Command, Error> {
         let least = [("PROXY_SERVER", "p.example:443"), ("TOKEN", "example-bot")];
@@ -333,7 +355,7 @@ mod tests {
     #[test]
     fn two_variables_are_enough() {
         let settings = settings_with(&[]).unwrap();
-        let [Service { output, destination, ttl }] = &settings.services[..] else { panic!() };
+        let [Service { output, destination, ttl, .. }] = &settings.services[..] else { panic!() };
         assert_eq!(destination.path, PathBuf::from("./tbot-user"));
         assert_eq!((ttl.0.as_secs(), settings.timeout.as_secs()), (3600, 60));
         assert!(destination.owner.is_none() && output.request().route.is_none());
@@ -344,8 +366,12 @@ mod tests {
     fn tbots_variables_stand_in() {
         let tbots = [("TELEPORT_PROXY", "p.example"), ("TELEPORT_BOT_TOKEN", "t")];
         let Command::Start(settings) = command(&tbots.into_iter().collect()).unwrap() else { panic!() };
-        assert_eq!((settings.connection.addr.host.as_str(), settings.onboarding.token.reveal()), ("p.example", "t"));
-        assert_eq!(settings_with(&tbots).unwrap().onboarding.token.reveal(), "example-bot");
+        let token = |settings: &Settings| match &settings.onboarding.token {
+            JoinToken::Name(name) => name.reveal().to_owned(),
+            JoinToken::File(path) => panic!("{path:?}"),
+        };
+        assert_eq!((settings.connection.addr.host.as_str(), token(&settings).as_str()), ("p.example", "t"));
+        assert_eq!(token(&settings_with(&tbots).unwrap()), "example-bot");
     }
 
     #[test]

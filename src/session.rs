@@ -82,6 +82,7 @@ impl<'a> Session<'a> {
         expect_not_expired(&context, method, opened).await?;
         let dialling = DialAhead::start(&context);
         let (clock, known_clock) = watch::channel(None);
+        let (prepared, is_prepared) = watch::channel(false);
         let request = join::Request {
             proxy: &context.connection.addr,
             network: context.network,
@@ -90,11 +91,18 @@ impl<'a> Session<'a> {
             ttl,
             now: opened,
             clock: known_clock,
+            is_prepared,
             deadline: context.deadline,
             privacy: context.privacy,
         };
+        let preparing = async {
+            method.prepare(context.network, context.deadline).await?;
+            prepared.send_replace(true);
+            Ok(())
+        };
         let joining = async { join::by_service(&request).await.map_err(Failure::from) };
-        let ((cluster, http, keys), outcome) = tokio::try_join!(discover_cluster(&context, clock, outputs), joining)?;
+        let ((), (cluster, http, keys), outcome) =
+            tokio::try_join!(preparing, discover_cluster(&context, clock, outputs), joining)?;
         let joined = match outcome {
             Outcome::Joined(joined) => joined,
             Outcome::NotThere(first) => {
@@ -123,7 +131,7 @@ impl<'a> Session<'a> {
             async move {
                 let requesting = async {
                     let auth = self.auth(deadline).await?;
-                    self.bot.request_certificates(&auth, key, request.route.as_ref(), expires).await
+                    self.bot.request_certificates(&auth, key, request, expires).await
                 };
                 requesting.await.map_err(|error| self.forget_connection(error))
             }

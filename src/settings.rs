@@ -9,8 +9,9 @@ use crate::guard::LeakCheck;
 use crate::net::connection::Connection;
 use crate::node_labels::NodeLabels;
 use crate::output::Output;
-use crate::platform::Platform;
-use crate::values::{Privacy, Secret, TokenName, Ttl};
+use crate::join::kind::Kind;
+use crate::platform::{Platform, TokenSource};
+use crate::values::{JoinToken, Privacy, TokenName, Ttl};
 
 /// A command that has a log.
 #[derive(Debug)]
@@ -50,15 +51,18 @@ pub(crate) struct Settings {
 /// How the bot joins.
 #[derive(Debug)]
 pub(crate) struct Onboarding {
-    /// The name of the join token, which is the secret itself with some join methods.
-    pub(crate) token: Secret,
-    /// The platform whose join method was named; otherwise it is detected.
-    pub(crate) platform: Option<&'static Platform>,
+    pub(crate) token: JoinToken,
+    /// The join method that was named; otherwise it is that of the platform that is detected.
+    pub(crate) method: Option<Kind>,
+    /// Where the ID token is, if not where the platform puts it.
+    pub(crate) source: Option<TokenSource>,
 }
 
 /// An output, and where it is written.
 #[derive(Debug)]
 pub(crate) struct Service {
+    /// Tells it from others in the log.
+    pub(crate) name: String,
     pub(crate) output: Box<dyn Output>,
     pub(crate) destination: DestinationSettings,
     pub(crate) ttl: Ttl,
@@ -76,6 +80,8 @@ pub(crate) struct DestinationSettings {
 /// What `inspect` shows.
 #[derive(Debug)]
 pub(crate) struct InspectSettings {
+    /// Whose ID token is shown; otherwise that of the platform that is detected.
+    pub(crate) platform: Option<&'static Platform>,
     /// Without it no cluster is asked.
     pub(crate) connection: Option<Connection>,
     /// The name that the join token will have.
@@ -96,6 +102,8 @@ pub(crate) struct InspectSettings {
 /// What `doctor` checks.
 #[derive(Debug)]
 pub(crate) struct DoctorSettings {
+    /// The join method that was named; otherwise it is that of the platform that is detected.
+    pub(crate) method: Option<Kind>,
     pub(crate) connection: Connection,
     /// What a join would write. `None` if it is not known where.
     pub(crate) service: Option<Service>,

@@ -2,7 +2,6 @@
 //! instead, and not only that a word is unknown (docs/protocol.md, "Command line").
 
 use crate::error::{Advice, Exit, Explain};
-use crate::text::sanitize;
 
 /// Words of tbot's command line, why this program does not have them, and what to do instead.
 #[derive(Debug)]
@@ -15,8 +14,8 @@ pub(crate) struct Entry {
 /// A command line that cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("a configuration file ({flag}) is not supported")]
-    Config { flag: String },
+    #[error("{flag} is a flag of `start`")]
+    OfStart { flag: &'static str },
     #[error("`{what}` of tbot is not supported")]
     Word { what: String, entry: &'static Entry },
     /// What the parser of the command line says, for a program that reads JSON.
@@ -31,17 +30,11 @@ impl Explain for Error {
         const UNSUPPORTED: &str = "something-of-tbots-is-not-supported";
         let new = |anchor, remedy| Advice::new(Exit::BadInput, anchor, remedy);
         match self {
-            Self::Config { .. } => new(
-                UNSUPPORTED,
-                "Write its settings as flags of `teleport-pipe start identity --oneshot`:\n\
-                 proxy_server, auth_server  --proxy-server=example.teleport.sh:443 (always the proxy)\n\
-                 onboarding.token           --token=example-bot\n\
-                 onboarding.join_method     --join-method, or nothing: the method is that of the CI system\n\
-                 credential_ttl             --certificate-ttl=1h\n\
-                 outputs: destination.path  --destination=./tbot-user, one command for each output of the type identity\n\
-                 storage                    nothing: every run joins anew",
+            Self::OfStart { .. } => new(
+                WRONG,
+                "Run `teleport-pipe start -c tbot.yaml --oneshot`, or leave the flag out.",
             )
-            .cause("A tbot.yaml is not read yet."),
+            .cause("Only `start` reads a tbot.yaml."),
             Self::Word { entry, .. } => new(UNSUPPORTED, entry.remedy).cause(entry.cause),
             Self::Usage(_) => new(WRONG, "Compare the command line with `teleport-pipe --help`."),
             Self::Nothing => new(
@@ -60,18 +53,12 @@ pub(crate) const WRONG: &str = "the-command-line-is-wrong";
 const SSH_ONLY: &str = "teleport-pipe writes SSH credentials only (`start identity`).";
 const ONE_SHOT: &str = "teleport-pipe joins once and ends. It does not stay in the background.";
 const NO_SECRETS: &str =
-    "teleport-pipe joins by the ID token of a CI system only, which needs no secret and no key of its own.";
+    "A bot that keeps a key of its own is not supported yet: ID tokens and one-time tokens need none.";
 const KEEP: &str = "Keep tbot for this. Both can run in one step, with different destinations.";
 const LEAVE_OUT: &str = "Leave it out.";
 
 /// Services of `start`.
 const SERVICES: &[Entry] = &[
-    Entry {
-        words: &["legacy"],
-        cause: "`start` without a service, which is `start legacy`, reads a tbot.yaml or writes into --destination-dir.",
-        remedy: "Name the service: `teleport-pipe start identity --oneshot --destination=./tbot-user`, with \
-                 --proxy-server and --token.",
-    },
     Entry {
         words: &[
             "application",
@@ -101,18 +88,13 @@ const SERVICES: &[Entry] = &[
         cause: ONE_SHOT,
         remedy: "Use `start identity`: each ssh then opens a connection of its own.",
     },
-    Entry {
-        words: &["noop"],
-        cause: SSH_ONLY,
-        remedy: "To see what a join needs, run `teleport-pipe doctor example.teleport.sh:443` or `teleport-pipe inspect`.",
-    },
 ];
 
 const COMMANDS: &[Entry] = &[
     Entry {
-        words: &["configure", "migrate"],
-        cause: "A tbot.yaml is neither written nor read yet.",
-        remedy: "Write the settings as flags: `teleport-pipe start identity --help` lists them.",
+        words: &["migrate"],
+        cause: "teleport-pipe reads version v2 of a tbot.yaml only.",
+        remedy: "Run `tbot migrate -c tbot.yaml` once, with any tbot since version 14, or write the file anew.",
     },
     Entry {
         words: &["init"],
@@ -136,11 +118,6 @@ const COMMANDS: &[Entry] = &[
 
 const FLAGS: &[Entry] = &[
     Entry {
-        words: &["--auth-server"],
-        cause: "teleport-pipe connects to the cluster's proxy, and to the Auth Service through it.",
-        remedy: "Give the proxy's address: --proxy-server=example.teleport.sh:443.",
-    },
-    Entry {
         words: &["--ca-pin"],
         cause: "A pin replaces the check of the Auth Service's certificate. teleport-pipe connects to the proxy, whose \
                 certificate it always checks with public authorities.",
@@ -157,22 +134,10 @@ const FLAGS: &[Entry] = &[
         remedy: "Use a build of tbot for FIPS if you have to; otherwise leave it out.",
     },
     Entry {
-        words: &["--destination-dir"],
-        cause: "It is a flag of `start legacy`.",
-        remedy: "Write --destination=./tbot-user.",
-    },
-    Entry { words: &["--data-dir"], cause: ONE_SHOT, remedy: "Leave it out: every run joins anew, and keeps nothing." },
-    Entry {
         words: &["--registration-secret", "--registration-secret-path", "--static-key-path"],
         cause: NO_SECRETS,
         remedy: LEAVE_OUT,
     },
-    Entry {
-        words: &["--join-uri"],
-        cause: "A join URI is not read yet.",
-        remedy: "Write its parts as flags: --proxy-server=example.teleport.sh:443 --token=example-bot.",
-    },
-    Entry { words: &["--diag-addr", "--pid-file"], cause: ONE_SHOT, remedy: LEAVE_OUT },
     Entry {
         words: &["--reader-user", "--reader-group"],
         cause: "The files have one reader, their owner. Access control lists are not written.",
@@ -192,17 +157,11 @@ pub(crate) fn unsupported(args: &[String]) -> Option<Error> {
     let mut words = Vec::new();
     for arg in args.iter().skip(1).take_while(|arg| *arg != "--") {
         match name_of_flag(arg) {
-            Some("-c" | "--config" | "--config-string") => {
-                let shown = arg.split_once('=').map_or(&**arg, |(name, _)| name);
-                let flag = if arg.starts_with("--") { sanitize(shown) } else { "-c".to_owned() };
-                return Some(Error::Config { flag });
-            }
             Some(name) => flag = flag.or_else(|| find(FLAGS, name).map(|entry| (name.to_owned(), entry))),
             None => words.push(arg.as_str()),
         }
     }
     let word = match words.as_slice() {
-        ["start"] if flag.is_none() => find(SERVICES, "legacy").map(|entry| ("start".to_owned(), entry)),
         ["start", service, ..] => find(SERVICES, service).map(|entry| (format!("start {service}"), entry)),
         [command, ..] => find(COMMANDS, command).map(|entry| ((*command).to_owned(), entry)),
         [] => None,
@@ -210,17 +169,9 @@ pub(crate) fn unsupported(args: &[String]) -> Option<Error> {
     word.or(flag).map(|(what, entry)| Error::Word { what, entry })
 }
 
-/// The name of a flag, if the argument is one: `-cFILE`, and `-dc FILE`, are tbot's `-c`, and `-a` is `--auth-server`.
+/// The name of a flag, if the argument is one.
 fn name_of_flag(arg: &str) -> Option<&str> {
-    if arg.starts_with("--") {
-        return Some(arg.split_once('=').map_or(arg, |(name, _)| name));
-    }
-    let letters = arg.strip_prefix('-').filter(|letters| !letters.is_empty())?;
-    match letters.trim_start_matches('d').chars().next() {
-        Some('c') => Some("-c"),
-        Some('a') => Some("--auth-server"),
-        _ => Some(arg),
-    }
+    arg.starts_with('-').then(|| arg.split_once('=').map_or(arg, |(name, _)| name))
 }
 
 fn find(entries: &'static [Entry], word: &str) -> Option<&'static Entry> {
@@ -254,20 +205,12 @@ mod tests {
     #[test]
     fn words_of_tbot_are_named() {
         for (line, what) in [
-            ("tbot start -c tbot.yaml", "a configuration file (-c)"),
-            ("tbot start --config=/etc/tbot.yaml", "a configuration file (--config)"),
-            ("tbot -dc/etc/tbot.yaml start", "a configuration file (-c)"),
-            ("tbot start identity --config-string=aaaa --oneshot", "a configuration file (--config-string)"),
-            ("tbot start", "`start` of tbot"),
-            ("tbot start legacy --destination-dir=x", "`start legacy` of tbot"),
             ("tbot start database --service=x", "`start database` of tbot"),
             ("tbot start kubernetes/v2", "`start kubernetes/v2` of tbot"),
             ("tbot db connect", "`db` of tbot"),
             ("tbot install systemd --write", "`install` of tbot"),
             ("tbot keypair create", "`keypair` of tbot"),
             ("tbot start identity --oneshot --ca-pin=sha256:aa", "`--ca-pin` of tbot"),
-            ("tbot start identity -a auth:3025", "`--auth-server` of tbot"),
-            ("tbot start --destination-dir=x", "`--destination-dir` of tbot"),
         ] {
             assert_eq!(message(line), Some(format!("{what} is not supported")), "{line}");
         }

@@ -102,9 +102,26 @@ impl FromStr for TokenName {
 /// Where the pipe writes.
 pub(crate) const DEFAULT_DESTINATION: &str = "./tbot-user";
 
+/// The join token that a run joins with.
+#[derive(Debug)]
+pub(crate) enum JoinToken {
+    /// Its name, which is the secret itself with the method `token`.
+    Name(Secret),
+    /// The file that holds it.
+    File(PathBuf),
+}
+
+/// The name of the join token that a run joins with, or the absolute path of a file that holds it.
+pub(crate) fn join_token(text: &str) -> Result<JoinToken, Invalid> {
+    match text.starts_with('/') && !text.contains(char::is_whitespace) {
+        true => Ok(JoinToken::File(text.into())),
+        false => token_name(text).map(JoinToken::Name),
+    }
+}
+
 /// The name of the join token that a run joins with. What is not like a name is not printed from now on, even if a server
 /// quotes it: it may be a secret in the wrong variable.
-pub(crate) fn join_token(text: &str) -> Result<Secret, Invalid> {
+pub(crate) fn token_name(text: &str) -> Result<Secret, Invalid> {
     TokenName::from_str(text)?;
     let token = Secret::new(text);
     if !token.looks_like_a_name() {
@@ -279,7 +296,7 @@ mod tests {
         ] {
             assert!(!Secret::new(secret).looks_like_a_name(), "{secret}");
         }
-        assert_eq!(format!("{:?}", join_token("hunter2").unwrap()), "Secret(..)");
+        assert_eq!(format!("{:?}", token_name("hunter2").unwrap()), "Secret(..)");
     }
 
     #[test]

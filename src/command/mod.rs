@@ -1,6 +1,7 @@
 //! The commands, one module each. Only these modules print.
 
 pub(crate) mod cleanup;
+pub(crate) mod configure;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 mod report;

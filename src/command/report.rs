@@ -13,7 +13,7 @@ use crate::log::print;
 use crate::net::discovery::ClusterInfo;
 use crate::output::identity::clusters::{LONGEST_FOR_FILES, with_files};
 use crate::output_files::{SSH_CONFIG, of_cluster};
-use crate::platform::IdToken;
+use crate::platform::{IdToken, Platform};
 use crate::session::Event;
 use crate::settings::Service;
 use crate::text::{sanitize, visible};
@@ -24,7 +24,7 @@ use crate::{documents, shell};
 pub(super) fn id_token(token: &IdToken, env: &Environment, now: SystemTime, privacy: Privacy) {
     let platform = token.platform();
     let step = match privacy {
-        Privacy::Public => "this step".to_owned(),
+        Privacy::Public => format!("this {}", platform.texts.unit),
         Privacy::Private => platform.summary(token.claims(), env),
     };
     let claims = platform.listing(token.claims());
@@ -37,6 +37,11 @@ pub(super) fn id_token(token: &IdToken, env: &Environment, now: SystemTime, priv
         }
         None => log::info!(target: "token", "{name}, {step}"),
     }
+}
+
+/// The ID token has to be requested.
+pub(super) fn id_token_is_requested(platform: &Platform) {
+    log::debug!(target: "token", "{}: the ID token is requested", platform.name);
 }
 
 /// ssh could not start the ProxyCommand from this directory.
@@ -128,8 +133,8 @@ fn leaf_clusters(credentials: &Credentials, privacy: Privacy) {
 }
 
 /// The files that were written.
-pub(super) fn written(names: &[String], kind: &str, directory: &Path) {
-    log::debug!(target: "write", "{kind}: {}", names.join(", "));
+pub(super) fn written(names: &[String], service: &str, directory: &Path) {
+    log::debug!(target: "write", "{service}: {}", names.join(", "));
     log::info!(target: "write", "{} files in {}", names.len(), directory.display());
 }
 
@@ -164,6 +169,11 @@ pub(super) fn ownership(written: &Written, run_as_user: Option<u32>, destination
     }
 }
 
+/// Nothing is written.
+pub(super) fn no_outputs() {
+    log::info!(target: "done", "the join works; there are no outputs, so that nothing is written");
+}
+
 /// The result, and the command to type next on a line of its own, so that it can be copied. A public log does not show who
 /// may do what.
 pub(super) fn done(service: &Service, directory: &Path, credentials: &Credentials, now: SystemTime, privacy: Privacy) {
@@ -175,6 +185,9 @@ pub(super) fn done(service: &Service, directory: &Path, credentials: &Credential
     };
     let route = service.output.request().route.filter(|route| route != cluster);
     let routed = route.map(|route| format!(", routed to {route}")).unwrap_or_default();
+    if service.output.program().is_none() {
+        return log::info!(target: "done", "credentials{who}{routed}, valid for {lifetime}, without files for ssh");
+    }
     log::info!(target: "done", "credentials{who}{routed}, valid for {lifetime}. To reach a node:");
     print(&format!("{}\n", ssh_command(service, directory, credentials, privacy)));
 }

@@ -10,24 +10,34 @@ use crate::error::Failure;
 use crate::format::Format;
 use crate::guard::{RunningStep, Unchecked};
 use crate::host::Host;
-use crate::join::Method;
+use crate::join::kind::Kind;
 use crate::join::oidc::Oidc;
+use crate::join::token::OneTimeToken;
+use crate::join::{self, Method};
 use crate::output::Issued;
-use crate::platform::{self, IdToken};
+use crate::platform;
 use crate::retry::Deadline;
 use crate::session::{Context, Event, Session};
-use crate::settings::{Service, Settings};
-use crate::values::Ttl;
+use crate::settings::{Onboarding, Service, Settings};
+use crate::values::{JoinToken, Secret, Ttl};
+
 
 /// Joins once and writes credentials. Nothing is written before everything is there and checked.
 pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let (deadline, progress) = (Deadline::after(settings.timeout), Progress::begin());
     // Whatever can be known to fail is found out before the network is used.
-    let id_token = id_token(settings, host)?;
+    let method = method(settings, host)?;
+    let token = match &settings.onboarding.token {
+        JoinToken::Name(name) => name.clone(),
+        JoinToken::File(path) => join::token::read(path)?,
+    };
+    if !method.may_repeat() {
+        crate::log::hide(token.reveal());
+    }
     let targets: Vec<Target<'_>> = settings
         .services
         .iter()
-        .map(|service| Target::check(service, &id_token, settings, host))
+        .map(|service| Target::check(service, settings, host))
         .collect::<Result<_, _>>()?;
     destination::expect_distinct(targets.iter().map(|target| &target.destination))?;
     let authorities = settings.connection.authorities(&host.working_dir)?;
@@ -35,7 +45,6 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     settings.connection.egress.log_proxy(&settings.connection.addr);
     let program = host.own_binary()?;
 
-    let method = Oidc { id_token };
     let context = Context {
         connection: &settings.connection,
         network: &network,
@@ -55,13 +64,16 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     };
     progress.done("preflight");
     block_on(async {
-        let (issued, now) = issue(context, &method, settings).await?;
+        let (issued, now) = issue(context, &*method, &token, settings).await?;
         progress.done("certificates");
+        if targets.is_empty() {
+            report::no_outputs();
+        }
         let (names, written) = write(&targets, &issued, program, deadline).await?;
         progress.done("write");
         for (((target, issued), names), written) in targets.iter().zip(&issued).zip(&names).zip(written) {
-            let (directory, Service { output, destination, .. }) = (target.destination.absolute(), target.service);
-            report::written(names, output.kind(), directory);
+            let (directory, Service { name, destination, .. }) = (target.destination.absolute(), target.service);
+            report::written(names, name, directory);
             report::ownership(&written, target.step.run_as_user, &destination.path);
             report::done(target.service, directory, &issued.credentials, now, settings.privacy);
         }
@@ -77,12 +89,13 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
 async fn issue(
     context: Context<'_>,
     method: &dyn Method,
+    token: &Secret,
     settings: &Settings,
 ) -> Result<(Vec<Issued>, SystemTime), Failure> {
     let (services, deadline) = (&settings.services, context.deadline);
     // The bot's own identity lives as long as the longest of its outputs.
     let ttl = services.iter().fold(Ttl::MIN, |longest, service| longest.max(service.ttl));
-    let session = Session::open(context, method, &settings.onboarding.token, ttl, services.len()).await?;
+    let session = Session::open(context, method, token, ttl, services.len()).await?;
     let now = session.opened_by_cluster_clock();
     let mut issued = Vec::new();
     for Service { output, ttl, .. } in services {
@@ -93,13 +106,20 @@ async fn issue(
     Ok((issued, now))
 }
 
-fn id_token(settings: &Settings, host: &Host) -> Result<IdToken, Failure> {
-    let token = match settings.onboarding.platform {
-        Some(platform) => platform.detect(&host.env).unwrap_or(Err(platform::Error::NoCi))?,
+/// The join method that was named, or that of the platform that this is.
+fn method<'a>(settings: &'a Settings, host: &'a Host) -> Result<Box<dyn Method + 'a>, Failure> {
+    let Onboarding { method, source, .. } = &settings.onboarding;
+    let platform = match method {
+        Some(Kind::OneTimeToken) => return Ok(Box::new(OneTimeToken)),
+        Some(Kind::IdToken(platform)) => platform,
         None => platform::detect(&host.env)?,
     };
-    report::id_token(&token, &host.env, host.clock.now(), settings.privacy);
-    Ok(token)
+    let found = platform.find(source.as_ref(), &host.env)?;
+    match found.id_token() {
+        Some(token) => report::id_token(token, &host.env, host.clock.now(), settings.privacy),
+        None => report::id_token_is_requested(platform),
+    }
+    Ok(Box::new(Oidc::new(found, |token| report::id_token(token, &host.env, host.clock.now(), settings.privacy))))
 }
 
 /// A service whose destination was checked.
@@ -110,11 +130,11 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn check(service: &'a Service, id_token: &IdToken, settings: &Settings, host: &Host) -> Result<Self, Failure> {
+    fn check(service: &'a Service, settings: &Settings, host: &Host) -> Result<Self, Failure> {
         let destination = check_destination(service, host)?;
         let directory = destination.absolute();
         let warn = &mut |warning: &str| log::warn!(target: "guard", "{warning}");
-        let step = (id_token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn)?;
+        let step = platform::preflight(&host.env, directory, service.ttl, settings.leak_check, warn)?.unwrap_or_default();
         match &step.unchecked {
             Some(Unchecked::Impossible(reason)) => log::info!(target: "guard", "not checked: {reason}"),
             Some(Unchecked::Intended(reason)) => log::debug!(target: "guard", "not checked: {reason}"),

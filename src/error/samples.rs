@@ -28,8 +28,9 @@ use crate::net::peer_chain::Signer;
 use crate::output::identity::ssh_config;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
+use crate::platform::endpoint::Refused;
 use crate::retry::{RetryAfter, Transient};
-use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, tbot, watchdog};
+use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, tbot, tbot_yaml, watchdog};
 
 #[path = "../../tests/it/troubleshooting.rs"]
 mod troubleshooting;
@@ -114,17 +115,17 @@ sampled! {
         Expired NotYetValid NotTls OldTls Tls NoAlpn NoUpgrade Broken NotTeleport Redirect Status Garbled TooLarge CaFile;
     egress::Error: Timeout Broken NotAProxy Credentials AuthScheme Refused Intercepted Unreachable;
     join::Error;
-    auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles;
+    auth::Error: Net Key TooMany Refused UnknownCluster ClosedCluster NoAuthorities NoRoles NotARole;
     credentials::Error: TooMany Unreadable OtherKey NoPrincipals CriticalOption Expired NotYetValid TooLong NotSigned
         OtherHostAuthority NoAuthority;
     destination::Error: BadPath NoWorkingDirectory Symlink NotADirectory NotAFile BadName UnknownFiles OtherPurpose NotPermitted
         OtherOwner CannotChown OtherUsers OwnerOutside ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
     guard::Error: Artifacts Cache Sent Unchecked;
     guard::reach::OutsideOfStep: NotShared PassedOn;
-    platform::Error: NoCi Missing NotAJwt Expired;
+    platform::Error: NoCi Several Missing File NotAJwt NotAUrl Endpoint NoTokenInAnswer Expired;
     rule::ScopeError;
     invalid::Error: Missing MissingOutside Invalid Unsupported;
-    tbot::Error: Config Word Usage Nothing;
+    tbot::Error: OfStart Word Usage Nothing;
     host::HostError;
     keys::Error;
     limits::TooMany;
@@ -133,6 +134,8 @@ sampled! {
     ssh_proxy_command::Error: Net Identity Network Expired Node Refused Ended;
     findings::Behind;
     join::error::TooOld;
+    join::token::FileError;
+    tbot_yaml::Error;
 }
 
 variants!(join::Attempt: Net Grpc Rest Nonsense Key);
@@ -476,6 +479,7 @@ fn auth_errors() -> Vec<Sample> {
         ("in public", Error::UnknownCluster { cluster: cluster(), known: Vec::new() }),
         ("", Error::ClosedCluster { cluster: cluster() }),
         ("", Error::NoAuthorities),
+        ("", Error::NotARole { bot: "bot-example".to_owned(), role: "admin".to_owned() }),
         ("", Error::NoRoles { bot: "bot-example".to_owned() }),
     ])
 }
@@ -581,13 +585,39 @@ fn guard_errors() -> Vec<Sample> {
 /// What is wrong with the step, with a variable or with the machine.
 fn input_errors() -> Vec<Sample> {
     let platform = platform::ALL[0];
-    let platform::Source::Variable(variable) = platform.source;
+    let variable = || "BITBUCKET_STEP_OIDC_TOKEN".to_owned();
+    let github = platform::ALL[1];
+    let addr = || "example.test:443".to_owned();
+    let refused = |status| Refused::Status { status, message: "no".to_owned(), retry_after: RetryAfter::default() };
+    let file = || platform::Error::File { platform, path: "/run/token".into(), source: io::ErrorKind::NotFound.into() };
     let mut samples = final_errors([
         ("", platform::Error::NoCi),
-        ("", platform::Error::Missing { platform, variable }),
-        ("", platform::Error::NotAJwt { platform, variable }),
+        ("", platform::Error::Several { platforms: vec![platform, github] }),
+        ("", platform::Error::Missing { platform, variable: variable() }),
+        ("", file()),
+        ("", platform::Error::NotAJwt { platform, place: variable() }),
+        ("", platform::Error::NotAUrl { platform: github, variable: "ACTIONS_ID_TOKEN_REQUEST_URL" }),
+        ("forbidden", platform::Error::Endpoint { platform: github, addr: addr(), source: refused(403) }),
+        ("unavailable", platform::Error::Endpoint { platform: github, addr: addr(), source: refused(503) }),
+        ("unreached", platform::Error::Endpoint { platform: github, addr: addr(), source: Refused::Net(not_tls()) }),
+        ("", platform::Error::NoTokenInAnswer { platform: github, addr: addr() }),
         ("", platform::Error::Expired { platform, ago: approximate(MINUTE) }),
     ]);
+    for platform in platform::ALL.into_iter().skip(1) {
+        let error = platform::Error::Missing { platform, variable: "VARIABLE".to_owned() };
+        samples.push(Sample::new(name(&error, platform.method), &error, None));
+    }
+    let wrong = |yaml: &str| tbot_yaml::TbotYaml::parse("tbot.yaml", yaml).unwrap_err();
+    samples.extend(final_errors([
+        ("version", wrong("version: v1")),
+        ("no version", wrong("oneshot: true")),
+        ("empty", wrong("")),
+        ("unreadable", tbot_yaml::TbotYaml::read(Path::new("/nowhere/tbot.yaml")).unwrap_err()),
+    ]));
+    let error = wrong("version: v2\nfips: true");
+    samples.push(Sample::new("tbot_yaml::Error (a key)".to_owned(), &error, None));
+    let source = io::ErrorKind::NotFound.into();
+    samples.extend(final_errors([("", join::token::FileError { path: "/run/token".into(), source })]));
     for scope in platform.scopes.iter().chain([&platform.widest_scope]) {
         let Err(error) = rule::Rule::new(platform, &claims("{}"), Some(scope)) else { panic!("{}", scope.name) };
         samples.extend(final_errors([(scope.name, error)]));
@@ -602,7 +632,7 @@ fn input_errors() -> Vec<Sample> {
     ]));
     let words = tbot::Error::samples();
     let others = [
-        ("", tbot::Error::Config { flag: "-c".to_owned() }),
+        ("", tbot::Error::OfStart { flag: "--config" }),
         ("flag", tbot::Error::Usage("unexpected argument '--x' found".to_owned())),
         ("command", tbot::Error::Usage("unrecognized subcommand 'x'".to_owned())),
         ("", tbot::Error::Nothing),

@@ -75,6 +75,19 @@ pub(crate) enum Unchecked {
     Impossible(String),
 }
 
+const ELSEWHERE: &str = "only steps of Bitbucket Pipelines are";
+
+impl RunningStep {
+    /// A job of another CI system.
+    pub(crate) fn elsewhere() -> Self {
+        Unchecked::Intended(ELSEWHERE.to_owned()).into()
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(&self.unchecked, Some(Unchecked::Intended(reason)) if reason == ELSEWHERE)
+    }
+}
+
 impl From<Unchecked> for RunningStep {
     fn from(unchecked: Unchecked) -> Self {
         Self { unchecked: Some(unchecked), ..Self::default() }

@@ -226,15 +226,18 @@ impl Error {
     fn with_admission(&self, remedy: &str) -> Cow<'static, str> {
         let text = match &self.hints.admission {
             Some(Admission { claims, token_spec }) => format!(
-                "{remedy}\nThis step's ID token says (not verified here):\n{}\
+                "{remedy}\nThis {}'s ID token says (not verified here):\n{}\
                  A join token (`kind: token`) with this in its spec would admit it:\n{}",
+                self.hints.unit,
                 indented(claims),
                 indented(token_spec),
             ),
-            None => format!(
+            None if self.hints.is_public => format!(
                 "{remedy}\nThis repository is public, and so is its log: \
-                 set DEBUG: 'true' (-d) to see in it what would admit this step."
+                 set DEBUG: 'true' (-d) to see in it what would admit this {}.",
+                self.hints.unit,
             ),
+            None => return remedy.to_owned().into(),
         };
         text.into()
     }
@@ -261,21 +264,24 @@ impl Error {
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
         let correct = || self.with_admission("Correct the join token with `tctl create -f`.");
         let (anchor, cause, remedy): (_, _, Cow<'static, str>) = match refusal {
+            Refusal::TokenName if self.hints.is_secret => {
+                ("the-join-token-is-not-known", "It has expired, or a bot has joined with it already.", self.hints.changed.into())
+            }
             Refusal::TokenName => ("the-join-token-is-not-known", self.why_unknown(), self.remedy_of_unknown().into()),
             Refusal::Rule => (
                 "no-allow-rule-fits",
-                "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
+                "No rule under `allow:` of the join token fits this step; values must be equal, letter by letter.",
                 self.with_admission(&format!(
                     "Compare with `tctl get token/{}`, and add a rule with `tctl create -f`.",
                     self.hints.token_name.as_deref().map_or_else(|| "<name>".to_owned(), shell::word),
                 )),
             ),
             Refusal::Audience => {
-                ("the-audience-is-wrong", "The join token's `audience` is not that of the step's ID token.", correct())
+                ("the-audience-is-wrong", "The audience of the ID token is not the one that the join token demands.", correct())
             }
             Refusal::Issuer => (
                 "the-issuer-is-wrong",
-                "The join token's `identity_provider_url` is not the issuer of the step's ID token.",
+                "The issuer of the ID token is not the one that the join token demands.",
                 correct(),
             ),
             Refusal::Expired => (
@@ -288,7 +294,7 @@ impl Error {
             }
             Refusal::Keys => (
                 "the-cluster-cannot-reach-the-identity-provider",
-                "The cluster cannot reach `identity_provider_url` of the join token to fetch its keys.",
+                "The cluster cannot reach the issuer that the join token names, to fetch its keys.",
                 "Let the Auth Service reach it over HTTPS within 15 s, or correct the URL in the join token.".into(),
             ),
             Refusal::Signature => (
@@ -352,7 +358,7 @@ impl std::fmt::Display for Error {
             return write!(f, "{too_old}");
         }
         // Refusals of the audience and the issuer quote claims of the token and what the rule demands.
-        let hides_quotes = self.hints.admission.is_none();
+        let hides_quotes = self.hints.is_public;
         match &self.useful {
             Attempt::Net(_) | Attempt::Key(_) | Attempt::Nonsense(_) => write!(f, "{}", self.useful)?,
             _ if self.is_absence() => {
@@ -366,6 +372,7 @@ impl std::fmt::Display for Error {
             }
             attempt if attempt.refusal() == Some(Refusal::TokenName) => match &self.hints.token_name {
                 Some(name) => write!(f, "the cluster has no valid join token `{name}`: {attempt}")?,
+                None if self.hints.is_secret => write!(f, "the cluster does not have that one-time token: {attempt}")?,
                 None => write!(f, "the cluster has no valid join token of the name in TOKEN (not shown): {attempt}")?,
             },
             attempt if attempt.is_passing() => write!(f, "the join failed: {attempt}")?,

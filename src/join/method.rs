@@ -1,15 +1,26 @@
 //! What a join method says to the cluster, whichever service is asked.
 
+use std::pin::Pin;
 use std::time::SystemTime;
 
 use teleport_api::teleport::join::v1::{Challenge, ClientParams, join_request::Payload};
 
 use crate::error::Failure;
+use crate::net::network::Network;
+use crate::retry::Deadline;
+
+/// A future that borrows.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A join method: what proves to the cluster that this may join.
 pub(crate) trait Method {
     /// As `join_method` in a join token, and on the wire.
     fn join_method(&self) -> &'static str;
+
+    /// Gets the proof, if that needs the network. It is done beside discovery, and the join waits for it.
+    fn prepare<'a>(&'a self, _network: &'a Network, _deadline: Deadline) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// The error of a proof that is not valid at this time, which is the cluster's.
     fn expired(&self, _now: SystemTime) -> Option<Failure> {
@@ -47,17 +58,23 @@ pub(crate) struct Rest<'a> {
 #[derive(Debug)]
 pub(crate) struct Hints {
     pub(crate) method: &'static str,
-    /// What proves that this may join, for example "an ID token of GitLab CI".
+    /// What proves that this may join, for example "an ID token of Kubernetes".
     pub(crate) proof: String,
     /// The first version of Teleport that knows the method.
     pub(crate) since: [u32; 3],
+    /// What runs: "step", "job".
+    pub(crate) unit: &'static str,
     /// What to do if the signature of the proof is wrong.
     pub(crate) changed: &'static str,
     /// The join token that Teleport's guide names in the step, and the one that it creates.
     pub(crate) guides_tokens: Option<(&'static str, &'static str)>,
     /// The name of the join token; `None` if it may be a secret.
     pub(crate) token_name: Option<String>,
-    /// `None` if the log is public.
+    /// Whether the join token is a secret itself.
+    pub(crate) is_secret: bool,
+    /// Whether everyone can read the log.
+    pub(crate) is_public: bool,
+    /// `None` if there are no claims, or if the log is public.
     pub(crate) admission: Option<Admission>,
 }
 
@@ -80,9 +97,12 @@ impl Hints {
             method: platform.method,
             proof: platform.proof(),
             since: platform.since,
+            unit: platform.texts.unit,
             changed: platform.texts.changed,
             guides_tokens: platform.texts.guides_tokens,
             token_name: is_private.then(|| "example-bot".to_owned()),
+            is_secret: false,
+            is_public: !is_private,
             admission: is_private.then(|| Admission { claims: "sub: a\n".to_owned(), token_spec }),
         }
     }

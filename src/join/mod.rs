@@ -5,10 +5,12 @@
 //! method by name.
 
 pub(crate) mod error;
+pub(crate) mod kind;
 mod legacy;
 pub(crate) mod method;
 pub(crate) mod oidc;
 pub(crate) mod service;
+pub(crate) mod token;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,8 @@ pub(crate) struct Request<'a> {
     pub(crate) now: SystemTime,
     /// The cluster's clock, as soon as it is known.
     pub(crate) clock: watch::Receiver<Option<Offset>>,
+    /// Whether the method has its proof.
+    pub(crate) is_prepared: watch::Receiver<bool>,
     pub(crate) deadline: Deadline,
     pub(crate) privacy: Privacy,
 }
@@ -79,8 +83,7 @@ pub(crate) async fn by_rest(
     http: Http,
     first: Attempt,
 ) -> Result<Joined, Error> {
-    let Some(rest) = request.method.rest() else { return Err(request.error(first, None).at(cluster)) };
-    let joined = match legacy::join(request, &rest, cluster.suite, http).await {
+    let joined = match legacy::join(request, cluster.suite, http).await {
         // The cluster has only the join service, whose failure was temporary.
         Err(last) if last.is_gone() && first.is_transient() && request.method.may_repeat() => {
             service::insist(request).await.map_err(|attempt| request.error(attempt, Some(last)))
@@ -91,10 +94,12 @@ pub(crate) async fn by_rest(
 }
 
 impl Request<'_> {
-    /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits until discovery knows that clock.
+    /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits until discovery knows that clock, and until
+    /// the method has its proof.
     async fn expires(&self) -> Duration {
-        let mut clock = self.clock.clone();
-        // Without discovery the run ends anyway.
+        let (mut clock, mut is_prepared) = (self.clock.clone(), self.is_prepared.clone());
+        // Without a proof, or without discovery, the run ends anyway.
+        let _ = is_prepared.wait_for(|is_prepared| *is_prepared).await;
         let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
         offset.cluster_time(self.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + self.ttl.0
     }
@@ -102,6 +107,7 @@ impl Request<'_> {
     fn error(&self, last: Attempt, first: Option<Attempt>) -> Error {
         let mut hints = self.method.hints();
         if self.privacy == Privacy::Public {
+            hints.is_public = true;
             hints.admission = None;
         } else if self.method.may_repeat() && self.token.looks_like_a_name() {
             // A proof that may be repeated is not the join token itself.

@@ -19,6 +19,9 @@ use crate::keys::{KeyPair, Suite};
 use crate::net;
 use crate::retry::{Deadline, RetryAfter, SLOW, Transient, WaitingFor, retry};
 
+/// The full name of the service.
+pub(crate) const SERVICE: &str = "teleport.join.v1.JoinService";
+
 /// How long the last message gets to be sent, before the connection is closed.
 const LAST_MESSAGE: Duration = Duration::from_millis(500);
 
@@ -105,9 +108,13 @@ async fn try_directly(request: &Request<'_>, progress: &Cell<Progress>) -> First
             && !progress.get().greeted
     };
     if !request.method.may_repeat() {
-        // The first attempt is the only one, so the load balancer must be known before it.
+        // The first attempt is the only one, so the load balancer must be known before it, and whether the service is there.
         finds_load_balancer().await;
-        return FirstTry::Done(try_all(request, progress).await);
+        let answer = match expect_service(request, progress).await {
+            Ok(()) => try_all(request, progress).await,
+            Err(failed) => Err(failed),
+        };
+        return FirstTry::Done(answer);
     }
     let no_answer = async {
         tokio::time::sleep(SLOW).await;
@@ -131,6 +138,23 @@ async fn try_directly(request: &Request<'_>, progress: &Cell<Progress>) -> First
         }
         answer => FirstTry::Done(answer),
     }
+}
+
+/// Fails if the service is not there, by a call that has no meaning.
+async fn expect_service(request: &Request<'_>, progress: &Cell<Progress>) -> Result<(), Failed> {
+    let asking = |deadline| async move {
+        let addr = request.proxy.to_string();
+        let mut channel = request.network.join(request.proxy, deadline).await?;
+        let status = channel.probe(SERVICE, &addr, deadline).await?;
+        match status.message().contains("unknown service") {
+            true => Err(Attempt::from_status(&status, &addr)),
+            false => Ok(()),
+        }
+    };
+    let asking = |deadline| async move {
+        asking(deadline).await.map_err(|attempt: Attempt| Failed { attempt, progress: progress.get() })
+    };
+    retry("join", request.deadline, asking).await
 }
 
 async fn try_all(request: &Request<'_>, progress: &Cell<Progress>) -> Result<Joined, Failed> {

@@ -10,6 +10,7 @@ use super::tls::Trust;
 use super::upgrade::{self, Upgrade};
 use crate::address::HostPort;
 use crate::environment::Environment;
+use crate::error::Failure;
 use crate::invalid;
 
 #[derive(Debug)]
@@ -40,5 +41,14 @@ impl Connection {
 
     pub(crate) fn network(&self, authorities: &Authorities) -> Network {
         Network::new(self.egress.clone(), Trust::web(authorities), self.upgrade)
+    }
+}
+
+impl Network {
+    /// The network without a cluster, as the environment describes it.
+    pub(crate) fn without_cluster(env: &Environment, working_dir: &Path) -> Result<Self, Failure> {
+        let ca_file = env.get("SSL_CERT_FILE").map(|path| working_dir.join(path));
+        let authorities = Authorities::from_file(ca_file.as_deref())?;
+        Ok(Self::new(Egress::from_environment(env)?, Trust::web(&authorities), Upgrade::Never))
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP calls to the proxy over a stream that we dialled. Time and size are limited. Redirects are not followed, because the
+//! HTTP calls to the proxy, and to endpoints that issue ID tokens, over a stream that we dialled. Time and size are limited. Redirects are not followed, because the
 //! ID token must not be sent to another host.
 
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, HeaderMap, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 
@@ -19,6 +19,15 @@ use crate::retry::{Deadline, RetryAfter, WaitingFor};
 pub(crate) struct Http {
     sender: SendRequest<Full<Bytes>>,
     addr: String,
+}
+
+/// A request.
+pub(crate) struct Call<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) is_post: bool,
+    pub(crate) json: Option<Bytes>,
+    pub(crate) accept: &'a str,
+    pub(crate) headers: &'a [(HeaderName, &'a str)],
 }
 
 /// An answer. It has no `Debug` because it may contain certificates.
@@ -46,17 +55,31 @@ impl Http {
 
     /// Sends a `GET`, or a `POST` if there is a JSON body. An answer with any status is `Ok`.
     pub(crate) async fn send(&mut self, path: &str, json: Option<Bytes>, deadline: Deadline) -> Result<Answer, Error> {
-        deadline.bound(WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" }, self.exchange(path, json)).await
+        let is_post = json.is_some();
+        self.call(Call { path, is_post, json, accept: "application/json", headers: &[] }, deadline).await
     }
 
-    async fn exchange(&mut self, path: &str, json: Option<Bytes>) -> Result<Answer, Error> {
+    /// Sends a request. An answer with any status is `Ok`.
+    pub(crate) async fn call(&mut self, call: Call<'_>, deadline: Deadline) -> Result<Answer, Error> {
+        deadline.bound(WaitingFor { addr: self.addr.clone(), what: "an HTTP answer" }, self.exchange(call)).await
+    }
+
+    async fn exchange(&mut self, Call { path, is_post, json, accept, headers }: Call<'_>) -> Result<Answer, Error> {
         let addr = self.addr.as_str();
         let mut request = Request::get(path)
             .header(HOST, addr)
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, accept)
             .header(USER_AGENT, concat!("teleport-pipe/", env!("CARGO_PKG_VERSION")));
+        if is_post {
+            request = request.method(Method::POST);
+        }
         if json.is_some() {
-            request = request.method(Method::POST).header(CONTENT_TYPE, "application/json");
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value).map_err(|error| broken(addr, &error))?;
+            value.set_sensitive(true);
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(json.unwrap_or_default())).map_err(|error| broken(addr, &error))?;
         self.sender.ready().await.map_err(|error| broken(addr, &error))?;
@@ -113,8 +136,6 @@ pub(super) fn retry_after(headers: &HeaderMap) -> RetryAfter {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     #[test]

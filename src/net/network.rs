@@ -6,6 +6,7 @@ use std::time::Duration;
 // The clock of tokio, so that a test can advance it.
 use tokio::time::Instant;
 
+use super::dial;
 use super::egress::Egress;
 use super::grpc::Channel;
 use super::http::Http;
@@ -104,6 +105,16 @@ impl Network {
         let stream = handshake.map_err(|error| error.through(self.egress.proxy_name(proxy), proxy))?;
         let info = TlsInfo::new(&stream);
         Ok((Http::new(Box::new(stream), proxy.to_string()).await?, info))
+    }
+
+    /// HTTP without TLS, which endpoints on this machine and metadata services speak. If it is `direct`, no forward proxy is
+    /// used.
+    pub(crate) async fn plain_http(&self, addr: &HostPort, direct: bool, deadline: Deadline) -> Result<Http, Error> {
+        let stream = match direct {
+            true => Box::new(dial::connect(addr, deadline).await?),
+            false => self.dial(addr, deadline).await?,
+        };
+        Http::new(stream, addr.to_string()).await
     }
 
     /// A connection to the join service of a proxy. It needs no client certificate.

@@ -15,9 +15,6 @@ use crate::net::egress::Egress;
 
 /// An output is a request, as data, and a pure rendering: it sees neither the session nor the network nor the disk.
 pub(crate) trait Output: fmt::Debug {
-    /// Its name on tbot's command line.
-    fn kind(&self) -> &'static str;
-
     fn request(&self) -> Request;
 
     /// Whether the files call this program, which is then written beside them under this name.
@@ -36,6 +33,8 @@ pub(crate) trait Output: fmt::Debug {
 pub(crate) struct Request {
     /// The leaf cluster that the certificates are routed to.
     pub(crate) route: Option<ClusterName>,
+    /// Those of the bot's roles that the certificates have; all of them if there are none here.
+    pub(crate) roles: Vec<String>,
 }
 
 /// What an output gets.

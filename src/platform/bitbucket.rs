@@ -31,9 +31,8 @@ pub(super) const PLATFORM: Platform = Platform {
     is_here: |env| env.get("BITBUCKET_BUILD_NUMBER").is_some(),
     source: Source::Variable(VARIABLE),
     texts: Texts {
-        not_here: "BITBUCKET_STEP_OIDC_TOKEN is not set, nor is BITBUCKET_BUILD_NUMBER.",
-        get_a_token: "In Bitbucket Pipelines: add `oidc: true` to the step. In a container of your own: pass \
-                      BITBUCKET_STEP_OIDC_TOKEN on to it.",
+        unit: "step",
+        get_a_token: "In Bitbucket Pipelines: add `oidc: true` to the step.",
         no_token: "The step does not say `oidc: true`.",
         enable: "Add `oidc: true` to the step in bitbucket-pipelines.yml:\n\
                  - step:\n    oidc: true\n    script: ...",
@@ -50,6 +49,7 @@ The commands after the pipe see that directory. To download it, name it under `a
         carried_out_in_public: "this repository is public, and so are its artifacts: the files show whom the cluster lets in",
         file: "bitbucket-pipelines.yml",
         guides_tokens: Some(("bot-bitbucket", "example-bot")),
+        ..Texts::GENERAL
     },
     claims: &[
         "iss",
@@ -131,6 +131,7 @@ The commands after the pipe see that directory. To download it, name it under `a
     expect_in_step: |env, destination| Ok(guard::expect_in_step(env, destination)?),
     preflight,
     recipe,
+    ..Platform::GENERAL
 };
 
 const NOT_OF_BITBUCKET: &str = "The ID token is not one of Bitbucket Pipelines.";
@@ -148,7 +149,7 @@ fn preflight(
     Ok(guard::check(env, has_token, destination, ttl, leak_check, warn)?)
 }
 
-fn recipe(env: &Environment, Recipe { scope, proxy, token, command }: &Recipe<'_>) -> String {
+fn recipe(env: &Environment, Recipe { scope, proxy, token, command, .. }: &Recipe<'_>) -> String {
     let mut yaml = String::from("- step:\n    oidc: true\n");
     if let Some(environment) = env.get(ENVIRONMENT).filter(|_| scope.name == DEPLOYMENT) {
         let _ = writeln!(yaml, "    deployment: {}", scalar::quoted(environment));
@@ -182,7 +183,7 @@ pub(super) mod tests {
     use super::*;
     use crate::platform::id_token::tests::claims;
     use crate::platform::rule::Rule;
-    use crate::platform::{Error, IdToken, privacy};
+    use crate::platform::{Error, Found, privacy};
     use crate::values::Privacy;
 
     /// A variable that says that everyone can read the log.
@@ -196,22 +197,22 @@ pub(super) mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn detect_with(variables: &[(&str, &str)]) -> Option<Result<IdToken, Error>> {
-        crate::platform::ALL[0].detect(&variables.iter().copied().collect())
+    fn find_with(variables: &[(&str, &str)]) -> Result<Found, Error> {
+        crate::platform::ALL[0].find(None, &variables.iter().copied().collect())
     }
 
     #[test]
     fn a_step_has_no_token_an_unusable_one_or_one() {
-        assert!(detect_with(&[]).is_none());
-        assert!(matches!(detect_with(&[("BITBUCKET_BUILD_NUMBER", "7")]), Some(Err(Error::Missing { .. }))));
-        assert!(matches!(detect_with(&[(VARIABLE, "nope")]), Some(Err(Error::NotAJwt { .. }))));
+        assert!(matches!(find_with(&[("BITBUCKET_BUILD_NUMBER", "7")]), Err(Error::Missing { .. })));
+        assert!(matches!(find_with(&[(VARIABLE, "nope")]), Err(Error::NotAJwt { .. })));
+        assert!(matches!(find_with(&[(VARIABLE, &jwt("{}"))]), Ok(Found::IdToken(_))));
     }
 
     #[test]
     fn a_token_without_expiry_is_left_to_the_cluster() {
         let expired = |claims| {
-            let token = detect_with(&[(VARIABLE, &jwt(claims))]).unwrap().unwrap();
-            token.expired(at(1000)).is_some()
+            let found = find_with(&[(VARIABLE, &jwt(claims))]).unwrap();
+            found.id_token().unwrap().expired(at(1000)).is_some()
         };
         assert!(expired(r#"{"exp":1000}"#));
         assert!(!expired(r#"{"exp":1001}"#) && !expired("{}"));

@@ -4,14 +4,16 @@
 //! early if the token cannot be accepted.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
 use std::time::{Duration, SystemTime};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Platform, Texts};
+use super::Platform;
+use super::endpoint::Refused;
 use crate::error::{Advice, Exit, Explain};
 use crate::text::sanitize;
 
@@ -31,8 +33,8 @@ impl IdToken {
             return None;
         }
         let payload = Base64UrlUnpadded::decode_vec(payload).ok()?;
-        let claims = serde_json::from_slice(&payload).ok()?;
-        Some(Self { platform, text: Zeroizing::new(text.to_owned()), claims: Claims(claims) })
+        let claims = Claims(serde_json::from_slice(&payload).ok()?).with_derived(platform);
+        Some(Self { platform, text: Zeroizing::new(text.to_owned()), claims })
     }
 
     /// The platform that issued it.
@@ -76,9 +78,28 @@ impl Claims {
         self.literal(name).map(sanitize).filter(|text| !text.is_empty())
     }
 
-    /// A claim exactly as in the token, for a rule that is compared letter by letter; not fit for a log.
+    /// A claim exactly as in the token, for a rule that is compared letter by letter; not fit for a log. A name that begins
+    /// with `/` is a JSON pointer (RFC 6901). Of a list it is the first item.
     pub(crate) fn literal(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+        let value = match name.strip_prefix('/') {
+            None => self.0.get(name)?,
+            Some(path) => {
+                let mut parts = path.split('/');
+                parts.clone().skip(1).try_fold(self.0.get(parts.next()?)?, |value, part| value.get(part))?
+            }
+        };
+        let value = value.as_array().map_or(value, |list| list.first().unwrap_or(&Value::Null));
+        value.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// With the claims that the platform derives.
+    pub(super) fn with_derived(mut self, platform: &Platform) -> Self {
+        for (name, derive) in platform.derived_claims {
+            if let Some(value) = derive(&self) {
+                self.0.entry(*name).or_insert(Value::String(value));
+            }
+        }
+        self
     }
 
     /// The audiences exactly as in the token: one text, or a list (RFC 7519, section 4.1.3).
@@ -102,32 +123,78 @@ impl Claims {
 pub(crate) enum Error {
     #[error("there is no ID token, and this is not a step of a CI system that teleport-pipe knows")]
     NoCi,
-    #[error("the step has no ID token: {variable} is not set")]
-    Missing { platform: &'static Platform, variable: &'static str },
-    #[error("{variable} is not an ID token (it is not a JWT)")]
-    NotAJwt { platform: &'static Platform, variable: &'static str },
-    #[error("the step's ID token expired {ago} ago")]
+    #[error("this may be {}", both(platforms))]
+    Several { platforms: Vec<&'static Platform> },
+    #[error("the {} has no ID token: {variable} is not set", platform.texts.unit)]
+    Missing { platform: &'static Platform, variable: String },
+    #[error("the {} has no ID token: {} cannot be read ({source})", platform.texts.unit, sanitize(&path.display().to_string()))]
+    File { platform: &'static Platform, path: PathBuf, source: io::Error },
+    /// A variable, or a file.
+    #[error("{place} is not an ID token (it is not a JWT)")]
+    NotAJwt { platform: &'static Platform, place: String },
+    #[error("the {} has no ID token: {variable} is not an HTTPS URL", platform.texts.unit)]
+    NotAUrl { platform: &'static Platform, variable: &'static str },
+    #[error("the {} has no ID token: {addr} did not issue one: {source}", platform.texts.unit)]
+    Endpoint { platform: &'static Platform, addr: String, source: Refused },
+    #[error("the {} has no ID token: the answer of {addr} holds none", platform.texts.unit)]
+    NoTokenInAnswer { platform: &'static Platform, addr: String },
+    #[error("the {}'s ID token expired {ago} ago", platform.texts.unit)]
     Expired { platform: &'static Platform, ago: humantime::FormattedDuration },
+}
+
+fn both(platforms: &[&'static Platform]) -> String {
+    platforms.iter().map(|platform| platform.name).collect::<Vec<_>>().join(" and ")
 }
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
         let new = |anchor, remedy: Cow<'static, str>| Advice::new(Exit::NoIdToken, anchor, remedy);
-        let texts_of_all =
-            |text: fn(&Texts) -> &'static str| super::ALL.map(|platform| text(&platform.texts)).join("\n");
         match self {
-            Self::NoCi => new("there-is-no-id-token", texts_of_all(|texts| texts.get_a_token).into())
-                .cause(texts_of_all(|texts| texts.not_here)),
-            Self::Missing { platform, .. } => {
+            Self::NoCi => {
+                let remedies = super::ALL.map(|platform| platform.texts.get_a_token);
+                let remedy = format!(
+                    "{}\nIn a container of your own: pass the variables of the CI system on to it.\nWithout a CI system: set \
+                     JOIN_METHOD: 'token' (--join-method=token), with a one-time token.",
+                    remedies.join("\n")
+                );
+                new("there-is-no-id-token", remedy.into())
+                    .cause("No variable of a CI system is set.")
+            }
+            Self::Several { platforms } => {
+                let methods: Vec<_> = platforms.iter().map(|platform| platform.method).collect();
+                let remedy = format!("Set JOIN_METHOD (--join-method) to {}.", crate::choice::either(&methods));
+                Advice::new(Exit::BadInput, "there-are-several-ci-systems", remedy)
+                    .cause("Variables of several CI systems are set, and each of them may have an ID token.")
+            }
+            Self::Missing { platform, .. } | Self::File { platform, .. } => {
                 new("there-is-no-id-token", platform.texts.enable.into()).cause(platform.texts.no_token)
             }
-            Self::NotAJwt { platform, variable } => new("the-id-token-is-not-a-jwt", platform.texts.not_a_jwt.into())
-                .cause(format!("{variable} was set by hand, or its value was changed on the way (quoting, `$`).")),
+            Self::NotAJwt { platform, place } => new("the-id-token-is-not-a-jwt", platform.texts.not_a_jwt.into())
+                .cause(format!("{place} was set by hand, or its value was changed on the way (quoting, `$`).")),
+            Self::NotAUrl { variable, .. } => {
+                new("there-is-no-id-token", format!("Do not set {variable} by hand, and pass it on unchanged.").into())
+                    .cause("It was changed on the way.")
+            }
+            Self::Endpoint { platform, source: Refused::Status { status: 400..=428 | 430..500, .. }, .. } => {
+                new("the-token-endpoint-issues-no-id-token", platform.texts.enable.into()).cause(platform.texts.no_token)
+            }
+            Self::Endpoint { source: Refused::Net(error), .. } => error.advice(),
+            Self::Endpoint { .. } => Advice::new(
+                Exit::Network,
+                "the-token-endpoint-issues-no-id-token",
+                "Run it again. If it keeps failing, look at the status page of the CI system, and at the network on the way.",
+            )
+            .cause("The endpoint of the CI system, or the way to it, has a problem."),
+            Self::NoTokenInAnswer { .. } => new(
+                "the-token-endpoint-issues-no-id-token",
+                "Check whether a variable or a forward proxy leads to something else than the CI system.".into(),
+            )
+            .cause("Something else answers in the place of the CI system's endpoint."),
             Self::Expired { platform, .. } => {
                 let remedy = "Run the pipe early in the step, with a TTL that covers the rest of the step.";
                 new("the-id-token-has-expired", remedy.into()).cause(format!(
-                    "The step ran for a long time before the pipe, or the clock of the runner is ahead. {}",
-                    platform.texts.issued,
+                    "The {} ran for a long time before the pipe, or the clock of the runner is ahead. {}",
+                    platform.texts.unit, platform.texts.issued,
                 ))
             }
         }

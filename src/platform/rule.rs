@@ -11,7 +11,7 @@ use crate::yaml::scalar;
 /// What a join token says about ID tokens: who issues them, and which of them it admits.
 pub(crate) struct Rule {
     pub(crate) scope: &'static Scope,
-    method: &'static str,
+    platform: &'static Platform,
     provider: Vec<(&'static str, String)>,
     allow: Vec<(&'static str, String)>,
 }
@@ -44,46 +44,57 @@ impl Rule {
             let value = match is {
                 ProviderField::Issuer => claims.literal("iss"),
                 ProviderField::Audience => audience(claims),
+                ProviderField::Claim(name) => claims.literal(name),
+                ProviderField::Text(text) => Some(*text),
             };
             Some((*field, value?.to_owned()))
         });
         let allow = scope.fields.iter().filter_map(|(field, claim)| Some((*field, claims.literal(claim)?.to_owned())));
-        Self { scope, method: platform.method, provider: provider.collect(), allow: allow.collect() }
+        Self { scope, platform, provider: provider.collect(), allow: allow.collect() }
     }
 
     /// The same rule with placeholders for the values, for a public log.
     #[must_use]
     pub(crate) fn without_values(&self) -> Self {
-        let hide = |fields: &[(&'static str, String)]| {
-            fields.iter().map(|(field, _)| (*field, field.to_ascii_uppercase())).collect()
-        };
-        Self { provider: hide(&self.provider), allow: hide(&self.allow), ..*self }
+        let hide = |(field, _): &(&'static str, String)| (*field, field.to_ascii_uppercase());
+        let is_text = |field: &str| self.platform.provider_fields.iter().any(|(name, is)| *name == field && matches!(is, ProviderField::Text(_)));
+        let provider = self.provider.iter().map(|field| if is_text(field.0) { field.clone() } else { hide(field) });
+        Self { provider: provider.collect(), allow: self.allow.iter().map(hide).collect(), ..*self }
     }
 
     /// The join method, and the name of its section in the `spec` of a join token.
     pub(crate) fn method(&self) -> &'static str {
-        self.method
+        self.platform.method
     }
 
-    /// Fields that say who issues the ID tokens.
+    /// What a person has to add, in lines that begin with `# `; or empty.
+    pub(crate) fn to_complete(&self) -> &'static str {
+        self.platform.texts.to_complete
+    }
+
+    /// Fields that say who issues the ID tokens. A field `a.b` is `b` in the section `a`.
     pub(crate) fn provider(&self) -> &[(&'static str, String)] {
         &self.provider
     }
 
-    /// Fields that an ID token must have.
-    pub(crate) fn allow(&self) -> &[(&'static str, String)] {
-        &self.allow
+    /// Fields that an ID token must have, and whether each is a list.
+    pub(crate) fn allow(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
+        self.allow.iter().map(|(field, value)| (*field, value.as_str(), self.platform.list_fields.contains(field)))
     }
 
     /// Its lines in the `spec` of a join token.
     pub(crate) fn yaml(&self) -> String {
-        let mut yaml = format!("  join_method: {0}\n  {0}:\n", self.method);
+        let mut yaml = format!("  join_method: {0}\n  {0}:\n", self.method());
         for (field, value) in &self.provider {
-            let _ = writeln!(yaml, "    {field}: {}", scalar::quoted(value));
+            let _ = match field.split_once('.') {
+                None => writeln!(yaml, "    {field}: {}", scalar::quoted(value)),
+                Some((section, field)) => writeln!(yaml, "    {section}:\n      {field}: {}", scalar::quoted(value)),
+            };
         }
-        for (at, (field, value)) in self.allow.iter().enumerate() {
+        for (at, (field, value, is_list)) in self.allow().enumerate() {
             let lead = if at == 0 { "    allow:\n      - " } else { "        " };
-            let _ = writeln!(yaml, "{lead}{field}: {}", scalar::quoted(value));
+            let value = if is_list { scalar::list([value]) } else { scalar::quoted(value) };
+            let _ = writeln!(yaml, "{lead}{field}: {value}");
         }
         yaml
     }

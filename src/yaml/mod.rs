@@ -9,7 +9,6 @@
 //! They are also larger: 144 kB in a binary that does nothing else, `saphyr-parser` 93 kB.
 
 pub(crate) mod scalar;
-#[cfg_attr(not(test), expect(dead_code, reason = "tbot.yaml will be read through it"))]
 pub(crate) mod section;
 
 use std::borrow::Cow;
@@ -125,7 +124,6 @@ impl<'i> Tree<'i> {
     }
 
     /// The node that holds all others of the first document. Returns `None` if the file is empty.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tbot.yaml will be read through it"))]
     pub(crate) fn root(&self) -> Option<Node<'_>> {
         self.roots(EqualKeys::Last).next()
     }
@@ -138,6 +136,21 @@ impl<'i> Tree<'i> {
     /// Whether a mapping that was read has equal keys.
     pub(crate) fn repeats_keys(&self) -> bool {
         self.repeats_keys.get()
+    }
+
+    /// The first key of a mapping that is there twice, wherever it is in the first document, with its line.
+    pub(crate) fn repeated_key(&self) -> Option<(usize, &str)> {
+        let last = *self.roots.first()?;
+        let mappings = self.nodes[..=last].iter().filter(|node| matches!(node.value, Value::Map));
+        let repeated = mappings.filter_map(|mapping| {
+            let mut seen = HashSet::new();
+            let mut keys = mapping.children.iter().step_by(2).map(|&id| &self.nodes[id]);
+            keys.find_map(|key| match &key.value {
+                Value::Text(text) if text != "<<" && !seen.insert(&**text) => Some((key.line, &**text)),
+                _ => None,
+            })
+        });
+        repeated.min()
     }
 
     /// Whether every visit was possible. If not, readers have missed something.
@@ -174,6 +187,11 @@ impl<'t> Node<'t> {
 
     pub(crate) fn is_null(self) -> bool {
         matches!(self.data().value, Value::Null)
+    }
+
+    /// Whether it is a list or a mapping of nothing.
+    pub(crate) fn is_empty(self) -> bool {
+        matches!(self.data().value, Value::List | Value::Map) && self.data().children.is_empty()
     }
 
     pub(crate) fn is_map(self) -> bool {

@@ -75,6 +75,24 @@ impl<'t> Section<'t> {
         self.nodes(key)?.into_iter().map(|node| Self::new(key, node)).collect()
     }
 
+    /// Takes the key as known, whatever its value is.
+    pub(crate) fn ignore(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
+    /// Whether the key has a value that is not an empty list or mapping.
+    pub(crate) fn is_set(&mut self, key: &'static str) -> bool {
+        if self.known.contains(&key) {
+            return false;
+        }
+        self.get(key).is_some_and(|node| !node.is_empty())
+    }
+
+    /// The line of a key that has a value.
+    pub(crate) fn line_of(&self, key: &str) -> Option<usize> {
+        self.map.entries.iter().find(|(name, _)| name.text() == Some(key)).map(|(name, _)| name.line())
+    }
+
     /// Fails if there is a key that the section was not asked for.
     pub(crate) fn finish(self) -> Result<(), Error> {
         let keys = self.map.entries.iter().map(|(key, _)| (key.line(), key.text().unwrap_or_default()));

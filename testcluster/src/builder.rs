@@ -334,6 +334,7 @@ impl Builder {
             nodes,
             server_configs,
             ports,
+            token_is_spent: false.into(),
         };
         let cluster = Arc::new(cluster);
         if refuse {

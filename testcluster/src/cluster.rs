@@ -1,11 +1,13 @@
 //! The shared state of a cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::authority::{Authority, RsaKey};
 use crate::fault::{Fault, Faults};
 use crate::hostile::Lies;
 use crate::idp::IdentityProvider;
+use crate::idp::methods::TOKEN;
 use crate::injection::{BadCertificates, FaultInjector};
 use crate::leaf_cluster::LeafCluster;
 use crate::nodes::Node;
@@ -36,6 +38,8 @@ pub(crate) struct Cluster {
     pub nodes: Vec<Node>,
     pub server_configs: ServerConfigs,
     pub ports: Ports,
+    /// Whether a bot has joined with the one-time token, which is deleted then.
+    pub token_is_spent: AtomicBool,
 }
 
 /// The ports that it listens on.
@@ -58,6 +62,16 @@ impl Cluster {
     /// The cluster's clock, in seconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         now(self.options.clock_offset)
+    }
+
+    /// Whether this is the name of the join token, which exists.
+    pub(crate) fn has_token(&self, name: &str) -> bool {
+        name == self.options.token.name && !self.token_is_spent.load(Ordering::SeqCst)
+    }
+
+    /// Whether the join token is a one-time token.
+    pub(crate) fn has_one_time_token(&self) -> bool {
+        self.options.token.method.name == TOKEN.name
     }
 
     pub(crate) fn role(&self, name: &str) -> Result<&Role, Refusal> {

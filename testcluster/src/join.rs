@@ -1,6 +1,8 @@
 //! What the join service and the REST join have in common: they verify the ID token and sign the bot's own certificates
 //! (docs/protocol.md, "Bot certificate").
 
+use std::sync::atomic::Ordering;
+
 use rand_core::{OsRng, RngCore};
 use ssh_key::Certificate;
 
@@ -55,7 +57,11 @@ pub(crate) fn register<'a>(
     if let Some(text) = cluster.lies.refusal(Exchange::OidcInit) {
         return Err(Refusal::access_denied(text));
     }
-    cluster.idp.verify(&params.id_token, &cluster.options.token, &cluster.options.name, now)?;
+    if cluster.has_one_time_token() {
+        cluster.token_is_spent.store(true, Ordering::SeqCst);
+    } else {
+        cluster.idp.verify(&params.id_token, &cluster.options.token, &cluster.options.name, now)?;
+    }
     let expires = clamp(params.expires, now);
     let identity = Identity {
         user: BOT_USER.into(),

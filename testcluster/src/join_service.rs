@@ -104,8 +104,10 @@ impl Attempt {
             return Err(Refusal::not_implemented(format!("join method {} is not implemented", self.method())).into());
         }
         self.inject(Point::After(Exchange::ClientInit)).await?;
-        let RequestPayload::OidcInit(init) = self.receive().await? else {
-            return Err(Refusal::bad_parameter("expected OIDCInit").into());
+        let (client_params, id_token) = match self.receive().await? {
+            RequestPayload::OidcInit(init) if !self.cluster.has_one_time_token() => (init.client_params, init.id_token),
+            RequestPayload::TokenInit(init) if self.cluster.has_one_time_token() => (init.client_params, Vec::new()),
+            _ => return Err(Refusal::bad_parameter("expected the init message of the join method").into()),
         };
         self.inject(Point::Before(Exchange::OidcInit)).await?;
         if self.cluster.faults.has(Fault::CloseAfterOidcInit) {
@@ -113,7 +115,7 @@ impl Attempt {
             self.responses.closed().await;
             return Ok(());
         }
-        let params = params(init)?;
+        let params = params(client_params, id_token)?;
         let certificates = {
             let certificates = join::register(&self.cluster, &self.peer, params);
             encode(&certificates.map_err(|refusal| refusal.wrapped("verifying OIDC token"))?)?
@@ -151,7 +153,7 @@ impl Attempt {
         }
         version::check(version, &options.min_client_version)?;
         self.cluster.join_faults()?;
-        if init.token_name != options.token.name {
+        if !self.cluster.has_token(&init.token_name) {
             return Err(Refusal::access_denied("token expired or not found"));
         }
         if let Some(method) = init.join_method.as_deref().filter(|method| *method != self.method()) {
@@ -200,15 +202,15 @@ impl Attempt {
 }
 
 /// Decodes the parameters, whose keys are DER and SSH wire format (docs/protocol.md, "Join service").
-fn params(init: pb::OidcInit) -> Result<JoinParams, Refusal> {
-    let params = init.client_params.and_then(|params| params.payload);
+fn params(params: Option<pb::ClientParams>, id_token: Vec<u8>) -> Result<JoinParams, Refusal> {
+    let params = params.and_then(|params| params.payload);
     let Some(pb::client_params::Payload::BotParams(bot)) = params else {
         return Err(Refusal::bad_parameter("BotParams is required for role Bot"));
     };
     let expires = bot.expires.ok_or_else(|| Refusal::bad_parameter("Expires is required"))?;
     let keys = bot.public_keys.unwrap_or_default();
     let id_token =
-        String::from_utf8(init.id_token).map_err(|_| Refusal::other("verifying OIDC token\n\ttoken is malformed"))?;
+        String::from_utf8(id_token).map_err(|_| Refusal::other("verifying OIDC token\n\ttoken is malformed"))?;
     Ok(JoinParams {
         id_token,
         tls: tls_from_der(&keys.public_tls_key)?,

@@ -18,7 +18,7 @@
 //! | `listener`, `alpn`, `tls`, `latency` | the ports: routing and TLS |
 //! | `layout`, `balancer`, `upgrade`, `websocket` | load balancers, and connection upgrades through them |
 //! | `web`, `join`, `join_service` | discovery, and the two ways to join |
-//! | `idp` | ID tokens: a row for each join method |
+//! | `idp`, `job` | ID tokens: a row for each join method; the jobs that have them |
 //! | `auth`, `issue`, `trust` | Auth: the bot's role, user certificates, authorities |
 //! | `transport`, `proxy_cluster`, `recording` | connections to nodes, and to Auth, through the transport service |
 //! | `nodes`, `sshd`, `accounts`, `leaf_cluster` | nodes and leaf clusters |
@@ -40,6 +40,7 @@ mod hostile;
 mod idp;
 mod injection;
 mod issue;
+mod job;
 mod join;
 mod join_service;
 mod latency;
@@ -75,6 +76,7 @@ pub use forward_proxy::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
 pub use hostile::{Change, Lie};
 pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID};
 pub use injection::{Code, Exchange, FaultInjection, NetworkFault, Point};
+pub use job::{EndpointFault, Job};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};
 pub use options::{AllowRule, JoinService, Role};
 pub use record::{Call, Event, EventKind};

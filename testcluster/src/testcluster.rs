@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -13,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::idp::IdentityProvider;
 use crate::idp::methods::{REPOSITORY_UUID, WORKSPACE_UUID};
 use crate::injection::NetworkFault;
+use crate::job::{EndpointFault, Job};
 use crate::layout;
 use crate::nodes;
 use crate::record::{self, Call, Event, EventKind};
@@ -159,6 +161,20 @@ impl Testcluster {
     /// The `BITBUCKET_*` variables (and `CI`) of a step in `clone_dir`, with a valid ID token.
     pub fn step_env(&self, clone_dir: &Path) -> Vec<(String, String)> {
         step::environment(clone_dir, &self.step_token())
+    }
+
+    /// A job of the platform whose join method the join token has. Its files are in `directory`.
+    ///
+    /// # Panics
+    ///
+    /// If a file cannot be written, or no port is free.
+    pub fn job(&self, directory: &Path, fault: Option<EndpointFault>) -> Job {
+        Job::new(&self.cluster, directory, fault).expect("a directory that can be written, and a free port")
+    }
+
+    /// Whether a bot has joined with the one-time token.
+    pub fn token_is_spent(&self) -> bool {
+        self.cluster.token_is_spent.load(Ordering::SeqCst)
     }
 
     /// All events so far.

@@ -8,13 +8,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use testcluster::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, Testcluster};
+use serde_json::Value;
+use testcluster::{AllowRule, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, Testcluster};
 
 use crate::clients::{free_port, serve};
 use crate::example_file::{Item, items};
 use crate::harness::stories;
 use crate::machine::{ANSIBLE, FABRIC, PYTHON, RSYNC, UNPRIVILEGED, unprivileged_user};
 use crate::output::Output;
+use crate::platforms::job;
 use crate::step::Step;
 
 stories! {
@@ -26,6 +28,7 @@ stories! {
     behind_a_proxy_works,
     non_root_step_works needs UNPRIVILEGED,
     fabric_deploys needs FABRIC,
+    jobs_of_other_ci_systems_join_by_their_join_tokens,
 }
 
 fn directory(name: &str) -> PathBuf {
@@ -153,7 +156,7 @@ fn every_example_has_a_story_and_the_same_form() {
     let stories: Vec<_> = stories().iter().map(|story| story.name().replace('_', "-")).collect();
     let readme = fs::read_to_string(directory("README.md")).unwrap();
     let names = fs::read_dir(directory("")).unwrap().map(|entry| entry.unwrap().path());
-    let names: Vec<_> = names.filter(|path| path.is_dir()).collect();
+    let names: Vec<_> = names.filter(|path| path.join("bitbucket-pipelines.yml").is_file()).collect();
     assert!(names.len() > 5, "{names:?}");
     for name in names.iter().map(|path| path.file_name().unwrap().to_str().unwrap()) {
         assert!(stories.iter().any(|story| story.contains(&format!("::{name}-"))), "{name} has no story");
@@ -262,4 +265,40 @@ fn fabric_deploys() {
     let (example, printed) = Example::story("fabric", &[]);
     assert_eq!(printed, "restarted\n");
     assert_eq!(example.there("app.conf"), "greeting = hello\n");
+}
+
+/// The line of the file that joins; GitHub Actions runs the pipe itself.
+fn joining_line(file: &str) -> Option<&str> {
+    let line = file.lines().find_map(|line| line.split_once("teleport-pipe join "))?.1;
+    Some(line.trim_end_matches(['\'', '"']))
+}
+
+fn jobs_of_other_ci_systems_join_by_their_join_tokens() {
+    for (name, file) in [
+        ("github-actions", "deploy.yml"),
+        ("gitlab-ci", ".gitlab-ci.yml"),
+        ("circleci", "config.yml"),
+        ("azure-devops", "azure-pipelines.yml"),
+        ("jenkins", "Jenkinsfile"),
+    ] {
+        let token = fs::read_to_string(directory(name).join("bot-token.yaml")).unwrap();
+        let token: Value = yaml_serde::from_str(&token).unwrap();
+        let method = token["spec"]["join_method"].as_str().unwrap();
+        let rules = token["spec"][method]["allow"].as_array().unwrap().iter().map(|rule| {
+            let fields = rule.as_object().unwrap().iter();
+            AllowRule::new(fields.map(|(field, value)| (field.clone(), value.as_str().unwrap().to_owned())))
+        });
+        let cluster = Testcluster::builder().join_method(method, rules.collect::<Vec<_>>()).start();
+        let (step, _job) = job(&cluster, None);
+        let text = fs::read_to_string(directory(name).join(file)).unwrap();
+        assert!(text.contains("rm -rf ./tbot-user") && text.contains("ssh -F ./tbot-user/ssh_config "), "{name}");
+        let output = match joining_line(&text) {
+            Some(line) => {
+                let line = line.replace("example.teleport.sh:443", &cluster.proxy_addr());
+                step.product(&["join"].into_iter().chain(line.split_whitespace()).collect::<Vec<_>>())
+            }
+            None => step.pipe(),
+        };
+        assert_eq!(output.status, Some(0), "{name}: {}", output.stderr);
+    }
 }

@@ -40,7 +40,9 @@ mod metadata;
 mod names;
 mod network;
 mod nodes;
+mod one_time_tokens;
 mod output;
+mod platforms;
 mod process;
 mod proxy_command;
 mod recipes;
@@ -53,6 +55,7 @@ mod rotation;
 mod secrets;
 mod ssh_faults;
 mod step;
+mod tbot_yaml;
 mod troubleshooting;
 mod user_namespace;
 
@@ -86,6 +89,8 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         network::stories(),
         nodes::stories(),
         process::stories(),
+        one_time_tokens::stories(),
+        platforms::stories(),
         proxy_command::stories(),
         recipes::stories(),
         recording::stories(),
@@ -95,6 +100,7 @@ fn stories() -> Vec<libtest_mimic::Trial> {
         rotation::stories(),
         secrets::stories(),
         ssh_faults::stories(),
+        tbot_yaml::stories(),
         user_namespace::stories(),
     ];
     files.into_iter().flatten().collect()

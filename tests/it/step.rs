@@ -36,6 +36,13 @@ impl Step {
             .env("SSL_CERT_FILE", cluster.web_ca_file().to_str().unwrap())
     }
 
+    /// The pipe's two variables, outside of a step of Bitbucket Pipelines.
+    pub(crate) fn outside(cluster: &Testcluster) -> Self {
+        let mut step = Self::new(cluster);
+        step.env.retain(|name, _| !name.starts_with("BITBUCKET_"));
+        step.without("CI")
+    }
+
     /// With this variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());

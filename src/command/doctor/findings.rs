@@ -6,36 +6,38 @@ use super::report::Outcome;
 use crate::clock::{Offset, approximate};
 use crate::destination::{Destination, Expected};
 use crate::documents;
-use crate::environment::Environment;
 use crate::error::{Advice, Exit, Explain};
 use crate::guard::{RunningStep, Unchecked};
 use crate::net::discovery::ClusterInfo;
-use crate::platform::{self, IdToken, rule};
+use crate::platform::{self, Found, IdToken, rule};
 use crate::text::sanitize;
 use crate::values::Privacy;
 
-/// Whether there is an ID token to join with. Of its claims only the kind of audience is shown.
-pub(super) fn id_token(env: &Environment, now: SystemTime, privacy: Privacy) -> Outcome {
-    let token = match platform::detect(env) {
-        Ok(token) => token,
-        Err(platform::Error::NoCi) => {
-            let names = platform::ALL.map(|platform| platform.name);
-            return Outcome::Skipped(format!("this is not a step of {}", names.join(" or ")));
-        }
-        Err(error) => return Outcome::Bad(error.into()),
-    };
+/// Whether there is an ID token to join with.
+pub(super) fn id_token(found: Result<Found, platform::Error>, now: SystemTime, privacy: Privacy) -> Outcome {
+    match found {
+        Ok(Found::IdToken(token)) => described_token(&token, now, privacy),
+        Ok(Found::Request(platform, _)) => Outcome::Skipped(format!("{} issues one when it is asked", platform.name)),
+        Err(platform::Error::NoCi) => Outcome::Skipped(format!("this is not {}", platform::names())),
+        Err(error) => Outcome::Bad(error.into()),
+    }
+}
+
+/// What an ID token says. Of its claims only the kind of audience is shown.
+pub(super) fn described_token(token: &IdToken, now: SystemTime, privacy: Privacy) -> Outcome {
     if let Some(error) = token.expired(now) {
         return Outcome::Bad(error.into());
     }
     let left = token.claims().expires().and_then(|expires| expires.duration_since(now).ok());
     let left = left.map_or_else(|| "without an expiry".to_owned(), |left| format!("valid for {}", approximate(left)));
-    let audience = if privacy == Privacy::Private { audience(&token) } else { "" };
+    let audience = if privacy == Privacy::Private { audience(token) } else { "" };
     Outcome::Good(format!("found, {left}{audience}"))
 }
 
 fn audience(token: &IdToken) -> &'static str {
     match token.claims().audiences().as_slice() {
         _ if rule::has_too_many_audiences(token.claims()) => ", for several audiences, which clusters refuse",
+        [_] if token.platform().default_audience.is_empty() => "",
         [one] if one.starts_with(token.platform().default_audience) => ", for the default audience",
         [] => ", for no audience",
         _ => ", for an audience that the step names",

@@ -21,6 +21,7 @@ use crate::clock::{Clock, Offset, approximate};
 use crate::error::{Exit, Failure};
 use crate::host::{Host, HostError};
 use crate::join::error::TooOld;
+use crate::join::kind::Kind;
 use crate::net::authorities::Authorities;
 use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, ask};
@@ -30,7 +31,7 @@ use crate::net::network::{Endpoint, Network};
 use crate::net::tls::{Service, TlsInfo, Trust};
 use crate::net::upgrade::{self, Upgrade};
 use crate::net::{self, dial};
-use crate::platform::{self, IdToken, Platform};
+use crate::platform::{self, Found, Platform};
 use crate::retry::Deadline;
 use crate::settings::DoctorSettings;
 use crate::text::sanitize;
@@ -70,33 +71,51 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     let readable = host.own_binary().map(|_| format!("{program} on {system}, checking {addr}"));
     report.add(&PROGRAM, readable, None)?;
     let now = || host.clock.now();
-    let token = platform::detect(&host.env);
+    let found = find(settings, host);
+    let token = found.as_ref().ok().and_then(Found::id_token);
     // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
-    let seems_expired = token.as_ref().is_ok_and(|token| token.expired(now()).is_some());
-    if !seems_expired {
-        report.add(&ID_TOKEN, id_token(&host.env, now(), settings.privacy), None)?;
+    let seems_expired = token.is_some_and(|token| token.expired(now()).is_some());
+    let is_requested = matches!(found, Ok(Found::Request(..)));
+    if !seems_expired && !is_requested {
+        report.add(&ID_TOKEN, id_token(find(settings, host), now(), settings.privacy), None)?;
     }
-    files(settings, token.as_ref().ok(), host, &mut report)?;
+    files(settings, host, &mut report)?;
     let authorities = authorities(&settings.connection, host, &mut report)?;
     let checks = Checks {
         connection: &settings.connection,
         network: &settings.connection.network(&authorities),
-        platform: token.as_ref().map_or(platform::ALL[0], |token| token.platform()),
+        platform: found.as_ref().map_or(platform::ALL[0], Found::platform),
         deadline: Deadline::after(settings.timeout),
         clock: &host.clock,
     };
+    if let Ok(Found::Request(platform, request)) = &found {
+        let (began, deadline) = checks.begin();
+        let outcome = match block_on(request.send(platform, checks.network, deadline))? {
+            Ok(token) => findings::described_token(&token, now(), settings.privacy),
+            Err(error) => Outcome::Bad(error.into()),
+        };
+        report.add(&ID_TOKEN, outcome, began)?;
+    }
     let clock = block_on(checks.all(&mut report))??;
     if seems_expired {
-        report.add(&ID_TOKEN, id_token(&host.env, clock.cluster_time(now()), settings.privacy), None)?;
+        report.add(&ID_TOKEN, id_token(find(settings, host), clock.cluster_time(now()), settings.privacy), None)?;
     }
     Ok(report.verdict()?)
+}
+
+/// The ID token that a join would send.
+fn find(settings: &DoctorSettings, host: &Host) -> Result<Found, platform::Error> {
+    match settings.method {
+        // It needs none.
+        Some(Kind::OneTimeToken) => Err(platform::Error::NoCi),
+        method => platform::find(method.and_then(Kind::platform), &host.env),
+    }
 }
 
 /// Whether a join could write its files, and whether something of the step would take them. These are the checks of a
 /// join, which come before it uses the network.
 fn files(
     settings: &DoctorSettings,
-    token: Option<&IdToken>,
     host: &Host,
     report: &mut Report,
 ) -> Result<(), HostError> {
@@ -117,15 +136,13 @@ fn files(
     let mut warnings = Vec::new();
     let warn = &mut |warning: &str| warnings.push(warning.to_owned());
     let directory = destination.absolute();
-    let preflight =
-        |token: &IdToken| (token.platform().preflight)(&host.env, directory, service.ttl, settings.leak_check, warn);
-    let step = token.map(preflight);
+    let step = platform::preflight(&host.env, directory, service.ttl, settings.leak_check, warn).transpose();
     let run_as_user = step.as_ref().and_then(|step| step.as_ref().ok()?.run_as_user);
     report.add(&DESTINATION, findings::destination(&destination, run_as_user), None)?;
     match step {
         Some(Ok(step)) => report.add(&LEAK_CHECK, findings::leak_check(step, warnings), None),
         Some(Err(failure)) => report.add(&LEAK_CHECK, Outcome::Bad(failure), None),
-        None => report.skipped(&LEAK_CHECK, "not tried: without an ID token it is not known which step this is"),
+        None => report.skipped(&LEAK_CHECK, "not tried: this is not a CI system that is known"),
     }
 }
 
@@ -311,7 +328,7 @@ impl Checks<'_> {
         let proxy = &self.connection.addr;
         let asking = async {
             let mut channel = self.network.join(proxy, deadline).await?;
-            channel.probe("teleport.join.v1.JoinService", &proxy.to_string(), deadline).await
+            channel.probe(crate::join::service::SERVICE, &proxy.to_string(), deadline).await
         };
         let outcome = asking.await.map(|status| match (status.code(), status.message()) {
             (Code::Unimplemented, text) if text.contains("unknown service") => {

@@ -24,9 +24,10 @@ use crate::log::out;
 use crate::net;
 use crate::net::connection::Connection;
 use crate::net::discovery::{ClusterInfo, discover};
+use crate::net::network::Network;
 use crate::node_labels::NodeLabels;
 use crate::platform::rule::{Rule, has_too_many_audiences};
-use crate::platform::{self, Claims, Platform, Recipe, Scope, Warning};
+use crate::platform::{self, Claims, Found, IdToken, Platform, Recipe, Scope, Warning};
 use crate::retry::Deadline;
 use crate::settings::InspectSettings;
 use crate::values::Privacy;
@@ -46,8 +47,8 @@ impl Discovery {
 /// Shows the token's claims, the cluster's answer to discovery, and what would admit this step.
 pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
     let (now, deadline) = (host.clock.now(), Deadline::after(settings.timeout));
-    expect_known_scope(settings)?;
-    let token = platform::detect(&host.env)?;
+    expect_known_scope(settings, host)?;
+    let token = id_token(settings, host, deadline)?;
     let (platform, claims) = (token.platform(), token.claims());
     if let Some(error) = token.expired(now) {
         log::warn!(target: "token", "{error}: its claims are shown anyway");
@@ -56,7 +57,7 @@ pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure
     let directory = settings.destination.as_ref().map(|path| Directory::check(path, platform, host)).transpose()?;
     warn(settings, platform, claims, rule.scope);
 
-    let names = Names::new(&host.env, rule.scope, settings.token.as_ref());
+    let names = Names::new(&host.env, claims, rule.scope, settings.token.as_ref());
     let is_public = settings.privacy == Privacy::Public;
     if let Some(directory) = &directory {
         let files = files(settings.format, &resources(settings, &names, &rule, false));
@@ -81,12 +82,28 @@ pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure
     Ok(out(&text).map_err(HostError::because("stdout"))?)
 }
 
+/// The ID token, which is requested if that is the platform's way.
+fn id_token(settings: &InspectSettings, host: &Host, deadline: Deadline) -> Result<IdToken, Failure> {
+    match platform::find(settings.platform, &host.env)? {
+        Found::IdToken(token) => Ok(token),
+        Found::Request(platform, request) => {
+            let network = match &settings.connection {
+                Some(connection) => connection.network(&connection.authorities(&host.working_dir)?),
+                None => Network::without_cluster(&host.env, &host.working_dir)?,
+            };
+            Ok(block_on(request.send(platform, &network, deadline))??)
+        }
+    }
+}
+
 /// Reports a scope that no platform has first, as other invalid values are.
-fn expect_known_scope(settings: &InspectSettings) -> Result<(), Failure> {
+fn expect_known_scope(settings: &InspectSettings, host: &Host) -> Result<(), Failure> {
     if let Some((name, value)) = &settings.scope
         && platform::ALL.iter().all(|platform| platform.scope(value).is_err())
     {
-        platform::ALL[0].scope(value).map_err(|invalid| invalid.named(name, value))?;
+        let detected = || platform::detect(&host.env).unwrap_or(platform::ALL[0]);
+        let platform = settings.platform.unwrap_or_else(detected);
+        platform.scope(value).map_err(|invalid| invalid.named(name, value))?;
     }
     Ok(())
 }
@@ -149,11 +166,12 @@ fn suggested_step(
     let recipe = Recipe {
         scope: resources.rule.scope,
         proxy: discovery.map_or("example.teleport.sh:443", |discovery| &discovery.proxy),
+        cluster: cluster.unwrap_or("example.teleport.sh"),
         token: &resources.names.token,
         command: &command,
     };
     let step = (platform.recipe)(&host.env, &recipe);
-    format!("#\n# Then the step, in {}:\n{}", platform.texts.file, note(&step))
+    format!("#\n# Then the {}, in {}:\n{}", platform.texts.unit, platform.texts.file, note(&step))
 }
 
 /// The lines of the text as comments, indented.
@@ -175,7 +193,7 @@ fn warn(settings: &InspectSettings, platform: &'static Platform, claims: &Claims
     if has_too_many_audiences(claims) {
         log::warn!(
             target: "inspect",
-            "the ID token is for several audiences, which clusters refuse: name one below `oidc:` of the step"
+            "the ID token is for several audiences, which clusters refuse: name one"
         );
     }
     let absent = platform.required_claims.iter().copied().filter(|name| claims.literal(name).is_none());
@@ -237,7 +255,7 @@ const NOT_ASKED: &str = "\
 
 /// The claims.
 fn shown(platform: &Platform, claims: &Claims, now: SystemTime) -> String {
-    let mut text = String::from("# Claims of the step's ID token, not verified here:\n");
+    let mut text = format!("# Claims of the {}'s ID token, not verified here:\n", platform.texts.unit);
     text += &note(&platform.listing(claims));
     let age = claims.expires().map(|expires| {
         let at = humantime::format_rfc3339_seconds(expires);

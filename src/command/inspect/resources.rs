@@ -6,7 +6,7 @@
 
 use crate::environment::Environment;
 use crate::node_labels::NodeLabels;
-use crate::platform::Scope;
+use crate::platform::{Claims, Scope};
 use crate::platform::rule::Rule;
 use crate::settings::default;
 use crate::values::TokenName;
@@ -140,8 +140,8 @@ pub(super) struct Names {
 impl Names {
     /// Names after the variables that tell the scope apart: `repository`, `repository-environment`, or the workspace. If
     /// the join token already has a name, such as `example-bot`, it names the others: `example`, `example-role`.
-    pub(super) fn new(env: &Environment, scope: &Scope, token: Option<&TokenName>) -> Self {
-        let parts = scope.named_by.iter().filter_map(|variable| env.get(variable));
+    pub(super) fn new(env: &Environment, claims: &Claims, scope: &Scope, token: Option<&TokenName>) -> Self {
+        let parts = scope.named_by.iter().filter_map(|name| env.get(name).or_else(|| claims.literal(name)));
         let parts: Vec<_> = parts.map(plain).filter(|part| !part.is_empty()).collect();
         let own = if parts.len() > 1 { &parts[1..] } else { &parts };
         let stem = match token {
@@ -169,12 +169,13 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::platform::ALL;
+    use crate::platform::id_token::tests::claims;
 
     fn names(parts: &[&str], scope: &str, token: Option<&str>) -> String {
         let token = token.map(|token| token.parse().unwrap());
         // The scope that names most variables has all that there are.
         let variables = ALL[0].scopes[0].named_by.iter().copied().zip(parts.iter().copied());
-        let names = Names::new(&variables.collect(), ALL[0].scope(scope).unwrap(), token.as_ref());
+        let names = Names::new(&variables.collect(), &claims("{}"), ALL[0].scope(scope).unwrap(), token.as_ref());
         assert_eq!(names.role, format!("{}-role", names.bot));
         format!("{} {} {}", names.token, names.bot, names.label)
     }

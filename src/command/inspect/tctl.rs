@@ -78,7 +78,7 @@ fn token(resources: &Resources<'_>) -> String {
         "\
 # bot-token.yaml: which steps may be that bot.
 {}
-kind: token
+{}kind: token
 version: v2
 metadata:
   name: {}
@@ -87,6 +87,7 @@ spec:
   bot_name: {}
 {}",
         rule.scope.comment,
+        rule.to_complete(),
         scalar::quoted(&names.token),
         scalar::quoted(&names.bot),
         rule.yaml(),

@@ -90,14 +90,18 @@ fn token(resources: &Resources<'_>) -> String {
         ("bot_name", format!("teleport_bot.{}.name", identifier(&names.bot))),
         ("join_method", quoted(rule.method())),
     ];
-    let values = |fields: &[(&'static str, String)]| -> Vec<(&'static str, String)> {
-        fields.iter().map(|(field, value)| (*field, quoted(value))).collect()
-    };
+    let provider = rule.provider().iter().map(|(field, value)| match field.split_once('.') {
+        None => (*field, quoted(value)),
+        Some((section, field)) => (section, format!("{{ {field} = {} }}", quoted(value))),
+    });
+    let provider: Vec<_> = provider.collect();
+    let allow = rule.allow().map(|(field, value, is_list)| (field, if is_list { list([value]) } else { quoted(value) }));
+    let allow: Vec<_> = allow.collect();
     format!(
         "\
 # Which steps may be that bot.
 {}
-resource \"teleport_provision_token\" {} {{
+{}resource \"teleport_provision_token\" {} {{
   version = \"v2\"
   metadata = {{
     name = {}
@@ -111,12 +115,13 @@ resource \"teleport_provision_token\" {} {{
 }}
 ",
         rule.scope.comment,
+        rule.to_complete(),
         quoted(&identifier(&names.token)),
         quoted(&names.token),
         arguments(4, &spec),
         rule.method(),
-        arguments(6, &values(rule.provider())),
-        arguments(8, &values(rule.allow())),
+        arguments(6, &provider),
+        arguments(8, &allow),
     )
 }
 
@@ -158,7 +163,7 @@ mod tests {
             serde_json::json!({ "iss": hostile, "aud": hostile, "workspaceUuid": hostile, "branchName": hostile });
         let rule = Rule::narrowest(ALL[0], &claims(&json.to_string()));
         let token = hostile.split_whitespace().collect::<String>().parse().ok();
-        let names = Names::new(&Environment::default(), rule.scope, token.as_ref());
+        let names = Names::new(&Environment::default(), &claims("{}"), rule.scope, token.as_ref());
         let label = format!("env='{hostile}'");
         let labels = NodeLabels::parse([&*label]).unwrap_or_default();
         let logins = [hostile.to_owned()];

@@ -29,27 +29,32 @@ pub(crate) struct Identity {
     pub(crate) cluster: Option<ClusterName>,
     /// Whether a proxy that records sessions may log in to nodes.
     pub(crate) agent: bool,
+    /// Those of the bot's roles that the certificates have; all of them if there are none here.
+    pub(crate) roles: Vec<String>,
+    /// Whether there are files for OpenSSH.
+    pub(crate) ssh_config: bool,
 }
 
 impl Output for Identity {
-    fn kind(&self) -> &'static str {
-        "identity"
-    }
-
     fn request(&self) -> Request {
-        Request { route: self.cluster.clone() }
+        Request { route: self.cluster.clone(), roles: self.roles.clone() }
     }
 
     fn program(&self) -> Option<&'static str> {
-        Some(BINARY)
+        self.ssh_config.then_some(BINARY)
     }
 
     fn check_directory(&self, directory: &Path) -> Result<(), Failure> {
-        ssh_config::ssh_config_path(directory)?;
+        if self.ssh_config {
+            ssh_config::ssh_config_path(directory)?;
+        }
         Ok(())
     }
 
     fn render(&self, issued: &Issued, directory: &Path) -> Result<Vec<File>, Failure> {
+        if !self.ssh_config {
+            return Ok(without_ssh_config(&issued.credentials)?);
+        }
         let network = NetworkFile {
             egress: Some(issued.egress.clone()),
             authorities: Some(issued.authorities.clone()),
@@ -61,6 +66,20 @@ impl Output for Identity {
         expect_at_most(limits::OUTPUT_SIZE as usize, files.iter().map(File::size).sum(), "bytes for the files")?;
         Ok(files)
     }
+}
+
+/// The files for Teleport's own clients. Without an `ssh_config` the program is not needed either.
+fn without_ssh_config(credentials: &Credentials) -> Result<Vec<File>, keys::Error> {
+    let key = credentials.key.private_pem()?;
+    Ok(vec![
+        File::private(HOST_CA, certificates(&credentials.host_authorities)),
+        File::private(USER_CA, certificates(&credentials.user_authorities)),
+        File::private(IDENTITY, identity_file::render(credentials, &key)),
+        File::private(PUBLIC_KEY, credentials.key.authorized_key()?),
+        File::private(TLS_CERTIFICATE, credentials.tls_certificate.pem()),
+        File::private(KEY, key),
+        File::private(SSH_CERTIFICATE, credentials.ssh_certificate.clone() + "\n"),
+    ])
 }
 
 /// All files except our binary, in the order in which they are to be written: files that others refer to first, keys

@@ -113,9 +113,268 @@ const GITLAB: Method = Method {
     },
 };
 
+/// The audience is not the cluster's name, but the same for all clusters.
+const TELEPORT_AUDIENCE: &str = "teleport.cluster.local";
+
+/// What most methods have in common.
+const GENERAL: Method = Method {
+    name: "",
+    issuer: "",
+    audience: None,
+    checks_azp: true,
+    context: None,
+    mismatch: MISMATCH,
+    fields: &[],
+    claims: || json!({}),
+};
+
+const GITHUB: Method = Method {
+    name: "github",
+    issuer: "https://token.actions.githubusercontent.com",
+    audience: Some(TELEPORT_AUDIENCE),
+    context: Some("validating with oidc"),
+    fields: &[
+        ("sub", "sub", exact),
+        ("repository", "repository", exact),
+        ("repository_owner", "repository_owner", exact),
+        ("workflow", "workflow", exact),
+        ("environment", "environment", exact),
+        ("actor", "actor", exact),
+        ("ref", "ref", exact),
+        ("ref_type", "ref_type", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "repo:acme/infrastructure:environment:production",
+            "repository": "acme/infrastructure",
+            "repository_owner": "acme",
+            "repository_visibility": "private",
+            "workflow": "deploy",
+            "environment": "production",
+            "actor": "alice",
+            "ref": "refs/heads/main",
+            "ref_type": "branch",
+        })
+    },
+    ..GENERAL
+};
+
+const CIRCLECI: Method = Method {
+    name: "circleci",
+    issuer: "https://oidc.circleci.com/org/8c4c1b52-0d6d-4b06-9a7b-4a1d0a1f0c11",
+    audience: Some("8c4c1b52-0d6d-4b06-9a7b-4a1d0a1f0c11"),
+    fields: &[
+        ("project_id", "oidc.circleci.com/project-id", exact),
+        ("context_id", "oidc.circleci.com/context-ids", one_of),
+    ],
+    claims: || {
+        json!({
+            "sub": "org/8c4c1b52-0d6d-4b06-9a7b-4a1d0a1f0c11/project/2d5e3c8e-3f6f-4a6c-8b0a-6f9a4e0c7b12/user/alice",
+            "oidc.circleci.com/project-id": "2d5e3c8e-3f6f-4a6c-8b0a-6f9a4e0c7b12",
+            "oidc.circleci.com/context-ids": ["6b8f2c1a-7e7d-4d3b-9f4f-1c2d3e4f5a13"],
+        })
+    },
+    ..GENERAL
+};
+
+const AZURE_DEVOPS: Method = Method {
+    name: "azure_devops",
+    issuer: "https://vstoken.dev.azure.com/0ca3ddd9-f0b0-4635-a98c-5866526961b6",
+    audience: Some("api://AzureADTokenExchange"),
+    context: Some("validating token"),
+    mismatch: "id token claims failed to match any allow rules",
+    fields: &[
+        ("sub", "sub", exact),
+        ("project_name", "sub", |wanted, sub| part_of_subject(sub, 1) == Some(wanted)),
+        ("pipeline_name", "sub", |wanted, sub| part_of_subject(sub, 2) == Some(wanted)),
+        ("project_id", "prj_id", exact),
+        ("definition_id", "def_id", exact),
+        ("repository_uri", "rpo_uri", exact),
+        ("repository_version", "rpo_ver", exact),
+        ("repository_ref", "rpo_ref", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "p://acme/infrastructure/deploy",
+            "org_id": "0ca3ddd9-f0b0-4635-a98c-5866526961b6",
+            "prj_id": "271ef6f7-5998-4b0a-86fb-4b54d9129990",
+            "def_id": "1",
+            "rpo_uri": "https://github.com/acme/infrastructure.git",
+            "rpo_ver": "e6b9eb29a288b27a3a82cc19c48b9d94b80aff36",
+            "rpo_ref": "refs/heads/main",
+        })
+    },
+    ..GENERAL
+};
+
+/// `p://<organization>/<project>/<pipeline>`.
+fn part_of_subject(sub: &Value, part: usize) -> Option<&str> {
+    sub.as_str()?.strip_prefix("p://")?.split('/').nth(part)
+}
+
+const SPACELIFT: Method = Method {
+    name: "spacelift",
+    issuer: "https://acme.app.spacelift.io",
+    audience: Some("acme.app.spacelift.io"),
+    fields: &[
+        ("space_id", "spaceId", exact),
+        ("caller_id", "callerId", exact),
+        ("caller_type", "callerType", exact),
+        ("scope", "scope", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "space:root:stack:infrastructure:run_type:TRACKED:scope:write",
+            "spaceId": "root",
+            "callerType": "stack",
+            "callerId": "infrastructure",
+            "runType": "TRACKED",
+            "scope": "write",
+        })
+    },
+    ..GENERAL
+};
+
+const TERRAFORM_CLOUD: Method = Method {
+    name: "terraform_cloud",
+    issuer: "https://app.terraform.io",
+    fields: &[
+        ("organization_id", "terraform_organization_id", exact),
+        ("organization_name", "terraform_organization_name", exact),
+        ("project_id", "terraform_project_id", exact),
+        ("project_name", "terraform_project_name", exact),
+        ("workspace_id", "terraform_workspace_id", exact),
+        ("workspace_name", "terraform_workspace_name", exact),
+        ("run_phase", "terraform_run_phase", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "organization:acme:project:ops:workspace:infrastructure:run_phase:apply",
+            "terraform_organization_id": "org-abcd1234",
+            "terraform_organization_name": "acme",
+            "terraform_project_id": "prj-abcd1234",
+            "terraform_project_name": "ops",
+            "terraform_workspace_id": "ws-abcd1234",
+            "terraform_workspace_name": "infrastructure",
+            "terraform_run_phase": "apply",
+        })
+    },
+    ..GENERAL
+};
+
+const ENV0: Method = Method {
+    name: "env0",
+    issuer: "https://login.app.env0.com/",
+    audience: Some("https://app.env0.com"),
+    // It names the user of the organization, who is not the audience.
+    checks_azp: false,
+    fields: &[
+        ("organization_id", "organizationId", exact),
+        ("project_id", "projectId", exact),
+        ("project_name", "projectName", exact),
+        ("template_id", "templateId", exact),
+        ("template_name", "templateName", exact),
+        ("environment_id", "environmentId", exact),
+        ("environment_name", "environmentName", exact),
+        ("workspace_name", "workspaceName", exact),
+        ("deployment_type", "deploymentType", exact),
+        ("deployer_email", "deployerEmail", exact),
+        ("env0_tag", "env0Tag", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "auth0|4711",
+            "organizationId": "b8c0c5c2-2f8e-4f6f-9f0d-5b1d2c3e4f14",
+            "projectId": "5b44fa6d-ecfd-40ab-8e69-14d6fe7c638c",
+            "projectName": "ops",
+            "templateId": "dc9808e2-44d3-48dd-b12a-31a08927ee6e",
+            "templateName": "infrastructure",
+            "environmentId": "9c3ca3cf-870d-4db4-9c60-5adf37faab45",
+            "environmentName": "production",
+            "workspaceName": "production-1",
+            "deploymentType": "deploy",
+            "deployerEmail": "alice@example.com",
+            "env0Tag": "",
+        })
+    },
+    ..GENERAL
+};
+
+/// With the keys of the cluster in the join token.
+const KUBERNETES: Method = Method {
+    name: "kubernetes",
+    issuer: "https://kubernetes.default.svc.cluster.local",
+    context: Some("reviewing kubernetes token with static_jwks"),
+    mismatch: "kubernetes token did not match any allow rules",
+    fields: &[("service_account", "sub", |wanted, sub| {
+        sub.as_str().and_then(|sub| sub.strip_prefix("system:serviceaccount:")) == Some(wanted)
+    })],
+    claims: || {
+        json!({
+            "sub": "system:serviceaccount:ci:deploy",
+            "kubernetes.io": {
+                "namespace": "ci",
+                "pod": {"name": "deploy-0"},
+                "serviceaccount": {"name": "deploy"},
+            },
+        })
+    },
+    ..GENERAL
+};
+
+const GCP: Method = Method {
+    name: "gcp",
+    issuer: "https://accounts.google.com",
+    audience: Some(TELEPORT_AUDIENCE),
+    checks_azp: false,
+    context: Some("validating token"),
+    fields: &[
+        ("project_ids", "google", |wanted, google| google["compute_engine"]["project_id"] == wanted),
+        ("locations", "google", |wanted, google| {
+            google["compute_engine"]["zone"].as_str().is_some_and(|zone| zone == wanted || zone.starts_with(&format!("{wanted}-")))
+        }),
+        ("service_accounts", "email", exact),
+    ],
+    claims: || {
+        json!({
+            "sub": "107517467455664443766",
+            "azp": "107517467455664443766",
+            "email": "deploy@acme-123456.iam.gserviceaccount.com",
+            "google": {"compute_engine": {
+                "project_id": "acme-123456",
+                "zone": "us-west1-b",
+                "instance_name": "builder",
+            }},
+        })
+    },
+    ..GENERAL
+};
+
+/// A one-time token: the name of the join token is its secret, and there is no ID token.
+pub(crate) const TOKEN: Method = Method { name: "token", ..GENERAL };
+
+const ALL: [&Method; 11] = [
+    &BITBUCKET,
+    &GITHUB,
+    &GITLAB,
+    &CIRCLECI,
+    &AZURE_DEVOPS,
+    &SPACELIFT,
+    &TERRAFORM_CLOUD,
+    &ENV0,
+    &KUBERNETES,
+    &GCP,
+    &TOKEN,
+];
+
 /// The row of a join method.
 pub(crate) fn find(name: &str) -> Option<&'static Method> {
-    [&BITBUCKET, &GITLAB].into_iter().find(|method| method.name == name)
+    ALL.into_iter().find(|method| method.name == name)
+}
+
+/// One item of a list.
+fn one_of(wanted: &str, claim: &Value) -> bool {
+    claim.as_array().is_some_and(|list| list.iter().any(|item| item.as_str() == Some(wanted)))
 }
 
 /// Case counts, and there are no patterns.

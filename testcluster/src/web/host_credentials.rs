@@ -42,7 +42,7 @@ fn params(cluster: &Cluster, fields: &Map<String, Value>) -> Result<JoinParams, 
     if token.is_empty() {
         return Err(Refusal::bad_parameter("missing parameter Token"));
     }
-    if token != cluster.options.token.name {
+    if !cluster.has_token(token) {
         let refusal = format!("\"{node}\" can not join the cluster with role \"{role}\", token expired or not found");
         return Err(Refusal::access_denied(refusal));
     }

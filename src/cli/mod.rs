@@ -1,23 +1,22 @@
 //! The command line: tbot's flags under tbot's names (docs/protocol.md, "Command line" and "ProxyCommand").
 //! The doc comments are the help.
 
+mod start;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::address::HostPort;
-use crate::destination::UnknownFiles;
+pub(crate) use self::start::{ConfigureFlags, GlobalFlags, StartFlags};
 use crate::environment::Environment;
 use crate::format::Format;
-use crate::guard::LeakCheck;
 use crate::invalid::{Error, Invalid, expect_plain};
-use crate::net::connection::Connection;
-use crate::output::identity::Identity;
-use crate::settings::{DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default};
+use crate::join::kind;
+use crate::settings::{DoctorSettings, InspectSettings, Settings, default};
 use crate::text::sanitize;
-use crate::values::{self, join_token};
-use crate::{choice, pipe, platform};
+use crate::values;
+use crate::{pipe, platform};
 
 /// Short-lived SSH credentials from Teleport, for a step of a CI system
 ///
@@ -28,6 +27,8 @@ pub(crate) struct Cli {
     /// Print debug information (never tokens or keys)
     #[arg(short, long, global = true)]
     pub(crate) debug: bool,
+    #[command(flatten)]
+    pub(crate) global: GlobalFlags,
     #[command(subcommand)]
     pub(crate) command: Option<Flags>,
 }
@@ -42,8 +43,10 @@ impl Cli {
             Some(Flags::Doctor(DoctorFlags { format, .. })) => {
                 given(format).or_else(|| variable().filter(|_| platform::is_ci(env)))
             }
-            Some(Flags::Start(StartFlags::Identity(flags))) => given(&flags.format),
-            Some(Flags::Inspect(_) | Flags::Cleanup(_) | Flags::SshProxyCommand(_) | Flags::Version) => None,
+            Some(Flags::Start(flags)) => given(&flags.common().format),
+            Some(
+                Flags::Inspect(_) | Flags::Cleanup(_) | Flags::SshProxyCommand(_) | Flags::Configure(_) | Flags::Version,
+            ) => None,
         };
         text.and_then(|text| text.parse().ok()).unwrap_or_default()
     }
@@ -67,9 +70,10 @@ pub(crate) fn is_unknown(usage: &clap::Error) -> bool {
 /// The commands, each with its flags.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Flags {
-    /// Join and write credentials, with tbot's flags
-    #[command(subcommand)]
+    /// Join and write credentials, with tbot's flags or a tbot.yaml
     Start(StartFlags),
+    /// Print a tbot.yaml with what the flags of `start` say
+    Configure(ConfigureFlags),
     /// Join and write credentials as the pipe does: flags, or the pipe's variables in the environment
     Join(JoinFlags),
     /// Show what the cluster needs to know of this step: claims, and files for `tctl create`
@@ -82,132 +86,6 @@ pub(crate) enum Flags {
     SshProxyCommand(SshProxyCommandFlags),
     /// Print the version
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum StartFlags {
-    /// SSH credentials in a directory, for the step that this runs in
-    #[command(visible_aliases = ["ssh", "id"])]
-    Identity(IdentityFlags),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct IdentityFlags {
-    /// Directory for the credentials; file:///path is understood, too (required)
-    #[arg(long)]
-    destination: Option<String>,
-    /// The cluster's proxy, host:port (required) [env: TELEPORT_PROXY]
-    #[arg(long)]
-    proxy_server: Option<String>,
-    /// Name of the join token (required) [env: TELEPORT_BOT_TOKEN]
-    #[arg(long)]
-    token: Option<String>,
-    #[arg(long, help = format!("Join method: {} [default: that of the CI system]", platform::methods()))]
-    join_method: Option<String>,
-    /// Lifetime of the credentials, such as 1h30m [default: 1h]
-    #[arg(long)]
-    certificate_ttl: Option<String>,
-    /// Leaf cluster that the certificates are routed to; the files serve all clusters anyway
-    #[arg(long)]
-    cluster: Option<String>,
-    /// Where the bot's own state is kept: memory://
-    #[arg(long)]
-    storage: Option<String>,
-    /// Do not let a proxy that records sessions log in to nodes with this identity
-    #[arg(long)]
-    no_agent: bool,
-    /// Join once and end (required)
-    #[arg(long)]
-    oneshot: bool,
-    /// Deadline of the whole run, such as 90s [default: 60s]
-    #[arg(long)]
-    timeout: Option<String>,
-    /// How the result is printed on stdout: json, or text, which prints nothing there [default: text]
-    #[arg(long)]
-    format: Option<String>,
-    /// Accepted and not used: a run that joins once renews nothing
-    #[arg(long, hide = true)]
-    renewal_interval: Option<String>,
-    /// Accepted: nothing is ever sent to anyone but the cluster
-    #[arg(long, hide = true)]
-    anonymous_telemetry: bool,
-    #[arg(long, hide = true, overrides_with = "anonymous_telemetry")]
-    no_anonymous_telemetry: bool,
-    /// Accepted if it is text, which the log always is
-    #[arg(long, hide = true)]
-    log_format: Option<String>,
-    /// Accepted and not used, as the next two: no check is ever switched off
-    #[arg(long, hide = true)]
-    no_insecure: bool,
-    #[arg(long, hide = true)]
-    no_fips: bool,
-    #[arg(long, hide = true)]
-    no_allow_reissue: bool,
-}
-
-impl IdentityFlags {
-    pub(crate) fn settings(&self, env: &Environment, debug: bool) -> Result<Settings, Error> {
-        self.refuse_what_is_not_supported()?;
-        let platform = self.platform()?;
-        let addr = required_proxy(&self.proxy_server, env)?;
-        let token = given(&self.token).or_else(|| env.get("TELEPORT_BOT_TOKEN"));
-        let token = token.ok_or(Error::Missing { name: "--token", example: "example-bot" })?;
-        let missing = Error::Missing { name: "--destination", example: "./tbot-user" };
-        let destination = given(&self.destination).ok_or(missing)?;
-        let cluster = parsed("--cluster", given(&self.cluster), values::cluster)?;
-        let path = valid("--destination", destination, values::destination)?;
-        let service = Service {
-            output: Box::new(Identity { cluster, agent: !self.no_agent }),
-            destination: DestinationSettings { path, unknown_files: UnknownFiles::Keep, owner: None },
-            ttl: valid("--certificate-ttl", given(&self.certificate_ttl).unwrap_or(default::TTL), str::parse)?,
-        };
-        Ok(Settings {
-            connection: Connection::new(addr, None, env)?,
-            // Every join method that is supported is a platform's, whose token names are public.
-            onboarding: Onboarding { token: valid("--token", token, join_token)?, platform },
-            services: vec![service],
-            timeout: timeout(&self.timeout)?,
-            privacy: platform::privacy(env, debug),
-            // A line that works with tbot works here.
-            leak_check: LeakCheck::Warn,
-            format: parsed("--format", given(&self.format), str::parse)?.unwrap_or_default(),
-        })
-    }
-
-    fn platform(&self) -> Result<Option<&'static platform::Platform>, Error> {
-        let Some(method) = given(&self.join_method) else { return Ok(None) };
-        let meant = choice::meant(method, &platform::ALL.map(|platform| platform.method));
-        let unsupported = || Error::Unsupported {
-            what: format!("the join method `{}`", sanitize(method)),
-            instead: format!("{meant}Use --join-method={}, or leave it out.", platform::methods()).into(),
-        };
-        platform::by_method(method).map(Some).ok_or_else(unsupported)
-    }
-
-    fn refuse_what_is_not_supported(&self) -> Result<(), Error> {
-        let unsupported =
-            |what: String, instead: &'static str| Err(Error::Unsupported { what, instead: instead.into() });
-        if !self.oneshot {
-            return unsupported("running without --oneshot".to_owned(), "Add --oneshot.");
-        }
-        if let Some(path) = given(&self.token).filter(|token| token.starts_with('/')) {
-            let what = format!("reading the join token's name from the file {}", sanitize(path));
-            return unsupported(what, "Give the name itself: it is not a secret.");
-        }
-        if given(&self.log_format).is_some_and(|format| format != "text") {
-            return unsupported(
-                "a log in another format than text".to_owned(),
-                "Leave --log-format out. --format=json prints the result as JSON.",
-            );
-        }
-        match given(&self.storage) {
-            None | Some("memory://") => Ok(()),
-            Some(_) => unsupported(
-                "keeping the bot's state between runs".to_owned(),
-                "Leave --storage out, or say --storage=memory://: every run joins anew.",
-            ),
-        }
-    }
 }
 
 #[derive(Args, Debug)]
@@ -274,6 +152,8 @@ pub(crate) struct JoinFlags {
     /// Name of the join token (required) [env: TOKEN, TELEPORT_BOT_TOKEN]
     #[arg(long)]
     token: Option<String>,
+    #[arg(long, help = format!("Join method: {} [env: JOIN_METHOD] [default: that of the CI system]", kind::names()))]
+    join_method: Option<String>,
     /// Directory for the credentials [env: DESTINATION] [default: ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
@@ -303,6 +183,7 @@ impl JoinFlags {
             [
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
                 ("TOKEN", "--token", given(&self.token)),
+                ("JOIN_METHOD", "--join-method", given(&self.join_method)),
                 ("DESTINATION", "--destination", given(&self.destination)),
                 ("TTL", "--certificate-ttl", given(&self.certificate_ttl)),
                 ("CLUSTER", "--cluster", given(&self.cluster)),
@@ -429,14 +310,6 @@ fn parsed<T>(name: &'static str, text: Option<&str>, parse: Parse<T>) -> Result<
     text.map(|text| valid(name, text, parse)).transpose()
 }
 
-fn proxy(flag: &Option<String>, env: &Environment) -> Result<Option<HostPort>, Error> {
-    parsed("--proxy-server", given(flag).or_else(|| env.get("TELEPORT_PROXY")), str::parse)
-}
-
-fn required_proxy(flag: &Option<String>, env: &Environment) -> Result<HostPort, Error> {
-    proxy(flag, env)?.ok_or(Error::Missing { name: "--proxy-server", example: "example.teleport.sh:443" })
-}
-
 fn timeout(flag: &Option<String>) -> Result<Duration, Error> {
     valid("--timeout", given(flag).unwrap_or(default::TIMEOUT), values::timeout)
 }
@@ -493,61 +366,6 @@ mod tests {
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split_whitespace())
-    }
-
-    fn identity(line: &str) -> Result<Settings, Error> {
-        match parse(line).unwrap().command {
-            Some(Flags::Start(StartFlags::Identity(flags))) => flags.settings(&Environment::default(), false),
-            command => panic!("{command:?}"),
-        }
-    }
-
-    #[test]
-    fn the_guides_line_word_for_word() {
-        let settings = identity(&format!(
-            "tbot start identity --destination=./tbot-user --join-method={} \
-             --proxy-server=example.teleport.sh:443 --token=example-bot --oneshot",
-            platform::ALL[0].method,
-        ))
-        .unwrap();
-        assert_eq!(settings.connection.addr.to_string(), "example.teleport.sh:443");
-        assert_eq!(settings.onboarding.token.reveal(), "example-bot");
-        assert_eq!(settings.services[0].destination.path, PathBuf::from("./tbot-user"));
-    }
-
-    #[test]
-    fn tbots_other_spellings() {
-        let line = "tbot -d start ssh --destination file:///opt/x --proxy-server p --token t --oneshot \
-                    --storage=memory:// --certificate-ttl=1h0m0s --cluster=leaf.example";
-        assert_eq!(identity(line).unwrap().services[0].destination.path, PathBuf::from("/opt/x"));
-        assert_eq!(identity(line).unwrap().services[0].output.request().route.unwrap().as_str(), "leaf.example");
-        assert!(parse(line).unwrap().debug);
-        assert!(parse("tbot start id --debug --oneshot").unwrap().debug);
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused() {
-        let line = "tbot start identity --destination=d --proxy-server=p --token=t";
-        for more in ["", "--oneshot --join-method=iam", "--oneshot --storage=/var/lib/teleport/bot"] {
-            let error = identity(&format!("{line} {more}")).unwrap_err();
-            assert!(matches!(error, Error::Unsupported { .. }), "{more}");
-        }
-        let error = identity("tbot start identity --destination=d --proxy-server=p --token=/run/token --oneshot");
-        assert!(matches!(error, Err(Error::Unsupported { .. })));
-        let error = identity("tbot start identity --destination=memory:// --proxy-server=p --token=t --oneshot");
-        assert!(matches!(error, Err(Error::Invalid { name: "--destination", .. })));
-    }
-
-    #[test]
-    fn an_empty_flag_is_not_set() {
-        let flags = ["tbot", "start", "identity", "--oneshot", "--destination=d", "--proxy-server=", "--token= "];
-        let command = Cli::try_parse_from(flags).unwrap().command;
-        let Some(Flags::Start(StartFlags::Identity(flags))) = command else { panic!("{command:?}") };
-        let env = Environment::from_iter([("TELEPORT_PROXY", "p.example"), ("TELEPORT_BOT_TOKEN", "t")]);
-        let settings = flags.settings(&env, false).unwrap();
-        assert_eq!((settings.connection.addr.host.as_str(), settings.onboarding.token.reveal()), ("p.example", "t"));
-        let error = flags.settings(&Environment::default(), false).unwrap_err();
-        assert_eq!(error.to_string(), "--proxy-server is not set");
     }
 
     #[test]

@@ -1,0 +1,473 @@
+//! tbot.yaml in version v2, for the output `identity` (docs/protocol.md, "tbot.yaml").
+//!
+//! What tbot accepts is accepted the same way. A key that only tbot has is refused by name and line, unless it makes no
+//! difference to a run that joins once. A key that does not exist is refused, too, which tbot does not do: it ignores such
+//! keys, so that a misspelled `roles` gives all roles (docs/decisions.md, 18).
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use crate::address::{ClusterName, HostPort};
+use crate::choice::choose;
+use crate::destination::UnknownFiles;
+use crate::error::{Advice, Exit, Explain};
+use crate::invalid::Invalid;
+use crate::join::kind::{self, Kind};
+use crate::join_uri::JoinUri;
+use crate::limits::TBOT_YAML_SIZE;
+use crate::output::identity::Identity;
+use crate::platform::{self, TokenSource};
+use crate::regular_file;
+use crate::settings::{DestinationSettings, default};
+use crate::text::sanitize;
+use crate::values::{self, JoinToken, Ttl};
+use crate::yaml::section::{self, Section};
+use crate::yaml::{self, Tree};
+
+/// What a tbot.yaml says. What is `None` or empty is not in it.
+#[derive(Debug, Default)]
+pub(crate) struct TbotYaml {
+    pub(crate) proxy: Option<HostPort>,
+    /// `auth_server`, which counts if there is no proxy.
+    pub(crate) auth: Option<HostPort>,
+    pub(crate) join_uri: Option<JoinUri>,
+    pub(crate) token: Option<JoinToken>,
+    pub(crate) method: Option<Kind>,
+    /// The variables and files that a method reads instead of its own.
+    pub(crate) sources: Sources,
+    pub(crate) services: Vec<YamlService>,
+    /// The lifetime for services that name none.
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) oneshot: bool,
+    pub(crate) debug: bool,
+}
+
+/// Where ID tokens are, if not in their platforms' usual places: join methods and sources.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(Vec<(&'static str, TokenSource)>);
+
+impl Sources {
+    /// That of the method.
+    pub(crate) fn take(&mut self, method: Option<Kind>) -> Option<TokenSource> {
+        let at = self.0.iter().position(|(name, _)| method.is_some_and(|method| method.name() == *name))?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
+/// An output.
+#[derive(Debug)]
+pub(crate) struct YamlService {
+    pub(crate) name: Option<String>,
+    pub(crate) output: Identity,
+    pub(crate) destination: DestinationSettings,
+    pub(crate) ttl: Option<Ttl>,
+}
+
+/// A key that only tbot has: why this program does not have it, and what to do.
+type Missing = (&'static str, &'static str);
+
+const ONBOARDING: &[Missing] = &[
+    (
+        "ca_pins",
+        "Leave it out: a pin replaces the check of the Auth Service's certificate, but teleport-pipe connects to the proxy, \
+         whose certificate it always checks. If the proxy has a certificate of a private authority, name its file in \
+         SSL_CERT_FILE.",
+    ),
+    (
+        "ca_path",
+        "Leave it out. If the proxy has a certificate of a private authority, name the file in SSL_CERT_FILE.",
+    ),
+    ("bound_keypair", "The join method is planned. Until then keep tbot, or use another join method."),
+    ("generic_oidc", "Teleport 19 is the first that has the join method. Use that of the CI system, or keep tbot."),
+];
+
+const SERVICE: &[Missing] = &[("delegation_session_id", "Leave it out, or keep tbot for this output.")];
+
+const DESTINATION: &[Missing] =
+    &[("readers", "Leave it out, and run this as the user who will read the files: access control lists are not written.")];
+
+/// Types of services of tbot.
+const OTHER_TYPES: &[&str] = &[
+    "identity/key-agent",
+    "application",
+    "application-tunnel",
+    "application-proxy",
+    "database",
+    "database-tunnel",
+    "kubernetes",
+    "kubernetes/v2",
+    "kubernetes/argo-cd",
+    "ssh_host",
+    "ssh-multiplexer",
+    "workload-identity-x509",
+    "workload-identity-jwt",
+    "workload-identity-api",
+    "workload-identity-aws-roles-anywhere",
+    "spiffe-svid",
+    "spiffe-workload-api",
+];
+
+impl TbotYaml {
+    /// Reads a file. Its path may be a symbolic link.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let name = sanitize(&path.display().to_string());
+        let failed = |problem| Error { file: name.clone(), problem };
+        let bytes = regular_file::read(path, TBOT_YAML_SIZE).map_err(|error| failed(Problem::Unreadable(error)))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| failed(Problem::NotText))?;
+        Self::parse(&name, text)
+    }
+
+    /// Reads the text of a file of this name.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Error> {
+        Self::from_text(text).map_err(|problem| Error { file: file.to_owned(), problem })
+    }
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        let tree = Tree::parse(text)?;
+        let root = tree.root().ok_or(Problem::Empty)?;
+        if let Some((line, key)) = tree.repeated_key() {
+            return Err(Problem::Repeated { line, key: sanitize(key) });
+        }
+        let mut file = Section::new("the file", root)?;
+        match file.text("version")? {
+            Some("v2") => {}
+            version => {
+                return Err(Problem::Version { line: file.line_of("version").unwrap_or(file.line), found: version.map(sanitize) });
+            }
+        }
+        let proxy: Option<HostPort> = file.parsed("proxy_server")?;
+        let auth: Option<HostPort> = file.parsed_by("auth_server", auth_server)?;
+        let join_uri = file.parsed_by("join_uri", JoinUri::parse)?;
+        let mut this = Self {
+            proxy,
+            auth,
+            join_uri,
+            oneshot: file.parsed_by("oneshot", values::boolean)?.unwrap_or_default(),
+            debug: file.parsed_by("debug", values::boolean)?.unwrap_or_default(),
+            ..Self::default()
+        };
+        let alias: Option<Ttl> = file.parsed_by("certificate_ttl", go_ttl)?;
+        this.ttl = file.parsed_by("credential_ttl", go_ttl)?.or(alias);
+        file.parsed_by("renewal_interval", go_duration)?;
+        for (key, instead) in [
+            ("insecure", "Leave it out: certificates are always checked. If the proxy has a certificate of a private authority, name its file in SSL_CERT_FILE."),
+            ("fips", "Leave it out, or use a build of tbot for FIPS: the cryptography of teleport-pipe is not validated by FIPS 140."),
+        ] {
+            if file.parsed_by(key, values::boolean)?.unwrap_or_default() {
+                return Err(Problem::unsupported(&file, key, instead));
+            }
+        }
+        // The address of the diagnosis and the format of the log make no difference to the result.
+        for key in ["diag_addr", "log", "log_format"] {
+            file.ignore(key);
+        }
+        if let Some(storage) = file.destination("storage")? {
+            this.expect_storage(&storage)?;
+        }
+        if let Some(onboarding) = file.section("onboarding")? {
+            this.onboarding(onboarding)?;
+        }
+        for key in ["services", "outputs"] {
+            for service in file.sections(key)? {
+                this.services.push(service_of(service)?);
+            }
+        }
+        file.finish()?;
+        Ok(this)
+    }
+
+    /// A run that joins once needs no state, but what it would keep is not kept.
+    fn expect_storage(&self, storage: &YamlDestination) -> Result<(), Problem> {
+        match storage {
+            YamlDestination::Memory | YamlDestination::Directory(_) => Ok(()),
+            YamlDestination::Other { line, kind } => Err(Problem::Unsupported {
+                line: *line,
+                what: format!("the storage `{}`", sanitize(kind)),
+                instead: "Write `storage: {type: memory}`: every run joins anew.",
+            }),
+        }
+    }
+
+    fn onboarding(&mut self, mut section: Section<'_>) -> Result<(), Problem> {
+        self.token = section.parsed_by("token", values::join_token)?;
+        self.method = section.parsed_by("join_method", kind::by_name)?;
+        for platform in platform::ALL {
+            let Some(other) = &platform.other_source else { continue };
+            let Some(mut section) = section.section(other.section)? else { continue };
+            let source = section.text(other.key)?.map(other.source);
+            self.sources.0.extend(source.map(|source| (platform.method, source)));
+            section.finish()?;
+        }
+        // Of the method `azure`, which is refused by its name.
+        section.ignore("azure");
+        refuse(&mut section, ONBOARDING)?;
+        Ok(section.finish()?)
+    }
+
+    /// Takes what the join URI says, if there is one. What is set already must be equal.
+    pub(crate) fn apply_join_uri(&mut self) -> Result<(), Invalid> {
+        let Some(uri) = self.join_uri.take() else { return Ok(()) };
+        let conflict = |what: &str| {
+            Invalid::new(
+                format!("names {what}, which is set elsewhere, too"),
+                "Leave one of them out: the join URI does not override the other.",
+            )
+        };
+        if self.proxy.is_some() || self.auth.is_some() {
+            return Err(conflict("the proxy"));
+        }
+        if self.token.is_some() {
+            return Err(conflict("the join token"));
+        }
+        if self.method.is_some_and(|method| method.name() != uri.method.name()) {
+            return Err(conflict("the join method"));
+        }
+        let parameter = uri.parameter.filter(|text| !text.is_empty());
+        if let (Kind::IdToken(platform), Some(text)) = (uri.method, parameter)
+            && let Some(other) = platform.other_source.as_ref().filter(|other| other.is_parameter)
+        {
+            self.sources.0.insert(0, (platform.method, (other.source)(&text)));
+        }
+        (self.proxy, self.token, self.method) = (Some(uri.addr), Some(uri.token), Some(uri.method));
+        Ok(())
+    }
+}
+
+/// Refuses the first of these keys that has a value.
+fn refuse(section: &mut Section<'_>, keys: &[Missing]) -> Result<(), Problem> {
+    for (key, instead) in keys {
+        if section.is_set(key) {
+            return Err(Problem::unsupported(section, key, instead));
+        }
+    }
+    Ok(())
+}
+
+fn service_of(mut section: Section<'_>) -> Result<YamlService, Problem> {
+    let line = section.line;
+    match section.text("type")? {
+        Some("identity") => {}
+        Some(kind) if OTHER_TYPES.contains(&kind) => {
+            return Err(Problem::Unsupported {
+                line,
+                what: format!("the output `{kind}`"),
+                instead: "Keep tbot for it, with a file of its own: teleport-pipe writes the output `identity` only.",
+            });
+        }
+        kind => return Err(Problem::NoSuchType { line, kind: kind.map(sanitize) }),
+    }
+    let destination = section.destination("destination")?.ok_or(Problem::NoDestination { line })?;
+    let path = match destination {
+        YamlDestination::Directory(path) => path,
+        YamlDestination::Memory => {
+            return Err(Problem::Unsupported {
+                line,
+                what: "an output in memory".to_owned(),
+                instead: "Name a directory: `destination: {type: directory, path: ./tbot-user}`.",
+            });
+        }
+        YamlDestination::Other { line, kind } => {
+            return Err(Problem::Unsupported {
+                line,
+                what: format!("the destination `{}`", sanitize(&kind)),
+                instead: "Name a directory: `destination: {type: directory, path: ./tbot-user}`.",
+            });
+        }
+    };
+    let cluster: Option<ClusterName> = section.parsed_by("cluster", values::cluster)?;
+    let ssh_config =
+        section.parsed_by("ssh_config", |text| choose(text, &[("on", true), ("off", false)]))?.unwrap_or(true);
+    let roles = section.texts("roles")?.into_iter().map(str::to_owned).collect();
+    let ttl = section.parsed_by("credential_ttl", go_ttl)?;
+    let interval = section.parsed_by("renewal_interval", go_duration)?;
+    if ttl.is_some() != interval.is_some() {
+        return Err(Problem::HalfALifetime { line });
+    }
+    if section.parsed_by("allow_reissue", values::boolean)?.unwrap_or_default() {
+        let instead = "Leave it out: the certificates cannot be used to request others. Or keep tbot for this output.";
+        return Err(Problem::unsupported(&section, "allow_reissue", instead));
+    }
+    let name = section.parsed_by("name", service_name)?;
+    refuse(&mut section, SERVICE)?;
+    section.finish()?;
+    let destination = DestinationSettings { path, unknown_files: UnknownFiles::Keep, owner: None };
+    Ok(YamlService { name, output: Identity { cluster, agent: true, roles, ssh_config }, destination, ttl })
+}
+
+/// Where something is kept.
+#[derive(Debug)]
+enum YamlDestination {
+    Directory(PathBuf),
+    Memory,
+    Other { line: usize, kind: String },
+}
+
+impl Section<'_> {
+    /// A destination: a mapping with a `type`.
+    fn destination(&mut self, key: &'static str) -> Result<Option<YamlDestination>, Problem> {
+        let Some(mut section) = self.section(key)? else { return Ok(None) };
+        let destination = match section.text("type")? {
+            Some("memory") => YamlDestination::Memory,
+            Some("directory") => {
+                let path = section.parsed_by("path", values::destination)?;
+                let path = path.ok_or(Problem::NoPath { line: section.line })?;
+                // Symbolic links are refused in any case.
+                section.parsed_by("symlinks", |text| choose(text, &[("try-secure", ()), ("secure", ())]))?;
+                section.parsed_by("acls", |text| choose(text, &[("off", ()), ("try", ())]))?;
+                refuse(&mut section, DESTINATION)?;
+                YamlDestination::Directory(path)
+            }
+            Some(kind) => return Ok(Some(YamlDestination::Other { line: section.line, kind: kind.to_owned() })),
+            None => return Err(Problem::NoSuchType { line: section.line, kind: None }),
+        };
+        section.finish()?;
+        Ok(Some(destination))
+    }
+}
+
+/// `auth_server`, which clusters take for the proxy's address, too, as long as it is one.
+pub(crate) fn auth_server(text: &str) -> Result<HostPort, Invalid> {
+    let addr: HostPort = text.parse()?;
+    match addr.port {
+        3025 => Err(Invalid::new(
+            "is the address of the Auth Service",
+            "Write the proxy's address, `proxy_server: example.teleport.sh:443`: the Auth Service is reached through it.",
+        )),
+        _ => Ok(addr),
+    }
+}
+
+/// A duration as Go writes it: without days and weeks, which tbot's command line has.
+fn expect_go(text: &str) -> Result<(), Invalid> {
+    let units = text.trim_start_matches('-').chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+    let is_go = !units.is_empty() && units.chars().all(|c| "hmsuµn".contains(c));
+    match is_go {
+        true => Ok(()),
+        false => Err(Invalid::new("is not a duration in a tbot.yaml", "Write hours, minutes and seconds, such as 1h30m or 24h.")),
+    }
+}
+
+fn go_ttl(text: &str) -> Result<Ttl, Invalid> {
+    expect_go(text)?;
+    text.parse()
+}
+
+fn go_duration(text: &str) -> Result<(), Invalid> {
+    expect_go(text)?;
+    match text.starts_with('-') {
+        true => Err(Invalid::new("is negative", "Write a duration such as 20m.")),
+        false => Ok(()),
+    }
+}
+
+/// The name of a service: lower-case letters, digits and `-`, `_`, `+`.
+fn service_name(text: &str) -> Result<String, Invalid> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '+');
+    match !text.is_empty() && text.chars().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err(Invalid::new("is not a name of a service", "Use lower-case letters, digits, `-`, `_` and `+`.")),
+    }
+}
+
+/// What is wrong with a tbot.yaml.
+#[derive(Debug)]
+pub(crate) struct Error {
+    file: String,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+pub(crate) enum Problem {
+    Unreadable(io::Error),
+    NotText,
+    Empty,
+    Yaml(yaml::Error),
+    Section(section::Error),
+    Repeated { line: usize, key: String },
+    Version { line: usize, found: Option<String> },
+    Unsupported { line: usize, what: String, instead: &'static str },
+    NoSuchType { line: usize, kind: Option<String> },
+    NoDestination { line: usize },
+    NoPath { line: usize },
+    HalfALifetime { line: usize },
+}
+
+impl Problem {
+    fn unsupported(section: &Section<'_>, key: &'static str, instead: &'static str) -> Self {
+        Self::Unsupported { line: section.line_of(key).unwrap_or(section.line), what: key.to_owned(), instead }
+    }
+}
+
+impl From<yaml::Error> for Problem {
+    fn from(error: yaml::Error) -> Self {
+        Self::Yaml(error)
+    }
+}
+
+impl From<section::Error> for Problem {
+    fn from(error: section::Error) -> Self {
+        Self::Section(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, problem } = self;
+        match problem {
+            Problem::Unreadable(source) => write!(f, "{file} cannot be read ({source})"),
+            Problem::NotText => write!(f, "{file} is not text in UTF-8"),
+            Problem::Empty => write!(f, "{file} is empty"),
+            Problem::Yaml(source) => write!(f, "{file}: {source}"),
+            Problem::Section(source) => write!(f, "{file}, {source}"),
+            Problem::Repeated { line, key } => write!(f, "{file}, line {line}: {key} is there twice"),
+            Problem::Version { line, found: Some(found) } => {
+                write!(f, "{file}, line {line}: version is `{found}`, which is not v2")
+            }
+            Problem::Version { found: None, .. } => write!(f, "{file} has no version, so that it is of version v1"),
+            Problem::Unsupported { line, what, .. } => write!(f, "{file}, line {line}: {what} is not supported"),
+            Problem::NoSuchType { line, kind: Some(kind) } => {
+                write!(f, "{file}, line {line}: type is `{kind}`, which does not exist")
+            }
+            Problem::NoSuchType { line, kind: None } => write!(f, "{file}, line {line}: type is not set"),
+            Problem::NoDestination { line } => write!(f, "{file}, line {line}: the output has no destination"),
+            Problem::NoPath { line } => write!(f, "{file}, line {line}: the directory has no path"),
+            Problem::HalfALifetime { line } => {
+                write!(f, "{file}, line {line}: the output has one of credential_ttl and renewal_interval, but not both")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Explain for Error {
+    fn advice(&self) -> Advice {
+        const WRONG: &str = "a-tbotyaml-cannot-be-used";
+        let new = |remedy: &str| Advice::new(Exit::BadInput, WRONG, remedy.to_owned());
+        match &self.problem {
+            Problem::Unreadable(_) => new("Name a file that exists and that this user can read: -c tbot.yaml."),
+            Problem::NotText | Problem::Yaml(_) => new("Correct the file; an editor that knows YAML shows where."),
+            Problem::Empty => new("Write what `teleport-pipe configure identity --help` describes into it, or leave -c out."),
+            Problem::Section(section::Error::Invalid { source, .. }) => source.advice(),
+            Problem::Section(section::Error::Unknown { .. }) => new("Correct the key, or remove it.")
+                .cause("Neither tbot nor teleport-pipe has such a key. tbot ignores it without a word."),
+            Problem::Section(_) => new("Correct the line; docs/tbot-yaml.md has an example of each key."),
+            Problem::Repeated { .. } => new("Remove one of them."),
+            Problem::Version { .. } => new(
+                "Write `version: v2`, and the keys of that version; `tbot migrate -c tbot.yaml` rewrites a file of version v1.",
+            )
+            .cause("teleport-pipe reads version v2, which Teleport has since version 14."),
+            Problem::Unsupported { instead, .. } => {
+                Advice::new(Exit::BadInput, "something-of-tbots-is-not-supported", *instead)
+            }
+            Problem::NoSuchType { .. } => new("Write `type: identity` for an output, `type: directory` for its destination."),
+            Problem::NoDestination { .. } | Problem::NoPath { .. } => {
+                new("Add `destination: {type: directory, path: ./tbot-user}` to the output.")
+            }
+            Problem::HalfALifetime { .. } => new(&format!(
+                "Write both, such as `credential_ttl: {}` and `renewal_interval: 20m`, or leave both out.",
+                default::TTL
+            )),
+        }
+    }
+}
