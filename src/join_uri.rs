@@ -39,7 +39,8 @@ impl JoinUri {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (user, addr) = authority.rsplit_once('@').ok_or_else(|| wrong("names no join token"))?;
         let (token, parameter) = user.split_once(':').map_or((user, None), |(token, rest)| (token, Some(rest)));
-        let decoded = |text: &str| percent_decoded(text).ok_or_else(|| wrong("has a `%` that is not followed by a byte"));
+        let decoded =
+            |text: &str| percent_decoded(text).ok_or_else(|| wrong("has a `%` that is not followed by a byte"));
         Ok(Self {
             addr: addr.parse()?,
             method: kind::by_uri_name(method)?,
@@ -83,7 +84,10 @@ mod tests {
             Ok(("example-bot@example.teleport.sh:443".to_owned(), "kubernetes", None))
         );
         let (name, method, parameter) = read("TBOT+Proxy+Terraform-Cloud://a%2Fb:t%31@p.example:3080/x?y#z").unwrap();
-        assert_eq!((name.as_str(), method, parameter.as_deref()), ("a/b@p.example:3080", "terraform_cloud", Some("t1")));
+        assert_eq!(
+            (name.as_str(), method, parameter.as_deref()),
+            ("a/b@p.example:3080", "terraform_cloud", Some("t1"))
+        );
         assert_eq!(read("tbot+proxy+azuredevops://a@p.example").unwrap().1, "azure_devops");
     }
 

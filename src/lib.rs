@@ -68,6 +68,7 @@ mod watchdog;
 mod x509;
 mod yaml;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -116,6 +117,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether the program is called by the name of tbot, which a link or a copy of it may have.
+fn is_called_tbot() -> bool {
+    std::env::args_os().next().is_some_and(|name| Path::new(&name).file_stem() == Some("tbot".as_ref()))
+}
+
 /// Prints the error that ends the process.
 fn end(failure: &Failure, format: Format) -> ExitCode {
     log::failure(failure);
@@ -156,7 +162,7 @@ fn run(cli: &Cli, env: Environment, watchdog: Option<Result<Watchdog, HostError>
         Some(Flags::SshProxyCommand(flags)) => {
             return command::ssh_proxy_command::run(flags, &env).map(|()| None);
         }
-        Some(Flags::Version) => return command::version::run().map(|()| None),
+        Some(Flags::Version) => return command::version::run(is_called_tbot()).map(|()| None),
         Some(Flags::Configure(flags)) => return command::configure::run(flags, &env).map(|()| None),
         command => command,
     };

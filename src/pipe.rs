@@ -39,7 +39,10 @@ pub const VARIABLES: [Variable; 19] = {
     }
     [
         Variable { required: true, ..new("PROXY_SERVER", None, "the cluster's proxy, host:port") },
-        Variable { required: true, ..new("TOKEN", None, "name of the join token, or the absolute path of a file with it") },
+        Variable {
+            required: true,
+            ..new("TOKEN", None, "name of the join token, or the absolute path of a file with it")
+        },
         new("JOIN_METHOD", None, "join method, if it is not that of the CI system; `token` for a one-time token"),
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials, or for the files of inspect"),

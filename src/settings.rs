@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::destination::{Owner, UnknownFiles};
 use crate::format::{Format, ResourceFormat};
 use crate::guard::LeakCheck;
+use crate::join::kind::Kind;
 use crate::net::connection::Connection;
 use crate::node_labels::NodeLabels;
 use crate::output::Output;
-use crate::join::kind::Kind;
 use crate::platform::{Platform, TokenSource};
 use crate::values::{JoinToken, Privacy, TokenName, Ttl};
 

@@ -30,11 +30,10 @@ impl Explain for Error {
         const UNSUPPORTED: &str = "something-of-tbots-is-not-supported";
         let new = |anchor, remedy| Advice::new(Exit::BadInput, anchor, remedy);
         match self {
-            Self::OfStart { .. } => new(
-                WRONG,
-                "Run `teleport-pipe start -c tbot.yaml --oneshot`, or leave the flag out.",
-            )
-            .cause("Only `start` reads a tbot.yaml."),
+            Self::OfStart { .. } => {
+                new(WRONG, "Run `teleport-pipe start -c tbot.yaml --oneshot`, or leave the flag out.")
+                    .cause("Only `start` reads a tbot.yaml.")
+            }
             Self::Word { entry, .. } => new(UNSUPPORTED, entry.remedy).cause(entry.cause),
             Self::Usage(_) => new(WRONG, "Compare the command line with `teleport-pipe --help`."),
             Self::Nothing => new(

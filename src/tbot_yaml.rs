@@ -73,18 +73,17 @@ const ONBOARDING: &[Missing] = &[
          whose certificate it always checks. If the proxy has a certificate of a private authority, name its file in \
          SSL_CERT_FILE.",
     ),
-    (
-        "ca_path",
-        "Leave it out. If the proxy has a certificate of a private authority, name the file in SSL_CERT_FILE.",
-    ),
+    ("ca_path", "Leave it out. If the proxy has a certificate of a private authority, name the file in SSL_CERT_FILE."),
     ("bound_keypair", "The join method is planned. Until then keep tbot, or use another join method."),
     ("generic_oidc", "Teleport 19 is the first that has the join method. Use that of the CI system, or keep tbot."),
 ];
 
 const SERVICE: &[Missing] = &[("delegation_session_id", "Leave it out, or keep tbot for this output.")];
 
-const DESTINATION: &[Missing] =
-    &[("readers", "Leave it out, and run this as the user who will read the files: access control lists are not written.")];
+const DESTINATION: &[Missing] = &[(
+    "readers",
+    "Leave it out, and run this as the user who will read the files: access control lists are not written.",
+)];
 
 /// Types of services of tbot.
 const OTHER_TYPES: &[&str] = &[
@@ -132,7 +131,10 @@ impl TbotYaml {
         match file.text("version")? {
             Some("v2") => {}
             version => {
-                return Err(Problem::Version { line: file.line_of("version").unwrap_or(file.line), found: version.map(sanitize) });
+                return Err(Problem::Version {
+                    line: file.line_of("version").unwrap_or(file.line),
+                    found: version.map(sanitize),
+                });
             }
         }
         let proxy: Option<HostPort> = file.parsed("proxy_server")?;
@@ -150,8 +152,14 @@ impl TbotYaml {
         this.ttl = file.parsed_by("credential_ttl", go_ttl)?.or(alias);
         file.parsed_by("renewal_interval", go_duration)?;
         for (key, instead) in [
-            ("insecure", "Leave it out: certificates are always checked. If the proxy has a certificate of a private authority, name its file in SSL_CERT_FILE."),
-            ("fips", "Leave it out, or use a build of tbot for FIPS: the cryptography of teleport-pipe is not validated by FIPS 140."),
+            (
+                "insecure",
+                "Leave it out: certificates are always checked. If the proxy has a certificate of a private authority, name its file in SSL_CERT_FILE.",
+            ),
+            (
+                "fips",
+                "Leave it out, or use a build of tbot for FIPS: the cryptography of teleport-pipe is not validated by FIPS 140.",
+            ),
         ] {
             if file.parsed_by(key, values::boolean)?.unwrap_or_default() {
                 return Err(Problem::unsupported(&file, key, instead));
@@ -343,7 +351,10 @@ fn expect_go(text: &str) -> Result<(), Invalid> {
     let is_go = !units.is_empty() && units.chars().all(|c| "hmsuµn".contains(c));
     match is_go {
         true => Ok(()),
-        false => Err(Invalid::new("is not a duration in a tbot.yaml", "Write hours, minutes and seconds, such as 1h30m or 24h.")),
+        false => Err(Invalid::new(
+            "is not a duration in a tbot.yaml",
+            "Write hours, minutes and seconds, such as 1h30m or 24h.",
+        )),
     }
 }
 
@@ -432,7 +443,10 @@ impl fmt::Display for Error {
             Problem::NoDestination { line } => write!(f, "{file}, line {line}: the output has no destination"),
             Problem::NoPath { line } => write!(f, "{file}, line {line}: the directory has no path"),
             Problem::HalfALifetime { line } => {
-                write!(f, "{file}, line {line}: the output has one of credential_ttl and renewal_interval, but not both")
+                write!(
+                    f,
+                    "{file}, line {line}: the output has one of credential_ttl and renewal_interval, but not both"
+                )
             }
         }
     }
@@ -442,7 +456,7 @@ impl std::error::Error for Error {}
 
 impl Explain for Error {
     fn advice(&self) -> Advice {
-        const WRONG: &str = "a-tbotyaml-cannot-be-used";
+        const WRONG: &str = "a-configuration-file-cannot-be-used";
         let new = |remedy: &str| Advice::new(Exit::BadInput, WRONG, remedy.to_owned());
         match &self.problem {
             Problem::Unreadable(_) => new("Name a file that exists and that this user can read: -c tbot.yaml."),
@@ -469,5 +483,108 @@ impl Explain for Error {
                 default::TTL
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+version: v2
+proxy_server: example.teleport.sh:443
+onboarding: &base
+  join_method: gitlab
+  token: 00123
+  gitlab: {token_env_var_name: MY_TOKEN}
+  azure :
+storage: {type: memory}
+credential_ttl: 1h30m
+oneshot: yes
+outputs:
+  - type: identity
+    name: first
+    roles: [a, b]
+    destination: &at {type: directory, path: ./a, symlinks: secure}
+  - type: identity
+    destination:
+      <<: *at
+      path: /b
+    cluster: leaf.example
+    ssh_config: off
+services:
+---
+not: read
+";
+
+    #[test]
+    fn what_a_file_says() {
+        let mut file = TbotYaml::parse("tbot.yaml", FILE).unwrap();
+        assert_eq!(file.proxy.as_ref().unwrap().to_string(), "example.teleport.sh:443");
+        assert!(matches!(&file.token, Some(JoinToken::Name(name)) if name.reveal() == "00123"));
+        assert!(matches!(file.sources.take(file.method), Some(TokenSource::Variable(name)) if name == "MY_TOKEN"));
+        assert!(file.oneshot && !file.debug && file.ttl.unwrap().0.as_secs() == 5400);
+        let services: Vec<_> =
+            file.services.iter().map(|service| (&service.destination.path, &service.output)).collect();
+        assert_eq!(services[0].0, Path::new("./a"));
+        assert_eq!(services[0].1.roles, ["a", "b"]);
+        assert_eq!((services[1].0.as_path(), services[1].1.ssh_config), (Path::new("/b"), false));
+        assert_eq!(file.services[0].name.as_deref(), Some("first"));
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for text in ["1h", "1h30m", "90m0s", "24h"] {
+            assert!(go_ttl(text).is_ok(), "{text}");
+        }
+        for text in ["3600", "0", "90", "1d", "1w", "1y", "", "-1h", "1 h", "1H"] {
+            assert!(go_ttl(text).is_err(), "{text}");
+        }
+    }
+
+    /// A small generator of numbers, so that a failure can be repeated (Marsaglia's xorshift).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % limit as u64).unwrap()
+        }
+    }
+
+    /// Whatever a file holds: no panic, no endless work, and lines that exist.
+    #[test]
+    fn files_with_random_changes_are_read_or_refused() {
+        let pieces = [
+            "", " ", ":", "-", "\n", "  ", "*at", "&x ", "<<: ", "[", "]", "{", "}", "\"", "'", "~", "v1", "\u{1b}",
+            "ü", "---\n",
+        ];
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..3000 {
+            let mut text: Vec<char> = FILE.chars().collect();
+            for _ in 0..=numbers.below(4) {
+                let at = numbers.below(text.len());
+                let end = (at + numbers.below(4)).min(text.len());
+                let piece = pieces[numbers.below(pieces.len())];
+                text.splice(at..end, piece.chars());
+            }
+            let text: String = text.into_iter().collect();
+            match TbotYaml::parse("tbot.yaml", &text) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    refused += 1;
+                    let error = error.to_string();
+                    let line = error
+                        .split_once("line ")
+                        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+                    assert!(line.is_none_or(|line| line >= 1 && line <= text.lines().count() + 1), "{error}\n{text}");
+                    assert!(!error.contains('\u{1b}'), "{error:?}");
+                }
+            }
+        }
+        assert!(read > 20 && refused > 1000, "{read} {refused}");
     }
 }

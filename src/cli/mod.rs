@@ -45,7 +45,11 @@ impl Cli {
             }
             Some(Flags::Start(flags)) => given(&flags.common().format),
             Some(
-                Flags::Inspect(_) | Flags::Cleanup(_) | Flags::SshProxyCommand(_) | Flags::Configure(_) | Flags::Version,
+                Flags::Inspect(_)
+                | Flags::Cleanup(_)
+                | Flags::SshProxyCommand(_)
+                | Flags::Configure(_)
+                | Flags::Version,
             ) => None,
         };
         text.and_then(|text| text.parse().ok()).unwrap_or_default()

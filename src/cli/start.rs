@@ -247,7 +247,11 @@ impl StartFlags {
         let ttl: Ttl = file.ttl.map_or_else(|| valid("--certificate-ttl", default::TTL, str::parse), Ok)?;
         Ok(Settings {
             connection: Connection::new(addr, None, env)?,
-            onboarding: Onboarding { token, method: file.method, source: file.sources.take(file.method.or_else(|| platform::detect(env).ok().map(Kind::IdToken))) },
+            onboarding: Onboarding {
+                token,
+                method: file.method,
+                source: file.sources.take(file.method.or_else(|| platform::detect(env).ok().map(Kind::IdToken))),
+            },
             services: named(file.services, ttl),
             timeout: timeout(&common.timeout)?,
             privacy: platform::privacy(env, debug),
@@ -345,10 +349,13 @@ impl ConfigureFlags {
             let _ = writeln!(yaml, "proxy_server: {}", scalar::quoted(&proxy.to_string()));
         }
         let _ = writeln!(yaml, "onboarding:\n  join_method: {}", method.name());
-        match &file.token {
-            Some(JoinToken::Name(name)) => drop(writeln!(yaml, "  token: {}", scalar::quoted(name.reveal()))),
-            Some(JoinToken::File(path)) => drop(writeln!(yaml, "  token: {}", scalar::quoted(&path.display().to_string()))),
-            None => {}
+        let token = match &file.token {
+            Some(JoinToken::Name(name)) => Some(name.reveal().to_owned()),
+            Some(JoinToken::File(path)) => Some(path.display().to_string()),
+            None => None,
+        };
+        if let Some(token) = token {
+            let _ = writeln!(yaml, "  token: {}", scalar::quoted(&token));
         }
         yaml += "storage:\n  type: memory\n";
         if let Some(ttl) = file.ttl {

@@ -21,7 +21,6 @@ use crate::session::{Context, Event, Session};
 use crate::settings::{Onboarding, Service, Settings};
 use crate::values::{JoinToken, Secret, Ttl};
 
-
 /// Joins once and writes credentials. Nothing is written before everything is there and checked.
 pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     let (deadline, progress) = (Deadline::after(settings.timeout), Progress::begin());
@@ -34,11 +33,8 @@ pub(crate) fn run(settings: &Settings, host: &Host) -> Result<(), Failure> {
     if !method.may_repeat() {
         crate::log::hide(token.reveal());
     }
-    let targets: Vec<Target<'_>> = settings
-        .services
-        .iter()
-        .map(|service| Target::check(service, settings, host))
-        .collect::<Result<_, _>>()?;
+    let targets: Vec<Target<'_>> =
+        settings.services.iter().map(|service| Target::check(service, settings, host)).collect::<Result<_, _>>()?;
     destination::expect_distinct(targets.iter().map(|target| &target.destination))?;
     let authorities = settings.connection.authorities(&host.working_dir)?;
     let network = settings.connection.network(&authorities);
@@ -134,7 +130,8 @@ impl<'a> Target<'a> {
         let destination = check_destination(service, host)?;
         let directory = destination.absolute();
         let warn = &mut |warning: &str| log::warn!(target: "guard", "{warning}");
-        let step = platform::preflight(&host.env, directory, service.ttl, settings.leak_check, warn)?.unwrap_or_default();
+        let step =
+            platform::preflight(&host.env, directory, service.ttl, settings.leak_check, warn)?.unwrap_or_default();
         match &step.unchecked {
             Some(Unchecked::Impossible(reason)) => log::info!(target: "guard", "not checked: {reason}"),
             Some(Unchecked::Intended(reason)) => log::debug!(target: "guard", "not checked: {reason}"),

@@ -26,9 +26,9 @@ use crate::net::discovery::ClusterInfo;
 use crate::net::error::{TCP, egress};
 use crate::net::peer_chain::Signer;
 use crate::output::identity::ssh_config;
+use crate::platform::endpoint::Refused;
 use crate::platform::id_token::tests::claims;
 use crate::platform::rule;
-use crate::platform::endpoint::Refused;
 use crate::retry::{RetryAfter, Transient};
 use crate::{auth, credentials, destination, guard, invalid, keys, limits, net, platform, tbot, tbot_yaml, watchdog};
 

@@ -264,9 +264,11 @@ impl Error {
     fn refusal_advice(&self, refusal: Refusal) -> Advice {
         let correct = || self.with_admission("Correct the join token with `tctl create -f`.");
         let (anchor, cause, remedy): (_, _, Cow<'static, str>) = match refusal {
-            Refusal::TokenName if self.hints.is_secret => {
-                ("the-join-token-is-not-known", "It has expired, or a bot has joined with it already.", self.hints.changed.into())
-            }
+            Refusal::TokenName if self.hints.is_secret => (
+                "the-join-token-is-not-known",
+                "It has expired, or a bot has joined with it already.",
+                self.hints.changed.into(),
+            ),
             Refusal::TokenName => ("the-join-token-is-not-known", self.why_unknown(), self.remedy_of_unknown().into()),
             Refusal::Rule => (
                 "no-allow-rule-fits",
@@ -276,9 +278,11 @@ impl Error {
                     self.hints.token_name.as_deref().map_or_else(|| "<name>".to_owned(), shell::word),
                 )),
             ),
-            Refusal::Audience => {
-                ("the-audience-is-wrong", "The audience of the ID token is not the one that the join token demands.", correct())
-            }
+            Refusal::Audience => (
+                "the-audience-is-wrong",
+                "The audience of the ID token is not the one that the join token demands.",
+                correct(),
+            ),
             Refusal::Issuer => (
                 "the-issuer-is-wrong",
                 "The issuer of the ID token is not the one that the join token demands.",

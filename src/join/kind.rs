@@ -29,10 +29,7 @@ const OTHERS: &[(&[&str], &str)] = &[
         &["azure", "bound_keypair"],
         "It is planned. Until then use a one-time token, JOIN_METHOD: 'token' (--join-method=token), or keep tbot.",
     ),
-    (
-        &["generic_oidc"],
-        "Teleport 19 is the first that has it. Use the method of the CI system, or `kubernetes`.",
-    ),
+    (&["generic_oidc"], "Teleport 19 is the first that has it. Use the method of the CI system, or `kubernetes`."),
 ];
 
 impl Kind {
@@ -80,6 +77,7 @@ pub(crate) fn by_name(name: &str) -> Result<Kind, Invalid> {
         return Err(Invalid::new("is a join method of tbot that teleport-pipe does not have", *instead));
     }
     let names: Vec<_> = Kind::all().map(Kind::name).collect();
-    let remedy = format!("{}Write {}; without it, the method is that of the CI system.", meant(name, &names), either(&names));
+    let remedy =
+        format!("{}Write {}; without it, the method is that of the CI system.", meant(name, &names), either(&names));
     Err(Invalid::new("is not a join method", remedy))
 }

@@ -54,6 +54,7 @@ struct Certs {
 /// Joins. The first attempt uses the connection of discovery, later ones their own.
 pub(super) async fn join(request: &Request<'_>, suite: Suite, http: Http) -> Result<Joined, Attempt> {
     let key = KeyPair::generate_in_background(suite).await?;
+    request.proof().await;
     let expires = request.expires().await;
     let rest = request.method.rest().ok_or(Attempt::Nonsense("there is no older way to join by this method"))?;
     let body = body(request, &rest, &key, expires)?;

@@ -10,9 +10,9 @@ mod legacy;
 pub(crate) mod method;
 pub(crate) mod oidc;
 pub(crate) mod service;
-pub(crate) mod token;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 
 use std::time::{Duration, SystemTime};
 
@@ -94,12 +94,15 @@ pub(crate) async fn by_rest(
 }
 
 impl Request<'_> {
-    /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits until discovery knows that clock, and until
-    /// the method has its proof.
+    /// Waits until the method has its proof. Without one the run ends, and says why.
+    async fn proof(&self) {
+        let _ = self.is_prepared.clone().wait_for(|is_prepared| *is_prepared).await;
+    }
+
+    /// The expiry to ask for, by the cluster's clock, as time since 1970. Waits until discovery knows that clock.
     async fn expires(&self) -> Duration {
-        let (mut clock, mut is_prepared) = (self.clock.clone(), self.is_prepared.clone());
-        // Without a proof, or without discovery, the run ends anyway.
-        let _ = is_prepared.wait_for(|is_prepared| *is_prepared).await;
+        let mut clock = self.clock.clone();
+        // Without discovery the run ends anyway.
         let offset = clock.wait_for(Option::is_some).await.ok().and_then(|offset| *offset).unwrap_or_default();
         offset.cluster_time(self.now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + self.ttl.0
     }

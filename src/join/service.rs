@@ -181,7 +181,9 @@ async fn converse(request: &Request<'_>, deadline: Deadline, progress: &Cell<Pro
     progress.set(Progress { greeted: true, ..progress.get() });
     let suite = Suite::from_name(&greeting.signature_algorithm_suite);
     let key = KeyPair::generate_in_background(suite).await?;
-    // Discovery has attempts of its own. This attempt does not end because they take long: its time begins anew.
+    // Discovery, and what issues the proof, have attempts of their own. This attempt does not end because they take long: its
+    // time begins anew.
+    request.proof().await;
     let awaited = WaitingFor { addr: request.proxy.to_string(), what: "discovery" };
     let expires = request.deadline.bound(awaited, async { Ok::<_, Attempt>(request.expires().await) }).await?;
     stream.deadline = request.deadline.attempt("join");

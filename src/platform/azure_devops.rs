@@ -36,7 +36,10 @@ pub(super) const PLATFORM: Platform = Platform {
     },
     claims: &["iss", "sub", "org_id", "prj_id", "def_id", "rpo_uri", "rpo_ref", "project_name", "pipeline_name"],
     derived_claims: &[("project_name", project_name), ("pipeline_name", pipeline_name)],
-    summary: &[("project", "SYSTEM_TEAMPROJECT", "project_name"), ("pipeline", "BUILD_DEFINITIONNAME", "pipeline_name")],
+    summary: &[
+        ("project", "SYSTEM_TEAMPROJECT", "project_name"),
+        ("pipeline", "BUILD_DEFINITIONNAME", "pipeline_name"),
+    ],
     required_claims: &["iss", "sub", "org_id"],
     default_audience: "api://AzureADTokenExchange",
     provider_fields: &[("organization_id", ProviderField::Claim("org_id"))],

@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 use super::{Error, IdToken, Platform};
 use crate::address::HostPort;
 use crate::environment::Environment;
+use crate::error::Retry;
 use crate::net::http::{Answer, Call};
 use crate::net::network::Network;
 use crate::net::{self, discovery::error_message};
-use crate::error::Retry;
 use crate::retry::{Deadline, RetryAfter, Transient, retry};
 
 /// How an endpoint is asked.
@@ -94,7 +94,8 @@ impl Endpoint {
         let invalid = || Error::NotAUrl { platform, variable: self.variables.first().copied().unwrap_or_default() };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let (host, is_https) = (uri.host().ok_or_else(invalid)?, uri.scheme_str() == Some("https"));
-        let is_here = host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_here =
+            host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         // An access token is sent in clear on this machine only.
         if !is_https && (uri.scheme_str() != Some("http") || (self.bearer.is_some() && !is_here)) {
             return Err(invalid());

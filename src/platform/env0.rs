@@ -76,7 +76,9 @@ pub(super) const PLATFORM: Platform = Platform {
         named_by: &["projectName"],
         comment: "\
 # EVERY deployment of EVERY environment of the project.",
-        warning: Warning::Always("every environment of the project: any contributor's deployment of one of them can join"),
+        warning: Warning::Always(
+            "every environment of the project: any contributor's deployment of one of them can join",
+        ),
         lacking: "the deployment's ID token names no project",
         cause: NOT_OF_ENV0,
         ..Scope::GENERAL

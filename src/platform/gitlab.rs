@@ -33,7 +33,15 @@ pub(super) const PLATFORM: Platform = Platform {
         ..Texts::GENERAL
     },
     claims: &[
-        "iss", "sub", "project_path", "namespace_path", ENVIRONMENT, "ref", "ref_type", "ref_protected", "pipeline_source",
+        "iss",
+        "sub",
+        "project_path",
+        "namespace_path",
+        ENVIRONMENT,
+        "ref",
+        "ref_type",
+        "ref_protected",
+        "pipeline_source",
         "user_login",
     ],
     derived_claims: &[("domain", domain)],

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::{fmt, io};
 use std::time::{Duration, SystemTime};
+use std::{fmt, io};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::Platform;
 use super::endpoint::Refused;
 use crate::error::{Advice, Exit, Explain};
+use crate::net;
 use crate::text::sanitize;
 
 /// An ID token. There is no `Display` and no `Clone`; `Debug` shows nothing of it.
@@ -178,7 +179,10 @@ impl Explain for Error {
             Self::Endpoint { platform, source: Refused::Status { status: 400..=428 | 430..500, .. }, .. } => {
                 new("the-token-endpoint-issues-no-id-token", platform.texts.enable.into()).cause(platform.texts.no_token)
             }
-            Self::Endpoint { source: Refused::Net(error), .. } => error.advice(),
+            Self::Endpoint {
+                source: Refused::Net(error @ (net::Error::Egress(_) | net::Error::EgressUnreached { .. })),
+                ..
+            } => error.advice(),
             Self::Endpoint { .. } => Advice::new(
                 Exit::Network,
                 "the-token-endpoint-issues-no-id-token",

@@ -348,11 +348,6 @@ pub(crate) fn find(platform: Option<&'static Platform>, env: &Environment) -> Re
     platform.find(None, env)
 }
 
-/// The names, for a sentence.
-pub(crate) fn names() -> String {
-    either(&ALL.map(|platform| platform.name))
-}
-
 /// Whether this runs in a CI system, as far as its variables say.
 pub(crate) fn is_ci(env: &Environment) -> bool {
     let is_found = |platform: &Platform| !platform.runs_others && platform.is_found(env);
@@ -375,7 +370,8 @@ pub(crate) mod tests {
     #[test]
     fn every_platform_has_its_texts() {
         for platform in ALL {
-            let Texts { unit, get_a_token, no_token, enable, not_a_jwt, changed, issued, values, file, .. } = &platform.texts;
+            let Texts { unit, get_a_token, no_token, enable, not_a_jwt, changed, issued, values, file, .. } =
+                &platform.texts;
             for text in [unit, get_a_token, no_token, enable, not_a_jwt, changed, issued, values, file] {
                 assert!(!text.is_empty(), "{platform:?}");
             }

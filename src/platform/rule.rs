@@ -57,7 +57,12 @@ impl Rule {
     #[must_use]
     pub(crate) fn without_values(&self) -> Self {
         let hide = |(field, _): &(&'static str, String)| (*field, field.to_ascii_uppercase());
-        let is_text = |field: &str| self.platform.provider_fields.iter().any(|(name, is)| *name == field && matches!(is, ProviderField::Text(_)));
+        let is_text = |field: &str| {
+            self.platform
+                .provider_fields
+                .iter()
+                .any(|(name, is)| *name == field && matches!(is, ProviderField::Text(_)))
+        };
         let provider = self.provider.iter().map(|field| if is_text(field.0) { field.clone() } else { hide(field) });
         Self { provider: provider.collect(), allow: self.allow.iter().map(hide).collect(), ..*self }
     }

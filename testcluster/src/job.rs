@@ -215,7 +215,9 @@ fn refusal(cluster: &Cluster, request: &str) -> Option<&'static str> {
     let audience = "audience=teleport.cluster.local";
     match cluster.options.token.method.name {
         "github" | "azure_devops" if !is_known => Some("401 Unauthorized"),
-        "github" if !first_line.starts_with("GET /idtoken?") || !first_line.contains(audience) => Some("400 Bad Request"),
+        "github" if !first_line.starts_with("GET /idtoken?") || !first_line.contains(audience) => {
+            Some("400 Bad Request")
+        }
         "azure_devops" if !first_line.starts_with("POST ") => Some("405 Method Not Allowed"),
         "azure_devops" if !first_line.contains("?api-version=7.1 ") => Some("400 Bad Request"),
         "azure_devops" if !has_header("content-type: application/json") => Some("415 Unsupported Media Type"),
@@ -227,5 +229,7 @@ fn refusal(cluster: &Cluster, request: &str) -> Option<&'static str> {
 
 fn http(status: &str, content_type: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
 }

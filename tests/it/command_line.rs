@@ -115,11 +115,7 @@ fn misspelt_values_get_the_nearest() {
             format!("start identity --oneshot --proxy-server=p --token=t --destination=d --join-method={method}");
         let output = typed(&shell(), &line);
         assert_eq!(output.status, Some(2), "{output:?}");
-        assert_eq!(
-            output.stderr.contains("Did you mean `bitbucket`? Write "),
-            meant,
-            "{output:?}"
-        );
+        assert_eq!(output.stderr.contains("Did you mean `bitbucket`? Write "), meant, "{output:?}");
     }
     let output = typed(&shell(), "doctor p --format=jsn");
     assert!(output.stderr.starts_with("error: --format is `jsn`, which is not text or json\n"), "{output:?}");

@@ -117,7 +117,7 @@ fn doctor_runs_outside_of_ci() {
     let proxy = step.variable("PROXY_SERVER").to_owned();
     let output = step.without("ACTION").product(&["doctor", "--proxy-server", &proxy, "--timeout=20s"]).ok();
     assert!(
-        output.stdout.contains("   -  ID token           this is not a step of Bitbucket Pipelines\n"),
+        output.stdout.contains("   -  ID token           this is not a CI system whose ID tokens are known\n"),
         "{}",
         output.stdout
     );
@@ -431,7 +431,7 @@ fn other_destinations_are_checked_outside_of_ci_if_they_are_named() {
     fs::write(step.dir().join("file"), "").unwrap();
     let output = step.product(&["doctor", &proxy, "--destination=creds"]).ok();
     assert!(output.stdout.contains("/creds can be created; "), "{}", output.stdout);
-    assert!(output.stdout.contains("   -  leak check         not tried: without an ID token"), "{}", output.stdout);
+    assert!(output.stdout.contains("   -  leak check         not tried: this is not a CI system"), "{}", output.stdout);
     let output = step.product(&["doctor", &proxy, "--destination=file"]);
     assert_eq!(output.status, Some(6), "{output:?}");
     let step = step.env("DESTINATION", "file");

@@ -24,11 +24,9 @@ fn joining(cluster: &Testcluster) -> Step {
 }
 
 fn a_one_time_token_joins_once() {
-    for builder in [
-        builder(),
-        builder().join_service(JoinService::Absent),
-        builder().load_balancer(LoadBalancer::default()),
-    ] {
+    for builder in
+        [builder(), builder().join_service(JoinService::Absent), builder().load_balancer(LoadBalancer::default())]
+    {
         let cluster = builder.start();
         joining(&cluster).pipe().ok();
         assert!(cluster.token_is_spent());

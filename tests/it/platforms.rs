@@ -129,7 +129,11 @@ pub(crate) fn job(cluster: &Testcluster, fault: Option<EndpointFault>) -> (Step,
     let job = cluster.job(step.dir(), fault);
     let step = job.env().iter().fold(step, |step, (name, value)| step.env(name, value));
     // It is not detected, because it has no variable of its own.
-    let step = if job.env().iter().any(|(name, _)| name == "GCE_METADATA_HOST") { step.env("JOIN_METHOD", "gcp") } else { step };
+    let step = if job.env().iter().any(|(name, _)| name == "GCE_METADATA_HOST") {
+        step.env("JOIN_METHOD", "gcp")
+    } else {
+        step
+    };
     (step, job)
 }
 
@@ -250,7 +254,10 @@ fn endpoints_that_fail_are_explained() {
             let step = step.env("TIMEOUT", "6s");
             let output = step.pipe();
             assert_eq!(output.status, Some(exit), "{method} {fault:?}: {}", output.stderr);
-            let host = job.env().iter().find_map(|(_, value)| value.split('/').find(|part| part.starts_with("127.0.0.1:")).map(str::to_owned));
+            let host = job
+                .env()
+                .iter()
+                .find_map(|(_, value)| value.split('/').find(|part| part.starts_with("127.0.0.1:")).map(str::to_owned));
             let step = step.scrub(host.unwrap(), "ENDPOINT");
             golden(&format!("{method} {fault:?}")).assert_eq(&report(&step, &output));
             let wrote = step.file(".").exists();
@@ -343,7 +350,9 @@ fn methods_that_only_tbot_has_are_refused_by_name() {
     let cluster = Testcluster::start();
     for method in ["iam", "ec2", "tpm", "oracle", "azure", "bound_keypair", "generic_oidc"] {
         let output = Step::new(&cluster).env("JOIN_METHOD", method).pipe();
-        let expected = format!("error: JOIN_METHOD is `{method}`, which is a join method of tbot that teleport-pipe does not have");
+        let expected = format!(
+            "error: JOIN_METHOD is `{method}`, which is a join method of tbot that teleport-pipe does not have"
+        );
         assert!(output.status == Some(2) && output.stderr.contains(&expected), "{}", output.stderr);
     }
     let output = Step::new(&cluster).env("JOIN_METHOD", "githb").pipe();

@@ -24,6 +24,7 @@ stories! {
     noop_joins_and_writes_nothing,
     tbots_other_lines_work,
     the_tables_of_compatibility_are_true,
+    called_as_tbot_it_prints_a_version_that_setup_actions_read,
 }
 
 /// Runs `start -c tbot.yaml` with this file, and further arguments.
@@ -189,18 +190,30 @@ const WRONG: [(&str, &str); 24] = [
     ("version 1", "auth_server: example.teleport.sh:443\ndestinations: []\n"),
     ("version 2 as a number", "version: 2\n"),
     ("a misspelt key", "version: v2\nproxy_servr: example.teleport.sh:443\n"),
-    ("a misspelt key of an output", "version: v2\noutputs:\n  - type: identity\n    rols: [admin]\n    destination: {type: directory, path: a}\n"),
+    (
+        "a misspelt key of an output",
+        "version: v2\noutputs:\n  - type: identity\n    rols: [admin]\n    destination: {type: directory, path: a}\n",
+    ),
     ("a key twice", "version: v2\noneshot: true\noneshot: false\n"),
     ("another output", "version: v2\noutputs:\n  - type: kubernetes\n    kubernetes_cluster: a\n"),
     ("an unknown output", "version: v2\noutputs:\n  - type: identiti\n"),
     ("outputs that are a mapping", "version: v2\noutputs:\n  type: identity\n  a: b\n"),
     ("no destination", "version: v2\noutputs:\n  - type: identity\n"),
     ("no path", "version: v2\noutputs:\n  - type: identity\n    destination: {type: directory}\n"),
-    ("a destination in Kubernetes", "version: v2\noutputs:\n  - type: identity\n    destination: {type: kubernetes_secret, name: a}\n"),
-    ("readers", "version: v2\noutputs:\n  - type: identity\n    destination: {type: directory, path: a, readers: [{user: b}]}\n"),
+    (
+        "a destination in Kubernetes",
+        "version: v2\noutputs:\n  - type: identity\n    destination: {type: kubernetes_secret, name: a}\n",
+    ),
+    (
+        "readers",
+        "version: v2\noutputs:\n  - type: identity\n    destination: {type: directory, path: a, readers: [{user: b}]}\n",
+    ),
     ("a lifetime in days", "version: v2\ncredential_ttl: 1d\n"),
     ("a lifetime without a unit", "version: v2\ncredential_ttl: 3600\n"),
-    ("half a lifetime", "version: v2\noutputs:\n  - type: identity\n    destination: {type: directory, path: a}\n    credential_ttl: 1h\n"),
+    (
+        "half a lifetime",
+        "version: v2\noutputs:\n  - type: identity\n    destination: {type: directory, path: a}\n    credential_ttl: 1h\n",
+    ),
     ("insecure", "version: v2\ninsecure: true\n"),
     ("pins", "version: v2\nonboarding:\n  ca_pins: [sha256:abc]\n"),
     ("another join method", "version: v2\nonboarding:\n  join_method: tpm\n"),
@@ -283,9 +296,8 @@ fn tbots_other_lines_work() {
         assert!(step.dir().join("a/ssh_config").exists(), "{line}");
     }
     let (gitlab, _job) = {
-        let cluster = Testcluster::builder()
-            .join_method("gitlab", [AllowRule::new([("project_path", "acme/*")])])
-            .start();
+        let cluster =
+            Testcluster::builder().join_method("gitlab", [AllowRule::new([("project_path", "acme/*")])]).start();
         let (step, job) = job(&cluster, None);
         let proxy = cluster.proxy_addr();
         let args = ["start", "identity", "--oneshot", "--destination=a", "--join-method=gitlab", "--token=example-bot"];
@@ -317,17 +329,22 @@ fn the_tables_of_compatibility_are_true() {
             let output = run(&format!("{command}{}", if is_refused(&verdict) { "" } else { " --help" }));
             let expected = if is_refused(&verdict) { 2 } else { 0 };
             assert_eq!(output.status, Some(expected), "{command}: {output:?}");
-            assert_eq!(output.stderr.contains("of tbot is not supported"), is_refused(&verdict), "{command}: {output:?}");
+            assert_eq!(
+                output.stderr.contains("of tbot is not supported"),
+                is_refused(&verdict),
+                "{command}: {output:?}"
+            );
         }
     }
     for (flags, _, verdict) in rows("Flags") {
         for flag in flags.iter().filter(|flag| flag.starts_with('-')) {
-            let lines = ["start identity", "start"]
-                .into_iter()
-                .flat_map(|start| [format!("{start} {flag}"), format!("{start} {flag}=1h"), format!("{start} {flag} 1h")]);
+            let lines = ["start identity", "start"].into_iter().flat_map(|start| {
+                [format!("{start} {flag}"), format!("{start} {flag}=1h"), format!("{start} {flag} 1h")]
+            });
             let is_known = |line: String| {
                 let output = run(&line);
-                let unknown = ["unexpected argument", "unexpected value", "a value is required", "of tbot is not supported"];
+                let unknown =
+                    ["unexpected argument", "unexpected value", "a value is required", "of tbot is not supported"];
                 !unknown.iter().any(|words| output.stderr.contains(words))
             };
             assert_eq!(lines.into_iter().any(is_known), !is_refused(&verdict), "{flag}: {verdict}");
@@ -366,4 +383,13 @@ fn the_tables_of_compatibility_are_true() {
             assert_eq!(refused, is_refused(&verdict), "{method}: {output:?}");
         }
     }
+}
+
+fn called_as_tbot_it_prints_a_version_that_setup_actions_read() {
+    let step = Step::empty();
+    std::os::unix::fs::symlink(Step::binary(), step.dir().join("tbot")).unwrap();
+    let output = step.run("./tbot", &["version"]).ok();
+    let version = output.stdout.strip_prefix("Teleport ").unwrap().split(' ').next().unwrap();
+    assert_eq!(version, concat!("v", env!("CARGO_PKG_VERSION")));
+    assert!(step.product(&["version"]).ok().stdout.starts_with("teleport-pipe v"));
 }

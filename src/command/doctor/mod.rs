@@ -114,11 +114,7 @@ fn find(settings: &DoctorSettings, host: &Host) -> Result<Found, platform::Error
 
 /// Whether a join could write its files, and whether something of the step would take them. These are the checks of a
 /// join, which come before it uses the network.
-fn files(
-    settings: &DoctorSettings,
-    host: &Host,
-    report: &mut Report,
-) -> Result<(), HostError> {
+fn files(settings: &DoctorSettings, host: &Host, report: &mut Report) -> Result<(), HostError> {
     let Some(service) = &settings.service else {
         report.skipped(
             &DESTINATION,

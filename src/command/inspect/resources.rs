@@ -6,8 +6,8 @@
 
 use crate::environment::Environment;
 use crate::node_labels::NodeLabels;
-use crate::platform::{Claims, Scope};
 use crate::platform::rule::Rule;
+use crate::platform::{Claims, Scope};
 use crate::settings::default;
 use crate::values::TokenName;
 

@@ -95,7 +95,8 @@ fn token(resources: &Resources<'_>) -> String {
         Some((section, field)) => (section, format!("{{ {field} = {} }}", quoted(value))),
     });
     let provider: Vec<_> = provider.collect();
-    let allow = rule.allow().map(|(field, value, is_list)| (field, if is_list { list([value]) } else { quoted(value) }));
+    let allow =
+        rule.allow().map(|(field, value, is_list)| (field, if is_list { list([value]) } else { quoted(value) }));
     let allow: Vec<_> = allow.collect();
     format!(
         "\

@@ -331,7 +331,9 @@ const GCP: Method = Method {
     fields: &[
         ("project_ids", "google", |wanted, google| google["compute_engine"]["project_id"] == wanted),
         ("locations", "google", |wanted, google| {
-            google["compute_engine"]["zone"].as_str().is_some_and(|zone| zone == wanted || zone.starts_with(&format!("{wanted}-")))
+            google["compute_engine"]["zone"]
+                .as_str()
+                .is_some_and(|zone| zone == wanted || zone.starts_with(&format!("{wanted}-")))
         }),
         ("service_accounts", "email", exact),
     ],
