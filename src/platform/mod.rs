@@ -61,7 +61,7 @@ pub(crate) struct Platform {
     /// Claims in the order in which a person compares them with a rule. The audience is shown before them.
     pub(crate) claims: &'static [&'static str],
     /// Claims that the ID token does not have under these names, made from those that it has, for texts and rules.
-    pub(crate) derived_claims: &'static [(&'static str, fn(&Claims) -> Option<String>)],
+    pub(crate) derived_claims: &'static [(&'static str, Derive)],
     /// What the log calls the step: labels, variables with the names that people know, and the claims that say whether there
     /// is such a thing. The first is always named.
     pub(crate) summary: &'static [(&'static str, &'static str, &'static str)],
@@ -85,6 +85,9 @@ pub(crate) struct Platform {
     /// The step to write after `inspect`, as the platform's own file has it.
     pub(crate) recipe: fn(&Environment, &Recipe<'_>) -> String,
 }
+
+/// Makes a claim of others.
+type Derive = fn(&Claims) -> Option<String>;
 
 type Preflight = fn(&Environment, &Path, Ttl, LeakCheck, &mut dyn FnMut(&str)) -> Result<RunningStep, Failure>;
 
