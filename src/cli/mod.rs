@@ -100,6 +100,9 @@ pub(crate) struct InspectFlags {
     /// The name that the join token will have [env: TOKEN, TELEPORT_BOT_TOKEN]
     #[arg(long)]
     token: Option<String>,
+    /// Whose ID token is shown, by its join method [env: JOIN_METHOD] [default: that of the CI system]
+    #[arg(long)]
+    join_method: Option<String>,
     /// Which steps the token admits: deployment, branch, repository or workspace [env: SCOPE] [default: the narrowest]
     #[arg(long)]
     scope: Option<String>,
@@ -135,6 +138,7 @@ impl InspectFlags {
             [
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
                 ("TOKEN", "--token", given(&self.token)),
+                ("JOIN_METHOD", "--join-method", given(&self.join_method)),
                 ("SCOPE", "--scope", given(&self.scope)),
                 ("LOGINS", "--logins", given(&Some(self.logins.join(",")))),
                 ("NODE_LABELS", "--node-labels", given(&Some(self.node_labels.join(",")))),
@@ -206,6 +210,9 @@ pub(crate) struct DoctorFlags {
     /// The proxy as a flag, instead of as an argument
     #[arg(long)]
     proxy_server: Option<String>,
+    /// The join method [env: JOIN_METHOD, in a CI system] [default: that of the CI system]
+    #[arg(long)]
+    join_method: Option<String>,
     /// Directory that a join would write to, which is only looked at [env: DESTINATION] [default: ./tbot-user in a CI
     /// system; elsewhere none is looked at]
     #[arg(long)]
@@ -244,6 +251,7 @@ impl DoctorFlags {
             debug,
             [
                 ("PROXY_SERVER", name, argument.or(flag)),
+                ("JOIN_METHOD", "--join-method", given(&self.join_method)),
                 ("DESTINATION", "--destination", given(&self.destination)),
                 ("TIMEOUT", "--timeout", given(&self.timeout)),
                 ("FORMAT", "--format", given(&self.format)),
