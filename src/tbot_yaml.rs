@@ -177,7 +177,13 @@ impl TbotYaml {
         }
         for key in ["services", "outputs"] {
             for service in file.sections(key)? {
-                this.services.push(service_of(service)?);
+                let line = service.line;
+                let service = service_of(service)?;
+                let is_same = |other: &YamlService| other.name.is_some() && other.name == service.name;
+                if let Some(name) = service.name.clone().filter(|_| this.services.iter().any(is_same)) {
+                    return Err(Problem::Repeated { line, key: name });
+                }
+                this.services.push(service);
             }
         }
         file.finish()?;
@@ -373,6 +379,11 @@ fn go_duration(text: &str) -> Result<(), Invalid> {
 
 /// The name of a service: lower-case letters, digits and `-`, `_`, `+`.
 fn service_name(text: &str) -> Result<String, Invalid> {
+    // Names of parts of tbot.
+    let reserved = ["ca-rotation", "crl-cache", "heartbeat", "identity", "spiffe-trust-bundle-cache"];
+    if reserved.contains(&text) {
+        return Err(Invalid::new("is a name that tbot itself uses", "Choose another one."));
+    }
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '+');
     match !text.is_empty() && text.chars().all(fits) {
         true => Ok(text.to_owned()),

@@ -19,13 +19,19 @@ use crate::values::Privacy;
 pub(super) struct Progress {
     began: Instant,
     done: RefCell<Vec<(&'static str, Instant)>>,
-    /// The cluster's version.
-    version: RefCell<String>,
+    /// The cluster's name and version.
+    cluster: RefCell<(String, String)>,
+    bot_user: RefCell<String>,
 }
 
 impl Progress {
     pub(super) fn begin() -> Self {
-        Self { began: Instant::now(), done: RefCell::default(), version: RefCell::default() }
+        Self {
+            began: Instant::now(),
+            done: RefCell::default(),
+            cluster: RefCell::default(),
+            bot_user: RefCell::default(),
+        }
     }
 
     pub(super) fn done(&self, stage: &'static str) {
@@ -35,10 +41,13 @@ impl Progress {
     pub(super) fn event(&self, event: &Event<'_>) {
         match event {
             Event::Discovered(cluster) => {
-                self.version.replace(cluster.version.clone());
+                self.cluster.replace((cluster.name.to_string(), cluster.version.clone()));
                 self.done("discover");
             }
-            Event::Joined { .. } => self.done("join"),
+            Event::Joined { bot_user, .. } => {
+                self.bot_user.replace((*bot_user).to_owned());
+                self.done("join");
+            }
             Event::JoinServiceAbsent(_) => {}
         }
     }
@@ -102,7 +111,9 @@ struct Output {
     ttl_seconds: u64,
     destination: String,
     files: Vec<String>,
-    next: String,
+    /// Absent if there are no files for ssh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// How long each stage took. Discovery and the join run at the same time.
@@ -131,14 +142,14 @@ pub(super) fn print(
     progress: &Progress,
     now: SystemTime,
 ) -> Result<(), HostError> {
-    let Some(first) = done.first() else { return Ok(()) };
+    let (cluster, teleport_version) = &*progress.cluster.borrow();
     let is_private = settings.privacy == Privacy::Private;
     let summary = Summary {
         version: env!("CARGO_PKG_VERSION"),
-        cluster: first.credentials.cluster.as_str(),
-        teleport_version: sanitize(&progress.version.borrow()),
+        cluster,
+        teleport_version: sanitize(teleport_version),
         proxy: settings.connection.addr.to_string(),
-        bot: is_private.then(|| sanitize(&first.credentials.user)),
+        bot: is_private.then(|| sanitize(&progress.bot_user.borrow())),
         outputs: Outputs::new(done.iter().map(|done| done.output(now, settings.privacy)).collect()),
         warnings: log::warnings(),
         milliseconds: Stages {
@@ -168,7 +179,8 @@ impl Done<'_> {
             ttl_seconds: credentials.expires.duration_since(now).unwrap_or_default().as_secs(),
             destination: directory.to_string_lossy().into_owned(),
             files: files.iter().filter(|file| is_private || !is_of_leaf(file)).cloned().collect(),
-            next: report::ssh_command(self.service, directory, credentials, privacy),
+            next: (self.service.output.program().is_some())
+                .then(|| report::ssh_command(self.service, directory, credentials, privacy)),
             leaf_clusters: is_private.then_some(leaf_clusters),
         }
     }
@@ -193,7 +205,7 @@ mod tests {
             ttl_seconds: 3600,
             destination: destination.to_owned(),
             files: Vec::new(),
-            next: String::new(),
+            next: Some(String::new()),
         }
     }
 

@@ -42,7 +42,8 @@ impl<'t> Section<'t> {
     pub(crate) fn text(&mut self, key: &'static str) -> Result<Option<&'t str>, Error> {
         let Some(node) = self.get(key) else { return Ok(None) };
         let form = || Error::Form { line: node.line(), key: key.to_owned(), expected: "one value" };
-        node.text().map(Some).ok_or_else(form)
+        // An empty text counts as absent, as for tbot.
+        node.text().map(|text| Some(text).filter(|text| !text.is_empty())).ok_or_else(form)
     }
 
     pub(crate) fn parsed<T: FromStr<Err = Invalid>>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
@@ -72,6 +73,9 @@ impl<'t> Section<'t> {
 
     /// The mappings in the list `key`.
     pub(crate) fn sections(&mut self, key: &'static str) -> Result<Vec<Self>, Error> {
+        if let Some(node) = self.get(key).filter(|node| node.is_map()) {
+            return Err(Error::Form { line: node.line(), key: key.to_owned(), expected: "a list" });
+        }
         self.nodes(key)?.into_iter().map(|node| Self::new(key, node)).collect()
     }
 

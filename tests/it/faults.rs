@@ -24,6 +24,7 @@ use crate::step::{Output, Step};
 
 stories! {
     a_fault_at_every_point needs TIME,
+    a_one_time_token_is_sent_once_whatever_fails needs TIME,
 }
 
 /// The number of simultaneous runs. They mostly wait.
@@ -294,4 +295,28 @@ fn a_fault_at_every_point() {
     let rows: String = cells.iter().zip(&outcomes).map(|(cell, outcome)| cell.row(outcome.as_ref().unwrap())).collect();
     expect_file!["../../docs/reference/faults.md"]
         .assert_eq(&format!("{}{rows}", table::HEAD.replace("COUNT", &cells.len().to_string())));
+}
+
+/// A one-time token goes to one service, once: the second copy of a secret that is spent would help no one but a thief.
+fn a_one_time_token_is_sent_once_whatever_fails() {
+    let cells: Vec<_> = cells().into_iter().filter(|cell| cell.injection.once).collect();
+    assert!(cells.len() >= 100, "{}", cells.len());
+    let directory = tempfile::tempdir().unwrap();
+    let binary = small_binary(directory.path());
+    let run = |cell: &Cell| {
+        let cluster = cell.cluster().join_method("token", []).token_name("0123456789abcdef").start();
+        let step = Step::outside(&cluster).env("JOIN_METHOD", "token").env("TIMEOUT", "20s");
+        let output = step.run(binary.to_str().unwrap(), &[]);
+        let sends = |name: &str| name.ends_with("/Join") || name.ends_with("/webapi/host/credentials");
+        let sent = cluster.calls().iter().filter(|call| sends(&call.name)).count();
+        assert!(sent <= 1, "{cell:?}: sent {sent} times\n{}", output.stderr);
+        assert!(!output.stderr.contains("0123456789abcdef"), "{cell:?}:\n{}", output.stderr);
+        output.status
+    };
+    let outcomes = run_all(&cells, AT_ONCE, run);
+    let failed: Vec<_> =
+        cells.iter().zip(&outcomes).filter_map(|(cell, exit)| exit.is_none().then_some(cell)).collect();
+    assert!(failed.is_empty(), "{} cells failed: {failed:#?}", failed.len());
+    let succeeded = outcomes.iter().flatten().filter(|exit| **exit == Some(0)).count();
+    assert!(succeeded > cells.len() / 4, "{succeeded} of {}", cells.len());
 }
