@@ -15,7 +15,7 @@ use crate::net::connection::Connection;
 use crate::net::{egress, upgrade};
 use crate::node_labels::NodeLabels;
 use crate::output::identity::Identity;
-use crate::platform;
+use crate::platform::{self, TokenSource};
 use crate::settings::{
     Command, DestinationSettings, DoctorSettings, InspectSettings, Onboarding, Service, Settings, default,
 };
@@ -33,7 +33,7 @@ pub struct Variable {
 }
 
 /// All variables, in the order of the README.
-pub const VARIABLES: [Variable; 19] = {
+pub const VARIABLES: [Variable; 20] = {
     const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Variable {
         Variable { name, required: false, default, help }
     }
@@ -44,6 +44,11 @@ pub const VARIABLES: [Variable; 19] = {
             ..new("TOKEN", None, "name of the join token, or the absolute path of a file with it")
         },
         new("JOIN_METHOD", None, "join method, if it is not that of the CI system; `token` for a one-time token"),
+        new(
+            "ID_TOKEN_VARIABLE",
+            None,
+            "name of the variable that holds the ID token, if it is not that of the CI system",
+        ),
         new("ACTION", Some("join"), "join, inspect, doctor or cleanup"),
         new("DESTINATION", Some(default::DESTINATION), "directory for the credentials, or for the files of inspect"),
         new("TTL", Some(default::TTL), "lifetime of the credentials, such as 1h30m"),
@@ -67,13 +72,14 @@ pub const VARIABLES: [Variable; 19] = {
 const TBOT_VARIABLES: [(&str, &str); 2] = [("PROXY_SERVER", "TELEPORT_PROXY"), ("TOKEN", "TELEPORT_BOT_TOKEN")];
 
 /// Names that people write instead, besides misspellings.
-const WRONG_NAMES: [(&[&str], &str); 12] = [
+const WRONG_NAMES: [(&[&str], &str); 13] = [
     (
         &["PROXY", "PROXY_ADDR", "PROXY_ADDRESS", "PROXY_URL", "TELEPORT_PROXY_SERVER", "TELEPORT_PROXY_ADDR"],
         "PROXY_SERVER",
     ),
     (&["BOT_TOKEN", "JOIN_TOKEN", "TOKEN_NAME", "TELEPORT_TOKEN"], "TOKEN"),
     (&["METHOD", "TELEPORT_JOIN_METHOD"], "JOIN_METHOD"),
+    (&["ID_TOKEN", "ID_TOKEN_NAME", "ID_TOKEN_ENV"], "ID_TOKEN_VARIABLE"),
     (&["DEST", "DESTINATION_DIR", "OUTPUT", "OUTPUT_DIR"], "DESTINATION"),
     (&["CERTIFICATE_TTL", "CERT_TTL"], "TTL"),
     (&["LEAF", "LEAF_CLUSTER", "CLUSTER_NAME"], "CLUSTER"),
@@ -143,7 +149,7 @@ pub(crate) fn settings(env: &Environment) -> Result<Settings, Error> {
     let method = method(env)?;
     Ok(Settings {
         connection: connection(env, addr)?,
-        onboarding: Onboarding { token, method, source: None },
+        onboarding: Onboarding { token, method, source: source(env)? },
         services: vec![service(env)?],
         timeout: timeout(env)?,
         privacy: privacy(env)?,
@@ -183,6 +189,7 @@ pub(crate) fn inspect_settings(env: &Environment) -> Result<InspectSettings, Err
     }
     Ok(InspectSettings {
         platform: method(env)?.and_then(Kind::platform),
+        source: source(env)?,
         connection: addr.map(|addr| connection(env, addr)).transpose()?,
         token: given(env, "TOKEN", str::parse)?,
         scope: value(env, "SCOPE")?.map(|scope| ("SCOPE", scope.to_owned())),
@@ -232,6 +239,7 @@ pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error
     given(env, "TOKEN", join_token)?;
     Ok(DoctorSettings {
         method: method(env)?,
+        source: source(env)?,
         connection: connection(env, addr)?,
         service: Some(service(env)?),
         leak_check: leak_check(env)?,
@@ -244,6 +252,11 @@ pub(crate) fn doctor_settings(env: &Environment) -> Result<DoctorSettings, Error
 /// The join method that is named.
 fn method(env: &Environment) -> Result<Option<Kind>, Error> {
     given(env, "JOIN_METHOD", kind::by_name)
+}
+
+/// Where the ID token is, if not where the CI system puts it.
+fn source(env: &Environment) -> Result<Option<TokenSource>, Error> {
+    Ok(given(env, "ID_TOKEN_VARIABLE", values::variable)?.map(TokenSource::Variable))
 }
 
 /// `CA_FILE` is what a pipe's variables can say, `SSL_CERT_FILE` what other programs read.

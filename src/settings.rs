@@ -82,6 +82,8 @@ pub(crate) struct DestinationSettings {
 pub(crate) struct InspectSettings {
     /// Whose ID token is shown; otherwise that of the platform that is detected.
     pub(crate) platform: Option<&'static Platform>,
+    /// Where the ID token is, if not where the platform puts it.
+    pub(crate) source: Option<TokenSource>,
     /// Without it no cluster is asked.
     pub(crate) connection: Option<Connection>,
     /// The name that the join token will have.
@@ -104,6 +106,8 @@ pub(crate) struct InspectSettings {
 pub(crate) struct DoctorSettings {
     /// The join method that was named; otherwise it is that of the platform that is detected.
     pub(crate) method: Option<Kind>,
+    /// Where the ID token is, if not where the platform puts it.
+    pub(crate) source: Option<TokenSource>,
     pub(crate) connection: Connection,
     /// What a join would write. `None` if it is not known where.
     pub(crate) service: Option<Service>,

@@ -5,6 +5,7 @@
 //! keys, so that a misspelled `roles` gives all roles (docs/decisions.md, 18).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fmt, io};
 
 use crate::address::{ClusterName, HostPort};
@@ -16,6 +17,7 @@ use crate::join::kind::{self, Kind};
 use crate::join_uri::JoinUri;
 use crate::limits::TBOT_YAML_SIZE;
 use crate::output::identity::Identity;
+use crate::platform::command::{TIMEOUT, TokenCommand};
 use crate::platform::{self, TokenSource};
 use crate::regular_file;
 use crate::settings::{DestinationSettings, default};
@@ -75,7 +77,6 @@ const ONBOARDING: &[Missing] = &[
     ),
     ("ca_path", "Leave it out. If the proxy has a certificate of a private authority, name the file in SSL_CERT_FILE."),
     ("bound_keypair", "The join method is planned. Until then keep tbot, or use another join method."),
-    ("generic_oidc", "Teleport 19 is the first that has the join method. Use that of the CI system, or keep tbot."),
 ];
 
 const SERVICE: &[Missing] = &[("delegation_session_id", "Leave it out, or keep tbot for this output.")];
@@ -208,7 +209,14 @@ impl TbotYaml {
         for platform in platform::ALL {
             let Some(other) = &platform.other_source else { continue };
             let Some(mut section) = section.section(other.section)? else { continue };
-            let source = section.text(other.key)?.map(other.source);
+            let mut source = section.text(other.key)?.map(other.source);
+            if let Some((command, timeout)) = other.command {
+                let words: Vec<_> = section.texts(command)?.into_iter().map(str::to_owned).collect();
+                let timeout = section.parsed_by(timeout, go_timeout)?.unwrap_or(TIMEOUT);
+                if source.is_none() && !words.is_empty() {
+                    source = Some(TokenSource::Command(TokenCommand { words, timeout }));
+                }
+            }
             self.sources.0.extend(source.map(|source| (platform.method, source)));
             section.finish()?;
         }
@@ -375,6 +383,11 @@ fn go_duration(text: &str) -> Result<(), Invalid> {
         true => Err(Invalid::new("is negative", "Write a duration such as 20m.")),
         false => Ok(()),
     }
+}
+
+fn go_timeout(text: &str) -> Result<Duration, Invalid> {
+    expect_go(text)?;
+    values::timeout(text)
 }
 
 /// The name of a service: lower-case letters, digits and `-`, `_`, `+`.

@@ -163,6 +163,18 @@ pub(crate) fn looks_like_an_id_token(text: &str) -> bool {
     text.starts_with("ey") && text.matches('.').count() == 2
 }
 
+/// The name of an environment variable.
+pub(crate) fn variable(text: &str) -> Result<String, Invalid> {
+    const FORM: &str = "Write the name of the variable, such as MY_ID_TOKEN, and not its value.";
+    if looks_like_an_id_token(text) {
+        return Err(Invalid::new("is an ID token, not the name of a variable", FORM).hidden());
+    }
+    match text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        true => Ok(text.to_owned()),
+        false => Err(Invalid::new("is not the name of a variable", FORM)),
+    }
+}
+
 pub(crate) fn cluster(text: &str) -> Result<ClusterName, Invalid> {
     const FORM: &str = "Write the name as `tsh clusters` shows it, without a scheme or a port.";
     if looks_like_an_id_token(text) {

@@ -103,6 +103,9 @@ pub(crate) struct InspectFlags {
     /// Whose ID token is shown, by its join method [env: JOIN_METHOD] [default: that of the CI system]
     #[arg(long)]
     join_method: Option<String>,
+    /// Name of the variable that holds the ID token [env: ID_TOKEN_VARIABLE] [default: that of the CI system]
+    #[arg(long)]
+    id_token_variable: Option<String>,
     /// Which steps the token admits: deployment, branch, repository or workspace [env: SCOPE] [default: the narrowest]
     #[arg(long)]
     scope: Option<String>,
@@ -139,6 +142,7 @@ impl InspectFlags {
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
                 ("TOKEN", "--token", given(&self.token)),
                 ("JOIN_METHOD", "--join-method", given(&self.join_method)),
+                ("ID_TOKEN_VARIABLE", "--id-token-variable", given(&self.id_token_variable)),
                 ("SCOPE", "--scope", given(&self.scope)),
                 ("LOGINS", "--logins", given(&Some(self.logins.join(",")))),
                 ("NODE_LABELS", "--node-labels", given(&Some(self.node_labels.join(",")))),
@@ -162,6 +166,9 @@ pub(crate) struct JoinFlags {
     token: Option<String>,
     #[arg(long, help = format!("Join method: {} [env: JOIN_METHOD] [default: that of the CI system]", kind::names()))]
     join_method: Option<String>,
+    /// Name of the variable that holds the ID token [env: ID_TOKEN_VARIABLE] [default: that of the CI system]
+    #[arg(long)]
+    id_token_variable: Option<String>,
     /// Directory for the credentials [env: DESTINATION] [default: ./tbot-user]
     #[arg(long)]
     destination: Option<String>,
@@ -192,6 +199,7 @@ impl JoinFlags {
                 ("PROXY_SERVER", "--proxy-server", given(&self.proxy_server)),
                 ("TOKEN", "--token", given(&self.token)),
                 ("JOIN_METHOD", "--join-method", given(&self.join_method)),
+                ("ID_TOKEN_VARIABLE", "--id-token-variable", given(&self.id_token_variable)),
                 ("DESTINATION", "--destination", given(&self.destination)),
                 ("TTL", "--certificate-ttl", given(&self.certificate_ttl)),
                 ("CLUSTER", "--cluster", given(&self.cluster)),
@@ -213,6 +221,9 @@ pub(crate) struct DoctorFlags {
     /// The join method [env: JOIN_METHOD, in a CI system] [default: that of the CI system]
     #[arg(long)]
     join_method: Option<String>,
+    /// Name of the variable that holds the ID token [env: ID_TOKEN_VARIABLE] [default: that of the CI system]
+    #[arg(long)]
+    id_token_variable: Option<String>,
     /// Directory that a join would write to, which is only looked at [env: DESTINATION] [default: ./tbot-user in a CI
     /// system; elsewhere none is looked at]
     #[arg(long)]
@@ -252,6 +263,7 @@ impl DoctorFlags {
             [
                 ("PROXY_SERVER", name, argument.or(flag)),
                 ("JOIN_METHOD", "--join-method", given(&self.join_method)),
+                ("ID_TOKEN_VARIABLE", "--id-token-variable", given(&self.id_token_variable)),
                 ("DESTINATION", "--destination", given(&self.destination)),
                 ("TIMEOUT", "--timeout", given(&self.timeout)),
                 ("FORMAT", "--format", given(&self.format)),

@@ -122,7 +122,7 @@ sampled! {
         OtherOwner CannotChown OtherUsers OwnerOutside ReadOnly NoExec DiskFull Quota FileSize TooManyEntries Busy Late Failed;
     guard::Error: Artifacts Cache Sent Unchecked;
     guard::reach::OutsideOfStep: NotShared PassedOn;
-    platform::Error: NoCi Several Missing File NotAJwt NotAUrl Endpoint NoTokenInAnswer Expired;
+    platform::Error: NoCi Several Missing NotNamed Command File NotAJwt NotAUrl Endpoint NoTokenInAnswer Expired;
     rule::ScopeError;
     invalid::Error: Missing MissingOutside Invalid Unsupported;
     tbot::Error: OfStart Word Usage Nothing;
@@ -595,6 +595,8 @@ fn input_errors() -> Vec<Sample> {
         ("", platform::Error::Several { platforms: vec![platform, github] }),
         ("", platform::Error::Missing { platform, variable: variable() }),
         ("", file()),
+        ("", platform::Error::NotNamed { platform }),
+        ("", platform::Error::Command { platform, program: "get-token".to_owned(), reason: reason() }),
         ("", platform::Error::NotAJwt { platform, place: variable() }),
         ("", platform::Error::NotAUrl { platform: github, variable: "ACTIONS_ID_TOKEN_REQUEST_URL" }),
         ("forbidden", platform::Error::Endpoint { platform: github, addr: addr(), source: refused(403) }),

@@ -29,7 +29,6 @@ const OTHERS: &[(&[&str], &str)] = &[
         &["azure", "bound_keypair"],
         "It is planned. Until then use a one-time token, JOIN_METHOD: 'token' (--join-method=token), or keep tbot.",
     ),
-    (&["generic_oidc"], "Teleport 19 is the first that has it. Use the method of the CI system, or `kubernetes`."),
 ];
 
 impl Kind {

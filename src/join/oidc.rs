@@ -43,8 +43,8 @@ impl Method for Oidc<'_> {
 
     fn prepare<'b>(&'b self, network: &'b Network, deadline: Deadline) -> BoxFuture<'b, Result<(), Failure>> {
         Box::pin(async move {
-            let Found::Request(platform, request) = &self.found else { return Ok(()) };
-            let token = request.send(platform, network, deadline).await?;
+            let Found::Pending(platform, pending) = &self.found else { return Ok(()) };
+            let token = pending.issue(platform, network, deadline).await?;
             (self.on_issued)(self.issued.get_or_init(|| token));
             Ok(())
         })

@@ -40,7 +40,7 @@ impl Method for OneTime {
 fn join(cluster: &Testcluster, may_repeat: bool) -> (bool, usize) {
     let clone_dir = tempfile::tempdir().unwrap();
     let env: Environment = cluster.step_env(clone_dir.path()).into_iter().collect();
-    let found = crate::platform::find(None, &env).unwrap();
+    let found = crate::platform::find(None, None, &env).unwrap();
     let (addr, ca) = (cluster.proxy_addr().parse().unwrap(), cluster.web_ca_file().to_str().unwrap());
     let connection = Connection::new(addr, Some(ca), &Environment::default()).unwrap();
     let network = connection.network(&connection.authorities(clone_dir.path()).unwrap());

@@ -18,6 +18,7 @@ pub(super) const PLATFORM: Platform = Platform {
     other_source: Some(OtherSource {
         section: "gitlab",
         key: "token_env_var_name",
+        command: None,
         is_parameter: true,
         source: |name| TokenSource::Variable(name.to_owned()),
     }),

@@ -128,6 +128,10 @@ pub(crate) enum Error {
     Several { platforms: Vec<&'static Platform> },
     #[error("the {} has no ID token: {variable} is not set", platform.texts.unit)]
     Missing { platform: &'static Platform, variable: String },
+    #[error("the {} has no ID token: no variable is named that holds it", platform.texts.unit)]
+    NotNamed { platform: &'static Platform },
+    #[error("the {} has no ID token: the program {} did not print one: {reason}", platform.texts.unit, sanitize(program))]
+    Command { platform: &'static Platform, program: String, reason: String },
     #[error("the {} has no ID token: {} cannot be read ({source})", platform.texts.unit, sanitize(&path.display().to_string()))]
     File { platform: &'static Platform, path: PathBuf, source: io::Error },
     /// A variable, or a file.
@@ -167,7 +171,11 @@ impl Explain for Error {
                 Advice::new(Exit::BadInput, "there-are-several-ci-systems", remedy)
                     .cause("Variables of several CI systems are set, and each of them may have an ID token.")
             }
-            Self::Missing { platform, .. } | Self::File { platform, .. } => {
+            Self::Command { .. } => {
+                new("there-is-no-id-token", "Run the program by hand, as the user who runs this, in the home directory.".into())
+                    .cause("The tbot.yaml names the program below `generic_oidc`.")
+            }
+            Self::Missing { platform, .. } | Self::File { platform, .. } | Self::NotNamed { platform } => {
                 new("there-is-no-id-token", platform.texts.enable.into()).cause(platform.texts.no_token)
             }
             Self::NotAJwt { platform, place } => new("the-id-token-is-not-a-jwt", platform.texts.not_a_jwt.into())

@@ -19,6 +19,7 @@ pub(super) const PLATFORM: Platform = Platform {
     other_source: Some(OtherSource {
         section: "kubernetes",
         key: "token_path",
+        command: None,
         is_parameter: false,
         source: |path| TokenSource::File(path.into()),
     }),

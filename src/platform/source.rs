@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::command::TokenCommand;
 use super::endpoint::{Endpoint, TokenRequest};
 use super::{Error, IdToken, Platform};
 use crate::environment::Environment;
 use crate::limits::ID_TOKEN_SIZE;
+use crate::net::network::Network;
 use crate::regular_file;
+use crate::retry::Deadline;
 
 /// Where the ID token is.
 pub(crate) enum Source {
@@ -16,12 +19,16 @@ pub(crate) enum Source {
     File { variable: &'static str, path: &'static str },
     /// An HTTP endpoint issues it.
     Endpoint(Endpoint),
+    /// Where a person says.
+    Named,
 }
 
 /// What names another place of an ID token in a tbot.yaml: the key of a section of `onboarding`.
 pub(crate) struct OtherSource {
     pub(crate) section: &'static str,
     pub(crate) key: &'static str,
+    /// The keys of a program that prints it, and of the program's timeout.
+    pub(crate) command: Option<(&'static str, &'static str)>,
     /// Whether the parameter of a join URI means the same.
     pub(crate) is_parameter: bool,
     /// What a value of the key means.
@@ -35,21 +42,46 @@ pub(crate) enum TokenSource {
     Variable(String),
     /// In this file.
     File(PathBuf),
+    /// This program prints it.
+    Command(TokenCommand),
 }
 
 /// An ID token, or how to get it.
 #[derive(Debug)]
 pub(crate) enum Found {
     IdToken(IdToken),
-    /// It has to be requested.
-    Request(&'static Platform, TokenRequest),
+    /// It has to be issued first.
+    Pending(&'static Platform, Pending),
+}
+
+/// What issues an ID token.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Request(TokenRequest),
+    Command(TokenCommand),
+}
+
+impl Pending {
+    /// # Errors
+    /// It issues none.
+    pub(crate) async fn issue(
+        &self,
+        platform: &'static Platform,
+        network: &Network,
+        deadline: Deadline,
+    ) -> Result<IdToken, Error> {
+        match self {
+            Self::Request(request) => request.send(platform, network, deadline).await,
+            Self::Command(command) => command.run(platform, deadline).await,
+        }
+    }
 }
 
 impl Found {
     pub(crate) fn platform(&self) -> &'static Platform {
         match self {
             Self::IdToken(token) => token.platform(),
-            Self::Request(platform, _) => platform,
+            Self::Pending(platform, _) => platform,
         }
     }
 
@@ -57,7 +89,7 @@ impl Found {
     pub(crate) fn id_token(&self) -> Option<&IdToken> {
         match self {
             Self::IdToken(token) => Some(token),
-            Self::Request(..) => None,
+            Self::Pending(..) => None,
         }
     }
 }
@@ -69,6 +101,7 @@ impl Source {
             Self::Variable(variable) => env.get(variable).is_some(),
             Self::File { variable, .. } => env.get(variable).is_some(),
             Self::Endpoint(endpoint) => endpoint.is_in(env),
+            Self::Named => false,
         }
     }
 
@@ -83,7 +116,10 @@ impl Source {
         match self {
             Self::Variable(variable) => from_variable(platform, variable, env),
             Self::File { variable, path } => from_file(platform, env.get(variable).unwrap_or(path).into()),
-            Self::Endpoint(endpoint) => Ok(Found::Request(platform, endpoint.request(platform, env)?)),
+            Self::Endpoint(endpoint) => {
+                Ok(Found::Pending(platform, Pending::Request(endpoint.request(platform, env)?)))
+            }
+            Self::Named => Err(Error::NotNamed { platform }),
         }
     }
 }
@@ -95,6 +131,7 @@ impl TokenSource {
         match self {
             Self::Variable(variable) => from_variable(platform, variable, env),
             Self::File(path) => from_file(platform, path.clone()),
+            Self::Command(command) => Ok(Found::Pending(platform, Pending::Command(command.clone()))),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) const PLATFORM: Platform = Platform {
     other_source: Some(OtherSource {
         section: "terraform",
         key: "audience_tag",
+        command: None,
         is_parameter: true,
         source: |tag| TokenSource::Variable(format!("{VARIABLE}_{}", tag.to_ascii_uppercase())),
     }),

@@ -71,6 +71,10 @@ impl Job {
                 set("TFC_WORKLOAD_IDENTITY_TOKEN", token());
             }
             "env0" => set("ENV0_OIDC_TOKEN", token()),
+            "generic_oidc" => {
+                set("ID_TOKEN_VARIABLE", "MY_ID_TOKEN".into());
+                set("MY_ID_TOKEN", token());
+            }
             "kubernetes" => {
                 let path = directory.join("service-account-token");
                 std::fs::write(&path, token() + "\n")?;

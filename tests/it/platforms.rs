@@ -31,7 +31,7 @@ stories! {
 }
 
 /// Each method, its narrowest rule, and a rule for each of its other fields that fits the job as well.
-const METHODS: [(&str, &[(&str, &str)]); 9] = [
+const METHODS: [(&str, &[(&str, &str)]); 10] = [
     (
         "github",
         &[
@@ -112,6 +112,7 @@ const METHODS: [(&str, &[(&str, &str)]); 9] = [
             ("locations", "us-west1"),
         ],
     ),
+    ("generic_oidc", &[("sub", "job:acme/infrastructure")]),
 ];
 
 fn builder(method: &str, rule: &[(&str, &str)]) -> Builder {
@@ -128,12 +129,10 @@ pub(crate) fn job(cluster: &Testcluster, fault: Option<EndpointFault>) -> (Step,
     let step = Step::outside(cluster);
     let job = cluster.job(step.dir(), fault);
     let step = job.env().iter().fold(step, |step, (name, value)| step.env(name, value));
-    // It is not detected, because it has no variable of its own.
-    let step = if job.env().iter().any(|(name, _)| name == "GCE_METADATA_HOST") {
-        step.env("JOIN_METHOD", "gcp")
-    } else {
-        step
-    };
+    // They are not detected, because they have no variable of their own.
+    let named = [("GCE_METADATA_HOST", "gcp"), ("ID_TOKEN_VARIABLE", "generic_oidc")];
+    let method = named.into_iter().find(|(variable, _)| job.env().iter().any(|(name, _)| name == variable));
+    let step = method.into_iter().fold(step, |step, (_, method)| step.env("JOIN_METHOD", method));
     (step, job)
 }
 
@@ -185,7 +184,10 @@ fn cluster_with(method: &str, output: &Output) -> Testcluster {
             value => vec![value.as_str().unwrap_or_else(|| panic!("{value}")).to_owned()],
         }
     };
-    let rules = spec[method]["allow"].as_array().unwrap().iter().map(|rule| {
+    // The join token of generic_oidc has no rules, but one list of claims.
+    let one_rule = || vec![spec[method]["must_match_fields"].clone()];
+    let rules = spec[method]["allow"].as_array().cloned().unwrap_or_else(one_rule);
+    let rules = rules.iter().map(|rule| {
         let fields = rule.as_object().unwrap().iter();
         AllowRule::new(fields.flat_map(|(name, value)| texts(value).into_iter().map(move |text| (name.clone(), text))))
     });
@@ -304,6 +306,7 @@ fn a_platform_without_an_id_token_is_explained() {
         ("CIRCLECI", "true", "context:"),
         ("TF_BUILD", "True", "SYSTEM_ACCESSTOKEN: $(System.AccessToken)"),
         ("TFC_RUN_ID", "run-1", "TFC_WORKLOAD_IDENTITY_AUDIENCE"),
+        ("JOIN_METHOD", "generic_oidc", "ID_TOKEN_VARIABLE: 'MY_ID_TOKEN'"),
     ] {
         let cluster = Testcluster::start();
         let output = Step::outside(&cluster).env(variable, value).pipe();
@@ -348,7 +351,7 @@ fn a_public_repository_of_github_has_a_public_log() {
 
 fn methods_that_only_tbot_has_are_refused_by_name() {
     let cluster = Testcluster::start();
-    for method in ["iam", "ec2", "tpm", "oracle", "azure", "bound_keypair", "generic_oidc"] {
+    for method in ["iam", "ec2", "tpm", "oracle", "azure", "bound_keypair"] {
         let output = Step::new(&cluster).env("JOIN_METHOD", method).pipe();
         let expected = format!(
             "error: JOIN_METHOD is `{method}`, which is a join method of tbot that teleport-pipe does not have"

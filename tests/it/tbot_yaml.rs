@@ -18,6 +18,7 @@ stories! {
     a_join_uri_replaces_three_settings,
     a_file_can_come_in_a_variable,
     onboarding_names_other_places_of_id_tokens,
+    a_program_without_an_id_token_is_explained,
     what_is_wrong_with_a_file_is_explained,
     a_flag_for_start_is_refused_elsewhere,
     configure_prints_a_file_that_start_reads,
@@ -166,6 +167,12 @@ fn onboarding_names_other_places_of_id_tokens() {
         ("gitlab", ("project_path", "acme/*"), "gitlab: {token_env_var_name: MY_TOKEN}"),
         ("terraform_cloud", ("organization_name", "acme"), "terraform: {audience_tag: teleport}"),
         ("kubernetes", ("service_account", "ci:deploy"), "kubernetes: {token_path: ./token}"),
+        ("generic_oidc", ("sub", "job:acme/infrastructure"), "generic_oidc: {env: MY_TOKEN}"),
+        (
+            "generic_oidc",
+            ("sub", "job:acme/infrastructure"),
+            "generic_oidc: {command: [printenv, MY_TOKEN], timeout: 20s}",
+        ),
     ] {
         let cluster = Testcluster::builder().join_method(method, [AllowRule::new([rule])]).start();
         let token = cluster.step_token();
@@ -179,6 +186,31 @@ fn onboarding_names_other_places_of_id_tokens() {
         );
         let output = start(&step, &yaml, &[]);
         assert_eq!(output.status, Some(0), "{method}: {}", output.stderr);
+    }
+}
+
+fn a_program_without_an_id_token_is_explained() {
+    let cluster = Testcluster::builder()
+        .join_method("generic_oidc", [AllowRule::new([("sub", "job:acme/infrastructure")])])
+        .start();
+    for (command, reason) in [
+        ("['false']", "exit status: 1"),
+        ("[echo, hello]", "it did not print an ID token"),
+        ("[/nowhere/program]", "No such file or directory"),
+        ("[sleep, '30']", "it was ended after 1 s"),
+    ] {
+        let yaml = format!(
+            "version: v2\nproxy_server: {}\nonboarding:\n  token: example-bot\n  join_method: generic_oidc\n  \
+             generic_oidc: {{command: {command}, timeout: 1s}}\noneshot: true\noutputs: [{{type: identity, \
+             destination: {{type: directory, path: a}}}}]\n",
+            cluster.proxy_addr()
+        );
+        let step = Step::outside(&cluster).without("PROXY_SERVER").without("TOKEN");
+        let output = start(&step, &yaml, &[]);
+        assert_eq!(output.status, Some(3), "{command}: {}", output.stderr);
+        assert!(output.stderr.contains(reason), "{command}: {}", output.stderr);
+        assert!(output.stderr.contains("Run the program by hand"), "{command}: {}", output.stderr);
+        assert!(!step.dir().join("a").exists(), "{command}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::values::Privacy;
 pub(super) fn id_token(found: Result<Found, platform::Error>, now: SystemTime, privacy: Privacy) -> Outcome {
     match found {
         Ok(Found::IdToken(token)) => described_token(&token, now, privacy),
-        Ok(Found::Request(platform, _)) => Outcome::Skipped(format!("{} issues one when it is asked", platform.name)),
+        Ok(Found::Pending(platform, _)) => Outcome::Skipped(format!("{} issues one when it is asked", platform.name)),
         Err(platform::Error::NoCi) => Outcome::Skipped("this is not a CI system whose ID tokens are known".to_owned()),
         Err(error) => Outcome::Bad(error.into()),
     }

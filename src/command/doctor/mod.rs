@@ -75,7 +75,7 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     let token = found.as_ref().ok().and_then(Found::id_token);
     // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
     let seems_expired = token.is_some_and(|token| token.expired(now()).is_some());
-    let is_requested = matches!(found, Ok(Found::Request(..)));
+    let is_requested = matches!(found, Ok(Found::Pending(..)));
     if !seems_expired && !is_requested {
         report.add(&ID_TOKEN, id_token(find(settings, host), now(), settings.privacy), None)?;
     }
@@ -88,9 +88,9 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
         deadline: Deadline::after(settings.timeout),
         clock: &host.clock,
     };
-    if let Ok(Found::Request(platform, request)) = &found {
+    if let Ok(Found::Pending(platform, pending)) = &found {
         let (began, deadline) = checks.begin();
-        let outcome = match block_on(request.send(platform, checks.network, deadline))? {
+        let outcome = match block_on(pending.issue(platform, checks.network, deadline))? {
             Ok(token) => findings::described_token(&token, now(), settings.privacy),
             Err(error) => Outcome::Bad(error.into()),
         };
@@ -108,7 +108,7 @@ fn find(settings: &DoctorSettings, host: &Host) -> Result<Found, platform::Error
     match settings.method {
         // It needs none.
         Some(Kind::OneTimeToken) => Err(platform::Error::NoCi),
-        method => platform::find(method.and_then(Kind::platform), &host.env),
+        method => platform::find(method.and_then(Kind::platform), settings.source.as_ref(), &host.env),
     }
 }
 

@@ -84,14 +84,14 @@ pub(crate) fn run(settings: &InspectSettings, host: &Host) -> Result<(), Failure
 
 /// The ID token, which is requested if that is the platform's way.
 fn id_token(settings: &InspectSettings, host: &Host, deadline: Deadline) -> Result<IdToken, Failure> {
-    match platform::find(settings.platform, &host.env)? {
+    match platform::find(settings.platform, settings.source.as_ref(), &host.env)? {
         Found::IdToken(token) => Ok(token),
-        Found::Request(platform, request) => {
+        Found::Pending(platform, pending) => {
             let network = match &settings.connection {
                 Some(connection) => connection.network(&connection.authorities(&host.working_dir)?),
                 None => Network::without_cluster(&host.env, &host.working_dir)?,
             };
-            Ok(block_on(request.send(platform, &network, deadline))??)
+            Ok(block_on(pending.issue(platform, &network, deadline))??)
         }
     }
 }

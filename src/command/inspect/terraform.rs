@@ -109,9 +109,7 @@ fn token(resources: &Resources<'_>) -> String {
   }}
   spec = {{
 {}    {} = {{
-{}      allow = [{{
-{}      }}]
-    }}
+{}{}    }}
   }}
 }}
 ",
@@ -122,7 +120,11 @@ fn token(resources: &Resources<'_>) -> String {
         arguments(4, &spec),
         rule.method(),
         arguments(6, &provider),
-        arguments(8, &allow),
+        if allow.is_empty() {
+            String::new()
+        } else {
+            format!("      allow = [{{\n{}      }}]\n", arguments(8, &allow))
+        },
     )
 }
 

@@ -352,10 +352,20 @@ const GCP: Method = Method {
     ..GENERAL
 };
 
+/// Any other provider. The join token names its issuer, its audience and the claims.
+const GENERIC_OIDC: Method = Method {
+    name: "generic_oidc",
+    issuer: "https://oidc.example.com",
+    audience: Some("teleport.example.com"),
+    fields: &[("sub", "sub", exact)],
+    claims: || json!({"sub": "job:acme/infrastructure"}),
+    ..GENERAL
+};
+
 /// A one-time token: the name of the join token is its secret, and there is no ID token.
 pub(crate) const TOKEN: Method = Method { name: "token", ..GENERAL };
 
-const ALL: [&Method; 11] = [
+const ALL: [&Method; 12] = [
     &BITBUCKET,
     &GITHUB,
     &GITLAB,
@@ -366,6 +376,7 @@ const ALL: [&Method; 11] = [
     &ENV0,
     &KUBERNETES,
     &GCP,
+    &GENERIC_OIDC,
     &TOKEN,
 ];
 
