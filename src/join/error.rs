@@ -272,7 +272,7 @@ impl Error {
             Refusal::TokenName => ("the-join-token-is-not-known", self.why_unknown(), self.remedy_of_unknown().into()),
             Refusal::Rule => (
                 "no-allow-rule-fits",
-                "No rule under `allow:` of the join token fits this step; values must be equal, letter by letter.",
+                self.hints.mismatch,
                 self.with_admission(&format!(
                     "Compare with `tctl get token/{}`, and add a rule with `tctl create -f`.",
                     self.hints.token_name.as_deref().map_or_else(|| "<name>".to_owned(), shell::word),

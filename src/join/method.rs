@@ -66,6 +66,8 @@ pub(crate) struct Hints {
     pub(crate) unit: &'static str,
     /// What to do if the signature of the proof is wrong.
     pub(crate) changed: &'static str,
+    /// Why the cluster refuses claims; empty if there are none.
+    pub(crate) mismatch: &'static str,
     /// The join token that Teleport's guide names in the step, and the one that it creates.
     pub(crate) guides_tokens: Option<(&'static str, &'static str)>,
     /// The name of the join token; `None` if it may be a secret.
@@ -99,6 +101,7 @@ impl Hints {
             since: platform.since,
             unit: platform.texts.unit,
             changed: platform.texts.changed,
+            mismatch: platform.texts.mismatch,
             guides_tokens: platform.texts.guides_tokens,
             token_name: is_private.then(|| "example-bot".to_owned()),
             is_secret: false,

@@ -70,6 +70,7 @@ impl Method for Oidc<'_> {
             since: platform.since,
             unit: platform.texts.unit,
             changed: platform.texts.changed,
+            mismatch: platform.texts.mismatch,
             guides_tokens: platform.texts.guides_tokens,
             token_name: None,
             is_secret: false,

@@ -42,6 +42,7 @@ impl Method for OneTimeToken {
             since: [17, 0, 0],
             unit: "step",
             changed: "Create a new one-time token with `tctl bots instances add <bot>`, and pass it on unchanged.",
+            mismatch: "",
             guides_tokens: None,
             token_name: None,
             is_secret: true,

@@ -38,6 +38,7 @@ pub(super) const PLATFORM: Platform = Platform {
                  - step:\n    oidc: true\n    script: ...",
         not_a_jwt: "Do not set the variable; `oidc: true` in the step is enough.",
         changed: "Do not set BITBUCKET_STEP_OIDC_TOKEN by hand, and pass it on unchanged, in one piece.",
+        mismatch: "No rule under `allow:` of the join token fits this step; values must be equal, braces included.",
         issued: "Bitbucket issues one token to a step, at its start.",
         values: "in Bitbucket, in the repository's settings, under OpenID Connect, and a branch is that of the pipeline",
         masked: "\

@@ -23,6 +23,7 @@ pub(super) const PLATFORM: Platform = Platform {
                       variable.",
         no_token: "ID_TOKEN_VARIABLE does not name the variable that holds it, or that variable is empty.",
         enable: "Name the variable that holds the ID token:\nJOIN_METHOD: 'generic_oidc'\nID_TOKEN_VARIABLE: 'MY_ID_TOKEN'",
+        mismatch: "Claims of this job are not what the join token says under `must_match_fields:` or `allow_any:`.",
         file: "the script of the job",
         to_complete: "\
 # Only the subject is compared. Add other claims that tell the job from others, below `must_match_fields`.\n",

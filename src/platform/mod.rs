@@ -135,6 +135,8 @@ pub(crate) struct Texts {
     pub(crate) not_a_jwt: &'static str,
     /// What to do if the signature of the ID token is wrong.
     pub(crate) changed: &'static str,
+    /// Why the cluster refuses claims.
+    pub(crate) mismatch: &'static str,
     /// When the platform issues ID tokens.
     pub(crate) issued: &'static str,
     /// Where a person finds the values that `inspect` does not show in a public log.
@@ -161,6 +163,7 @@ impl Texts {
         enable: "",
         not_a_jwt: "Do not set it by hand, and pass it on unchanged, in one piece.",
         changed: "Pass the ID token on unchanged, in one piece.",
+        mismatch: "No rule under `allow:` of the join token fits this job; values must be equal, letter by letter.",
         issued: "ID tokens live for a short time.",
         values: "those of the claims of the ID token",
         masked: "",
