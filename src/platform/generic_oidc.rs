@@ -9,7 +9,7 @@ use crate::environment::Environment;
 pub(super) const PLATFORM: Platform = Platform {
     name: "OpenID Connect",
     method: "generic_oidc",
-    since: [19, 0, 0],
+    since: [18, 11, 0],
     source: Source::Named,
     other_source: Some(OtherSource {
         section: "generic_oidc",
@@ -26,19 +26,17 @@ pub(super) const PLATFORM: Platform = Platform {
         mismatch: "Claims of this job are not what the join token says under `must_match_fields:` or `allow_any:`.",
         file: "the script of the job",
         to_complete: "\
-# Only the subject is compared. Add other claims that tell the job from others, below `must_match_fields`.\n",
+# Only the subject is compared. Add conditions for other claims that tell the job from others.\n",
         ..Texts::GENERAL
     },
     claims: &["iss", "sub"],
     summary: &[("subject", "", "sub")],
-    provider_fields: &[
-        ("issuer", ProviderField::Issuer),
-        ("audience", ProviderField::Audience),
-        ("must_match_fields.sub", ProviderField::Claim("sub")),
-    ],
+    provider_fields: &[("issuer", ProviderField::Issuer), ("audience", ProviderField::Audience)],
+    has_conditions: true,
     widest_scope: Scope {
         name: "subject",
         claim: "sub",
+        fields: &[("sub", "sub")],
         comment: "\
 # Every job with this subject.",
         lacking: "the ID token has no subject",

@@ -76,6 +76,8 @@ pub(crate) struct Platform {
     pub(crate) provider_fields: &'static [(&'static str, ProviderField)],
     /// Fields of a rule that are lists.
     pub(crate) list_fields: &'static [&'static str],
+    /// Whether the join token names claims and not fields of the method.
+    pub(crate) has_conditions: bool,
     /// The narrowest first, without the widest.
     pub(crate) scopes: &'static [Scope],
     pub(crate) widest_scope: Scope,
@@ -112,6 +114,7 @@ impl Platform {
         default_audience: "",
         provider_fields: &[],
         list_fields: &[],
+        has_conditions: false,
         scopes: &[],
         widest_scope: Scope::GENERAL,
         log_is_public: |_| false,
@@ -411,7 +414,7 @@ pub(crate) mod tests {
     fn wider_scopes_have_fewer_fields() {
         for platform in ALL {
             let counts: Vec<_> = platform.all_scopes().map(|scope| scope.fields.len()).collect();
-            assert!(counts.last() == counts.iter().min(), "{counts:?}");
+            assert!(counts.last() == counts.iter().min() && counts.iter().all(|count| *count > 0), "{counts:?}");
         }
     }
 

@@ -87,6 +87,11 @@ impl Rule {
         self.allow.iter().map(|(field, value)| (*field, value.as_str(), self.platform.list_fields.contains(field)))
     }
 
+    /// Whether it consists of conditions for claims, in place of fields of the join method.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.platform.has_conditions
+    }
+
     /// Its lines in the `spec` of a join token.
     pub(crate) fn yaml(&self) -> String {
         let mut yaml = format!("  join_method: {0}\n  {0}:\n", self.method());
@@ -95,6 +100,17 @@ impl Rule {
                 None => writeln!(yaml, "    {field}: {}", scalar::quoted(value)),
                 Some((section, field)) => writeln!(yaml, "    {section}:\n      {field}: {}", scalar::quoted(value)),
             };
+        }
+        if self.has_conditions() {
+            yaml.push_str("    allow_any:\n      - conditions:\n");
+            for (claim, value, _) in self.allow() {
+                let _ = writeln!(
+                    yaml,
+                    "          - attribute: {claim}\n            eq:\n              value: {}",
+                    scalar::quoted(value)
+                );
+            }
+            return yaml;
         }
         for (at, (field, value, is_list)) in self.allow().enumerate() {
             let lead = if at == 0 { "    allow:\n      - " } else { "        " };

@@ -184,9 +184,13 @@ fn cluster_with(method: &str, output: &Output) -> Testcluster {
             value => vec![value.as_str().unwrap_or_else(|| panic!("{value}")).to_owned()],
         }
     };
-    // The join token of generic_oidc has no rules, but one list of claims.
-    let one_rule = || vec![spec[method]["must_match_fields"].clone()];
-    let rules = spec[method]["allow"].as_array().cloned().unwrap_or_else(one_rule);
+    // The join token of generic_oidc has conditions instead of fields.
+    let conditions = |spec: &Value| -> Value {
+        let conditions = spec["allow_any"][0]["conditions"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        conditions.map(|condition| (text(&condition["attribute"]), condition["eq"]["value"].clone())).collect()
+    };
+    let rules = spec[method]["allow"].as_array().cloned().unwrap_or_else(|| vec![conditions(&spec[method])]);
     let rules = rules.iter().map(|rule| {
         let fields = rule.as_object().unwrap().iter();
         AllowRule::new(fields.flat_map(|(name, value)| texts(value).into_iter().map(move |text| (name.clone(), text))))

@@ -4,6 +4,7 @@ use super::files::{Directory, Files};
 use super::resources::{MAX_SESSION_TTL, Resources, comment};
 use crate::hcl::{arguments, identifier, list, quoted};
 use crate::output_files::TELEPORT_TF;
+use crate::platform::rule::Rule;
 
 /// Where Terraform finds the provider.
 const PROVIDER: &str = "terraform.releases.teleport.dev/gravitational/teleport";
@@ -120,12 +121,23 @@ fn token(resources: &Resources<'_>) -> String {
         arguments(4, &spec),
         rule.method(),
         arguments(6, &provider),
-        if allow.is_empty() {
-            String::new()
+        if rule.has_conditions() {
+            conditions(rule)
         } else {
             format!("      allow = [{{\n{}      }}]\n", arguments(8, &allow))
         },
     )
+}
+
+/// The rule of a method that has conditions. The provider ignores `must_match_fields`, without an error.
+fn conditions(rule: &Rule) -> String {
+    let conditions: String = rule
+        .allow()
+        .map(|(claim, value, _)| {
+            format!("          {{ attribute = {}, eq = {{ value = {} }} }},\n", quoted(claim), quoted(value))
+        })
+        .collect();
+    format!("      allow_any = [{{\n        conditions = [\n{conditions}        ]\n      }}]\n")
 }
 
 /// What to do with the file, as a comment. The provider's major version is that of the cluster.
@@ -158,7 +170,6 @@ mod tests {
     use crate::node_labels::NodeLabels;
     use crate::platform::ALL;
     use crate::platform::id_token::tests::claims;
-    use crate::platform::rule::Rule;
 
     /// The file for a step whose token, logins, labels and claims are all this text.
     fn file(hostile: &str) -> String {
