@@ -408,6 +408,17 @@ fn the_tables_of_compatibility_are_true() {
             }
         }
     }
+    for (types, _, verdict) in rows("Types of services and outputs") {
+        for of in types {
+            for list in ["services", "outputs"] {
+                let yaml = format!("version: v2\n{list}:\n  - type: {of}\n");
+                let output = start(&step, &yaml, &["--oneshot"]);
+                assert_eq!(output.status, Some(2), "{of}: {output:?}");
+                let refused = output.stderr.contains(&format!("tbot.yaml, line 3: the output `{of}` is not supported"));
+                assert_eq!(refused, is_refused(&verdict), "{of}: {output:?}");
+            }
+        }
+    }
     for (methods, _, verdict) in rows("Join methods") {
         for method in methods {
             let output = run(&format!("start identity --oneshot --destination=d --token=t --join-method={method}"));
