@@ -74,7 +74,7 @@ pub use builder::Builder;
 pub use fault::Fault;
 pub use forward_proxy::{ForwardProxy, ForwardProxyBehavior, ForwardProxyKind};
 pub use hostile::{Change, Lie};
-pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID};
+pub use idp::methods::{ENVIRONMENT_UUID, REPOSITORY_UUID, WORKSPACE_UUID, rule_fields};
 pub use injection::{Code, Exchange, FaultInjection, NetworkFault, Point};
 pub use job::{EndpointFault, Job};
 pub use layout::{BalancerAlpn, Layout, LoadBalancer};

@@ -385,6 +385,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Method> {
     ALL.into_iter().find(|method| method.name == name)
 }
 
+/// The fields that a rule of this join method may have.
+pub fn rule_fields(name: &str) -> impl Iterator<Item = &'static str> {
+    find(name).into_iter().flat_map(|method| method.fields).map(|(field, ..)| *field)
+}
+
 /// One item of a list.
 fn one_of(wanted: &str, claim: &Value) -> bool {
     claim.as_array().is_some_and(|list| list.iter().any(|item| item.as_str() == Some(wanted)))
