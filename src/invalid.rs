@@ -63,7 +63,7 @@ pub(crate) fn expect_plain(text: &str) -> Result<(), Invalid> {
 
 /// Whether an invalid value may be a secret that belongs into another variable, or into none: several lines, an ID token, a
 /// URL with credentials, or a long word of letters and digits as machines make them.
-fn may_be_secret(text: &str) -> bool {
+pub(crate) fn may_be_secret(text: &str) -> bool {
     let is_random = |word: &str| {
         let has_both = word.contains(|c: char| c.is_ascii_digit()) && word.contains(|c: char| c.is_ascii_alphabetic());
         word.len() >= 16 && has_both

@@ -209,9 +209,9 @@ impl TbotYaml {
         for platform in platform::ALL {
             let Some(other) = &platform.other_source else { continue };
             let Some(mut section) = section.section(other.section)? else { continue };
-            let mut source = section.text(other.key)?.map(other.source);
+            let mut source = section.parsed_by(other.key, other.source)?;
             if let Some((command, timeout)) = other.command {
-                let words: Vec<_> = section.texts(command)?.into_iter().map(str::to_owned).collect();
+                let words: Vec<_> = section.list(command)?.into_iter().map(str::to_owned).collect();
                 let timeout = section.parsed_by(timeout, go_timeout)?.unwrap_or(TIMEOUT);
                 if source.is_none() && !words.is_empty() {
                     source = Some(TokenSource::Command(TokenCommand { words, timeout }));
@@ -248,7 +248,7 @@ impl TbotYaml {
         if let (Kind::IdToken(platform), Some(text)) = (uri.method, parameter)
             && let Some(other) = platform.other_source.as_ref().filter(|other| other.is_parameter)
         {
-            self.sources.0.insert(0, (platform.method, (other.source)(&text)));
+            self.sources.0.insert(0, (platform.method, (other.source)(&text)?));
         }
         (self.proxy, self.token, self.method) = (Some(uri.addr), Some(uri.token), Some(uri.method));
         Ok(())
@@ -387,7 +387,11 @@ fn go_duration(text: &str) -> Result<(), Invalid> {
 
 fn go_timeout(text: &str) -> Result<Duration, Invalid> {
     expect_go(text)?;
-    values::timeout(text)
+    let timeout = humantime::parse_duration(text).unwrap_or_default();
+    match timeout.is_zero() {
+        true => Err(Invalid::new("is not the time that a program may take", "Write a duration such as 60s.")),
+        false => Ok(timeout),
+    }
 }
 
 /// The name of a service: lower-case letters, digits and `-`, `_`, `+`.

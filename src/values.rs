@@ -9,7 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::address::{ClusterName, HostPort};
-use crate::invalid::Invalid;
+use crate::invalid::{Invalid, may_be_secret};
 use crate::text::sanitize;
 
 /// A text that no `Debug` and no error prints. It is wiped when it is dropped.
@@ -169,9 +169,11 @@ pub(crate) fn variable(text: &str) -> Result<String, Invalid> {
     if looks_like_an_id_token(text) {
         return Err(Invalid::new("is an ID token, not the name of a variable", FORM).hidden());
     }
-    match text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+    // The error of a variable that is not set would show it.
+    let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !may_be_secret(text);
+    match is_name {
         true => Ok(text.to_owned()),
-        false => Err(Invalid::new("is not the name of a variable", FORM)),
+        false => Err(Invalid::new("is not the name of a variable", FORM).hidden()),
     }
 }
 

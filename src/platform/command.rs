@@ -1,9 +1,12 @@
 //! A program that prints an ID token, which a person names in a tbot.yaml (docs/protocol.md, "Other CIs").
 
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{Error, IdToken, Platform};
@@ -26,59 +29,79 @@ pub(crate) struct TokenCommand {
 impl TokenCommand {
     /// Runs the program in the home directory, without input. What it prints on stderr goes to the log as it is.
     pub(crate) async fn run(&self, platform: &'static Platform, deadline: Deadline) -> Result<IdToken, Error> {
-        let (this, timeout) = (self.clone(), self.timeout.min(deadline.left()));
-        // Its thread is not waited for at the exit.
-        let running = tokio::task::spawn_blocking(move || this.output(timeout));
-        let output = running.await.unwrap_or_else(|_| Err("it could not be run".to_owned()));
+        let timeout = self.timeout.min(deadline.left());
         let failed =
             |reason| Error::Command { platform, program: self.words.first().cloned().unwrap_or_default(), reason };
-        let text = output.map_err(failed)?;
+        let output = tokio::time::timeout(timeout, self.output()).await;
+        let late = || failed(format!("it was ended after {}", crate::clock::approximate(timeout)));
+        let text = output.map_err(|_| late())?.map_err(failed)?;
         crate::log::hide(&text);
         IdToken::parse(platform, &text).ok_or_else(|| failed("it did not print an ID token".to_owned()))
     }
 
-    fn output(&self, timeout: Duration) -> Result<Zeroizing<String>, String> {
-        let [program, arguments @ ..] = self.words.as_slice() else { return Err("it has no name".to_owned()) };
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        if let Some(home) = std::env::home_dir().filter(|home| home.is_dir()) {
-            command.current_dir(home);
+    async fn output(&self) -> Result<Zeroizing<String>, String> {
+        let mut running = Running::start(&self.words).map_err(|error| error.to_string())?;
+        let printed = read(running.child.stdout.take());
+        let status = running.status().await.map_err(|error| error.to_string())?;
+        // Something that it left behind may hold the pipe open: then the timeout ends both.
+        let bytes = printed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        if bytes.len() as u64 > ID_TOKEN_SIZE {
+            return Err(format!("it printed more than {ID_TOKEN_SIZE} bytes"));
         }
-        let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let stdout = child.stdout.take();
-        let (sender, printed) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
-            let read = stdout.map(|stdout| stdout.take(ID_TOKEN_SIZE).read_to_end(&mut bytes));
-            let _ = sender.send(read.transpose().map(|_| bytes));
-        });
-        let began = Instant::now();
-        let status = wait(&mut child, timeout)?;
         if !status.success() {
             return Err(format!("it ended with {status}"));
         }
-        // A program that it left behind may hold the pipe open.
-        let left = timeout.saturating_sub(began.elapsed()).max(PAUSE);
-        let printed = printed.recv_timeout(left).map_err(|_| "its output has no end".to_owned())?;
-        let bytes = printed.map_err(|error| format!("its output cannot be read: {error}"))?;
+        running.is_over = true;
         let text = std::str::from_utf8(&bytes).map_err(|_| "it printed something else than text".to_owned())?;
         Ok(Zeroizing::new(text.trim().to_owned()))
     }
 }
 
-/// Ends a program that takes too long.
-fn wait(child: &mut Child, timeout: Duration) -> Result<std::process::ExitStatus, String> {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-            return Ok(status);
+/// What the program prints, read on a thread of its own, which ends with the program.
+fn read(stdout: Option<ChildStdout>) -> oneshot::Receiver<io::Result<Zeroizing<Vec<u8>>>> {
+    let (sender, printed) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
+        let read = stdout.map(|stdout| stdout.take(ID_TOKEN_SIZE + 1).read_to_end(&mut bytes));
+        let _ = sender.send(read.transpose().map(|_| bytes));
+    });
+    printed
+}
+
+/// A program in a process group of its own, which is killed if this is dropped before its end.
+struct Running {
+    child: Child,
+    is_over: bool,
+}
+
+impl Running {
+    fn start(words: &[String]) -> io::Result<Self> {
+        let [program, arguments @ ..] = words else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        if let Some(home) = std::env::home_dir().filter(|home| home.is_dir()) {
+            command.current_dir(home);
         }
-        if began.elapsed() >= timeout {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("it was ended after {} s", timeout.as_secs()));
+        Ok(Self { child: command.spawn()?, is_over: false })
+    }
+
+    async fn status(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        std::thread::sleep(PAUSE);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -86,20 +109,35 @@ fn wait(child: &mut Child, timeout: Duration) -> Result<std::process::ExitStatus
 mod tests {
     use super::*;
 
-    fn output(script: &str) -> Result<String, String> {
+    async fn reason(script: &str, timeout: Duration) -> String {
         let words = ["sh", "-c", script].map(str::to_owned).into();
-        let command = TokenCommand { words, timeout: TIMEOUT };
-        command.output(Duration::from_secs(2)).map(|text| text.to_string())
+        let command = TokenCommand { words, timeout };
+        let deadline = Deadline::after(Duration::from_secs(60));
+        command.run(crate::platform::ALL[0], deadline).await.unwrap_err().to_string()
     }
 
-    #[test]
-    fn output_is_trimmed_and_failures_are_named() {
-        assert_eq!(output("echo '  a.b.c  '"), Ok("a.b.c".to_owned()));
-        assert_eq!(output("exit 3"), Err("it ended with exit status: 3".to_owned()));
-        assert_eq!(output("printf '\\377'"), Err("it printed something else than text".to_owned()));
-        assert_eq!(output("echo a.b.c; sleep 30 &"), Err("its output has no end".to_owned()));
-        assert_eq!(output("sleep 30"), Err("it was ended after 2 s".to_owned()));
-        let absent = TokenCommand { words: vec!["/nowhere/program".to_owned()], timeout: TIMEOUT };
-        assert!(absent.output(TIMEOUT).unwrap_err().contains("No such file"));
+    #[tokio::test]
+    async fn failures_are_named() {
+        for (script, expected) in [
+            ("exit 3", "it ended with exit status: 3"),
+            ("echo hello", "it did not print an ID token"),
+            ("printf '\\377'", "it printed something else than text"),
+            ("head -c 70000 /dev/zero", "it printed more than 65536 bytes"),
+        ] {
+            let reason = reason(script, TIMEOUT).await;
+            assert!(reason.ends_with(expected), "{script}: {reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_takes_too_long_is_ended_with_those_that_it_started() {
+        for script in ["(sleep 3; touch LATE) | cat", "echo a.b.c; (sleep 3; touch LATE) &"] {
+            let directory = tempfile::tempdir().unwrap();
+            let late = directory.path().join("late");
+            let reason = reason(&script.replace("LATE", &late.display().to_string()), Duration::from_secs(1)).await;
+            assert!(reason.ends_with("it was ended after 1s"), "{script}: {reason}");
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(!late.exists(), "{script}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{OtherSource, Platform, ProviderField, Recipe, Scope, Source, Texts, TokenSource};
 use crate::environment::Environment;
+use crate::values;
 
 pub(super) const PLATFORM: Platform = Platform {
     name: "OpenID Connect",
@@ -16,13 +17,16 @@ pub(super) const PLATFORM: Platform = Platform {
         key: "env",
         command: Some(("command", "timeout")),
         is_parameter: false,
-        source: |name| TokenSource::Variable(name.to_owned()),
+        source: |name| values::variable(name).map(TokenSource::Variable),
     }),
     texts: Texts {
         get_a_token: "From another provider of ID tokens: set JOIN_METHOD: 'generic_oidc', and ID_TOKEN_VARIABLE to the name of the \
                       variable.",
-        no_token: "ID_TOKEN_VARIABLE does not name the variable that holds it, or that variable is empty.",
-        enable: "Name the variable that holds the ID token:\nJOIN_METHOD: 'generic_oidc'\nID_TOKEN_VARIABLE: 'MY_ID_TOKEN'",
+        no_token: "Nothing names the variable that holds it, or that variable is empty.",
+        enable: "Name the variable that holds the ID token:\n\
+                 JOIN_METHOD: 'generic_oidc'\nID_TOKEN_VARIABLE: 'MY_ID_TOKEN'\n\
+                 or, in a tbot.yaml:\nonboarding:\n  join_method: generic_oidc\n  generic_oidc: {env: MY_ID_TOKEN}",
+        not_a_jwt: "Let it hold the ID token itself, unchanged: three parts with a dot between them.",
         mismatch: "Claims of this job are not what the join token says under `must_match_fields:` or `allow_any:`.",
         file: "the script of the job",
         to_complete: "\

@@ -4,6 +4,7 @@
 
 use super::{Claims, OtherSource, Platform, ProviderField, Recipe, Scope, Source, Texts, TokenSource, Warning};
 use crate::environment::Environment;
+use crate::values;
 use crate::yaml::scalar;
 
 const VARIABLE: &str = "TBOT_GITLAB_JWT";
@@ -20,7 +21,7 @@ pub(super) const PLATFORM: Platform = Platform {
         key: "token_env_var_name",
         command: None,
         is_parameter: true,
-        source: |name| TokenSource::Variable(name.to_owned()),
+        source: |name| values::variable(name).map(TokenSource::Variable),
     }),
     texts: Texts {
         get_a_token: "In GitLab CI: add `id_tokens: TBOT_GITLAB_JWT: aud: <cluster>` to the job.",

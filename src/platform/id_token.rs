@@ -172,7 +172,8 @@ impl Explain for Error {
                     .cause("Variables of several CI systems are set, and each of them may have an ID token.")
             }
             Self::Command { .. } => {
-                new("there-is-no-id-token", "Run the program by hand, as the user who runs this, in the home directory.".into())
+                new("there-is-no-id-token", "Run the program by hand, as the same user and in the home directory: it has to print the ID token and nothing else, \
+                     within `timeout`, and before the run's own deadline.".into())
                     .cause("The tbot.yaml names the program below `generic_oidc`.")
             }
             Self::Missing { platform, .. } | Self::File { platform, .. } | Self::NotNamed { platform } => {

@@ -21,7 +21,7 @@ pub(super) const PLATFORM: Platform = Platform {
         key: "token_path",
         command: None,
         is_parameter: false,
-        source: |path| TokenSource::File(path.into()),
+        source: |path| Ok(TokenSource::File(path.into())),
     }),
     texts: Texts {
         unit: "pod",

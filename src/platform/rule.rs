@@ -92,6 +92,11 @@ impl Rule {
         self.platform.has_conditions
     }
 
+    /// Whether nothing is compared, because the ID token lacks the claims. The cluster refuses such a join token.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.allow.is_empty()
+    }
+
     /// Its lines in the `spec` of a join token.
     pub(crate) fn yaml(&self) -> String {
         let mut yaml = format!("  join_method: {0}\n  {0}:\n", self.method());
@@ -101,7 +106,7 @@ impl Rule {
                 Some((section, field)) => writeln!(yaml, "    {section}:\n      {field}: {}", scalar::quoted(value)),
             };
         }
-        if self.has_conditions() {
+        if self.has_conditions() && !self.is_empty() {
             yaml.push_str("    allow_any:\n      - conditions:\n");
             for (claim, value, _) in self.allow() {
                 let _ = writeln!(

@@ -6,6 +6,7 @@ use super::command::TokenCommand;
 use super::endpoint::{Endpoint, TokenRequest};
 use super::{Error, IdToken, Platform};
 use crate::environment::Environment;
+use crate::invalid::Invalid;
 use crate::limits::ID_TOKEN_SIZE;
 use crate::net::network::Network;
 use crate::regular_file;
@@ -32,7 +33,7 @@ pub(crate) struct OtherSource {
     /// Whether the parameter of a join URI means the same.
     pub(crate) is_parameter: bool,
     /// What a value of the key means.
-    pub(crate) source: fn(&str) -> TokenSource,
+    pub(crate) source: fn(&str) -> Result<TokenSource, Invalid>,
 }
 
 /// Another place than the one where the platform puts it, as a person named it.
@@ -153,6 +154,7 @@ fn from_variable(platform: &'static Platform, variable: &str, env: &Environment)
     let Some(text) = env.get(variable) else {
         return Err(Error::Missing { platform, variable: variable.to_owned() });
     };
+    crate::log::hide(text);
     let invalid = || Error::NotAJwt { platform, place: variable.to_owned() };
     IdToken::parse(platform, text).map(Found::IdToken).ok_or_else(invalid)
 }

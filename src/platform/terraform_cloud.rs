@@ -5,6 +5,7 @@
 
 use super::{Claims, OtherSource, Platform, ProviderField, Recipe, Scope, Source, Texts, TokenSource, Warning};
 use crate::environment::Environment;
+use crate::values;
 
 const VARIABLE: &str = "TFC_WORKLOAD_IDENTITY_TOKEN";
 
@@ -23,7 +24,9 @@ pub(super) const PLATFORM: Platform = Platform {
         key: "audience_tag",
         command: None,
         is_parameter: true,
-        source: |tag| TokenSource::Variable(format!("{VARIABLE}_{}", tag.to_ascii_uppercase())),
+        source: |tag| {
+            values::variable(tag).map(|tag| TokenSource::Variable(format!("{VARIABLE}_{}", tag.to_ascii_uppercase())))
+        },
     }),
     texts: Texts {
         unit: "run",

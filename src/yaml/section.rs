@@ -67,6 +67,14 @@ impl<'t> Section<'t> {
         self.nodes(key)?.into_iter().map(|node| node.text().ok_or_else(|| form(node.line()))).collect()
     }
 
+    /// The texts of the list `key`, which has to be one: a command line in one text would be the name of a program.
+    pub(crate) fn list(&mut self, key: &'static str) -> Result<Vec<&'t str>, Error> {
+        match self.get(key).filter(|node| node.text().is_some_and(|text| !text.is_empty())) {
+            Some(node) => Err(Error::Form { line: node.line(), key: key.to_owned(), expected: "a list" }),
+            None => self.texts(key),
+        }
+    }
+
     pub(crate) fn section(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
         self.get(key).map(|node| Self::new(key, node)).transpose()
     }

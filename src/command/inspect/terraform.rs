@@ -131,6 +131,9 @@ fn token(resources: &Resources<'_>) -> String {
 
 /// The rule of a method that has conditions. The provider ignores `must_match_fields`, without an error.
 fn conditions(rule: &Rule) -> String {
+    if rule.is_empty() {
+        return String::new();
+    }
     let conditions: String = rule
         .allow()
         .map(|(claim, value, _)| {
@@ -168,14 +171,15 @@ mod tests {
     use super::*;
     use crate::environment::Environment;
     use crate::node_labels::NodeLabels;
-    use crate::platform::ALL;
     use crate::platform::id_token::tests::claims;
+    use crate::platform::{ALL, Platform};
 
     /// The file for a step whose token, logins, labels and claims are all this text.
-    fn file(hostile: &str) -> String {
-        let json =
-            serde_json::json!({ "iss": hostile, "aud": hostile, "workspaceUuid": hostile, "branchName": hostile });
-        let rule = Rule::narrowest(ALL[0], &claims(&json.to_string()));
+    fn file(platform: &'static Platform, hostile: &str) -> String {
+        let json = serde_json::json!({
+            "iss": hostile, "aud": hostile, "sub": hostile, "workspaceUuid": hostile, "branchName": hostile,
+        });
+        let rule = Rule::narrowest(platform, &claims(&json.to_string()));
         let token = hostile.split_whitespace().collect::<String>().parse().ok();
         let names = Names::new(&Environment::default(), &claims("{}"), rule.scope, token.as_ref());
         let label = format!("env='{hostile}'");
@@ -206,27 +210,29 @@ mod tests {
 
     #[test]
     fn no_text_changes_the_structure_of_the_file() {
-        let plain = structure(&file("main"));
-        assert_eq!(plain.matches("resource").count(), 3);
-        for hostile in [
-            "${file(\"/etc/passwd\")}",
-            "%{ for x in y }",
-            "\"]\n}\nresource \"teleport_role\" \"admin\" {",
-            "\\",
-            "\\\"",
-            "# // /* */ <<EOT\nEOT",
-            "a\u{2028}b\u{85}c\r\n",
-        ] {
-            let file = file(hostile);
-            // Names of resources, which references have, too, are made from the token's name.
-            let names = |line: &str| !line.contains("teleport_bot.") && !line.contains("teleport_role.");
-            let lines = |text: &str| text.lines().filter(|line| names(line)).collect::<Vec<_>>().join("\n");
-            let label = |text: &str| text.replace("deploy-from", "env");
-            assert_eq!(label(&lines(&structure(&file))), label(&lines(&plain)), "{file}");
-            let template = |at: usize| {
-                file[..at].ends_with(['$', '%']) && !file[..at].ends_with("$$") && !file[..at].ends_with("%%")
-            };
-            assert!(file.match_indices('{').all(|(at, _)| !template(at)), "{file}");
+        for platform in ALL {
+            let plain = structure(&file(platform, "main"));
+            assert_eq!(plain.matches("resource").count(), 3);
+            for hostile in [
+                "${file(\"/etc/passwd\")}",
+                "%{ for x in y }",
+                "\"]\n}\nresource \"teleport_role\" \"admin\" {",
+                "\\",
+                "\\\"",
+                "# // /* */ <<EOT\nEOT",
+                "a\u{2028}b\u{85}c\r\n",
+            ] {
+                let file = file(platform, hostile);
+                // Names of resources, which references have, too, are made from the token's name.
+                let names = |line: &str| !line.contains("teleport_bot.") && !line.contains("teleport_role.");
+                let lines = |text: &str| text.lines().filter(|line| names(line)).collect::<Vec<_>>().join("\n");
+                let label = |text: &str| text.replace("deploy-from", "env");
+                assert_eq!(label(&lines(&structure(&file))), label(&lines(&plain)), "{file}");
+                let template = |at: usize| {
+                    file[..at].ends_with(['$', '%']) && !file[..at].ends_with("$$") && !file[..at].ends_with("%%")
+                };
+                assert!(file.match_indices('{').all(|(at, _)| !template(at)), "{file}");
+            }
         }
     }
 }

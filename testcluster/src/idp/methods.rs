@@ -386,8 +386,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Method> {
 }
 
 /// The fields that a rule of this join method may have.
+///
+/// # Panics
+/// There is no such method.
 pub fn rule_fields(name: &str) -> impl Iterator<Item = &'static str> {
-    find(name).into_iter().flat_map(|method| method.fields).map(|(field, ..)| *field)
+    find(name).expect("a join method").fields.iter().map(|(field, ..)| *field)
 }
 
 /// One item of a list.
