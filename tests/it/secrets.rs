@@ -233,7 +233,7 @@ fn a_token_as_a_wrong_argument_is_not_printed() {
     }
 }
 
-/// A child would inherit the environment, with the ID token in it.
+/// A child would inherit the environment, with the ID token in it. (Only the `command` of a tbot.yaml may.)
 fn no_program_is_started() {
     let cluster = Testcluster::start();
     let step = Step::new(&cluster);
