@@ -154,9 +154,11 @@ fn from_variable(platform: &'static Platform, variable: &str, env: &Environment)
     let Some(text) = env.get(variable) else {
         return Err(Error::Missing { platform, variable: variable.to_owned() });
     };
-    crate::log::hide(text);
     let invalid = || Error::NotAJwt { platform, place: variable.to_owned() };
-    IdToken::parse(platform, text).map(Found::IdToken).ok_or_else(invalid)
+    let token = IdToken::parse(platform, text).ok_or_else(invalid)?;
+    // Anything else is not sent, and may be the name of the variable, which the error says.
+    crate::log::hide(text);
+    Ok(Found::IdToken(token))
 }
 
 fn from_file(platform: &'static Platform, path: PathBuf) -> Result<Found, Error> {
