@@ -9,22 +9,20 @@ use crate::documents;
 use crate::error::{Advice, Exit, Explain};
 use crate::guard::{RunningStep, Unchecked};
 use crate::net::discovery::ClusterInfo;
-use crate::platform::{self, Found, IdToken, rule};
+use crate::platform::{self, IdToken, rule};
 use crate::text::sanitize;
 use crate::values::Privacy;
 
-/// Whether there is an ID token to join with.
-pub(super) fn id_token(found: Result<Found, platform::Error>, now: SystemTime, privacy: Privacy) -> Outcome {
-    match found {
-        Ok(Found::IdToken(token)) => described_token(&token, now, privacy),
-        Ok(Found::Pending(platform, _)) => Outcome::Skipped(format!("{} issues one when it is asked", platform.name)),
-        Err(platform::Error::NoCi) => Outcome::Skipped("this is not a CI system whose ID tokens are known".to_owned()),
-        Err(error) => Outcome::Bad(error.into()),
+/// Why there is no ID token to join with.
+pub(super) fn without_token(error: platform::Error) -> Outcome {
+    match error {
+        platform::Error::NoCi => Outcome::Skipped("this is not a CI system whose ID tokens are known".to_owned()),
+        error => Outcome::Bad(error.into()),
     }
 }
 
 /// What an ID token says. Of its claims only the kind of audience is shown.
-pub(super) fn described_token(token: &IdToken, now: SystemTime, privacy: Privacy) -> Outcome {
+pub(super) fn token(token: &IdToken, now: SystemTime, privacy: Privacy) -> Outcome {
     if let Some(error) = token.expired(now) {
         return Outcome::Bad(error.into());
     }

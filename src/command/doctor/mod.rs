@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use self::findings::{clock, described, id_token};
+use self::findings::{clock, described};
 use self::report::{Check, Outcome, Report};
 use super::block_on;
 use super::start::check_destination;
@@ -72,43 +72,49 @@ pub(crate) fn run(settings: &DoctorSettings, host: &Host) -> Result<Option<Exit>
     report.add(&PROGRAM, readable, None)?;
     let now = || host.clock.now();
     let found = find(settings, host);
-    let token = found.as_ref().ok().and_then(Found::id_token);
-    // A token that has expired by our clock is reported at the end, when the cluster's clock is known.
-    let seems_expired = token.is_some_and(|token| token.expired(now()).is_some());
-    let is_requested = matches!(found, Ok(Found::Pending(..)));
-    if !seems_expired && !is_requested {
-        report.add(&ID_TOKEN, id_token(find(settings, host), now(), settings.privacy), None)?;
+    let platform = found.as_ref().and_then(|found| found.as_ref().ok()).map_or(platform::ALL[0], Found::platform);
+    let (outcome, later) = match found {
+        None => (Some(Outcome::Skipped("not needed: the join method is `token`".to_owned())), None),
+        Some(Err(error)) => (Some(findings::without_token(error)), None),
+        Some(Ok(Found::IdToken(token))) if token.expired(now()).is_none() => {
+            (Some(findings::token(&token, now(), settings.privacy)), None)
+        }
+        // One that is issued on request is requested below. One that has expired by our clock is reported at the end,
+        // when the cluster's clock is known.
+        Some(Ok(found)) => (None, Some(found)),
+    };
+    if let Some(outcome) = outcome {
+        report.add(&ID_TOKEN, outcome, None)?;
     }
     files(settings, host, &mut report)?;
     let authorities = authorities(&settings.connection, host, &mut report)?;
     let checks = Checks {
         connection: &settings.connection,
         network: &settings.connection.network(&authorities),
-        platform: found.as_ref().map_or(platform::ALL[0], Found::platform),
+        platform,
         deadline: Deadline::after(settings.timeout),
         clock: &host.clock,
     };
-    if let Ok(Found::Pending(platform, pending)) = &found {
+    if let Some(Found::Pending(_, pending)) = &later {
         let (began, deadline) = checks.begin();
         let outcome = match block_on(pending.issue(platform, checks.network, deadline))? {
-            Ok(token) => findings::described_token(&token, now(), settings.privacy),
+            Ok(token) => findings::token(&token, now(), settings.privacy),
             Err(error) => Outcome::Bad(error.into()),
         };
         report.add(&ID_TOKEN, outcome, began)?;
     }
     let clock = block_on(checks.all(&mut report))??;
-    if seems_expired {
-        report.add(&ID_TOKEN, id_token(find(settings, host), clock.cluster_time(now()), settings.privacy), None)?;
+    if let Some(Found::IdToken(token)) = &later {
+        report.add(&ID_TOKEN, findings::token(token, clock.cluster_time(now()), settings.privacy), None)?;
     }
     Ok(report.verdict()?)
 }
 
-/// The ID token that a join would send.
-fn find(settings: &DoctorSettings, host: &Host) -> Result<Found, platform::Error> {
+/// The ID token that a join would send, if the join method needs one.
+fn find(settings: &DoctorSettings, host: &Host) -> Option<Result<Found, platform::Error>> {
     match settings.method {
-        // It needs none.
-        Some(Kind::OneTimeToken) => Err(platform::Error::NoCi),
-        method => platform::find(method.and_then(Kind::platform), settings.source.as_ref(), &host.env),
+        Some(Kind::OneTimeToken) => None,
+        method => Some(platform::find(method.and_then(Kind::platform), settings.source.as_ref(), &host.env)),
     }
 }
 
