@@ -21,8 +21,7 @@ use crate::output::identity::Identity;
 use crate::platform;
 use crate::settings::{DestinationSettings, Onboarding, Service, Settings, default};
 use crate::tbot_yaml::{TbotYaml, YamlService, auth_server};
-use crate::values::{self, JoinToken, Ttl, join_token};
-use crate::yaml::scalar;
+use crate::values::{self, Ttl, join_token};
 
 /// Flags that tbot takes before and after a command.
 #[derive(Args, Debug)]
@@ -230,7 +229,7 @@ impl StartFlags {
         global.check()?;
         let mut file = self.overlaid(global.file(env)?, env)?;
         let common = self.common();
-        if !common.oneshot && !file.oneshot {
+        if !file.oneshot {
             return Err(Error::Unsupported {
                 what: "running without --oneshot".to_owned(),
                 instead: "Add --oneshot, or `oneshot: true` to the file.".into(),
@@ -289,6 +288,7 @@ impl StartFlags {
         if let Some(ttl) = parsed("--certificate-ttl", given(&common.certificate_ttl), str::parse)? {
             file.ttl = Some(ttl);
         }
+        file.oneshot |= common.oneshot;
         let uri = given(&common.join_uri);
         if let Some(text) = uri {
             file.join_uri = Some(valid("--join-uri", text, JoinUri::parse)?);
@@ -339,39 +339,9 @@ pub(crate) struct ConfigureFlags {
 impl ConfigureFlags {
     /// A tbot.yaml that says what the flags say. tbot reads it, too.
     pub(crate) fn yaml(&self, env: &Environment) -> Result<String, Failure> {
-        use std::fmt::Write as _;
         let file = self.start.overlaid(TbotYaml::default(), env)?;
-        let common = self.start.common();
         let missing = Error::Missing { name: "--join-method", example: platform::ALL[0].method };
         let method = file.method.ok_or(missing)?;
-        let mut yaml = String::from("# For `start -c`, written by `teleport-pipe configure`.\nversion: v2\n");
-        if let Some(proxy) = &file.proxy {
-            let _ = writeln!(yaml, "proxy_server: {}", scalar::quoted(&proxy.to_string()));
-        }
-        let _ = writeln!(yaml, "onboarding:\n  join_method: {}", method.name());
-        let token = match &file.token {
-            Some(JoinToken::Name(name)) => Some(name.reveal().to_owned()),
-            Some(JoinToken::File(path)) => Some(path.display().to_string()),
-            None => None,
-        };
-        if let Some(token) = token {
-            let _ = writeln!(yaml, "  token: {}", scalar::quoted(&token));
-        }
-        yaml += "storage:\n  type: memory\n";
-        if let Some(ttl) = file.ttl {
-            let _ = writeln!(yaml, "credential_ttl: {}s", ttl.0.as_secs());
-        }
-        if common.oneshot {
-            yaml += "oneshot: true\n";
-        }
-        yaml += if file.services.is_empty() { "services: []\n" } else { "services:\n" };
-        for service in &file.services {
-            let path = scalar::quoted(&service.destination.path.display().to_string());
-            let _ = writeln!(yaml, "  - type: identity\n    destination:\n      type: directory\n      path: {path}");
-            if let Some(cluster) = &service.output.cluster {
-                let _ = writeln!(yaml, "    cluster: {}", scalar::quoted(cluster.as_str()));
-            }
-        }
-        Ok(yaml)
+        Ok(file.written(method))
     }
 }

@@ -4,14 +4,17 @@
 //! difference to a run that joins once. A key that does not exist is refused, too, which tbot does not do: it ignores such
 //! keys, so that a misspelled `roles` gives all roles (docs/decisions.md, 18).
 
+mod error;
+mod write;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fmt, io};
 
+pub(crate) use self::error::Error;
+use self::error::Problem;
 use crate::address::{ClusterName, HostPort};
 use crate::choice::choose;
 use crate::destination::UnknownFiles;
-use crate::error::{Advice, Exit, Explain};
 use crate::invalid::Invalid;
 use crate::join::kind::{self, Kind};
 use crate::join_uri::JoinUri;
@@ -20,11 +23,11 @@ use crate::output::identity::Identity;
 use crate::platform::command::{TIMEOUT, TokenCommand};
 use crate::platform::{self, TokenSource};
 use crate::regular_file;
-use crate::settings::{DestinationSettings, default};
+use crate::settings::DestinationSettings;
 use crate::text::sanitize;
 use crate::values::{self, JoinToken, Ttl};
-use crate::yaml::section::{self, Section};
-use crate::yaml::{self, Tree};
+use crate::yaml::Tree;
+use crate::yaml::section::Section;
 
 /// What a tbot.yaml says. What is `None` or empty is not in it.
 #[derive(Debug, Default)]
@@ -405,112 +408,6 @@ fn service_name(text: &str) -> Result<String, Invalid> {
     match !text.is_empty() && text.chars().all(fits) {
         true => Ok(text.to_owned()),
         false => Err(Invalid::new("is not a name of a service", "Use lower-case letters, digits, `-`, `_` and `+`.")),
-    }
-}
-
-/// What is wrong with a tbot.yaml.
-#[derive(Debug)]
-pub(crate) struct Error {
-    file: String,
-    problem: Problem,
-}
-
-#[derive(Debug)]
-pub(crate) enum Problem {
-    Unreadable(io::Error),
-    NotText,
-    Empty,
-    Yaml(yaml::Error),
-    Section(section::Error),
-    Repeated { line: usize, key: String },
-    Version { line: usize, found: Option<String> },
-    Unsupported { line: usize, what: String, instead: &'static str },
-    NoSuchType { line: usize, kind: Option<String> },
-    NoDestination { line: usize },
-    NoPath { line: usize },
-    HalfALifetime { line: usize },
-}
-
-impl Problem {
-    fn unsupported(section: &Section<'_>, key: &'static str, instead: &'static str) -> Self {
-        Self::Unsupported { line: section.line_of(key).unwrap_or(section.line), what: key.to_owned(), instead }
-    }
-}
-
-impl From<yaml::Error> for Problem {
-    fn from(error: yaml::Error) -> Self {
-        Self::Yaml(error)
-    }
-}
-
-impl From<section::Error> for Problem {
-    fn from(error: section::Error) -> Self {
-        Self::Section(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, problem } = self;
-        match problem {
-            Problem::Unreadable(source) => write!(f, "{file} cannot be read ({source})"),
-            Problem::NotText => write!(f, "{file} is not text in UTF-8"),
-            Problem::Empty => write!(f, "{file} is empty"),
-            Problem::Yaml(source) => write!(f, "{file}: {source}"),
-            Problem::Section(source) => write!(f, "{file}, {source}"),
-            Problem::Repeated { line, key } => write!(f, "{file}, line {line}: {key} is there twice"),
-            Problem::Version { line, found: Some(found) } => {
-                write!(f, "{file}, line {line}: version is `{found}`, which is not v2")
-            }
-            Problem::Version { found: None, .. } => write!(f, "{file} has no version, so that it is of version v1"),
-            Problem::Unsupported { line, what, .. } => write!(f, "{file}, line {line}: {what} is not supported"),
-            Problem::NoSuchType { line, kind: Some(kind) } => {
-                write!(f, "{file}, line {line}: type is `{kind}`, which does not exist")
-            }
-            Problem::NoSuchType { line, kind: None } => write!(f, "{file}, line {line}: type is not set"),
-            Problem::NoDestination { line } => write!(f, "{file}, line {line}: the output has no destination"),
-            Problem::NoPath { line } => write!(f, "{file}, line {line}: the directory has no path"),
-            Problem::HalfALifetime { line } => {
-                write!(
-                    f,
-                    "{file}, line {line}: the output has one of credential_ttl and renewal_interval, but not both"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl Explain for Error {
-    fn advice(&self) -> Advice {
-        const WRONG: &str = "a-configuration-file-cannot-be-used";
-        let new = |remedy: &str| Advice::new(Exit::BadInput, WRONG, remedy.to_owned());
-        match &self.problem {
-            Problem::Unreadable(_) => new("Name a file that exists and that this user can read: -c tbot.yaml."),
-            Problem::NotText | Problem::Yaml(_) => new("Correct the file; an editor that knows YAML shows where."),
-            Problem::Empty => new("Write what `teleport-pipe configure identity --help` describes into it, or leave -c out."),
-            Problem::Section(section::Error::Invalid { source, .. }) => source.advice(),
-            Problem::Section(section::Error::Unknown { .. }) => new("Correct the key, or remove it.")
-                .cause("Neither tbot nor teleport-pipe has such a key. tbot ignores it without a word."),
-            Problem::Section(_) => new("Correct the line; docs/tbot-yaml.md has an example of each key."),
-            Problem::Repeated { .. } => new("Remove one of them."),
-            Problem::Version { .. } => new(
-                "Write `version: v2`, and the keys of that version; `tbot migrate -c tbot.yaml` rewrites a file of version v1.",
-            )
-            .cause("teleport-pipe reads version v2, which Teleport has since version 14."),
-            Problem::Unsupported { instead, .. } => {
-                Advice::new(Exit::BadInput, "something-of-tbots-is-not-supported", *instead)
-            }
-            Problem::NoSuchType { .. } => new("Write `type: identity` for an output, `type: directory` for its destination."),
-            Problem::NoDestination { .. } | Problem::NoPath { .. } => {
-                new("Add `destination: {type: directory, path: ./tbot-user}` to the output.")
-            }
-            Problem::HalfALifetime { .. } => new(&format!(
-                "Write both, such as `credential_ttl: {}` and `renewal_interval: 20m`, or leave both out.",
-                default::TTL
-            )),
-        }
     }
 }
 
