@@ -60,7 +60,8 @@ fn percent_decoded(text: &str) -> Option<String> {
             bytes.push(*first);
             continue;
         }
-        let hex = std::str::from_utf8(rest.get(..2)?).ok()?;
+        let hex = rest.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))?;
+        let hex = std::str::from_utf8(hex).ok()?;
         bytes.push(u8::from_str_radix(hex, 16).ok()?);
         rest = &rest[2..];
     }
@@ -104,6 +105,7 @@ mod tests {
             "tbot+proxy+kubernetes://@example.teleport.sh:443",
             "tbot+proxy+kubernetes://a%zz@example.teleport.sh:443",
             "tbot+proxy+kubernetes://a%2@example.teleport.sh:443",
+            "tbot+proxy+kubernetes://a%+1@example.teleport.sh:443",
             "tbot+proxy+iam://a@example.teleport.sh:443",
             "tbot+proxy+kubernetes://a@:443",
         ] {

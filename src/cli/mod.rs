@@ -221,7 +221,8 @@ pub(crate) struct DoctorFlags {
     /// The join method [env: JOIN_METHOD, in a CI system] [default: that of the CI system]
     #[arg(long)]
     join_method: Option<String>,
-    /// Name of the variable that holds the ID token [env: ID_TOKEN_VARIABLE] [default: that of the CI system]
+    /// Name of the variable that holds the ID token [env: ID_TOKEN_VARIABLE, in a CI system] [default: that of the CI
+    /// system]
     #[arg(long)]
     id_token_variable: Option<String>,
     /// Directory that a join would write to, which is only looked at [env: DESTINATION] [default: ./tbot-user in a CI

@@ -1,5 +1,5 @@
-//! HTTP calls to the proxy, and to endpoints that issue ID tokens, over a stream that we dialled. Time and size are limited. Redirects are not followed, because the
-//! ID token must not be sent to another host.
+//! HTTP calls to the proxy, and to endpoints that issue ID tokens, over a stream that we dialled. Time and size are
+//! limited. Redirects are not followed, because the ID token must not be sent to another host.
 
 use std::time::{Duration, SystemTime};
 

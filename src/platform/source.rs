@@ -154,11 +154,7 @@ fn from_variable(platform: &'static Platform, variable: &str, env: &Environment)
     let Some(text) = env.get(variable) else {
         return Err(Error::Missing { platform, variable: variable.to_owned() });
     };
-    let invalid = || Error::NotAJwt { platform, place: variable.to_owned() };
-    let token = IdToken::parse(platform, text).ok_or_else(invalid)?;
-    // Anything else is not sent, and may be the name of the variable, which the error says.
-    crate::log::hide(text);
-    Ok(Found::IdToken(token))
+    from_text(platform, text, || variable.to_owned())
 }
 
 fn from_file(platform: &'static Platform, path: PathBuf) -> Result<Found, Error> {
@@ -167,7 +163,12 @@ fn from_file(platform: &'static Platform, path: PathBuf) -> Result<Found, Error>
         Err(source) => return Err(Error::File { platform, path, source }),
     };
     let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    from_text(platform, text, || path.display().to_string())
+}
+
+fn from_text(platform: &'static Platform, text: &str, place: impl FnOnce() -> String) -> Result<Found, Error> {
+    let token = IdToken::parse(platform, text).ok_or_else(|| Error::NotAJwt { platform, place: place() })?;
+    // Anything else is not sent, and may be the name of the place, which the error says.
     crate::log::hide(text);
-    let invalid = || Error::NotAJwt { platform, place: path.display().to_string() };
-    IdToken::parse(platform, text).map(Found::IdToken).ok_or_else(invalid)
+    Ok(Found::IdToken(token))
 }
