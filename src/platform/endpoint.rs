@@ -188,3 +188,25 @@ impl Transient for Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+
+    #[test]
+    fn an_access_token_is_sent_in_clear_on_this_machine_only() {
+        let request = |url: &str| {
+            let env = [("ACTIONS_ID_TOKEN_REQUEST_URL", url), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret")];
+            let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+            let platform = crate::platform::ALL.into_iter().find(|platform| platform.method == "github").unwrap();
+            platform.find(None, &env).is_ok()
+        };
+        for url in
+            ["https://a.example/token?b", "http://127.0.0.1:80/token?b", "http://[::1]/?b", "http://localhost/?b"]
+        {
+            assert!(request(url), "{url}");
+        }
+        for url in ["http://a.example/token?b", "http://127.0.0.1.example/?b", "ftp://localhost/?b", "/token?b", ""] {
+            assert!(!request(url), "{url}");
+        }
+    }
+}

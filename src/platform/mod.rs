@@ -386,9 +386,10 @@ pub(crate) mod tests {
     #[test]
     fn every_platform_has_its_texts() {
         for platform in ALL {
-            let Texts { unit, get_a_token, no_token, enable, not_a_jwt, changed, issued, values, file, .. } =
-                &platform.texts;
-            for text in [unit, get_a_token, no_token, enable, not_a_jwt, changed, issued, values, file] {
+            let Texts {
+                unit, get_a_token, no_token, enable, not_a_jwt, changed, mismatch, issued, values, file, ..
+            } = &platform.texts;
+            for text in [unit, get_a_token, no_token, enable, not_a_jwt, changed, mismatch, issued, values, file] {
                 assert!(!text.is_empty(), "{platform:?}");
             }
             assert!(platform.all_scopes().all(|scope| scope.comment.starts_with("# ") && !scope.lacking.is_empty()));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use expect_test::{ExpectFile, expect_file};
 use serde_json::Value;
-use testcluster::{AllowRule, Builder, EndpointFault, JoinService, Testcluster};
+use testcluster::{
+    AllowRule, Builder, EndpointFault, ForwardProxy, ForwardProxyBehavior, ForwardProxyKind, JoinService, Testcluster,
+};
 
 use crate::failure::report;
 use crate::harness::stories;
@@ -22,6 +24,7 @@ stories! {
     endpoints_that_fail_are_explained,
     an_endpoint_that_fails_once_is_asked_again,
     an_endpoint_gets_the_access_token_and_no_one_else,
+    a_metadata_server_is_asked_without_a_forward_proxy,
     doctor_looks_at_the_endpoint,
     a_platform_without_an_id_token_is_explained,
     two_platforms_are_an_error_that_asks,
@@ -289,6 +292,23 @@ fn an_endpoint_gets_the_access_token_and_no_one_else() {
     assert!(requests[0].contains("authorization: Bearer access-token-of-the-job"), "{requests:?}");
     assert!(!output.stderr.contains("access-token-of-the-job"), "{}", output.stderr);
     assert_eq!(requests.len(), 1);
+}
+
+fn a_metadata_server_is_asked_without_a_forward_proxy() {
+    // Both addresses lead nowhere. That on this machine would not go through the forward proxy in any case.
+    for (method, variable, value, expected) in [
+        ("github", "ACTIONS_ID_TOKEN_REQUEST_URL", "https://token.example.test/?a=b", true),
+        ("gcp", "GCE_METADATA_HOST", "metadata.example.test", false),
+    ] {
+        let cluster = cluster(method);
+        let forward_proxy = ForwardProxy::start(ForwardProxyKind::Http, ForwardProxyBehavior::Works);
+        let (step, _job) = job(&cluster, None);
+        let step = step.env(variable, value).env("HTTPS_PROXY", &forward_proxy.url()).env("TIMEOUT", "3s");
+        let output = step.pipe();
+        assert_eq!(output.status, Some(5), "{method}: {}", output.stderr);
+        let targets = forward_proxy.targets();
+        assert_eq!(targets.iter().any(|target| target.contains("example.test")), expected, "{method}: {targets:?}");
+    }
 }
 
 fn doctor_looks_at_the_endpoint() {

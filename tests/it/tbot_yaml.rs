@@ -186,6 +186,10 @@ fn onboarding_names_other_places_of_id_tokens() {
         );
         let output = start(&step, &yaml, &[]);
         assert_eq!(output.status, Some(0), "{method}: {}", output.stderr);
+        // A join token from elsewhere leaves the rest of the section as it is.
+        let step = step.env("TELEPORT_BOT_TOKEN", "example-bot");
+        let output = start(&step, &yaml.replace("token: example-bot", "token: other-bot"), &[]);
+        assert_eq!(output.status, Some(0), "{method}: {}", output.stderr);
     }
 }
 
@@ -220,7 +224,7 @@ fn a_program_without_an_id_token_is_explained() {
 }
 
 /// Files, each with one mistake.
-const WRONG: [(&str, &str); 24] = [
+const WRONG: [(&str, &str); 25] = [
     ("empty", ""),
     ("not YAML", "version: v2\noutputs: [\n"),
     ("a list", "- version: v2\n"),
@@ -232,6 +236,10 @@ const WRONG: [(&str, &str); 24] = [
         "version: v2\noutputs:\n  - type: identity\n    rols: [admin]\n    destination: {type: directory, path: a}\n",
     ),
     ("a key twice", "version: v2\noneshot: true\noneshot: false\n"),
+    (
+        "a name twice",
+        "version: v2\noutputs:\n  - {type: identity, name: a, destination: {type: directory, path: a}}\n  - {type: identity, name: a, destination: {type: directory, path: b}}\n",
+    ),
     ("another output", "version: v2\noutputs:\n  - type: kubernetes\n    kubernetes_cluster: a\n"),
     ("an unknown output", "version: v2\noutputs:\n  - type: identiti\n"),
     ("outputs that are a mapping", "version: v2\noutputs:\n  type: identity\n  a: b\n"),
