@@ -174,4 +174,12 @@ mod tests {
         assert_eq!(of(r#"{"aud":"a","azp":"z"}"#), (Some("a".to_owned()), false));
         assert_eq!(of("{}"), (None, false));
     }
+
+    #[test]
+    fn a_list_of_conditions_is_never_empty() {
+        let platform = super::super::ALL.into_iter().find(|platform| platform.has_conditions).unwrap();
+        let yaml = |json: &str| Rule::narrowest(platform, &claims(json)).yaml();
+        assert!(yaml(r#"{"iss":"https://a.example","sub":"b"}"#).contains("conditions"));
+        assert!(!yaml(r#"{"iss":"https://a.example"}"#).contains("conditions"));
+    }
 }

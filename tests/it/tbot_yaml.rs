@@ -131,15 +131,17 @@ fn a_join_uri_replaces_three_settings() {
         "version: v2\njoin_uri: {uri}\noneshot: true\noutputs: [{{type: identity, destination: {{type: directory, path: b}}}}]\n"
     );
     start(&joined, &yaml, &[]).ok();
-    let output = joined.env("TELEPORT_PROXY", "p.example").product(&[
-        "start",
-        "identity",
-        "--oneshot",
-        "--destination=c",
-        &format!("--join-uri={uri}"),
-    ]);
-    assert_eq!(output.status, Some(2), "{}", output.stderr);
-    assert!(output.stderr.contains("names the proxy, which is set elsewhere, too"), "{}", output.stderr);
+    let uri = format!("--join-uri={uri}");
+    let refused = |step: &Step, flag: &str, what: &str| {
+        let output = step.product(&["start", "identity", "--oneshot", "--destination=c", &uri, flag]);
+        assert_eq!(output.status, Some(2), "{}", output.stderr);
+        let expected = format!("names {what}, which is set elsewhere, too");
+        assert!(output.stderr.contains(&expected), "{flag}: {}", output.stderr);
+    };
+    refused(&joined, "--proxy-server=p.example", "the proxy");
+    refused(&joined, "--token=other-bot", "the join token");
+    refused(&joined, "--join-method=gitlab", "the join method");
+    refused(&joined.env("TELEPORT_PROXY", "p.example"), "--no-insecure", "the proxy");
 }
 
 fn a_file_can_come_in_a_variable() {
