@@ -25,6 +25,7 @@ stories! {
     an_endpoint_that_fails_once_is_asked_again,
     an_endpoint_gets_the_access_token_and_no_one_else,
     a_metadata_server_is_asked_without_a_forward_proxy,
+    doctor_sees_the_id_token_of_every_platform,
     doctor_looks_at_the_endpoint,
     a_platform_without_an_id_token_is_explained,
     two_platforms_are_an_error_that_asks,
@@ -309,6 +310,18 @@ fn a_metadata_server_is_asked_without_a_forward_proxy() {
         let targets = forward_proxy.targets();
         assert_eq!(targets.iter().any(|target| target.contains("example.test")), expected, "{method}: {targets:?}");
     }
+}
+
+fn doctor_sees_the_id_token_of_every_platform() {
+    for (method, rule) in METHODS {
+        let cluster = builder(method, &rule[..1]).version("18.11.0").start();
+        let (step, _job) = job(&cluster, None);
+        let output = step.env("ACTION", "doctor").pipe().ok();
+        assert!(output.stdout.contains("found, valid for"), "{method}: {output:?}");
+    }
+    let cluster = Testcluster::builder().join_method("token", []).start();
+    let output = Step::outside(&cluster).env("JOIN_METHOD", "token").env("ACTION", "doctor").pipe().ok();
+    assert!(output.stdout.contains("not needed: the join method is `token`"), "{output:?}");
 }
 
 fn doctor_looks_at_the_endpoint() {
